@@ -1,0 +1,64 @@
+"""Every exception that crosses a module's border, on one page.
+
+The text for the peer is apart from the private cause: `str(error)` goes to logs, `reply` (where there is one) to the peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DcrouterError(Exception):
+    """The root: whatever dcrouter raises on purpose."""
+
+
+class ConfigError(DcrouterError):
+    """A configuration that cannot be used: every problem of it at once, one line each in `problems`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class StartError(DcrouterError):
+    """The service cannot start (a port is taken, the state directory is locked ...): one line for the operator."""
+
+
+class WireError(DcrouterError):
+    """Bytes that break their protocol. `reply` is what the peer may be told, in its protocol's words, or None."""
+
+    def __init__(self, message: str, reply: bytes | None = None) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class Refused(DcrouterError):
+    """The peer is not let in, or not further: `reply` is what it is told, or None for a plain close."""
+
+    def __init__(self, message: str, reply: bytes | None = None) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class Unreachable(DcrouterError):
+    """No target could be reached; `temporary` tells whether trying again later makes sense."""
+
+    def __init__(self, message: str, *, temporary: bool = True) -> None:
+        super().__init__(message)
+        self.temporary = temporary
+
+
+class TimedOut(DcrouterError):
+    """A deadline passed; `phase` is the word of the configuration for it (hello, connect, idle ...)."""
+
+    def __init__(self, phase: str) -> None:
+        super().__init__(f"{phase} timeout")
+        self.phase = phase
+
+
+class TlsError(DcrouterError):
+    """A certificate, key or handshake that cannot be used."""
+
+
+class StoreError(DcrouterError):
+    """The mail store could not keep or read what it was asked to; nothing was acknowledged."""
