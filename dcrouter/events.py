@@ -1,0 +1,41 @@
+"""What others may observe: one frozen value per thing that happened. Logs and metrics come from these, not from log lines."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import asdict, frozen
+
+from dcrouter.facts import Endpoint
+
+EndedBy = Literal["client", "target", "router"]
+
+
+@frozen(kw_only=True)
+class SessionClosed:
+    """A connection has ended: who it was, where it went, what it cost, and who ended it and why.
+
+    `bytes_in`: from the client onwards; `bytes_out`: to the client (both as on the inner side of TLS, except passthrough).
+    `phases`: seconds spent in each, in order (`hello`, `tls`, `connect`, `relay`, `smtp` ...); `accepted`: UTC epoch seconds.
+    """
+
+    session: str
+    route: str | None
+    accepted: float
+    peer: Endpoint
+    local: Endpoint
+    via: str | None = None
+    kind: str | None = None
+    sni: str | None = None
+    alpn: str | None = None
+    tls_version: str | None = None
+    target: str | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    phases: dict[str, float]
+    ended_by: EndedBy
+    reason: str
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON-ready values, in the order of the fields; what is not known is left out."""
+        return {"event": "session", **{name: value for name, value in asdict(self).items() if value is not None}}
