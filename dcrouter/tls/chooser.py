@@ -1,0 +1,109 @@
+"""SNI and ALPN in, a TLS context out: the hot path of every handshake, in the edge and in the mail process.
+
+Names are looked up as they stand, then with their first label as `*` (one label, RFC 9525 6.3). `auto` asks the
+operator's certificates first, the internal ones then. Contexts are built when first needed and kept as long as their
+credentials stay the same, so that sessions resume across a reload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import define, field
+from OpenSSL import SSL
+
+from dcrouter.config.tls import CertificateChoice, CertificateFiles, TlsProfile
+from dcrouter.errors import TlsError
+from dcrouter.tls.credential import Credential
+from dcrouter.tls.profile import server_context
+
+DEFAULT_NAME = "localhost"
+"""In the internal leaf of routes without domains: what a client gets that names nobody we know (also in tls/store)."""
+
+
+@define(eq=False)
+class _Identity:
+    """The credentials that stand side by side in one context, and the contexts made of them, by ALPN."""
+
+    credentials: tuple[Credential, ...]
+    contexts: dict[tuple[str, ...], SSL.Context] = field(factory=dict)
+
+
+_Names = dict[str, _Identity]
+
+
+class Chooser:
+    """The contexts of one process. `mail_name`, `mail_choice`: email.hostname and email.certificate, with mail."""
+
+    def __init__(
+        self, profile: TlsProfile, *, mail_name: str | None = None, mail_choice: CertificateChoice = "auto"
+    ) -> None:
+        self._profile = profile
+        self._mail_name = mail_name
+        self._mail_choice = mail_choice
+        self._identities: dict[tuple[str, ...], _Identity] = {}
+        self._by_file: dict[str, _Identity] = {}
+        self._from_files: _Names = {}
+        self._internal: _Names = {}
+
+    def update(self, credentials: Iterable[Credential]) -> None:
+        """From now on these, in their order, and no others; connections that have begun keep theirs."""
+        everything = tuple(credentials)
+        identities: dict[tuple[str, ...], _Identity] = {}
+
+        def identity(*members: Credential) -> _Identity:
+            key = tuple(member.id for member in members)
+            if key not in identities:
+                identities[key] = self._identities.get(key) or _Identity(members)
+            return identities[key]
+
+        def by_name(chosen: Iterable[Credential]) -> _Names:
+            members: dict[str, dict[str, Credential]] = {}
+            for credential in chosen:
+                for name in credential.names:
+                    members.setdefault(name, {}).setdefault(credential.key_type, credential)
+            return {name: identity(*of_type.values()) for name, of_type in members.items()}
+
+        by_file = {credential.file: identity(credential) for credential in everything if credential.file is not None}
+        from_files = by_name(one for one in everything if one.source == "file" and one.shared)
+        internal = by_name(one for one in everything if one.source == "internal")
+        self._identities, self._by_file = identities, by_file
+        self._from_files, self._internal = from_files, internal
+
+    def web_context(
+        self, choice: CertificateChoice, sni: str | None, fallback_name: str | None, alpn: tuple[str, ...] = ()
+    ) -> SSL.Context:
+        """The context of a terminating route. `choice`: its tls.certificate; `alpn`: what it speaks, best first.
+
+        `fallback_name`: one of the route's domains, as written, for a client without SNI or with a name that only the
+        route's pattern covers; None where the route has no domains. Raises TlsError where no credential fits.
+        """
+        identity = self._find(choice, sni, fallback_name or DEFAULT_NAME)
+        return identity.contexts.get(alpn) or self._build(identity, alpn)
+
+    def mail_context(self, sni: str | None) -> SSL.Context:
+        """The context of the mail server: for `sni` where we have a certificate for it, else for email.hostname."""
+        identity = self._find(self._mail_choice, sni, self._mail_name or DEFAULT_NAME)
+        return identity.contexts.get(()) or self._build(identity, ())
+
+    def _find(self, choice: CertificateChoice, sni: str | None, fallback: str) -> _Identity:
+        if isinstance(choice, CertificateFiles):
+            found = self._by_file.get(str(choice.cert))
+            if found is None:
+                raise TlsError(f"the certificate of {choice.cert} is not loaded")
+            return found
+        tables = (self._internal,) if choice == "internal" else (self._from_files, self._internal)
+        for name in (sni, fallback):
+            if name is None:
+                continue
+            name = name.lower().replace("**.", "*.", 1)
+            wildcard = "*." + name.partition(".")[2]
+            for table in tables:
+                found = table.get(name) or table.get(wildcard)
+                if found is not None:
+                    return found
+        raise TlsError(f"no certificate for {sni or fallback}")
+
+    def _build(self, identity: _Identity, alpn: tuple[str, ...]) -> SSL.Context:
+        context = identity.contexts[alpn] = server_context(identity.credentials, self._profile, alpn)
+        return context

@@ -1,0 +1,178 @@
+"""TLS contexts: what we offer to clients, and what we ask of targets.
+
+A server context holds every credential of one name side by side (ECDSA and RSA), and is immutable from its first
+connection on: a renewed certificate is a new context. No callback chooses among certificates, because the name is known
+before the handshake (the ClientHello is peeked). Groups are OpenSSL's own, X25519MLKEM768 first.
+
+Profiles: Mozilla's Server Side TLS (`modern` is TLS 1.3 only). TLS 1.3: RFC 8446; ALPN: RFC 7301; names: RFC 9525.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, X509StoreFlags
+from service_identity import CertificateError, VerificationError
+from service_identity.pyopenssl import verify_hostname, verify_ip_address
+
+from dcrouter.config.routes import UpstreamTls
+from dcrouter.config.tls import TlsProfile
+from dcrouter.errors import TlsError
+from dcrouter.tls.credential import Credential
+from dcrouter.tls.trust import certificates_of, system_trust
+
+_TLS13_SUITES = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
+
+# Mozilla's intermediate list without its DHE suites: they need a DH group of our own, and nobody needs them today.
+_INTERMEDIATE = [
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+]
+
+# From openssl/ssl.h; pyOpenSSL names only some of the modes.
+_ENABLE_PARTIAL_WRITE = 0x1
+_ACCEPT_MOVING_WRITE_BUFFER = 0x2
+_NO_AUTO_CHAIN = (
+    0x8  # we send the chain we were given: searching one at every handshake costs more than the key exchange
+)
+_MODES = _ENABLE_PARTIAL_WRITE | _ACCEPT_MOVING_WRITE_BUFFER | SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN
+
+_OPTIONS = SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION
+_SESSION_ID = b"dcrouter"
+
+
+def server_context(credentials: Sequence[Credential], profile: TlsProfile, alpn: Sequence[str] = ()) -> SSL.Context:
+    """A context that proves to be any of `credentials`, at most one of each key type; the caller keeps it.
+
+    `alpn`: what we speak, best first; a client that offers none of it goes on without ALPN.
+    Raises TlsError where a credential or the profile's cipher string cannot be used.
+    """
+    context = _context(SSL.TLS_SERVER_METHOD)
+    _apply(context, profile)
+    # Tickets carry the session (RFC 8446 4.6.1): nothing is kept here, however many clients come.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(_SESSION_ID)
+    try:
+        for credential in credentials:
+            _add(context, credential, alone=len(credentials) == 1)
+    except (SSL.Error, ValueError, OSError) as error:
+        names = ", ".join(name for credential in credentials for name in credential.names)
+        raise TlsError(f"the certificate for {names} cannot be used: {error}") from error
+    if alpn:
+        context.set_alpn_select_callback(_preference(alpn))
+    return context
+
+
+def client_context(upstream: UpstreamTls, ca_pem: bytes | None, alpn: Sequence[str] = ()) -> SSL.Context:
+    """A context for connections to targets: verified against `ca_pem`, or the system's trust where that is None.
+
+    `upstream.ca` is not read here: its bytes come from the parent. The name is checked by `verify_peer`, after the
+    handshake. Raises TlsError where `ca_pem` holds no certificate.
+    """
+    context = _context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    if upstream.verify:
+        store = context.get_cert_store()
+        assert store is not None
+        for certificate in certificates_of(system_trust() if ca_pem is None else ca_pem):
+            store.add_cert(X509.from_cryptography(certificate))
+        if ca_pem is not None:
+            store.set_flags(
+                X509StoreFlags.PARTIAL_CHAIN
+            )  # an operator may trust an intermediate, or the target's own certificate
+        context.set_verify(SSL.VERIFY_PEER)
+    else:
+        context.set_verify(SSL.VERIFY_NONE)
+    if alpn:
+        context.set_alpn_protos([name.encode("ascii") for name in alpn])
+    return context
+
+
+def name_peer(connection: SSL.Connection, server_name: str) -> None:
+    """Before the handshake of a client: ask for `server_name` by SNI, which never carries an address (RFC 6066 3)."""
+    if not _is_address(server_name):
+        connection.set_tlsext_host_name(server_name.encode("idna"))
+
+
+def verify_peer(connection: SSL.Connection, server_name: str) -> None:
+    """After the handshake of a client: TlsError unless the certificate is for `server_name`, a name or an address."""
+    try:
+        if _is_address(server_name):
+            verify_ip_address(connection, server_name)
+        else:
+            verify_hostname(connection, server_name)
+    except (VerificationError, CertificateError) as error:
+        raise TlsError(f"the target's certificate is not for {server_name}") from error
+
+
+def _preference(alpn: Sequence[str]) -> Callable[[SSL.Connection, list[bytes]], Any]:
+    """The server's choice among the client's offer, by our order (RFC 7301 3.2)."""
+    ours = [name.encode("ascii") for name in alpn]
+
+    def choose(connection: SSL.Connection, offer: list[bytes]) -> Any:
+        return next((name for name in ours if name in offer), SSL.NO_OVERLAPPING_PROTOCOLS)
+
+    return choose
+
+
+def _context(method: int) -> SSL.Context:
+    context = SSL.Context(method)
+    context.set_options(_OPTIONS)
+    context.set_mode(_MODES)
+    return context
+
+
+def _apply(context: SSL.Context, profile: TlsProfile) -> None:
+    """Versions and suites. Of an OpenSSL string, names that begin with TLS_ are suites of TLS 1.3, the rest of 1.2."""
+    newest, older = _TLS13_SUITES, _INTERMEDIATE
+    if profile.ciphers == "modern":
+        older = []
+    elif profile.ciphers != "intermediate":
+        given = profile.ciphers.split(":")
+        newest = [name for name in given if name.startswith("TLS_")] or _TLS13_SUITES
+        older = [name for name in given if not name.startswith("TLS_")]
+    only_newest = profile.min_version == "TLSv1.3" or not older
+    try:
+        context.set_min_proto_version(SSL.TLS1_3_VERSION if only_newest else SSL.TLS1_2_VERSION)
+        context.set_tls13_ciphersuites(":".join(newest).encode())
+        if older:
+            context.set_cipher_list(":".join(older).encode())
+    except (SSL.Error, UnicodeEncodeError) as error:
+        raise TlsError(f"tls.ciphers: OpenSSL knows no suite of {profile.ciphers!r}") from error
+
+
+def _add(context: SSL.Context, credential: Credential, *, alone: bool) -> None:
+    certificates = credential.certificates()
+    if alone or len(certificates) == 1:
+        context.use_certificate(certificates[0])
+        for issuer in certificates[1:]:
+            context.add_extra_chain_cert(issuer)
+    else:
+        _use_chain(context, credential.chain)
+    context.use_privatekey(credential.private_key())
+    context.check_privatekey()
+
+
+def _use_chain(context: SSL.Context, chain: bytes) -> None:
+    """Each key type has its own issuers, and the only door for that takes a file: one in memory."""
+    descriptor = os.memfd_create("chain", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(chain)
+        file.flush()
+        context.use_certificate_chain_file(f"/proc/self/fd/{descriptor}")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

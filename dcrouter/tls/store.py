@@ -1,0 +1,142 @@
+"""The certificates that routes and mail need: read, issued and kept fresh (parent only).
+
+`auto` is the operator's certificate (certificates.files) for every name that one covers, and the internal CA's for the
+rest; `internal` is the internal CA's; a pair of files is exactly that pair. Each set of names has one internal leaf.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from attrs import define
+from twisted.logger import Logger
+
+from dcrouter.config.admin import Config
+from dcrouter.config.routes import MailHandover, Route
+from dcrouter.config.tls import CertificateChoice, CertificateFiles
+from dcrouter.errors import TlsError
+from dcrouter.tls.chooser import DEFAULT_NAME
+from dcrouter.tls.credential import Credential, read
+from dcrouter.tls.internal import InternalCa
+
+_log = Logger()
+
+_Signature = tuple[tuple[int, int, int] | None, ...]
+
+
+@define
+class _Pair:
+    """The operator's pair. `credential`: the last good one; `signature`: that of the files at the last look."""
+
+    files: CertificateFiles
+    shared: bool
+    signature: _Signature = ()
+    credential: Credential | None = None
+
+
+class CertificateStore:
+    """What the edge and the mail process must be sent, and when it must be sent again. `clock`: UTC epoch seconds.
+
+    Nothing is read before `load`.
+    """
+
+    def __init__(self, config: Config, routes: Sequence[Route], clock: Callable[[], float]) -> None:
+        self._config = config
+        self._clock = clock
+        self._choices = [
+            (route.tls.certificate, route.match.domains)
+            for route in routes
+            if route.enabled
+            and route.tls is not None
+            and route.tls.mode != "passthrough"
+            and not isinstance(route.action, MailHandover)
+        ]
+        own = [choice for choice in self._all_choices() if isinstance(choice, CertificateFiles)]
+        shared = {files: _Pair(files, shared=True) for files in config.certificates.files}
+        self._pairs = shared | {files: _Pair(files, shared=False) for files in own if files not in shared}
+        self._internal: tuple[Credential, ...] = ()
+        self.internal_ca = InternalCa(config.state_dir, clock)
+
+    def load(self) -> tuple[Credential, ...]:
+        """Every credential that is needed now, operator's first, in the order of the file.
+
+        TlsError, with all that is wrong on a line each, where a pair of files has never been good; a pair that was good
+        and is not any more keeps its last good credential, and is reported once.
+        """
+        problems = [problem for pair in self._pairs.values() if (problem := self._refresh(pair)) is not None]
+        if problems:
+            raise TlsError("\n".join(problems))
+        from_files = [pair.credential for pair in self._pairs.values() if pair.credential is not None]
+        self._internal = tuple(map(self.internal_ca.issue, self._internal_names(from_files)))
+        return (*from_files, *self._internal)
+
+    def changed(self) -> bool:
+        """Whether `load` would give something new: a stat per file, cheap enough for every few seconds."""
+        return any(_signature(pair.files) != pair.signature for pair in self._pairs.values()) or any(
+            map(self.internal_ca.due, self._internal)
+        )
+
+    def _all_choices(self) -> Iterator[CertificateChoice]:
+        yield from (choice for choice, _ in self._choices)
+        if self._config.email is not None:
+            yield self._config.email.certificate
+
+    def _refresh(self, pair: _Pair) -> str | None:
+        """Read the pair again if its files changed; the problem, if it has no credential to go on with."""
+        signature = _signature(pair.files)  # before the reading: what is written meanwhile is seen the next time
+        if signature == pair.signature and pair.credential is not None:
+            return None
+        pair.signature = signature
+        try:
+            pair.credential = read(pair.files.cert, pair.files.key, shared=pair.shared)
+        except TlsError as error:
+            if pair.credential is None:
+                return str(error)
+            _log.error("the certificate in use stays: {problem}", problem=str(error))
+            return None
+        if pair.credential.not_after <= self._clock():
+            _log.warn("certificate file {file} has expired", file=str(pair.files.cert))
+        return None
+
+    def _internal_names(self, from_files: Iterable[Credential]) -> list[tuple[str, ...]]:
+        """The sets of names for which the internal CA must vouch, each once."""
+        covered = {name for credential in from_files if credential.shared for name in credential.names}
+        wanted: dict[tuple[str, ...], None] = {}
+        for choice, domains in self._choices:
+            names = self._default_names() if domains is None else domains
+            wanted[_uncovered(choice, names, covered)] = None
+        email = self._config.email
+        if email is not None:
+            wanted[_uncovered(email.certificate, (email.hostname,), covered)] = None
+        wanted.pop((), None)
+        return list(wanted)
+
+    def _default_names(self) -> tuple[str, ...]:
+        """Of routes without domains: whatever a client on this host or beside it may call us."""
+        email = self._config.email
+        names = [DEFAULT_NAME, "127.0.0.1", "::1", socket.getfqdn().lower(), *([email.hostname] if email else [])]
+        return tuple(dict.fromkeys(names))
+
+
+def _uncovered(choice: CertificateChoice, names: Sequence[str], covered: set[str]) -> tuple[str, ...]:
+    """Those of `names` that `choice` leaves to the internal CA."""
+    if isinstance(choice, CertificateFiles):
+        return ()
+    plain = dict.fromkeys(name.lower().replace("**.", "*.", 1) for name in names)
+    if choice == "internal":
+        return tuple(plain)
+    return tuple(name for name in plain if not (name in covered or "*." + name.partition(".")[2] in covered))
+
+
+def _signature(files: CertificateFiles) -> _Signature:
+    return tuple(map(_file_signature, (files.cert, files.key)))
+
+
+def _file_signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
