@@ -1,0 +1,1 @@
+"""The parent: binds the ports, owns the state directory and the certificates, supervises the children, never sees traffic."""

@@ -1,0 +1,261 @@
+"""The edge and the mail process, kept alive: started, told all they need, joined with each other, started again when they die.
+
+1. A fresh child gets what `greeting` says (configuration, listening sockets, addresses), then one end of a new socketpair
+   whose other end goes to the other child, and answers `ready`. All ready: `start`'s Deferred fires; `go` lets them begin.
+2. One that dies is started again after a wait that doubles from 0.1 s to 30 s, and is 0.1 s again once it ran well; each
+   death is an error in the log. While mail is down the edge sees its end of the socketpair close and pauses mail by itself.
+3. At the very first start a role that dies (or is silent) three times before it is ready fails the whole start: what does
+   not work at all is told to the operator at once, not tried for ever.
+4. `stop` drains, waits, dismisses, and kills what is left.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from dcrouter.control.child import Child, Command, command
+from dcrouter.errors import StartError, Unreachable
+
+FIRST_WAIT = 0.1
+LAST_WAIT = 30.0
+RAN_WELL = 30.0
+"""Seconds after which a death is a new trouble and not the old one."""
+FIRST_TRIES = 3
+READY_TIMEOUT = 30.0
+"""Seconds from start to `ready`; 10 000 routes need about one."""
+EXIT_TIMEOUT = 3.0
+"""Seconds that a dismissed child has to end by itself."""
+DRAIN_MARGIN = 2.0
+
+Message = tuple[str, dict[str, Any], Sequence[int]]
+"""(kind, fields, descriptors that stay the sender's)"""
+
+
+@define
+class Post:
+    """One role: the life it has now, how often it was started again, and what is planned for it."""
+
+    child: Child | None = None
+    restarts: int = 0
+    wait: float = FIRST_WAIT
+    was_ready: bool = False
+    tries: int = 0
+    later: IDelayedCall | None = None
+    silent: IDelayedCall | None = None
+
+
+class Children:
+    """Supervises one child per role. `greeting(role)` -> what a fresh one is told first; `received` as for Child."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        roles: Iterable[str],
+        greeting: Callable[[str], Iterable[Message]],
+        received: Callable[[str, str, dict[str, Any]], None],
+        command: Command = command,
+        lock: int = -1,
+    ) -> None:
+        self.reactor = reactor
+        self.greeting = greeting
+        self.received = received
+        self.command = command
+        self.lock = lock
+        self._posts = {role: Post() for role in roles}
+        self._replies: dict[int, Deferred[dict[str, Any]]] = {}
+        self._requests = 0
+        self._going = False
+        self._stopping = False
+        self._started: Deferred[None] | None = None
+        self._stopped: Deferred[None] | None = None
+        self._last: list[IDelayedCall] = []
+
+    def start(self) -> Deferred[None]:
+        """Start every role; fires when all are ready, fails with StartError when one cannot be started at all."""
+        self._started = Deferred()
+        for role in self._posts:
+            self._spawn(role)
+        return self._started
+
+    def go(self) -> None:
+        """Let them accept, now and after every restart."""
+        self._going = True
+        self.tell_all("go")
+
+    def tell(self, role: str, kind: str, fields: dict[str, Any] | None = None) -> None:
+        """Send a message to the role's present process, if there is one: a later one learns from the greeting."""
+        post = self._posts.get(role)
+        if post is not None and post.child is not None:
+            post.child.send(kind, fields)
+
+    def tell_all(self, kind: str, fields: dict[str, Any] | None = None) -> None:
+        """`tell` for every role."""
+        for role in self._posts:
+            self.tell(role, kind, fields)
+
+    def ask(
+        self, role: str, kind: str, fields: dict[str, Any] | None = None, timeout: float = 2.0
+    ) -> Deferred[dict[str, Any]]:
+        """A message that is answered by one with the same `id`: the answer's fields. Unreachable where none comes."""
+        self._requests += 1
+        number = self._requests
+        answer: Deferred[dict[str, Any]] = Deferred()
+        self._replies[number] = answer
+        self.tell(role, kind, {**(fields or {}), "id": number})
+
+        def forget(result: Any) -> Any:
+            self._replies.pop(number, None)
+            return result
+
+        def unanswered(reason: Any, seconds: float) -> Any:
+            reason.trap(TimeoutError, Exception)
+            raise Unreachable(f"the {role} process did not answer within {seconds:g} s")
+
+        return answer.addTimeout(timeout, self.reactor, unanswered).addBoth(forget)
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """role -> {state, pid, restarts, seconds}: what is known without asking them."""
+        return {
+            role: {
+                "state": post.child.state if post.child is not None else "waiting",
+                "pid": post.child.pid if post.child is not None else None,
+                "restarts": post.restarts,
+                "uptime": round(self.reactor.seconds() - post.child.started, 1) if post.child is not None else 0.0,
+            }
+            for role, post in self._posts.items()
+        }
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        """Drain for `timeout` seconds (0: no limit), then end them; fires when no process is left."""
+        self._stopping = True
+        self._stopped = Deferred()
+        for post in self._posts.values():
+            _cancel(post.later)
+            _cancel(post.silent)
+        for child in self._alive():
+            child.drain(timeout)
+        if timeout:
+            self._last.append(self.reactor.callLater(timeout + DRAIN_MARGIN, self._dismiss))
+        self._check_stopped()
+        return self._stopped
+
+    def kill(self) -> None:
+        """End all of them now, drained or not."""
+        for child in self._alive():
+            child.kill()
+
+    # A life.
+
+    def _spawn(self, role: str) -> None:
+        post = self._posts[role]
+        post.later = None
+        post.tries += 1
+        child = Child(role, self.reactor, self._message, self._changed)
+        try:
+            child.start(self.command(role), self.lock)
+        except OSError as error:
+            child.cause = f"cannot be started: {error.strerror}"
+            self._died(role, post, child)
+            return
+        post.child = child
+        post.silent = self.reactor.callLater(READY_TIMEOUT, self._is_silent, child)
+        for kind, fields, fds in self.greeting(role):
+            child.send(kind, fields, fds)
+        self._join()
+
+    def _join(self) -> None:
+        children = self._alive()
+        if len(children) < 2:
+            return
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with one, other:
+            for child, end in zip(children, (one, other), strict=True):
+                child.send("peer", {}, [end.fileno()])
+
+    def _is_silent(self, child: Child) -> None:
+        self.log.error("{role} is not ready after {seconds:g} s", role=child.role, seconds=READY_TIMEOUT)
+        child.kill()
+
+    def _changed(self, child: Child) -> None:
+        post = self._posts[child.role]
+        if child.state == "ready":
+            self._is_ready(post, child)
+        elif child.state == "ended" and post.child is child:
+            post.child = None
+            _cancel(post.silent)
+            self._died(child.role, post, child)
+
+    def _is_ready(self, post: Post, child: Child) -> None:
+        _cancel(post.silent)
+        if post.was_ready:
+            self.log.info("{role} is back, pid {pid}", role=child.role, pid=child.pid)
+        post.was_ready = True
+        if self._going:
+            child.send("go")
+        if self._started is not None and all(
+            post.child is not None and post.child.state == "ready" for post in self._posts.values()
+        ):
+            started, self._started = self._started, None
+            started.callback(None)
+
+    def _died(self, role: str, post: Post, child: Child) -> None:
+        if self._stopping:
+            self._check_stopped()
+            return
+        if child.started and self.reactor.seconds() - child.started >= RAN_WELL:
+            post.wait = FIRST_WAIT
+        if self._started is not None and not post.was_ready and post.tries >= FIRST_TRIES:
+            started, self._started = self._started, None
+            started.errback(StartError(f"the {role} process does not start ({child.cause}): its own lines are above"))
+            return
+        self.log.error(
+            "{role} (pid {pid}) has died: {cause}; it is started again in {wait:g} s",
+            role=role,
+            pid=child.pid,
+            cause=child.cause,
+            wait=post.wait,
+        )
+        post.restarts += 1
+        post.later = self.reactor.callLater(post.wait, self._spawn, role)
+        post.wait = min(post.wait * 2, LAST_WAIT)
+
+    def _message(self, child: Child, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
+        for fd in fds:
+            # No message to the parent carries files.
+            socket.close(fd)
+        answer = self._replies.pop(fields["id"], None) if kind in ("status", "queue") and "id" in fields else None
+        if answer is not None:
+            answer.callback({name: value for name, value in fields.items() if name != "id"})
+        elif "id" not in fields:
+            self.received(child.role, kind, fields)
+
+    # The end.
+
+    def _alive(self) -> list[Child]:
+        return [post.child for post in self._posts.values() if post.child is not None]
+
+    def _dismiss(self) -> None:
+        for child in self._alive():
+            child.dismiss()
+        self._last.append(self.reactor.callLater(EXIT_TIMEOUT, self.kill))
+
+    def _check_stopped(self) -> None:
+        if self._stopped is not None and not self._alive():
+            for call in self._last:
+                _cancel(call)
+            stopped, self._stopped = self._stopped, None
+            stopped.callback(None)
+
+
+def _cancel(call: IDelayedCall | None) -> None:
+    if call is not None and call.active():
+        call.cancel()

@@ -1,0 +1,144 @@
+"""Log events as plain values, so that the children's lines and the parent's end in one log, in one format.
+
+A record is `{time, level, namespace, text, fields, traceback}`: `time` in UTC epoch seconds, `level` one of debug, info, warn,
+error, `fields` whatever the caller gave, JSON-ready. A child sends its records in batches to the parent (`ChannelObserver`),
+which puts them into its own log with the child's role (`publish`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+LEVELS = ("debug", "info", "warn", "error")
+"""In order. twisted.logger's `critical` is an error: somebody must act."""
+LEGACY = frozenset({"message", "time", "system", "isError", "failure", "why", "format", "logLevel", "traceback"})
+"""What twisted.python.log.msg adds to its events; fields of that name belong to twisted, not to us."""
+MAX_TEXT = 8192
+"""Characters of one text or field: a longer one is cut."""
+BATCH = 200
+WAIT = 0.1
+"""Seconds, or records, after which a batch is sent."""
+WAITING = 5000
+"""Records that may wait in a child while the parent does not read; more are dropped and counted."""
+
+Record = dict[str, Any]
+
+
+class CallLater(Protocol):
+    """What is needed of a reactor."""
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
+
+
+class Sender(Protocol):
+    """What is needed of a channel."""
+
+    @property
+    def waiting(self) -> int: ...
+    def send(self, kind: str, fields: Mapping[str, Any] | None = None) -> None: ...
+
+
+def level_of(event: Mapping[str, Any]) -> str:
+    """The event's level as one of LEVELS."""
+    level = event.get("log_level")
+    name = getattr(level, "name", "info")
+    return name if name in LEVELS else "error"
+
+
+def to_record(event: Mapping[str, Any]) -> Record:
+    """The event as a record; never raises, whatever is inside it."""
+    legacy = LEGACY if "log_text" in event else frozenset()
+    failure = event.get("log_failure")
+    return {
+        "time": float(event.get("log_time", 0.0)),
+        "level": level_of(event),
+        "namespace": str(event.get("log_namespace", "")),
+        "text": formatEvent(event)[:MAX_TEXT],  # type: ignore[arg-type]
+        "fields": {
+            name: _plain(value) for name, value in event.items() if not name.startswith("log_") and name not in legacy
+        },
+        "traceback": failure.getTraceback() if failure is not None else None,
+    }
+
+
+def publish(role: str, record: Mapping[str, Any]) -> None:
+    """Put a child's record into this process's log, as said by `role`; KeyError or ValueError where it is no record."""
+    fields = {name: value for name, value in record["fields"].items() if not name.startswith("log_")}
+    globalLogPublisher(
+        {
+            **fields,
+            "log_time": float(record["time"]),
+            "log_level": LogLevel.levelWithName(record["level"]),
+            "log_namespace": str(record["namespace"]),
+            "log_format": "{log_said}",
+            "log_said": str(record["text"]),
+            "log_role": role,
+            "log_traceback": record["traceback"],
+            "log_system": role,
+        }
+    )
+
+
+@implementer(ILogObserver)
+class ChannelObserver:
+    """A child's log observer: sends records of at least `level` to the parent, in batches, and drops when they pile up."""
+
+    def __init__(self, reactor: CallLater, channel: Sender, level: str = "info") -> None:
+        self.reactor = reactor
+        self.channel = channel
+        self.level = level
+        self.dropped = 0
+        self._lines: list[Record] = []
+        self._later: IDelayedCall | None = None
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if LEVELS.index(level_of(event)) < LEVELS.index(self.level):
+            return
+        if len(self._lines) >= WAITING:
+            self.dropped += 1
+            return
+        self._lines.append(to_record(event))
+        if self._later is None:
+            self._later = self.reactor.callLater(WAIT, self._send)
+
+    def flush(self) -> None:
+        """Send what is gathered now, for the last words of a process."""
+        if self._later is not None:
+            self._later.cancel()
+        self._send()
+
+    def _send(self) -> None:
+        self._later = None
+        while self._lines and not self.channel.waiting:
+            batch, self._lines = self._lines[:BATCH], self._lines[BATCH:]
+            if self.dropped:
+                batch.append(self._said_dropped())
+            self.channel.send("log", {"lines": batch})
+        if self._lines:
+            self._later = self.reactor.callLater(WAIT, self._send)
+
+    def _said_dropped(self) -> Record:
+        event: dict[str, Any] = {}
+        Logger(namespace=__name__, observer=event.update).warn(
+            "{dropped} log lines were dropped: the log could not keep up", dropped=self.dropped
+        )
+        self.dropped = 0
+        return to_record(event)
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    try:
+        return str(value)[:MAX_TEXT]
+    except Exception as error:  # the value's own __str__, of which nothing is known
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"

@@ -1,0 +1,128 @@
+"""The state directory: made 0700, held by one instance at a time, and never opened by an older dcrouter than wrote it.
+
+1. The directory is created where it is missing; with an account to step down to, it is handed to that account.
+2. `lock` is held by flock(2) and contains the pid. The descriptor is given to the children, so the lock is free only
+   when the last process of an instance has ended, even one whose parent was killed.
+3. `version` holds the number of the schema of everything in the directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+
+from dcrouter.control.privileges import Account
+from dcrouter.errors import StartError
+
+SCHEMA = 1
+"""The layout of the state directory that this dcrouter writes."""
+ORPHANS = 5.0
+"""Seconds for which a start waits for the children of an instance that was killed: they end by themselves."""
+
+
+class StateDirectory:
+    """`open` takes it, `close` gives it back. `lock` is the descriptor that children inherit, -1 while not open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = -1
+
+    def open(self, account: Account | None = None) -> None:
+        """Create, lock and check the directory, and hand it to `account`; StartError, with nothing kept open."""
+        self._create()
+        try:
+            self._take_lock()
+            self._check_version()
+            if account is not None:
+                self._hand_over(account)
+        except OSError as error:
+            self.close()
+            raise StartError(f"state_dir: {error.filename or self.path}: {error.strerror}") from error
+        except StartError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give up the lock (of this process)."""
+        if self.lock != -1:
+            os.close(self.lock)
+            self.lock = -1
+
+    def _create(self) -> None:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if stat.S_IMODE(self.path.stat().st_mode) & 0o077 and self.path.stat().st_uid == os.geteuid():
+                self.path.chmod(0o700)
+        except FileExistsError:
+            raise StartError(f"state_dir: {self.path} is not a directory") from None
+        except OSError as error:
+            raise StartError(
+                f"state_dir: cannot create {self.path}: {error.strerror}; "
+                "create it for the user that runs dcrouter, or set state_dir to a place where it may write"
+            ) from error
+        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+            raise StartError(f"state_dir: {self.path} belongs to {_owner(self.path)}: not writable by this user")
+
+    def _take_lock(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.lock = os.open(self.path / "lock", flags, 0o600)
+        deadline = time.monotonic() + ORPHANS
+        while True:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = os.pread(self.lock, 32, 0).decode("ascii", "replace").strip()
+                if not holder or _is_alive(holder) or time.monotonic() > deadline:
+                    raise StartError(
+                        f"state_dir: {self.path} is in use by another dcrouter, pid {holder or 'unknown'}; "
+                        "stop that one, or give this one a state_dir of its own"
+                    ) from None
+                time.sleep(0.05)
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _check_version(self) -> None:
+        path = self.path / "version"
+        try:
+            text = path.read_text("ascii").strip()
+        except FileNotFoundError:
+            path.write_text(f"{SCHEMA}\n", "ascii")
+            path.chmod(0o600)
+            return
+        except UnicodeDecodeError:
+            text = ""
+        if not text.isdecimal():
+            raise StartError(f"state_dir: {path} does not hold a version number; restore it from a backup")
+        if int(text) > SCHEMA:
+            raise StartError(
+                f"state_dir: {self.path} has schema version {text}, written by a newer dcrouter; this one knows up to "
+                f"{SCHEMA}: run the newer dcrouter, or give this one another state_dir"
+            )
+
+    def _hand_over(self, account: Account) -> None:
+        # Whole only where it was someone else's until now: later everything in it is made by the account itself, and a
+        # walk by root through a directory that others can write to follows whatever they planted.
+        if self.path.stat().st_uid != account.uid:
+            for _, folders, files, here in os.fwalk(self.path):
+                for name in folders + files:
+                    status = os.stat(name, dir_fd=here, follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1:
+                        os.chown(name, account.uid, account.gid, dir_fd=here, follow_symlinks=False)
+            os.chown(self.path, account.uid, account.gid)
+        for name in ("lock", "version"):
+            os.chown(self.path / name, account.uid, account.gid, follow_symlinks=False)
+
+
+def _is_alive(pid: str) -> bool:
+    return pid.isdecimal() and Path("/proc", pid).exists()
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:
+        return f"uid {path.stat().st_uid}"
