@@ -1,0 +1,292 @@
+"""The data plane's loop: one epoll inside the Twisted reactor, driving one plain coroutine per connection.
+
+The reactor sees the engine as a single reader, because an epoll descriptor can itself be polled. Sockets are registered
+edge-triggered. The laws (each has a test in tests/net/test_engine.py or tests/net/test_relay.py):
+
+1. The loop never raises: whatever a coroutine raises ends that connection only.
+2. A socket that leaves is forgotten first; closes wait until the batch of events is done, because a number that is reused
+   inside a batch would receive the old socket's event.
+3. Readiness is latched per socket (`Socket.ready`), set by events, cleared by whoever drained it. A coroutine tries first
+   and waits then; what happens to its other socket meanwhile is kept.
+4. A step has a budget; a coroutine that has used it up asks for `again` and goes to the end of the queue.
+6. Deadlines live in one coarse wheel (net/wheel.py).
+9. Nothing blocks.
+
+A coroutine waits with `await WAIT` and is woken by any event on any of its sockets. A deadline that passes is raised
+inside it as TimedOut, a cancellation as Refused.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dcrouter.errors import TimedOut
+from dcrouter.net.wheel import NEVER, TICK, Wheel
+
+IN = select.EPOLLIN
+OUT = select.EPOLLOUT
+ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+"""The peer has finished, or the socket has failed: reading goes on until that is read."""
+READABLE = IN | ENDED
+WATCH_READ = IN | select.EPOLLRDHUP | select.EPOLLET
+WATCH_BOTH = WATCH_READ | OUT
+
+BATCH = 256
+"""Events taken from the kernel at once."""
+ROUNDS = 32
+"""Batches in a row before the reactor gets its turn (timers, the channel to the parent)."""
+
+_ONCE = (None,)
+
+
+class Wait:
+    """`await WAIT`: give way until something happens to one of the task's sockets."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(_ONCE)
+
+
+WAIT = Wait()
+
+
+class Watched(Protocol):
+    """What the engine knows of a socket: who waits for it, and what it is ready for (epoll bits)."""
+
+    task: Task
+    ready: int
+
+
+class Closable(Protocol):
+    def close(self) -> object: ...
+
+
+class Task:
+    """One connection's coroutine and its deadline."""
+
+    __slots__ = ("__weakref__", "_send", "coroutine", "deadline", "due", "engine", "phase", "queued")
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.deadline = NEVER
+        self.due = NEVER
+        self.phase = ""
+        self.queued = False
+        self.coroutine: Coroutine[Any, None, None] | None = None
+
+    def within(self, seconds: float, phase: str) -> None:
+        """From now on at most `seconds` (0: for ever) may pass, else TimedOut(phase) is raised in the coroutine."""
+        self.phase = phase
+        self.deadline = self.engine.now + seconds if seconds else NEVER
+        if self.deadline < self.due:
+            self.engine.wheel.arm(self)
+
+    def throw(self, error: BaseException) -> None:
+        """End what the coroutine waits for with `error`, from outside of it."""
+        coroutine = self.coroutine
+        if coroutine is not None:
+            self.engine.drive(self, lambda: coroutine.throw(error))
+
+
+@implementer(IReadDescriptor)
+class Engine:
+    """The loop. `reactor` must be able to poll descriptors; `clock` gives monotonic seconds.
+
+    `now` is the time at the start of the current batch, good enough for every deadline.
+    """
+
+    def __init__(self, reactor: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reactor: IReactorFDSet = reactor
+        self._timers: IReactorTime = reactor
+        self._clock = clock
+        self._epoll = select.epoll()
+        self._watched: dict[int, Watched] = {}
+        self._sources: dict[int, Callable[[], None]] = {}
+        self._run: deque[Task] = deque()
+        self._closing: list[Closable] = []
+        self._timer: IDelayedCall | None = None
+        self._soon: IDelayedCall | None = None
+        self._log = Logger()
+        self.tasks: set[Task] = set()
+        self.now = clock()
+        self.wheel = Wheel(self.now)
+
+    # For the owner of the engine.
+
+    def start(self) -> None:
+        """Join the reactor."""
+        self._reactor.addReader(self)
+        self._tick()
+
+    def stop(self) -> None:
+        """Leave the reactor; every connection that is still here is closed."""
+        for task in list(self.tasks):
+            if task.coroutine is not None:
+                task.coroutine.close()
+            self._end(task)
+        self._close_all()
+        self._reactor.removeReader(self)
+        for call in (self._timer, self._soon):
+            if call is not None and call.active():
+                call.cancel()
+        if not self._epoll.closed:
+            self._epoll.close()
+
+    def spawn(self, make: Callable[[Task], Coroutine[Any, None, None]]) -> Task:
+        """Start a connection: `make(task)` gives its coroutine, which runs at once up to its first wait."""
+        task = Task(self)
+        coroutine = make(task)
+        task.coroutine = coroutine
+        task._send = coroutine.send
+        self.tasks.add(task)
+        self.drive(task, None)
+        return task
+
+    # For coroutines and their sockets.
+
+    def watch(self, fd: int, socket: Watched, events: int = WATCH_READ) -> None:
+        """Latch what happens to `fd` in `socket.ready` and wake its task."""
+        self._watched[fd] = socket
+        self._epoll.register(fd, events)
+
+    def rewatch(self, fd: int, events: int) -> None:
+        """Change what is watched; what is ready already is reported again."""
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching a socket that lives on elsewhere."""
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def close(self, fd: int, sock: Closable) -> None:
+        """Forget a socket and close it when the batch is done; the kernel takes it out of the epoll by itself."""
+        self._watched.pop(fd, None)
+        self._closing.append(sock)
+
+    def again(self, task: Task) -> None:
+        """Run `task` once more after everybody else, although nothing happens to its sockets."""
+        if not task.queued:
+            task.queued = True
+            self._run.append(task)
+
+    def listen(self, fd: int, accept: Callable[[], None]) -> None:
+        """Call `accept` whenever the listening socket `fd` has connections (level-triggered)."""
+        self._sources[fd] = accept
+        self._epoll.register(fd, IN)
+
+    def unlisten(self, fd: int) -> None:
+        """The inverse of `listen`; nothing happens if it does not listen."""
+        if self._sources.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    # The loop.
+
+    def doRead(self) -> None:
+        run, watched, sources, clock = self._run, self._watched, self._sources, self._clock
+        poll = self._epoll.poll
+        for _ in range(ROUNDS):
+            events = poll(0, BATCH)
+            self.now = clock()
+            if not events and not run:
+                return
+            accepting = []
+            for fd, what in events:
+                socket = watched.get(fd)
+                if socket is not None:
+                    socket.ready |= what
+                    task = socket.task
+                    if not task.queued:
+                        task.queued = True
+                        run.append(task)
+                elif fd in sources:
+                    accepting.append(fd)
+            for _ in range(len(run)):
+                task = run.popleft()
+                task.queued = False
+                # Inlined `drive`: this line runs for every event of every connection.
+                try:
+                    task._send(None)
+                except StopIteration:
+                    self._end(task)
+                except BaseException as error:
+                    self._failed(task, error)
+            for fd in accepting:
+                accept = sources.get(fd)
+                if accept is not None:
+                    try:
+                        accept()
+                    except Exception:
+                        self._log.failure("a listener failed to accept")
+            if self._closing:
+                self._close_all()
+        if run and self._soon is None:
+            self._soon = self._timers.callLater(0, self._resume)
+
+    def drive(self, task: Task, how: Callable[[], object] | None) -> None:
+        """Run a task's coroutine up to its next wait; `how` replaces the plain resumption (used for throw)."""
+        try:
+            if how is None:
+                task._send(None)
+            else:
+                how()
+        except StopIteration:
+            self._end(task)
+        except BaseException as error:
+            self._failed(task, error)
+
+    def _end(self, task: Task) -> None:
+        task.coroutine = None
+        task._send = _nothing
+        self.tasks.discard(task)
+        if task.due != NEVER:
+            self.wheel.disarm(task)
+
+    def _failed(self, task: Task, error: BaseException) -> None:
+        self._end(task)
+        self._log.failure("a connection failed", Failure(error))
+
+    def _close_all(self) -> None:
+        for sock in self._closing:
+            try:
+                sock.close()
+            except OSError:  # a close that reports a late error (ECONNRESET) has closed all the same
+                continue
+        self._closing.clear()
+
+    def _tick(self) -> None:
+        self.now = self._clock()
+        for sleeper in self.wheel.turn(self.now):
+            assert isinstance(sleeper, Task)
+            sleeper.deadline = NEVER
+            sleeper.throw(TimedOut(sleeper.phase))
+        self._close_all()
+        if self._run:
+            self.doRead()
+        self._timer = self._timers.callLater(TICK, self._tick)
+
+    def _resume(self) -> None:
+        self._soon = None
+        self.doRead()
+
+    # What else the reactor asks for.
+
+    def fileno(self) -> int:
+        return self._epoll.fileno() if not self._epoll.closed else -1
+
+    def logPrefix(self) -> str:
+        return "engine"
+
+    def connectionLost(self, reason: object) -> None:
+        self._log.error("the reactor dropped the engine: {reason}", reason=reason)
+
+
+def _nothing(value: None) -> None:
+    """What a task that has ended runs when it was still in the queue."""

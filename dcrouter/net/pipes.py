@@ -1,0 +1,51 @@
+"""Pipes for splice(2), pooled: a direction takes one while it has bytes in flight and gives it back when it is empty."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+Pipe = tuple[int, int]
+"""(read end, write end)."""
+
+SIZE = 262144
+"""Bytes asked for per pipe: 64 slots instead of 16, so that a link of small segments fills it with more than 23 KB."""
+KEEP = 128
+"""Empty pipes kept open for the next transfer."""
+
+
+class Pipes:
+    """The pool of one engine."""
+
+    def __init__(self) -> None:
+        self._free: list[Pipe] = []
+
+    def take(self) -> Pipe | None:
+        """An empty pipe, or None where descriptors have run out: then bytes are copied instead."""
+        if self._free:
+            return self._free.pop()
+        try:
+            pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with contextlib.suppress(OSError):  # beyond pipe-user-pages-soft the kernel refuses; a small pipe works too
+            fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, SIZE)
+        return pipe
+
+    def give(self, pipe: Pipe) -> None:
+        """Take back an empty pipe."""
+        if len(self._free) < KEEP:
+            self._free.append(pipe)
+        else:
+            self.discard(pipe)
+
+    def discard(self, pipe: Pipe) -> None:
+        """Close a pipe that still holds somebody's bytes."""
+        os.close(pipe[0])
+        os.close(pipe[1])
+
+    def close(self) -> None:
+        """Close every pooled pipe."""
+        while self._free:
+            self.discard(self._free.pop())

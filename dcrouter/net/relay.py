@@ -1,0 +1,226 @@
+"""Two streams joined: every byte and every half-close passes, until both directions have ended.
+
+A direction between two plain sockets begins with recv and send, which is cheapest for small exchanges; when a read fills
+its buffer it goes over to splice(2) through a pooled pipe, so that bulk never enters Python. A direction with TLS on
+either side is copied. Laws 4 (a step has a budget), 5 (only an empty pipe is refilled) and 8 (half-close first).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from dcrouter.net.engine import ENDED, IN, OUT, READABLE, WAIT, Task
+from dcrouter.net.pipes import Pipe, Pipes
+from dcrouter.net.stream import BULK, RECV, Plain, Stream
+
+MOVES = 8
+"""Reads that one step may make."""
+SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+_buffer = memoryview(bytearray(BULK))
+"""One for all connections: nothing stays in it after a step."""
+
+
+class Direction(Protocol):
+    """One way of a relay. `count`: bytes that have left; `ended`: the source's end was read; `done`: and passed on."""
+
+    count: int
+    ended: bool
+    done: bool
+
+    def pump(self) -> bool:
+        """Move what can be moved within the budget; True if there may be more at once."""
+
+    def release(self) -> None:
+        """Give back what is held, at the end."""
+
+
+class Spliced:
+    """Plain to plain."""
+
+    __slots__ = ("_bulk", "_held", "_in_pipe", "_pipe", "_pipes", "count", "done", "ended", "sink", "source")
+
+    def __init__(self, source: Plain, sink: Plain, pipes: Pipes, first: bytes | None = None) -> None:
+        """`first`: bytes that were read from the source already."""
+        self.source = source
+        self.sink = sink
+        self.count = 0
+        self.ended = self.done = False
+        self._pipes = pipes
+        self._pipe: Pipe | None = None
+        self._in_pipe = 0
+        self._held: bytes | None = first
+        self._bulk = False
+
+    def pump(self) -> bool:
+        if self._bulk and not self._held:
+            return self._splice()
+        source, sink = self.source, self.sink
+        for _ in range(MOVES):
+            data = self._held
+            if data is None:
+                if not source.ready & READABLE:
+                    return False
+                try:
+                    data = source.sock.recv(RECV)
+                except BlockingIOError:
+                    source.ready &= ~IN
+                    return False
+                if not data:
+                    self.ended = self.done = True
+                    return False
+                if len(data) == RECV:
+                    self._bulk = True
+                elif not source.ready & ENDED:
+                    source.ready &= ~IN
+            size = sink.send(data)
+            self.count += size
+            if size < len(data):
+                self._held = data[size:]
+                return False
+            self._held = None
+            if self._bulk:
+                return self._splice()
+        return True
+
+    def _splice(self) -> bool:
+        source, sink = self.source, self.sink
+        if self._pipe is None:
+            if not source.ready & READABLE:
+                return False
+            self._pipe = self._pipes.take()
+            if self._pipe is None:
+                self._bulk = False
+                return True
+        out, into = self._pipe
+        moved = 0
+        while True:
+            if not self._in_pipe:
+                if moved >= BULK:
+                    break
+                try:
+                    self._in_pipe = os.splice(source.fd, into, BULK, flags=SPLICE)
+                except BlockingIOError:
+                    source.ready &= ~IN
+                    self._bulk = moved >= RECV
+                    break
+                if not self._in_pipe:
+                    self.ended = self.done = True
+                    break
+            if not sink.ready & OUT:
+                return False
+            try:
+                size = os.splice(out, sink.fd, self._in_pipe, flags=SPLICE)
+            except BlockingIOError:
+                sink.blocked()
+                return False
+            self._in_pipe -= size
+            self.count += size
+            moved += size
+        self._pipes.give(self._pipe)
+        self._pipe = None
+        return moved >= BULK
+
+    def release(self) -> None:
+        if self._pipe is not None:
+            if self._in_pipe:
+                self._pipes.discard(self._pipe)
+            else:
+                self._pipes.give(self._pipe)
+            self._pipe = None
+
+
+class Copied:
+    """Through Python, for a side that speaks TLS."""
+
+    __slots__ = ("_held", "count", "done", "ended", "sink", "source")
+
+    def __init__(self, source: Stream, sink: Stream, first: bytes | None = None) -> None:
+        self.source = source
+        self.sink = sink
+        self.count = 0
+        self.ended = self.done = False
+        self._held: bytes | memoryview | None = first
+
+    def pump(self) -> bool:
+        source, sink = self.source, self.sink
+        plain = type(source) is Plain
+        moved = 0
+        for _ in range(MOVES if plain else 4 * MOVES):
+            data = self._held
+            if data is None:
+                if plain:
+                    size = source.recv_into(_buffer)  # type: ignore[union-attr]
+                    if size is None:
+                        return False
+                    data = _buffer[:size]
+                else:
+                    received = source.recv(RECV)
+                    if received is None:
+                        return False
+                    data = received
+                if not data:
+                    self.ended = self.done = True
+                    return False
+            offered = len(data)
+            while data:
+                size = sink.send(data)
+                if not size:
+                    self._held = bytes(data)
+                    self.count += offered - len(data)
+                    return False
+                data = data[size:]
+            self._held = None
+            self.count += offered
+            moved += offered
+            if moved >= BULK:
+                return True
+        return True
+
+    def release(self) -> None:
+        self._held = None
+
+
+def direction(source: Stream, sink: Stream, pipes: Pipes, first: bytes | None = None) -> Direction:
+    """The cheapest way from `source` to `sink`; `first` is sent before anything else."""
+    if type(source) is Plain and type(sink) is Plain:
+        return Spliced(source, sink, pipes, first)
+    return Copied(source, sink, first)
+
+
+async def relay(
+    task: Task, forth: Direction, back: Direction, client: Stream, target: Stream, idle: float, half: float
+) -> str:
+    """Pump both ways until both have ended; gives who ended first: "client" or "target".
+
+    `idle` seconds without a byte, or `half` seconds without one after the first end, raise TimedOut (0: for ever).
+    The caller closes the streams and releases the directions.
+    """
+    engine = task.engine
+    first = ""
+    timeout = idle
+    task.within(idle, "idle")
+    while True:
+        before = forth.count + back.count
+        again = False
+        if not forth.done:
+            again = forth.pump()
+            if forth.done and not back.done:
+                target.finish()
+        if not back.done:
+            again |= back.pump()
+            if back.done and not forth.done:
+                client.finish()
+        if forth.done or back.done:
+            if forth.done and back.done:
+                return first or "client"
+            if not first:
+                first = "client" if forth.done else "target"
+                timeout = half
+                task.within(half, "half_closed")
+        if timeout and forth.count + back.count != before:
+            task.deadline = engine.now + timeout
+        if again:
+            engine.again(task)
+        await WAIT

@@ -1,0 +1,259 @@
+"""A socket as the engine sees it: `Plain`, and `Tls` (pyOpenSSL straight on the socket). Coroutines own and close them.
+
+`recv` gives bytes, b"" at the peer's end, or None when it would block; `send` gives how many bytes were taken, 0 when it
+would block. Failures are OSError (the socket's) or TlsError. Both are tried first and waited for then (`await WAIT`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from _socket import (
+    socket as RawSocket,
+)  # without the enum and makefile layers of socket.socket: made for every connection
+
+from OpenSSL import SSL
+
+from dcrouter.errors import TlsError
+from dcrouter.net.engine import ENDED, IN, OUT, READABLE, WAIT, WATCH_BOTH, WATCH_READ, Task
+
+RECV = 16384
+"""What a small exchange reads at once; a read that fills it is taken for a bulk transfer."""
+BULK = 262144
+"""What a bulk transfer through Python reads and writes at once: one step's budget."""
+
+
+class Plain:
+    """A non-blocking TCP or unix socket, registered with the engine until closed or released."""
+
+    __slots__ = ("fd", "ready", "sock", "task", "watching")
+
+    def __init__(self, task: Task, sock: RawSocket, ready: int) -> None:
+        """Take `sock` over. `ready`: what is worth trying at once (IN, OUT); nothing is watched yet."""
+        self.task = task
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.ready = ready
+        self.watching = 0
+
+    def watch(self, events: int = WATCH_READ) -> None:
+        """Let the engine report `events` from now on; what is ready already is reported (again)."""
+        if self.watching != events:
+            if self.watching:
+                self.task.engine.rewatch(self.fd, events)
+            else:
+                self.task.engine.watch(self.fd, self, events)
+            self.watching = events
+
+    def recv(self, size: int = RECV) -> bytes | None:
+        if not self.ready & READABLE:
+            return None
+        try:
+            data = self.sock.recv(size)
+        except BlockingIOError:
+            self.ready &= ~IN
+            return None
+        if len(data) < size and not self.ready & ENDED:
+            # A short read has emptied the socket: whatever comes now is a new event (epoll(7), question 9).
+            self.ready &= ~IN
+        return data
+
+    def recv_into(self, buffer: memoryview) -> int | None:
+        """Like `recv`, into `buffer`; 0 is the end, None would block."""
+        if not self.ready & READABLE:
+            return None
+        try:
+            size = self.sock.recv_into(buffer)
+        except BlockingIOError:
+            self.ready &= ~IN
+            return None
+        if size < len(buffer) and not self.ready & ENDED:
+            self.ready &= ~IN
+        return size
+
+    def peek(self, size: int) -> bytes | None:
+        """The first bytes, left where they are; None when there are none yet."""
+        if not self.ready & READABLE:
+            return None
+        try:
+            return self.sock.recv(size, socket.MSG_PEEK)
+        except BlockingIOError:
+            self.ready &= ~IN
+            return None
+
+    def wake_at(self, size: int) -> None:
+        """Be woken only when `size` bytes can be read (or at the end): SO_RCVLOWAT, socket(7). 1 is the normal state."""
+        self.ready &= ~IN
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
+    def send(self, data: bytes | memoryview) -> int:
+        if not self.ready & OUT:
+            return 0
+        try:
+            size = self.sock.send(data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            size = 0
+        if size < len(data):
+            self.blocked()
+        return size
+
+    def blocked(self) -> None:
+        """The socket takes no more: wait for OUT."""
+        self.ready &= ~OUT
+        self.watch(WATCH_BOTH)
+
+    def finish(self) -> None:
+        """Half-close: the peer reads an end, the other direction lives on."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close (at the end of the batch), whatever state it is in."""
+        self.task.engine.close(self.fd, self.sock)
+
+    def abort(self) -> None:
+        """Close with a reset: the peer learns that this was no regular end."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.close()
+
+    def release(self) -> RawSocket:
+        """Let the engine forget the socket, open as it is: the caller owns it from now on."""
+        self.task.engine.forget(self.fd)
+        return self.sock
+
+
+class Tls:
+    """A TLS session on a `Plain`. Owns it: closing this closes the socket.
+
+    A read may wait for OUT and a write for IN (SSL_get_error(3)): `_read_on` and `_write_on` remember for which.
+    """
+
+    __slots__ = ("_read_on", "_write_on", "connection", "plain")
+
+    def __init__(self, plain: Plain, context: SSL.Context) -> None:
+        self.plain = plain
+        self.connection = SSL.Connection(context, plain.sock)  # type: ignore[arg-type]  # only its fileno is used
+        self._read_on = READABLE
+        self._write_on = OUT
+
+    @property
+    def task(self) -> Task:
+        return self.plain.task
+
+    async def accept(self) -> None:
+        """Do the server's side of the handshake; TlsError when it fails."""
+        self.connection.set_accept_state()
+        await self._handshake()
+
+    async def connect(self, server_name: str | None) -> None:
+        """Do the client's side of the handshake, with SNI where `server_name` is a name; TlsError when it fails."""
+        self.connection.set_connect_state()
+        if server_name is not None:
+            self.connection.set_tlsext_host_name(server_name.encode("ascii"))
+        await self._handshake()
+
+    async def _handshake(self) -> None:
+        plain = self.plain
+        shake = self.connection.do_handshake
+        while True:
+            try:
+                return shake()
+            except SSL.WantReadError:
+                plain.ready &= ~IN
+            except SSL.WantWriteError:
+                plain.blocked()
+            except SSL.Error as error:
+                raise tls_error(error) from error
+            await WAIT
+
+    def recv(self, size: int = RECV) -> bytes | None:
+        if not (self.plain.ready & self._read_on or self.connection.pending()):
+            return None
+        self._read_on = READABLE
+        try:
+            return self.connection.recv(size)
+        except SSL.WantReadError:
+            self.plain.ready &= ~IN
+            return None
+        except SSL.WantWriteError:
+            self._read_on = OUT
+            self.plain.blocked()
+            return None
+        except SSL.ZeroReturnError:
+            return b""
+        except SSL.SysCallError:
+            # A bare FIN ends both directions: without close_notify nobody knows whether something is missing.
+            raise ConnectionResetError("the TLS session was cut off") from None
+        except SSL.Error as error:
+            raise tls_error(error) from error
+
+    def send(self, data: bytes | memoryview) -> int:
+        """As Plain.send; after 0 the same bytes (at least) must be offered again (SSL_write(3))."""
+        if not self.plain.ready & self._write_on:
+            return 0
+        self._write_on = OUT
+        try:
+            return self.connection.send(data)
+        except SSL.WantWriteError:
+            self.plain.blocked()
+            return 0
+        except SSL.WantReadError:
+            self._write_on = READABLE
+            self.plain.ready &= ~IN
+            return 0
+        except SSL.SysCallError as error:
+            raise ConnectionResetError(*error.args) from None
+        except SSL.Error as error:
+            raise tls_error(error) from error
+
+    def finish(self) -> None:
+        """Send close_notify; the socket itself stays open for the other direction."""
+        with contextlib.suppress(SSL.Error):
+            self.connection.shutdown()
+
+    def close(self) -> None:
+        self.plain.close()
+
+
+Stream = Plain | Tls
+
+
+def tls_error(error: SSL.Error) -> TlsError:
+    """OpenSSL's error queue as one sentence."""
+    try:
+        reasons = [entry[2] for entry in error.args[0]]
+    except (IndexError, TypeError):
+        reasons = []
+    return TlsError(", ".join(reasons) or type(error).__name__)
+
+
+async def connect(stream: Plain, address: object) -> None:
+    """Connect `stream` (fresh, not watched yet) to a literal address or a path; OSError says why not.
+
+    Done on OUT or ERR only: the caller's other socket may wake the task meanwhile.
+    """
+    sock = stream.sock
+    error = sock.connect_ex(address)
+    if error == errno.EINPROGRESS:
+        # On this host the handshake is over before connect returns; asking again is cheaper than an event.
+        error = sock.connect_ex(address)
+        if error == errno.EALREADY:
+            stream.watch(WATCH_BOTH)
+            while not stream.ready & (OUT | ENDED):
+                await WAIT
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+    stream.ready |= OUT
+    stream.watch(stream.watching or WATCH_READ)
+
+
+def open_socket(task: Task, family: int) -> Plain:
+    """A new, unconnected stream socket; OSError where descriptors have run out."""
+    sock = RawSocket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+    if family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Plain(task, sock, 0)
