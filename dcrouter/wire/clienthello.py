@@ -1,0 +1,269 @@
+"""The TLS ClientHello, read from the bytes that a connection begins with.
+
+Contract: `parse` takes all bytes received so far, from the first one on (they are peeked, never consumed), and gives
+the hello, None (more are needed: `needed` says up to where) or raises WireError, whose reply is a TLS alert record. The
+handshake message may be spread over several segments and records.
+
+RFC 8446 sections 4.1.2, 4.2 and 5.1 (TLS 1.3), RFC 5246 section 7.4.1.2 (TLS 1.2), RFC 6066 section 3 (SNI),
+RFC 7301 section 3.1 (ALPN), RFC 8701 (GREASE).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from attrs import frozen
+
+from dcrouter.errors import WireError
+from dcrouter.wire.hostname import host_name
+
+MAX_HELLO = 65536
+"""Bytes from the start of the connection to the end of the hello, record headers included: 40 times today's usual one,
+and no more than a receive buffer can be made to hold while it is peeked."""
+
+MAX_RECORDS = 2048
+"""Records that one hello may be cut into: enough for a usual one byte by byte, and walked in half a millisecond."""
+
+MAX_FRAGMENT = 16384
+"""Bytes in one plaintext record (RFC 8446 section 5.1)."""
+
+ALERT_DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"
+ALERT_INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
+ALERT_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
+
+GREASE = frozenset(value << 8 | value for value in range(0x0A, 0x100, 0x10))
+"""Values that clients mix in to keep servers tolerant (RFC 8701 section 2); they are left out of what `parse` gives."""
+
+_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS = 0, 13, 16, 43
+_INTERESTING = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS))
+_TLS12 = 0x0303
+_EAGER_RECORDS = 16
+
+_RECORD = struct.Struct(">BBxH")
+_RECORD_AND_HANDSHAKE = struct.Struct(">BBxHBBH")
+_U16 = struct.Struct(">H")
+_EXTENSION = struct.Struct(">HH")
+_NAME_ENTRY = struct.Struct(">HBH")
+_IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+")
+
+
+@frozen(kw_only=True)
+class ClientHello:
+    """What routing needs of a hello, in the client's order and without GREASE.
+
+    `sni`: lower case, no final dot, A-labels; None where none was sent, or an IPv4 literal, which is no name there
+    (RFC 6066 section 3). `alpn`: protocol names, one character per byte. `versions`: those of supported_versions, else
+    the legacy one; 0x0303 is TLS 1.2. `length`: bytes from the start of the connection to the end of the last record.
+    """
+
+    sni: str | None
+    alpn: tuple[str, ...]
+    versions: tuple[int, ...]
+    signature_algorithms: tuple[int, ...]
+    length: int
+
+
+def looks_like_tls(first: bytes) -> bool:
+    """Whether a connection that begins with `first` (any number of bytes) can be a TLS client's; False for none."""
+    return first[:1] == b"\x16" and first[1:2] in (b"\x03", b"") and first[5:6] in (b"\x01", b"")
+
+
+def parse(data: bytes | memoryview) -> ClientHello | None:
+    """The hello at the start of `data`, None while it is incomplete; WireError (reply: an alert record) on all else."""
+    raw = data if type(data) is bytes else bytes(data)
+    found = _assemble(raw)
+    if isinstance(found, int):
+        return None
+    return _hello(*found)
+
+
+def needed(data: bytes | memoryview) -> int:
+    """How many bytes from the start must be there before `parse` can get further than with `data`.
+
+    That is the end of a record or of a record header; past the first few records, the least in which the rest can come,
+    so that a hello dribbled in tiny records is not walked again for each. Never more than len(data) where `parse` has
+    its answer, be it an error.
+    """
+    raw = data if type(data) is bytes else bytes(data)
+    try:
+        found = _assemble(raw)
+    except WireError:
+        return len(raw)
+    return found if isinstance(found, int) else found[3]
+
+
+def _broken(why: str) -> WireError:
+    return WireError(f"ClientHello: {why}", ALERT_DECODE_ERROR)
+
+
+def _assemble(raw: bytes) -> tuple[bytes, int, int, int] | int:
+    """(buffer, start, end, length), the message's body being buffer[start:end]; an int, as of `needed`, for None."""
+    size = len(raw)
+    if size >= 9:
+        kind, major, length, message, high, low = _RECORD_AND_HANDSHAKE.unpack_from(raw)
+        # The usual case: one record that holds the message and nothing else.
+        if (
+            kind == 0x16
+            and major == 3
+            and message == 1
+            and length == (high << 16 | low) + 4 <= size - 5 <= MAX_HELLO - 5
+        ):
+            if length > MAX_FRAGMENT:
+                raise _broken("a record is too long")
+            return raw, 9, length + 5, length + 5
+    return _reassemble(raw, size)
+
+
+def _reassemble(raw: bytes, size: int) -> tuple[bytes, int, int, int] | int:
+    """As `_assemble`, for any number of records."""
+    pieces: list[bytes] = []
+    position = collected = total = 0  # total: the message with its header, 0 while unknown
+    for records in range(MAX_RECORDS):
+        if size - position < 5:
+            if not _may_begin_record(raw[position:]):
+                raise _broken(_what_is(raw) if position == 0 else "a record of another kind inside it")
+            least = total - collected if records > _EAGER_RECORDS else 0
+            return _within_bounds(position + 5 + least)
+        kind, major, length = _RECORD.unpack_from(raw, position)
+        if kind != 0x16 or major != 3:
+            raise _broken(_what_is(raw) if position == 0 else "a record of another kind inside it")
+        if not 0 < length <= MAX_FRAGMENT:
+            raise _broken("a record is empty or too long")
+        end = _within_bounds(position + 5 + length)
+        pieces.append(raw[position + 5 : end])
+        if not total:
+            total = _message_size(b"".join(pieces))
+        collected += length
+        if total and collected > total:
+            raise _broken("bytes after it in its record")
+        if collected == total:
+            return (b"".join(pieces), 4, total, end) if size >= end else end
+        if size < end:
+            least = total - collected if total and records > _EAGER_RECORDS else 0
+            return _within_bounds(end + 5 + least)
+        position = end
+    raise _broken("cut into too many records")
+
+
+def _may_begin_record(start: bytes) -> bool:
+    return start[:1] in (b"", b"\x16") and start[1:2] in (b"", b"\x03")
+
+
+def _within_bounds(end: int) -> int:
+    if end > MAX_HELLO:
+        raise _broken("too long")
+    return end
+
+
+def _message_size(start: bytes) -> int:
+    """The size of the handshake message that begins so, its header of 4 bytes included; 0 while unknown."""
+    if start and start[0] != 1:
+        raise _broken("another handshake message in its place")
+    return 4 + _within_bounds(int.from_bytes(start[1:4], "big")) if len(start) >= 4 else 0
+
+
+def _what_is(raw: bytes) -> str:
+    """A guess for the log at what came instead of TLS."""
+    if raw[0] & 0x80 and raw[2:3] == b"\x01":
+        return "an SSLv2 hello"
+    return "not TLS"
+
+
+def _hello(raw: bytes, position: int, end: int, length: int) -> ClientHello:
+    """Reads raw[position:end], the message without its header (RFC 8446 section 4.1.2)."""
+    if end - position < 41:
+        raise _broken("too short")
+    legacy: int = _U16.unpack_from(raw, position)[0]
+    if legacy >> 8 != 3:
+        raise _broken("an unknown version")
+    position += 34
+    session_id = raw[position]
+    position += 1 + session_id
+    if session_id > 32 or position + 2 > end:
+        raise _broken("a bad session id")
+    suites = _U16.unpack_from(raw, position)[0]
+    position += 2 + suites
+    if not suites or suites & 1 or position >= end:
+        raise _broken("bad cipher suites")
+    methods = position + 1
+    position = methods + raw[position]
+    if position > end or 0 not in raw[methods:position]:
+        raise _broken("bad compression methods")
+
+    sni: str | None = None
+    alpn: tuple[str, ...] = ()
+    versions: tuple[int, ...] = (min(legacy, _TLS12),)
+    signature_algorithms: tuple[int, ...] = ()
+    if position < end:  # TLS 1.2 may do without extensions
+        if position + 2 > end or position + 2 + _U16.unpack_from(raw, position)[0] != end:
+            raise _broken("a bad length of extensions")
+        position += 2
+        kinds = []
+        unpack = _EXTENSION.unpack_from
+        while position < end:
+            if position + 4 > end:
+                raise _broken("an extension is cut off")
+            kind, size = unpack(raw, position)
+            start = position + 4
+            position = start + size
+            if position > end:
+                raise _broken("an extension is too long")
+            kinds.append(kind)
+            if kind in _INTERESTING:
+                value = raw[start:position]
+                if kind == _SERVER_NAME:
+                    sni = _server_name(value)
+                elif kind == _ALPN:
+                    alpn = _protocols(value)
+                elif kind == _SUPPORTED_VERSIONS:
+                    versions = _numbers(value, 1)
+                else:
+                    signature_algorithms = _numbers(value, 2)
+        if len(set(kinds)) != len(kinds):
+            raise _broken("an extension comes twice")
+    return ClientHello(sni=sni, alpn=alpn, versions=versions, signature_algorithms=signature_algorithms, length=length)
+
+
+def _server_name(value: bytes) -> str | None:
+    """RFC 6066 section 3: a list of names, of which there is one kind and may be one of a kind."""
+    size = len(value)
+    if size < 6:
+        raise _broken("a bad server name")
+    listed, kind, length = _NAME_ENTRY.unpack_from(value)
+    if listed != size - 2 or kind != 0 or length != size - 5:
+        raise _broken("a bad server name, or several")
+    try:
+        name = host_name(value[5:])
+    except ValueError as error:
+        raise _broken(f"a bad server name: {error}") from error
+    return None if name[-1].isdigit() and _IPV4.fullmatch(name) else name
+
+
+def _protocols(value: bytes) -> tuple[str, ...]:
+    """RFC 7301 section 3.1: a list of names of 1 to 255 bytes."""
+    size = len(value)
+    if size < 4 or _U16.unpack_from(value)[0] != size - 2:
+        raise _broken("bad ALPN")
+    names = []
+    position = 2
+    while position < size:
+        start = position + 1
+        position = start + value[position]
+        if position > size or position == start:
+            raise _broken("bad ALPN")
+        name = value[start:position]
+        if not (len(name) == 2 and _U16.unpack(name)[0] in GREASE):
+            names.append(name.decode("latin-1"))
+    return tuple(names)
+
+
+def _numbers(value: bytes, prefix: int) -> tuple[int, ...]:
+    """A list of 16-bit numbers behind its length of `prefix` bytes."""
+    size = len(value) - prefix
+    if size < 2 or size & 1 or int.from_bytes(value[:prefix], "big") != size:
+        raise _broken("a bad list of numbers")
+    numbers = struct.unpack_from(f">{size >> 1}H", value, prefix)
+    if not GREASE.isdisjoint(numbers):
+        numbers = tuple(number for number in numbers if number not in GREASE)
+    return numbers

@@ -1,0 +1,229 @@
+"""The PROXY protocol header, versions 1 and 2: what a proxy in front of us says about its client.
+
+Contract: `parse` takes all bytes received so far, from the first one on, and gives the header, None (more bytes are
+needed) or raises WireError without a reply, for no peer of this protocol reads one. The caller peeks and then consumes
+exactly `length` bytes: what follows them belongs to the connection. `build_v1` and `build_v2` write one.
+
+"The PROXY protocol, versions 1 & 2" by HAProxy (proxy-protocol.txt): sections 2.1 (v1), 2.2 (v2), 2.2.1 (TLVs).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from attrs import frozen
+
+from dcrouter.errors import WireError
+
+MAX_V1 = 107
+"""Bytes of a v1 line, its CRLF included: the longest that section 2.1 allows."""
+
+MAX_V2 = 4096
+"""Bytes of a v2 header. The format would allow 65551, but is made to fit one segment; what is met in practice (names of
+client certificates, endpoint ids of clouds, unique ids of 128 bytes) stays far below 4 KiB."""
+
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+
+TLV_CRC32C = 0x03
+
+_V1_START = b"PROXY "
+_LOCAL, _PROXY = 0, 1
+_UNSPEC, _INET, _INET6, _UNIX = 0, 1, 2, 3
+_ADDRESS_SIZE = {_UNSPEC: 0, _INET: 12, _INET6: 36, _UNIX: 216}
+
+_V2_HEAD = struct.Struct(">12sBBH")
+_V2_INET = struct.Struct(">4s4sHH")
+_V2_INET6 = struct.Struct(">16s16sHH")
+_TLV = struct.Struct(">BH")
+
+_V1_LINE = re.compile(rb"PROXY (TCP[46]) ([0-9a-fA-F.:]+) ([0-9a-fA-F.:]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})\r\n")
+_V1_UNFINISHED = re.compile(rb"PROXY (?:TCP(?:4[0-9. ]*|6[0-9a-fA-F.: ]*)\r?|UNKNOWN(?:\r|[ ][^\n]*)?)")
+_V1_PREFIXES = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN\r")
+
+
+@frozen(kw_only=True)
+class ProxyHeader:
+    """`source` and `destination`: (address as text, port) of the client and of where it connected to, IPv4 mapped into
+    IPv6 written as IPv4; both None where the header names none (UNKNOWN, LOCAL, UNSPEC, unix sockets).
+    `tlvs`: (type, value) in order. `length`: bytes that the header took.
+    """
+
+    source: tuple[str, int] | None
+    destination: tuple[str, int] | None
+    tlvs: tuple[tuple[int, bytes], ...]
+    length: int
+
+
+def parse(data: bytes) -> ProxyHeader | None:
+    """The header at the start of `data`, None while it is incomplete; WireError as soon as it cannot become one."""
+    if data[:1] == b"P":
+        return _parse_v1(data)
+    if not SIGNATURE.startswith(data[:12]):
+        raise WireError("PROXY header: neither version's signature")
+    return _parse_v2(data)
+
+
+def _parse_v1(data: bytes) -> ProxyHeader | None:
+    end = data.find(b"\n", 0, MAX_V1) + 1
+    if not end:
+        if len(data) >= MAX_V1:
+            raise WireError("PROXY header: the v1 line is too long")
+        if not any(prefix.startswith(data) for prefix in _V1_PREFIXES) and not _V1_UNFINISHED.fullmatch(data):
+            raise WireError("PROXY header: not a v1 line")
+        return None
+    line = data[:end]
+    if line.startswith(b"PROXY UNKNOWN") and line[13:14] in (b" ", b"\r") and line.endswith(b"\r\n"):
+        return ProxyHeader(source=None, destination=None, tlvs=(), length=end)
+    found = _V1_LINE.fullmatch(line)
+    if found is None:
+        raise WireError("PROXY header: a malformed v1 line")
+    family, source, destination, source_port, destination_port = (part.decode("ascii") for part in found.groups())
+    kind = IPv4Address if family == "TCP4" else IPv6Address
+    try:
+        addresses = [kind(source), kind(destination)]
+    except ValueError as error:
+        raise WireError(f"PROXY header: {error}") from error
+    ports = int(source_port), int(destination_port)
+    if max(ports) > 65535:
+        raise WireError("PROXY header: a port beyond 65535")
+    return ProxyHeader(
+        source=(_text(addresses[0]), ports[0]), destination=(_text(addresses[1]), ports[1]), tlvs=(), length=end
+    )
+
+
+def _parse_v2(data: bytes) -> ProxyHeader | None:
+    # Each byte of the fixed part is judged as soon as it is there.
+    if len(data) > 12 and data[12] not in (0x20, 0x21):
+        raise WireError("PROXY header: an unknown v2 version or command")
+    if len(data) > 13 and (data[13] >> 4 not in _ADDRESS_SIZE or data[13] & 15 > 2):
+        raise WireError("PROXY header: an unknown v2 address family or transport")
+    if len(data) < 16:
+        return None
+    _, command, family, size = _V2_HEAD.unpack_from(data)
+    end = 16 + size
+    if end > MAX_V2:
+        raise WireError("PROXY header: the v2 header is too long")
+    if command & 15 == _LOCAL:
+        # Section 2.2: the proxy speaks for itself; whatever follows is skipped.
+        return ProxyHeader(source=None, destination=None, tlvs=(), length=end) if len(data) >= end else None
+    family >>= 4
+    start = 16 + _ADDRESS_SIZE[family]
+    if start > end:
+        raise WireError("PROXY header: the v2 addresses are cut off")
+    if len(data) < end:
+        return None
+    source = destination = None
+    # The transport does not matter here: DGRAM tells of a client that came over QUIC.
+    if family == _INET:
+        from_, to, from_port, to_port = _V2_INET.unpack_from(data, 16)
+        source, destination = (str(IPv4Address(from_)), from_port), (str(IPv4Address(to)), to_port)
+    elif family == _INET6:
+        from_, to, from_port, to_port = _V2_INET6.unpack_from(data, 16)
+        source, destination = (_text(IPv6Address(from_)), from_port), (_text(IPv6Address(to)), to_port)
+    elif family == _UNSPEC:
+        return ProxyHeader(source=None, destination=None, tlvs=(), length=end)
+    return ProxyHeader(source=source, destination=destination, tlvs=_tlvs(data[:end], start), length=end)
+
+
+def _tlvs(header: bytes, position: int) -> tuple[tuple[int, bytes], ...]:
+    """Section 2.2.1; the checksum (2.2.3) is verified where it is present."""
+    found = []
+    checksum_at = 0
+    end = len(header)
+    while position < end:
+        if position + 3 > end:
+            raise WireError("PROXY header: a TLV is cut off")
+        kind, size = _TLV.unpack_from(header, position)
+        start = position + 3
+        position = start + size
+        if position > end:
+            raise WireError("PROXY header: a TLV is too long")
+        if kind == TLV_CRC32C:
+            if size != 4 or checksum_at:
+                raise WireError("PROXY header: a bad checksum TLV, or several")
+            checksum_at = start
+        found.append((kind, header[start:position]))
+    if checksum_at:
+        told = int.from_bytes(header[checksum_at : checksum_at + 4], "big")
+        if crc32c(header[:checksum_at] + bytes(4) + header[checksum_at + 4 :]) != told:
+            raise WireError("PROXY header: the checksum is wrong")
+    return tuple(found)
+
+
+def build_v1(source: tuple[str, int] | None, destination: tuple[str, int] | None) -> bytes:
+    """The v1 line for a client at `source` that connected to `destination`; UNKNOWN where either is None."""
+    if source is None or destination is None:
+        return b"PROXY UNKNOWN\r\n"
+    family, addresses = _one_family(source[0], destination[0])
+    name = "TCP4" if family == _INET else "TCP6"
+    return f"PROXY {name} {addresses[0]} {addresses[1]} {_port(source[1])} {_port(destination[1])}\r\n".encode("ascii")
+
+
+def build_v2(
+    source: tuple[str, int] | None, destination: tuple[str, int] | None, tlvs: Iterable[tuple[int, bytes]] = ()
+) -> bytes:
+    """The v2 header likewise; LOCAL where either is None. ValueError where it would be longer than `parse` takes."""
+    more = b"".join(_TLV.pack(kind, len(value)) + value for kind, value in tlvs)
+    if source is None or destination is None:
+        command, family, block = _LOCAL, 0, b""
+    else:
+        inet, (from_, to) = _one_family(source[0], destination[0])
+        command, family = _PROXY, inet << 4 | 1
+        block = from_.packed + to.packed + struct.pack(">HH", _port(source[1]), _port(destination[1]))
+    size = len(block) + len(more)
+    if 16 + size > MAX_V2:
+        raise ValueError(f"a PROXY v2 header of more than {MAX_V2} bytes")
+    return _V2_HEAD.pack(SIGNATURE, 0x20 | command, family, size) + block + more
+
+
+def _one_family(
+    source: str, destination: str
+) -> tuple[int, tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address]]:
+    """Both addresses in one family, as the format wants it: an IPv4 one beside an IPv6 one is mapped."""
+    from_, to = ip_address(_unmapped(source)), ip_address(_unmapped(destination))
+    if from_.version == to.version == 4:
+        return _INET, (from_, to)
+    return _INET6, (_mapped(from_), _mapped(to))
+
+
+def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:
+    # Through the packed form, which leaves out a zone index: it means nothing to the other side.
+    return IPv6Address(address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed)
+
+
+def _unmapped(address: str) -> str:
+    return _text(ip_address(address))
+
+
+def _text(address: IPv4Address | IPv6Address) -> str:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def _port(port: int) -> int:
+    if not 0 <= port <= 65535:
+        raise ValueError(f"{port} is not a port")
+    return port
+
+
+def _crc32c_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return tuple(table)
+
+
+_CRC32C_TABLE = _crc32c_table()
+
+
+def crc32c(data: bytes) -> int:
+    """The Castagnoli CRC-32 of `data` (RFC 9260 appendix A), as the checksum TLV carries it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC32C_TABLE[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
