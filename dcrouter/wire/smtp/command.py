@@ -1,0 +1,87 @@
+"""An SMTP command line: its verb, and what MAIL, RCPT and EHLO say behind it.
+
+Contract: functions over the text of one line without its CRLF; a value out, or WireError whose `reply` answers the
+line. RFC 5321 4.1.1, 4.1.2; SIZE: RFC 1870; BODY: RFC 6152.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from dcrouter.errors import WireError
+from dcrouter.wire.smtp.address import is_domain, parse_path
+
+MAX_COMMAND_LINE = 2048
+"""Octets; RFC 5321 4.5.3.1.4 asks for 512 plus what each extension adds to MAIL. Postfix takes as many."""
+
+FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "PRI", "BDAT"})
+"""Verbs whose next lines are content, not commands: HTTP sent to a mail port, and BDAT, which is not offered. Reading
+on would run that content as commands."""
+
+_LITERAL = re.compile(r"\[[A-Za-z0-9.:-]{2,64}\]")
+_SIZE = re.compile(r"[0-9]{1,20}")
+
+
+class Sender(NamedTuple):
+    """What MAIL said. `address` "" is the null reverse-path; `size` octets as declared, or None; `eightbit`:
+    BODY=8BITMIME.
+    """
+
+    address: str
+    size: int | None
+    eightbit: bool
+
+
+def parse_greeting(argument: str) -> str:
+    """The name that HELO or EHLO gives; anything that looks like a name or a literal, because clients are sloppy
+    here.
+    """
+    name = argument.strip()
+    if is_domain(name.rstrip(".")) or _LITERAL.fullmatch(name):
+        return name
+    raise WireError("not a host name", b"501 5.5.4 Give your host name")
+
+
+def parse_mail(argument: str) -> Sender:
+    """`FROM:<path> SIZE=.. BODY=..`."""
+    address, rest = parse_path(_behind(argument, "FROM:"), null=True)
+    if not rest:
+        return Sender(address, None, False)
+    size: int | None = None
+    eightbit = False
+    for keyword, value in _parameters(rest):
+        if keyword == "SIZE" and size is None and _SIZE.fullmatch(value):
+            size = int(value)
+        elif keyword == "BODY" and value.upper() in ("7BIT", "8BITMIME"):
+            eightbit = value.upper() == "8BITMIME"
+        elif keyword in ("SIZE", "BODY"):
+            raise WireError(f"bad {keyword}", b"501 5.5.4 Bad value of a MAIL parameter")
+        else:
+            raise WireError(f"unknown parameter {keyword}", b"555 5.5.4 MAIL parameter not recognized")
+    return Sender(address, size, eightbit)
+
+
+def parse_recipient(argument: str) -> str:
+    """`TO:<path>`; the address, POSTMASTER for `<postmaster>`."""
+    address, rest = parse_path(_behind(argument, "TO:"), postmaster=True)
+    if rest:
+        for keyword, _value in _parameters(rest):
+            raise WireError(f"unknown parameter {keyword}", b"555 5.5.4 RCPT parameter not recognized")
+    return address
+
+
+def _behind(argument: str, word: str) -> str:
+    if argument[: len(word)].upper() != word:
+        raise WireError(f"no {word}", f"501 5.5.4 Expected {word}<address>".encode("ascii"))
+    return argument[len(word) :].lstrip(" ")
+
+
+def _parameters(rest: str) -> list[tuple[str, str]]:
+    if rest[0] != " ":
+        raise WireError("text behind a path", b"501 5.1.3 Bad address syntax")
+    parameters = []
+    for word in rest.split():
+        keyword, _, value = word.partition("=")
+        parameters.append((keyword.upper(), value))
+    return parameters

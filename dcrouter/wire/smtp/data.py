@@ -1,0 +1,120 @@
+"""A message on its way through DATA: `Unstuffer` takes it off the wire, `Stuffer` puts it there.
+
+Contract: both take bytes cut anywhere, keep at most four of them, and look at chunks, never at lines. Only CRLF.CRLF
+ends a message (the CRLF of the DATA line counts as its first). A lone CR, a lone LF, a NUL or a line beyond 998
+octets makes a received message bad: it is read to its true end and then refused. What `Stuffer` emits contains none
+of them, whatever it was given. RFC 5321 2.3.8, 4.1.1.4, 4.5.2, 4.5.3.1.6; SMTP smuggling, CVE-2023-51764 and its kin.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+MAX_TEXT_LINE = 998
+"""Octets between two CRLFs, RFC 5321 4.5.3.1.6 (1000 with the CRLF)."""
+
+Flaw = Literal["stray", "long-line"]
+
+_END = b"\r\n.\r\n"
+_STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
+
+
+class Unstuffer:
+    """One message coming in. `flaw`: why it must be refused, None as long as it is well-formed. `ended`: its end was
+    seen.
+    """
+
+    __slots__ = ("_carry", "_line", "_skip", "ended", "flaw")
+
+    def __init__(self) -> None:
+        self.flaw: Flaw | None = None
+        self.ended = False
+        self._carry = b"\r\n"  # the end of the DATA line: an end mark may follow at once
+        self._skip = 2
+        self._line = 0
+
+    def receive(self, data: bytes) -> tuple[bytes, bytes]:
+        """(the message's next octets, unstuffed; what follows its end). The latter is empty until `ended`."""
+        data = self._carry + data
+        end = data.find(_END)
+        if end >= 0:
+            self.ended = True
+            self._carry = b""
+            return self._clean(data[: end + 2]), data[end + 5 :]
+        kept = _undecided(data)
+        self._carry = data[len(data) - kept :]
+        return self._clean(data[: len(data) - kept] if kept else data), b""
+
+    def _clean(self, piece: bytes) -> bytes:
+        pairs = piece.count(b"\r\n")
+        if piece.count(b"\n") != pairs or piece.count(b"\r") != pairs or b"\0" in piece:
+            self.flaw = "stray"
+        if b"\r\n." in piece:
+            piece = piece.replace(b"\r\n.", b"\r\n")
+        if self._skip and piece:
+            piece = piece[self._skip :]
+            self._skip = 0
+        if self.flaw is None:
+            self._measure(piece)
+        return piece if self.flaw is None else b""
+
+    def _measure(self, piece: bytes) -> None:
+        """Jumps from line end to line end, as far as a line may be long at a time."""
+        size = len(piece)
+        start = -self._line
+        while size - start > MAX_TEXT_LINE:
+            end = piece.rfind(b"\r\n", max(start, 0), start + MAX_TEXT_LINE + 2)
+            if end < 0:
+                self.flaw = "long-line"
+                return
+            start = end + 2
+        self._line = size - start
+
+
+def _undecided(data: bytes) -> int:
+    """How many octets at the end of `data` may be the beginning of an end mark or of a stuffed dot."""
+    for length in (4, 3, 2, 1):
+        if data.endswith(_END[:length]):
+            return length
+    return 0
+
+
+class Stuffer:
+    """One message going out: `send` for each chunk, then `end`."""
+
+    __slots__ = ("_carry", "_started")
+
+    def __init__(self) -> None:
+        self._carry = b"\r\n"
+        self._started = False
+
+    def send(self, data: bytes) -> bytes:
+        """The octets to write now. Stray CR, LF and NUL leave as a space each (as Postfix replaces them)."""
+        return self._emit(self._carry + data, last=False)
+
+    def end(self) -> bytes:
+        """What remains, with a CRLF where the message had none at its end, and the end mark."""
+        rest = self._emit(self._carry, last=True)
+        return rest + b".\r\n"
+
+    def _emit(self, data: bytes, *, last: bool) -> bytes:
+        # The last two octets stay behind: the next chunk's dot needs to know whether they were a line's end.
+        if last:
+            piece, self._carry = data, b""
+            if piece[-2:] != b"\r\n":
+                piece += b"\r\n" if piece[-1:] != b"\r" else b"\n"
+        else:
+            kept = 2 if data.endswith(b"\r\n") else 1 if data.endswith(b"\r") else 0
+            piece, self._carry = data[: len(data) - kept], data[len(data) - kept :]
+        if not piece:
+            return b""
+        pairs = piece.count(b"\r\n")
+        if piece.count(b"\n") != pairs or piece.count(b"\r") != pairs or b"\0" in piece:
+            piece = _STRAY.sub(b" ", piece)
+        if b"\r\n." in piece:
+            piece = piece.replace(b"\r\n.", b"\r\n..")
+        if not self._started:
+            self._started = True
+            return piece[2:]
+        return piece

@@ -1,0 +1,69 @@
+"""What an SMTP server machine offers, and what it asks of whoever drives it; `server.py` says how.
+
+`Mail`, `Recipient` and `EndOfData` ask and wait for an answer; `StartTls` waits for the handshake; the others tell.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attrs import frozen
+
+from dcrouter.wire.smtp.command import Sender
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What one server offers. `max_size`: octets of a message; `auth_required`: MAIL is refused, since nobody can log
+    in yet.
+    """
+
+    hostname: str
+    banner: str = "ESMTP"
+    max_size: int
+    max_recipients: int
+    starttls: bool = False
+    auth_required: bool = False
+
+
+class Mail(NamedTuple):
+    """A transaction wants to begin; answer with 250 or a refusal."""
+
+    sender: Sender
+
+
+class Recipient(NamedTuple):
+    """`address` wants to be a recipient; answer with 250 or a refusal."""
+
+    address: str
+
+
+class DataStart(NamedTuple):
+    """354 is on its way; `Data` and `EndOfData` follow."""
+
+
+class Data(NamedTuple):
+    """Octets of the message, unstuffed."""
+
+    octets: bytes
+
+
+class EndOfData(NamedTuple):
+    """The message is complete with these last octets; answer for all its recipients at once.
+
+    `flaw`: the refusal that it has earned already (then octets may be missing), or None.
+    """
+
+    octets: bytes
+    flaw: bytes | None
+
+
+class StartTls(NamedTuple):
+    """220 is on its way: write it, do the handshake, then `tls_started()`."""
+
+
+class Reset(NamedTuple):
+    """The transaction, if there was one, is gone."""
+
+
+Event = Mail | Recipient | DataStart | Data | EndOfData | StartTls | Reset

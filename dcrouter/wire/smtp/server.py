@@ -1,0 +1,384 @@
+"""The server's side of an SMTP session, without a socket: bytes in, events and replies out.
+
+How it is driven:
+
+1. `greeting()` gives the bytes of the banner.
+2. `receive(data)` takes bytes, in any pieces; then `next_event()` until it gives None. `Data` is the only event that
+   carries message octets; they are the caller's.
+3. Events that ask (`Mail`, `Recipient`, `EndOfData`) stop the machine until `answer(reply)`; `StartTls` stops it until
+   `tls_started()`. What the client pipelined behind them waits meanwhile; the caller stops reading, or it grows.
+4. `take_output()` gives all replies that have gathered, in order, to be written at once. After `closed` is true there
+   will be no more of them, and the connection ends once they are written.
+
+Laws: replies in the order of the commands; nothing is read past STARTTLS, and whatever was pipelined behind it ends
+the session; a second EHLO is a RSET; DATA is read to its true end whatever is wrong with it. RFC 5321, 1870, 2034,
+2920, 3207, 6152.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dcrouter.errors import WireError
+from dcrouter.wire.smtp.command import FOREIGN, MAX_COMMAND_LINE, Sender, parse_greeting, parse_mail, parse_recipient
+from dcrouter.wire.smtp.data import Unstuffer
+from dcrouter.wire.smtp.events import (
+    Data,
+    DataStart,
+    EndOfData,
+    Event,
+    Limits,
+    Mail,
+    Recipient,
+    Reset,
+    StartTls,
+)
+from dcrouter.wire.smtp.reply import reply
+
+MAX_ERRORS = 20
+"""Errors of protocol before 421, counted anew after each message (Postfix: smtpd_hard_error_limit)."""
+
+MAX_REFUSED_RECIPIENTS = 100
+"""Refused recipients before 421, counted anew after each message: whoever tries more is reading an address book."""
+
+MAX_IDLE_COMMANDS = 100
+"""NOOP, RSET, VRFY, HELP, EHLO and HELO without a message between them; each one more counts as an error."""
+
+
+_OK = b"250 2.0.0 OK\r\n"
+_GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>\r\n"
+_BAD_SEQUENCE = b"503 5.5.1 Bad sequence of commands"
+_NO_ARGUMENT = b"501 5.5.4 This command takes no argument"
+_FLAWS = {
+    "stray": b"550 5.5.2 Lone CR, LF or NUL in the message; lines end with CRLF",
+    "long-line": b"554 5.6.0 A line of the message is longer than 998 octets",
+}
+_TOO_BIG = b"552 5.3.4 Message too big"
+
+
+class Server:
+    """One session. `helo`: the client's name, "" before it said one; `esmtp`: it said it with EHLO; `tls`: after
+    `tls_started`.
+    """
+
+    def __init__(self, limits: Limits, *, tls: bool = False) -> None:
+        self.helo = ""
+        self.esmtp = False
+        self.tls = tls
+        self.closed = False
+        self.draining = False
+        self._limits = limits
+        self._buffer = b""
+        self._at = 0
+        self._skipping = False
+        self._output: list[bytes] = []
+        self._asked: str | None = None
+        self._sender: Sender | None = None
+        self._recipients = 0
+        self._data: Unstuffer | None = None
+        self._size = 0
+        self._errors = 0
+        self._refused = 0
+        self._idle_commands = 0
+
+    def greeting(self) -> bytes:
+        return f"220 {self._limits.hostname} {self._limits.banner}\r\n".encode("ascii", "replace")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer or the TLS handshake is awaited."""
+        return self._asked is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is under way: the moment at which a draining server may close."""
+        return self._sender is None
+
+    @property
+    def in_data(self) -> bool:
+        """Whether message octets are what comes next."""
+        return self._data is not None
+
+    def receive(self, data: bytes) -> None:
+        if not self.closed:
+            self._buffer = self._buffer[self._at :] + data
+            self._at = 0
+
+    def take_output(self) -> bytes:
+        output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    def next_event(self) -> Event | None:
+        """The next thing the caller must do, or None: more bytes, an answer or the end are awaited."""
+        while self._asked is None and not self.closed and self._at < len(self._buffer):
+            if self._data is not None:
+                event = self._read_data()
+            else:
+                line = self._next_line()
+                if line is None:
+                    return None
+                event = self._run(line)
+            if event is not None:
+                return event
+        return None
+
+    def answer(self, reply: bytes) -> None:
+        """The reply, CRLF included, to the event that asked. 421 ends the session."""
+        asked, self._asked = self._asked, None
+        accepted = reply.startswith(b"2")
+        if asked == "MAIL":
+            if not accepted:
+                self._sender = None
+        elif asked == "RCPT":
+            if accepted:
+                self._recipients += 1
+            else:
+                self._refused += 1
+        elif asked == "DATA":
+            self._sender = None
+            self._recipients = 0
+            if accepted:
+                self._errors = self._refused = self._idle_commands = 0
+        else:
+            raise RuntimeError("nothing was asked")
+        self._output.append(reply)
+        if reply.startswith(b"421"):
+            self._end()
+        elif self._refused > MAX_REFUSED_RECIPIENTS:
+            self.close(b"421 4.7.0 Too many refused recipients")
+
+    def tls_started(self) -> None:
+        """The handshake is done: no state of the clear session survives (RFC 3207 4.2)."""
+        self.tls = True
+        self.helo = ""
+        self.esmtp = False
+        self._sender = None
+        self._recipients = 0
+        self._asked = None
+
+    def close(self, reply: bytes) -> None:
+        """The last reply (without its CRLF): whatever the client sends from now on is not read."""
+        self._output.append(reply + b"\r\n")
+        self._end()
+
+    # ------------------------------------------------------------------ message octets
+
+    def _read_data(self) -> Event | None:
+        assert self._data is not None
+        octets, self._buffer = self._data.receive(self._buffer[self._at :] if self._at else self._buffer)
+        self._at = 0
+        self._size += len(octets)
+        too_big = self._size > self._limits.max_size
+        if not self._data.ended:
+            return Data(octets) if octets and not too_big else None
+        flaw = self._data.flaw
+        self._data = None
+        self._asked = "DATA"
+        if flaw is not None:
+            self._errors += 1
+            return EndOfData(b"", _FLAWS[flaw])
+        return EndOfData(b"", _TOO_BIG) if too_big else EndOfData(octets, None)
+
+    # ------------------------------------------------------------------ commands
+
+    def _next_line(self) -> bytes | None:
+        """One line without its LF, or None: it is not complete. What is beyond MAX_COMMAND_LINE is not kept."""
+        end = self._buffer.find(b"\n", self._at)
+        if end < 0:
+            if len(self._buffer) - self._at > MAX_COMMAND_LINE:
+                self._skipping = True
+            if self._skipping:
+                self._buffer = b""
+                self._at = 0
+            return None
+        line, self._at = self._buffer[self._at : end], end + 1
+        if self._skipping:
+            self._skipping = False
+            return _TOO_LONG
+        return line
+
+    def _run(self, line: bytes) -> Event | None:
+        if len(line) > MAX_COMMAND_LINE:
+            return self._error(b"500 5.5.2 Line too long")
+        if not line.endswith(b"\r"):
+            return self._leave(b"500 5.5.2 Lines end with CRLF, not with a lone LF")
+        verb, _, argument = line[:-1].decode("utf-8", "replace").partition(" ")
+        if "\r" in argument or "\0" in argument:
+            return self._error(b"500 5.5.2 Lone CR or NUL in a command")
+        command = _COMMANDS.get(verb) or _COMMANDS.get(verb.upper() if verb.isascii() else "")
+        if command is None:
+            return self._unknown(verb.upper())
+        try:
+            return command(self, argument.rstrip(" "))
+        except WireError as error:
+            return self._error(error.reply or b"501 5.5.4 Syntax error")
+
+    def _unknown(self, verb: str) -> Event | None:
+        if verb in FOREIGN:
+            return self._leave(b"502 5.5.1 This is a mail server")
+        if verb in _KNOWN_ELSEWHERE:
+            return self._error(b"502 5.5.1 Command not implemented")
+        return self._error(b"500 5.5.2 Command not recognized")
+
+    def _ehlo(self, argument: str) -> Event | None:
+        self.helo = parse_greeting(argument)
+        self.esmtp = True
+        lines = [f"{self._limits.hostname} greets {self.helo}", "PIPELINING", f"SIZE {self._limits.max_size}"]
+        if self._limits.starttls and not self.tls:
+            lines.append("STARTTLS")
+        lines += ["ENHANCEDSTATUSCODES", "8BITMIME"]
+        return self._restart(reply(250, *lines))
+
+    def _helo(self, argument: str) -> Event | None:
+        self.helo = parse_greeting(argument)
+        self.esmtp = False
+        return self._restart(reply(250, self._limits.hostname))
+
+    def _mail(self, argument: str) -> Event | None:
+        if self.draining:
+            return self._leave(b"421 4.3.2 This server is closing")
+        if not self.helo or self._sender is not None:
+            return self._error(_BAD_SEQUENCE)
+        if self._limits.auth_required:
+            return self._error(b"530 5.7.0 Authentication required")
+        sender = parse_mail(argument)
+        if sender.size is not None and sender.size > self._limits.max_size:
+            return self._error(_TOO_BIG)
+        self._sender = sender
+        self._recipients = 0
+        self._asked = "MAIL"
+        return Mail(sender)
+
+    def _rcpt(self, argument: str) -> Event | None:
+        if self._sender is None:
+            return self._error(_BAD_SEQUENCE)
+        address = parse_recipient(argument)
+        if self._recipients >= self._limits.max_recipients:
+            return self._say(b"452 4.5.3 Too many recipients\r\n")
+        self._asked = "RCPT"
+        return Recipient(address)
+
+    def _start_data(self, argument: str) -> Event | None:
+        if self._sender is None:
+            refusal = _BAD_SEQUENCE
+        elif argument:
+            refusal = _NO_ARGUMENT
+        elif not self._recipients:
+            refusal = b"554 5.5.1 No valid recipients"
+        else:
+            self._data = Unstuffer()
+            self._size = 0
+            self._say(_GO_AHEAD)
+            return DataStart()
+        if self._at < len(self._buffer) and not _looks_like_command(self._buffer, self._at):
+            return self._leave(b"554 5.5.0 Message sent without waiting for 354")
+        return self._error(refusal)
+
+    def _rset(self, argument: str) -> Event | None:
+        if argument:
+            return self._error(_NO_ARGUMENT)
+        return self._restart(_OK)
+
+    def _noop(self, argument: str) -> Event | None:
+        self._count_idle()
+        return self._say(_OK)
+
+    def _vrfy(self, argument: str) -> Event | None:
+        if not argument:
+            return self._error(b"501 5.5.4 Expected an address")
+        self._count_idle()
+        return self._say(b"252 2.5.0 Cannot verify, but will accept a message and try to deliver it\r\n")
+
+    def _help(self, argument: str) -> Event | None:
+        self._count_idle()
+        return self._say(b"214 2.0.0 See RFC 5321\r\n")
+
+    def _quit(self, argument: str) -> Event | None:
+        if argument:
+            return self._error(_NO_ARGUMENT)
+        return self._leave(b"221 2.0.0 Bye")
+
+    def _starttls(self, argument: str) -> Event | None:
+        if self.tls:
+            return self._error(b"503 5.5.1 TLS is active already")
+        if not self._limits.starttls:
+            return self._error(b"502 5.5.1 STARTTLS is not offered")
+        if argument:
+            return self._error(_NO_ARGUMENT)
+        if not self.esmtp:
+            return self._error(b"503 5.5.1 EHLO first")
+        if self._at < len(self._buffer):
+            return self._leave(b"554 5.5.0 Nothing may follow STARTTLS before the TLS handshake")
+        self._buffer = b""
+        self._at = 0
+        self._asked = "STARTTLS"
+        self._say(b"220 2.0.0 Ready to start TLS\r\n")
+        return StartTls()
+
+    # ------------------------------------------------------------------ replies
+
+    # What answers a command gives None for an event, so that a command can end with it.
+
+    def _say(self, line: bytes) -> Event | None:
+        self._output.append(line)
+        return None
+
+    def _restart(self, line: bytes) -> Event | None:
+        self._count_idle()
+        self._say(line)
+        if self._sender is None:
+            return None
+        self._sender = None
+        self._recipients = 0
+        return Reset()
+
+    def _count_idle(self) -> None:
+        self._idle_commands += 1
+        if self._idle_commands > MAX_IDLE_COMMANDS:
+            self._errors += 1
+        if self._errors >= MAX_ERRORS:
+            self.close(b"421 4.7.0 Too many commands without a message")
+
+    def _error(self, line: bytes) -> Event | None:
+        self._say(line + b"\r\n")
+        self._errors += 1
+        if self._errors >= MAX_ERRORS:
+            self.close(b"421 4.7.0 Too many errors")
+        return None
+
+    def _leave(self, line: bytes) -> Event | None:
+        self.close(line)
+        return None
+
+    def _end(self) -> None:
+        self.closed = True
+        self._sender = None
+        self._data = None
+        self._asked = None
+        self._buffer = b""
+        self._at = 0
+
+
+_TOO_LONG = b" " * (MAX_COMMAND_LINE + 1)
+_KNOWN_ELSEWHERE = frozenset(
+    {"AUTH", "EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BURL", "XCLIENT", "XFORWARD"}
+)
+_COMMANDS: dict[str, Callable[[Server, str], Event | None]] = {
+    "EHLO": Server._ehlo,
+    "HELO": Server._helo,
+    "MAIL": Server._mail,
+    "RCPT": Server._rcpt,
+    "DATA": Server._start_data,
+    "RSET": Server._rset,
+    "NOOP": Server._noop,
+    "VRFY": Server._vrfy,
+    "HELP": Server._help,
+    "QUIT": Server._quit,
+    "STARTTLS": Server._starttls,
+}
+
+
+def _looks_like_command(buffer: bytes, at: int) -> bool:
+    """Whether what was pipelined behind a refused DATA is a next command (RFC 2920) and not the message itself."""
+    return buffer[at : at + 4].decode("ascii", "replace").upper() in _COMMANDS
