@@ -1,0 +1,19 @@
+"""HTTP/1.1 as far as one request and its answer go: the head in, a whole response out, and where a redirect leads.
+
+head: reads and frames a request's head. answer: writes a response that closes. redirect: fills in `redirect.to`.
+"""
+
+from dcrouter.wire.http1.answer import check_header, response
+from dcrouter.wire.http1.head import MAX_HEAD, HeadReader, RequestHead, parse_head
+from dcrouter.wire.http1.redirect import PLACEHOLDERS, expand
+
+__all__ = [
+    "MAX_HEAD",
+    "PLACEHOLDERS",
+    "HeadReader",
+    "RequestHead",
+    "check_header",
+    "expand",
+    "parse_head",
+    "response",
+]
