@@ -140,8 +140,9 @@ def _reassemble(raw: bytes, size: int) -> tuple[bytes, int, int, int] | int:
         if collected == total:
             return (b"".join(pieces), 4, total, end) if size >= end else end
         if size < end:
-            least = total - collected if total and records > _EAGER_RECORDS else 0
-            return _within_bounds(end + 5 + least)
+            # Known to go on behind this record: nothing is won before the next one's header.
+            least = 5 + (total - collected if records > _EAGER_RECORDS else 0) if total else 0
+            return _within_bounds(end + least)
         position = end
     raise _broken("cut into too many records")
 
@@ -160,7 +161,7 @@ def _message_size(start: bytes) -> int:
     """The size of the handshake message that begins so, its header of 4 bytes included; 0 while unknown."""
     if start and start[0] != 1:
         raise _broken("another handshake message in its place")
-    return 4 + _within_bounds(int.from_bytes(start[1:4], "big")) if len(start) >= 4 else 0
+    return _within_bounds(9 + int.from_bytes(start[1:4], "big")) - 5 if len(start) >= 4 else 0
 
 
 def _what_is(raw: bytes) -> str:
