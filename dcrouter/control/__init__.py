@@ -1,1 +1,1 @@
-"""The parent: binds the ports, owns the state directory and the certificates, supervises the children, never sees traffic."""
+"""The parent: binds ports, owns the state directory and the certificates, supervises the children, sees no traffic."""

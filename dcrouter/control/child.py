@@ -1,8 +1,8 @@
 """One child process, from its start to its end: `python -m dcrouter.service ROLE`, with a channel as descriptor 3.
 
 Descriptor 4 is the state directory's lock: a child that outlives its parent keeps the directory from a second instance.
-Whatever the process writes to standard output or error is a log line. The channel is read to its end after the process has
-ended, so its last words arrive.
+Whatever the process writes to standard output or error is a log line. The channel is read to its end after the process
+has ended, so its last words arrive.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""The edge and the mail process, kept alive: started, told all they need, joined with each other, started again when they die.
+"""The edge and the mail process, kept alive: started, told all they need, joined, and started again when they die.
 
-1. A fresh child gets what `greeting` says (configuration, listening sockets, addresses), then one end of a new socketpair
-   whose other end goes to the other child, and answers `ready`. All ready: `start`'s Deferred fires; `go` lets them begin.
-2. One that dies is started again after a wait that doubles from 0.1 s to 30 s, and is 0.1 s again once it ran well; each
-   death is an error in the log. While mail is down the edge sees its end of the socketpair close and pauses mail by itself.
-3. At the very first start a role that dies (or is silent) three times before it is ready fails the whole start: what does
-   not work at all is told to the operator at once, not tried for ever.
+1. A fresh child gets what `greeting` says (configuration, listening sockets, addresses), then one end of a new
+   socketpair whose other end goes to the other child, and answers `ready`. When all are, `start`'s Deferred fires; `go`
+   lets them begin.
+2. One that dies is started again after a wait that doubles from 0.1 s to 30 s, and is 0.1 s again once it ran well;
+   each death is an error in the log. While mail is down the edge sees the socketpair close and pauses mail by itself.
+3. At the very first start a role that dies (or is silent) three times before it is ready fails the whole start: what
+   does not work at all is told to the operator at once, not tried for ever.
 4. `stop` drains, waits, dismisses, and kills what is left.
 """
 

@@ -4,7 +4,7 @@
 2. `drop` sets the supplementary groups, then the group, then the user, real, effective and saved, and proves it: see
    setresuid(2), credentials(7). The children are started afterwards and inherit it.
 3. Ports below 1024 stay possible after that only with CAP_NET_BIND_SERVICE (capabilities(7)), which a systemd unit
-   gives to an ordinary user with `AmbientCapabilities=CAP_NET_BIND_SERVICE` and `User=`; then `user` is not needed at all.
+   gives to an ordinary user with `User=` and `AmbientCapabilities=CAP_NET_BIND_SERVICE`; then `user` is not needed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Log events as plain values, so that the children's lines and the parent's end in one log, in one format.
 
-A record is `{time, level, namespace, text, fields, traceback}`: `time` in UTC epoch seconds, `level` one of debug, info, warn,
-error, `fields` whatever the caller gave, JSON-ready. A child sends its records in batches to the parent (`ChannelObserver`),
+A record is `{time, level, namespace, text, fields, traceback}`: `time` in UTC epoch seconds, `level` one of LEVELS,
+`fields` whatever the caller gave, JSON-ready. A child sends its records in batches to the parent (`ChannelObserver`),
 which puts them into its own log with the child's role (`publish`).
 """
 
@@ -86,7 +86,7 @@ def publish(role: str, record: Mapping[str, Any]) -> None:
 
 @implementer(ILogObserver)
 class ChannelObserver:
-    """A child's log observer: sends records of at least `level` to the parent, in batches, and drops when they pile up."""
+    """A child's log observer: sends records of at least `level` to the parent in batches, drops when they pile up."""
 
     def __init__(self, reactor: CallLater, channel: Sender, level: str = "info") -> None:
         self.reactor = reactor

@@ -1,0 +1,156 @@
+"""The HTTP API on the unix socket `admin.socket`, for the command line and for scripts (`curl --unix-socket`).
+
+    GET /status         what the service does: version, state, children with their counters, listeners, dropped lines
+    GET /queue          the messages that wait or have failed, one object per recipient
+    DELETE /queue/ID    drop that message
+
+Answers are JSON. An error is `{"error": "..."}` with 404, 405, or 503 where a process does not answer. Whoever may open the
+socket may do all of it: it is 0600 in a directory that is 0700.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorUNIX
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import NOT_ALLOWED, NOT_FOUND, OK, SERVICE_UNAVAILABLE
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from dcrouter.errors import DcrouterError, StartError
+
+MODE = 0o600
+LONGEST_PATH = 107
+"""Bytes of a unix socket's path (unix(7))."""
+IDLE = 30
+"""Seconds after which a silent client is closed."""
+
+
+class Answers(Protocol):
+    """Who knows the answers: the parent."""
+
+    def status(self) -> Deferred[dict[str, Any]]: ...
+    def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]: ...
+
+
+class Api(Service):
+    """Listens on `path`, which it makes and removes."""
+
+    def __init__(self, reactor: IReactorUNIX, path: Path, answers: Answers) -> None:
+        self.reactor = reactor
+        self.path = path
+        self.answers = answers
+        self._port: IListeningPort | None = None
+
+    def startService(self) -> None:
+        """Begin to listen; StartError with one line where that is impossible."""
+        if len(bytes(self.path)) > LONGEST_PATH:
+            raise StartError(f"admin.socket: {self.path} is longer than {LONGEST_PATH} bytes; set a shorter path")
+        _remove_stale(self.path)
+        site = Site(_root(self.answers), timeout=IDLE)
+        site.displayTracebacks = False
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._port = self.reactor.listenUNIX(bytes(self.path), site, mode=MODE)
+        except CannotListenError as error:
+            raise StartError(f"admin.socket: cannot listen on {self.path}: {error.socketError}") from error
+        except OSError as error:
+            raise StartError(f"admin.socket: cannot listen on {self.path}: {error.strerror}") from error
+        super().startService()
+
+    def stopService(self) -> Deferred[Any]:
+        """Listen no more, and remove the socket."""
+        super().stopService()
+        port, self._port = self._port, None
+        return maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
+
+
+class Answer(Resource):
+    """One path: what each method of HTTP gives there, and what lies below it. Everything else is answered in JSON too."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        methods: dict[bytes, Callable[[], Deferred[dict[str, Any]]]],
+        below: Callable[[bytes], Answer | None] = lambda name: None,
+    ) -> None:
+        super().__init__()
+        self.methods = methods
+        self.below = below
+
+    def getChild(self, path: bytes, request: Request) -> Answer:
+        return self.below(path) or Answer({})
+
+    def render(self, request: Request) -> bytes | int:
+        method = self.methods.get(request.method)
+        if method is None:
+            _finish(request, NOT_ALLOWED if self.methods else NOT_FOUND, {"error": "there is nothing like that here"})
+            return NOT_DONE_YET
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)
+
+        def give(answer: dict[str, Any]) -> None:
+            if not gone:
+                _finish(request, NOT_FOUND if "error" in answer else OK, answer)
+
+        def refuse(failure: Failure) -> None:
+            if failure.check(DcrouterError) is None:
+                path = request.path.decode("ascii", "replace")
+                self.log.failure("the API cannot answer {path}", failure, path=path)
+            if not gone:
+                _finish(request, SERVICE_UNAVAILABLE, {"error": failure.getErrorMessage()})
+
+        maybeDeferred(method).addCallbacks(give, refuse)
+        return NOT_DONE_YET
+
+
+def _root(answers: Answers) -> Answer:
+    def message(name: bytes) -> Answer:
+        drop = {"action": "drop", "message": name.decode("utf-8", "replace")}
+        return Answer({b"DELETE": lambda: answers.ask_mail("queue", drop)})
+
+    paths = {
+        b"status": Answer({b"GET": answers.status}),
+        b"queue": Answer({b"GET": lambda: answers.ask_mail("queue", {"action": "list"})}, message),
+    }
+    return Answer({}, paths.get)
+
+
+def _finish(request: Request, code: int, answer: dict[str, Any]) -> None:
+    request.setResponseCode(code)
+    request.setHeader(b"content-type", b"application/json")
+    request.write(json.dumps(answer, indent=1).encode() + b"\n")
+    request.finish()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of an instance that was killed; StartError where somebody answers on it, or it is no socket."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise StartError(f"admin.socket: {path} exists and is not a socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            probe.connect(bytes(path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.ECONNREFUSED:
+            raise StartError(f"admin.socket: {path} cannot be used: {error.strerror or error}") from error
+    else:
+        raise StartError(f"admin.socket: another program answers on {path}")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise StartError(f"admin.socket: {path} cannot be removed: {error.strerror}") from error

@@ -1,0 +1,50 @@
+"""The command line's side of the API: one request over the unix socket, one answer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from dcrouter.errors import DcrouterError
+
+TIMEOUT = 15.0
+"""Seconds; more than the API gives the mail process to answer."""
+
+
+class ApiError(DcrouterError):
+    """The API could not be asked, or refused: one line for the operator."""
+
+
+def ask(path: Path, method: str, target: str) -> dict[str, Any]:
+    """The JSON answer of the service whose admin socket is `path`; ApiError where there is none or it is an error."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request(method, target)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise ApiError(f"no dcrouter is running here: nobody listens on {path}") from None
+    except PermissionError:
+        raise ApiError(f"{path} may be opened only by root and the user that dcrouter runs as") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ApiError(f"no answer from {path}: {error}") from error
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        raise ApiError(str(answer.get("error", response.reason)))
+    assert isinstance(answer, dict)
+    return answer
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(bytes(self._path))

@@ -1,0 +1,293 @@
+"""The parent process as one service: it opens everything, starts the children, and ends them in order.
+
+1. privilegedStartService, as whoever started it: the state directory and its lock, then every port. All or nothing.
+2. startService: step down to `user`, load certificates as that user, start the children and the operator's window.
+3. When every child is ready and the names of targets were asked for (or 2 s later): `go`, and the line that says so.
+4. stopService: `drain` to the children, our own listening sockets closed, then the end of what has not ended in time.
+   A second signal ends it at once.
+A StartError at 1 or 2 leaves nothing open; one at 3 stops the reactor and stays in `failure`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dcrouter import __version__
+from dcrouter.config.admin import Config
+from dcrouter.config.effective import effective_routes
+from dcrouter.control import ports, privileges, records
+from dcrouter.control.certificates import CertificateWatch, read_ca_files
+from dcrouter.control.child import Command, command
+from dcrouter.control.children import Children, Message
+from dcrouter.control.names import Names, target_names
+from dcrouter.control.ports import Listener
+from dcrouter.control.state import StateDirectory
+from dcrouter.control.summary import hints
+from dcrouter.errors import StartError, Unreachable
+from dcrouter.tls.store import CertificateStore
+
+FIRST_NAMES = 2.0
+"""Seconds for which the first connections wait for a slow resolver."""
+LISTENERS_PER_MESSAGE = 64
+
+State = Literal["stopped", "starting", "ready", "draining"]
+ROLES = ("edge", "mail")
+
+
+class AccessLog(Protocol):
+    """Where the children's access lines go."""
+
+    dropped: int
+
+    def open(self) -> None: ...
+    def write(self, lines: Sequence[Mapping[str, Any]], dropped: int = 0) -> None: ...
+    def reopen(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Parent(Service):
+    """`source`: the file that `config` came from; `plain`: the same as plain values, for the children.
+
+    `access_log` is closed at the end. `window` makes the operator's window: a service that is started last and stopped
+    last. `reopen` is called on SIGUSR1. `failure`: why the start failed after the reactor ran, None while it did not.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        source: Path,
+        plain: Mapping[str, Any],
+        reactor: Any,
+        *,
+        access_log: AccessLog | None = None,
+        window: Callable[[Parent], IService] | None = None,
+        reopen: Callable[[], None] | None = None,
+        command: Command = command,
+    ) -> None:
+        self.config = config
+        self.source = source
+        self.plain = plain
+        self.reactor = reactor
+        self.access_log = access_log
+        self.window = window(self) if window is not None else None
+        self.reopen = reopen
+        self.command = command
+        self.routes = effective_routes(config)
+        self.state: State = "stopped"
+        self.failure: StartError | None = None
+        self.listeners: tuple[Listener, ...] = ()
+        self.state_directory = StateDirectory(config.state_dir)
+        self.certificates = CertificateWatch(
+            CertificateStore(config, self.routes, time.time), self._certificates_changed, reactor
+        )
+        default = config.defaults.target
+        self.names = Names(reactor, target_names(self.routes, default and default.host), self._names_changed)
+        self.children: Children | None = None
+        self._account: privileges.Account | None = None
+        self._ca_files: dict[str, str] = {}
+        self._started = 0.0
+        self._signals: dict[int, Any] = {}
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        account = privileges.find_account(self.config.user, self.config.group)
+        if privileges.is_root():
+            self._account = account
+        elif account is not None and account.uid != os.geteuid():
+            self.log.warn("user {user} is left aside: only root can become someone else", user=account.name)
+        privileges.raise_descriptor_limit()
+        self.state_directory.open(self._account)
+        try:
+            self.listeners = ports.bind(self.config)
+        except StartError:
+            self.state_directory.close()
+            raise
+
+    def startService(self) -> None:
+        super().startService()
+        self._started = self.reactor.seconds()
+        self.state = "starting"
+        try:
+            if self._account is not None:
+                privileges.drop(self._account)
+            self.certificates.load()
+            self._ca_files = read_ca_files(self.config)
+            if self.access_log is not None:
+                self.access_log.open()
+            if self.window is not None:
+                self.window.privilegedStartService()
+                self.window.startService()
+        except StartError:
+            self._release()
+            raise
+        for number, act in ((signal.SIGUSR1, self._reopen),):
+            self._signals[number] = signal.signal(number, self._when_signalled(act))
+        roles = ROLES if self.config.email is not None else ROLES[:1]
+        self.children = Children(
+            self.reactor, roles, self._greeting, self._received, self.command, self.state_directory.lock
+        )
+        self.names.start()
+        self.certificates.start()
+        Deferred.fromCoroutine(self._begin(self.children)).addErrback(self._failed)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self.children is None:
+            self._release()
+            return
+        self.state = "draining"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._signals[number] = signal.signal(number, self._when_signalled(self._end_at_once))
+        self.names.stop()
+        self.certificates.stop()
+        timeout = self.drain_timeout()
+        stopped = self.children.stop(timeout)
+        ports.close(self.listeners)
+        self.log.info(
+            "stopping: connections have {timeout} to end", timeout=f"{timeout:g} s" if timeout else "all time"
+        )
+        await stopped
+        self.children = None
+        if self.window is not None:
+            await maybeDeferred(self.window.stopService)
+        self.log.info("stopped")
+        self._release()
+
+    def drain_timeout(self) -> float:
+        """Seconds that the slowest route may take to end its connections, 0 where one has no limit."""
+        drains = [self.config.defaults.timeouts.drain, *(route.timeouts.drain for route in self.routes)]
+        return 0.0 if 0 in drains else max(drains)
+
+    # The operator's questions.
+
+    def status(self) -> Deferred[dict[str, Any]]:
+        """What the service does now, JSON-ready; `counters` of a child that does not answer is None."""
+        return Deferred.fromCoroutine(self._status())
+
+    def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        """A question to the mail process: its answer; Unreachable where there is none."""
+        if self.children is None or self.config.email is None:
+            raise Unreachable("there is no mail process: the configuration has no `email`")
+        return self.children.ask("mail", kind, fields, timeout=10.0)
+
+    async def _status(self) -> dict[str, Any]:
+        children = self.children.status() if self.children is not None else {}
+        asked = {role: self.children.ask(role, "status") for role in children} if self.children is not None else {}
+        for role, answer in asked.items():
+            try:
+                children[role]["counters"] = await answer
+            except Unreachable:
+                children[role]["counters"] = None
+        return {
+            "version": __version__,
+            "state": self.state,
+            "pid": os.getpid(),
+            "uptime": round(self.reactor.seconds() - self._started, 1),
+            "config": str(self.source),
+            "state_dir": str(self.config.state_dir),
+            "children": children,
+            "listeners": [
+                {"address": listener.address, "port": listener.port, "routes": list(listener.routes)}
+                for listener in self.listeners
+            ],
+            "access_log": {"dropped": self.access_log.dropped} if self.access_log is not None else None,
+        }
+
+    # What the children are told, and tell.
+
+    def _greeting(self, role: str) -> Iterator[Message]:
+        yield (
+            "config",
+            {"config": self.plain, "credentials": self.certificates.plain, "ca_files": self._ca_files},
+            (),
+        )
+        if role == "edge":
+            for start in range(0, len(self.listeners), LISTENERS_PER_MESSAGE):
+                some = self.listeners[start : start + LISTENERS_PER_MESSAGE]
+                places = [{"address": listener.address, "port": listener.port} for listener in some]
+                yield "listener", {"listeners": places}, [listener.sock.fileno() for listener in some]
+            yield "addresses", {"names": self.names.known}, ()
+
+    def _received(self, role: str, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "log":
+            for record in fields["lines"]:
+                records.publish(role, record)
+        elif kind == "access":
+            if self.access_log is not None:
+                self.access_log.write(fields["lines"], fields.get("dropped", 0))
+        else:
+            self.log.error("{role} sent a message that nobody knows: {kind}", role=role, kind=kind)
+
+    def _names_changed(self, known: dict[str, list[str]]) -> None:
+        if self.children is not None:
+            self.children.tell("edge", "addresses", {"names": known})
+
+    def _certificates_changed(self) -> None:
+        if self.children is not None:
+            self.children.tell_all("credentials", {"credentials": self.certificates.plain})
+
+    # Turns of its life.
+
+    async def _begin(self, children: Children) -> None:
+        await children.start()
+        await self.names.first_answers(FIRST_NAMES)
+        if self.state != "starting":
+            return
+        children.go()
+        self.state = "ready"
+        for hint in hints(self.listeners, self.routes):
+            self.log.info("listening on {hint}", hint=hint)
+        self.log.info("ready: {routes} routes from {file}", routes=len(self.routes), file=str(self.source))
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        self.failure = error if isinstance(error, StartError) else StartError(f"unexpected: {error}")
+        if not isinstance(error, StartError):
+            self.log.failure("the start has failed", failure)
+        for line in str(self.failure).splitlines():
+            self.log.critical("{line}", line=line)
+        self.reactor.stop()
+
+    def _release(self) -> None:
+        for number, before in self._signals.items():
+            signal.signal(number, before)
+        self._signals.clear()
+        ports.close(self.listeners)
+        self.listeners = ()
+        if self.access_log is not None:
+            self.access_log.close()
+        self.state_directory.close()
+        self.state = "stopped"
+
+    def _reopen(self) -> None:
+        if self.access_log is not None:
+            self.access_log.reopen()
+        if self.reopen is not None:
+            self.reopen()
+        if self.children is not None:
+            self.children.tell_all("reopen")
+        self.log.info("log files are open anew")
+
+    def _end_at_once(self) -> None:
+        self.log.warn("a second signal: ending at once")
+        if self.children is not None:
+            self.children.kill()
+
+    def _when_signalled(self, act: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
+        return lambda number, frame: self.reactor.callFromThread(act)

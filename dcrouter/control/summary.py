@@ -1,0 +1,46 @@
+"""What listens where, in words for people: one hint per listener, such as `https://www.example.com:8443/ (web)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import ip_address
+
+from dcrouter.config.routes import MailHandover, Redirect, Respond, Route
+from dcrouter.control.ports import Listener, where
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+def hints(listeners: Iterable[Listener], routes: Iterable[Route]) -> Iterator[str]:
+    """One line per listener, in order. A name stands for the address where the first route has one."""
+    by_name = {route.name: route for route in routes}
+    for listener in listeners:
+        wanted_by = [by_name[name] for name in listener.routes if name in by_name]
+        names = ", ".join(listener.routes[:5]) + (", ..." if len(listener.routes) > 5 else "")
+        yield f"{_address(listener, wanted_by)} ({names})"
+
+
+def scheme(route: Route) -> str:
+    """The word before `://` with which a client would reach it."""
+    if isinstance(route.action, MailHandover):
+        return route.action.kind
+    if route.tls is not None:
+        return "https" if route.tls.mode != "passthrough" else "tls"
+    return "http" if isinstance(route.action, Redirect | Respond) else "tcp"
+
+
+def _address(listener: Listener, routes: Sequence[Route]) -> str:
+    if not routes:
+        return where(listener.address, listener.port)
+    word = scheme(routes[0])
+    host = listener.address
+    if word in _DEFAULT_PORTS:
+        names = [name for name in routes[0].match.domains or () if "*" not in name]
+        unspecified = ip_address(listener.address).is_unspecified
+        if names or unspecified:
+            host = names[0] if names else "localhost"
+        place = host if listener.port == _DEFAULT_PORTS[word] else where(host, listener.port)
+        return f"{word}://{place}/" + (
+            f" on {where(listener.address, listener.port)}" if host != listener.address else ""
+        )
+    return f"{word}://{where(host, listener.port)}"
