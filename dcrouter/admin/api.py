@@ -4,8 +4,8 @@
     GET /queue          the messages that wait or have failed, one object per recipient
     DELETE /queue/ID    drop that message
 
-Answers are JSON. An error is `{"error": "..."}` with 404, 405, or 503 where a process does not answer. Whoever may open the
-socket may do all of it: it is 0600 in a directory that is 0700.
+Answers are JSON. An error is `{"error": "..."}` with 404, 405, or 503 where a process does not answer. Whoever may open
+the socket may do all of it: it is 0600 in a directory that is 0700.
 """
 
 from __future__ import annotations
@@ -62,22 +62,22 @@ class Api(Service):
         site.displayTracebacks = False
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._port = self.reactor.listenUNIX(bytes(self.path), site, mode=MODE)
+            self._port = self.reactor.listenUNIX(str(self.path), site, mode=MODE)  # type: ignore[arg-type]
         except CannotListenError as error:
             raise StartError(f"admin.socket: cannot listen on {self.path}: {error.socketError}") from error
         except OSError as error:
             raise StartError(f"admin.socket: cannot listen on {self.path}: {error.strerror}") from error
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[Any]:
         """Listen no more, and remove the socket."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         port, self._port = self._port, None
         return maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
 
 
 class Answer(Resource):
-    """One path: what each method of HTTP gives there, and what lies below it. Everything else is answered in JSON too."""
+    """One path: what each method of HTTP gives there, and what lies below it. Errors are JSON too."""
 
     log = Logger()
 
@@ -86,7 +86,7 @@ class Answer(Resource):
         methods: dict[bytes, Callable[[], Deferred[dict[str, Any]]]],
         below: Callable[[bytes], Answer | None] = lambda name: None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.methods = methods
         self.below = below
 

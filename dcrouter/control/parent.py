@@ -94,7 +94,9 @@ class Parent(Service):
             CertificateStore(config, self.routes, time.time), self._certificates_changed, reactor
         )
         default = config.defaults.target
-        self.names = Names(reactor, target_names(self.routes, default and default.host), self._names_changed)
+        self.names = Names(
+            reactor, target_names(self.routes, default.host if default is not None else None), self._names_changed
+        )
         self.children: Children | None = None
         self._account: privileges.Account | None = None
         self._ca_files: dict[str, str] = {}
@@ -102,7 +104,7 @@ class Parent(Service):
         self._signals: dict[int, Any] = {}
 
     def privilegedStartService(self) -> None:
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         account = privileges.find_account(self.config.user, self.config.group)
         if privileges.is_root():
             self._account = account
@@ -117,7 +119,7 @@ class Parent(Service):
             raise
 
     def startService(self) -> None:
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._started = self.reactor.seconds()
         self.state = "starting"
         try:
@@ -144,7 +146,7 @@ class Parent(Service):
         Deferred.fromCoroutine(self._begin(self.children)).addErrback(self._failed)
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

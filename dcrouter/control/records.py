@@ -7,11 +7,12 @@ which puts them into its own log with the child's role (`publish`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 LEVELS = ("debug", "info", "warn", "error")
@@ -123,12 +124,15 @@ class ChannelObserver:
             self._later = self.reactor.callLater(WAIT, self._send)
 
     def _said_dropped(self) -> Record:
-        event: dict[str, Any] = {}
-        Logger(namespace=__name__, observer=event.update).warn(
-            "{dropped} log lines were dropped: the log could not keep up", dropped=self.dropped
-        )
-        self.dropped = 0
-        return to_record(event)
+        dropped, self.dropped = self.dropped, 0
+        return {
+            "time": time.time(),
+            "level": "warn",
+            "namespace": __name__,
+            "text": f"{dropped} log lines were dropped: the log could not keep up",
+            "fields": {"dropped": dropped},
+            "traceback": None,
+        }
 
 
 def _plain(value: object) -> object:
