@@ -1,0 +1,5 @@
+"""Side-by-side measurements of dcrouter, HAProxy and nginx doing equal work; `python -m bench` lists them.
+
+Reading order: `rows` says what is measured and which goal it has, `rounds` how a row is run, `peers` what each side is
+configured to do, `load` what is sent at them, `report` what is printed.
+"""

@@ -1,0 +1,227 @@
+"""Own load makers, each a process of its own: `python -m bench.clients NAME {json}` prints one JSON line.
+
+probe    one exchange, tried until it is answered -> {"answer": text}
+bulk     one download after another until the time is up -> {"units": bytes}
+small    one small request after another on new connections, 2 ms apart -> {"latencies": [seconds]}
+hold     opens connections, exchanges a few bytes on each, says {"open": n} and keeps them until standard input ends
+silent   the backend of `hold`: answers the first bytes of each connection and keeps it; says {"port": n}
+mail     paced messages into a mail port -> {"units": accepted, "errors": refused, "latencies": [seconds]}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import select
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.hello import SNI, client_hello
+
+_TIMEOUT = 10.0
+
+
+def _connect(options: dict[str, Any], tls: bool) -> socket.socket:
+    plain = socket.create_connection((options["host"], options["port"]), timeout=_TIMEOUT)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return _context().wrap_socket(plain, server_hostname=SNI) if tls else plain
+
+
+@functools.cache
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def probe(options: dict[str, Any]) -> dict[str, Any]:
+    """`first`: request, hello or nothing (the server speaks first)."""
+    first = {"request": f"GET /small HTTP/1.0\r\nHost: {SNI}\r\n\r\n".encode(), "hello": client_hello(), "nothing": b""}
+    end = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            with _connect(options, options["tls"]) as sock:
+                sock.sendall(first[options["first"]])
+                if answer := sock.recv(64):
+                    return {"answer": answer.decode("latin-1")}
+                raise ConnectionError("closed without an answer")
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def bulk(options: dict[str, Any]) -> dict[str, Any]:
+    """Bytes of a plain download are dropped by the kernel (MSG_TRUNC); those of TLS are decrypted."""
+    end = time.monotonic() + options["seconds"]
+    buffer = bytearray(1 << 20)
+    total = 0
+    with _connect(options, options["tls"]) as sock:
+        flags = 0 if options["tls"] else socket.MSG_TRUNC
+        while time.monotonic() < end:
+            sock.sendall(f"GET /bulk HTTP/1.1\r\nHost: {SNI}\r\n\r\n".encode())
+            head = b""
+            while b"\r\n\r\n" not in head:
+                more = sock.recv(1)
+                if not more:
+                    raise ConnectionError("closed before an answer")
+                head += more
+            left = next(
+                int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+            )
+            while left and time.monotonic() < end:
+                got = sock.recv_into(buffer, min(left, len(buffer)), flags)
+                if not got:
+                    raise ConnectionError("closed inside a download")
+                left -= got
+                total += got
+    return {"units": total}
+
+
+def small(options: dict[str, Any]) -> dict[str, Any]:
+    """Latency from before connect to the end of the answer; with TLS the handshake is part of it."""
+    end = time.monotonic() + options["seconds"]
+    latencies = []
+    while time.monotonic() < end:
+        begin = time.monotonic()
+        with _connect(options, options["tls"]) as sock:
+            sock.sendall(f"GET /small HTTP/1.0\r\nHost: {SNI}\r\n\r\n".encode())
+            answer = b""
+            while more := sock.recv(4096):
+                answer += more
+        if b" 200 " not in answer:
+            raise ConnectionError(f"answered {answer[:60]!r}")
+        latencies.append(time.monotonic() - begin)
+        time.sleep(0.002)
+    return {"latencies": latencies}
+
+
+def hold(options: dict[str, Any]) -> None:
+    """`kind`: plain, passthrough (sends a ClientHello as its bytes) or terminate (a TLS session)."""
+    kept: list[socket.socket] = []
+    first = client_hello() if options["kind"] == "passthrough" else b"ping\n"
+    context = _context()
+    for _ in range(options["count"]):
+        sock = socket.create_connection((options["host"], options["port"]), timeout=_TIMEOUT)
+        if options["kind"] == "terminate":
+            sock = context.wrap_socket(sock, server_hostname=SNI)
+        sock.sendall(first)
+        if not sock.recv(64):
+            raise ConnectionError(f"connection {len(kept)} was closed")
+        kept.append(sock)
+    print(json.dumps({"open": len(kept)}), flush=True)
+    sys.stdin.read()
+    for sock in kept:
+        sock.close()
+
+
+def silent(options: dict[str, Any]) -> None:
+    with socket.create_server((options["host"], options["port"]), backlog=4096) as listener:
+        print(json.dumps({"port": options["port"]}), flush=True)
+        listener.setblocking(False)
+        poll = select.epoll()
+        poll.register(listener, select.EPOLLIN)
+        poll.register(sys.stdin, select.EPOLLIN)
+        kept: dict[int, socket.socket] = {}
+        while True:
+            for fd, _ in poll.poll():
+                if fd == sys.stdin.fileno():
+                    return
+                if fd == listener.fileno():
+                    with contextlib.suppress(BlockingIOError):
+                        sock, _ = listener.accept()
+                        kept[sock.fileno()] = sock
+                        poll.register(sock, select.EPOLLIN)
+                elif kept[fd].recv(65536):
+                    kept[fd].sendall(b"pong\n")
+                else:
+                    poll.unregister(fd)
+                    kept.pop(fd).close()
+
+
+async def _deliver(options: dict[str, Any], body: bytes) -> bool:
+    """One message on a connection of its own, as most mail comes; True when it was accepted."""
+    reader, writer = await asyncio.open_connection(options["host"], options["port"])
+
+    async def said(expected: bytes) -> bool:
+        while (line := await reader.readline())[3:4] == b"-":
+            pass
+        return line.startswith(expected)
+
+    try:
+        good = await said(b"220")
+        writer.write(b"EHLO bench.example.test\r\n")
+        good = good and await said(b"250")
+        writer.write(b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\nDATA\r\n")
+        good = good and await said(b"250") and await said(b"250") and await said(b"354")
+        if good:
+            writer.write(body)
+            good = await said(b"250")
+        writer.write(b"QUIT\r\n")
+        return good and await said(b"221")
+    finally:
+        writer.close()
+
+
+async def _paced(options: dict[str, Any]) -> dict[str, Any]:
+    line = b"0123456789abcdef" * 4 + b"\r\n"
+    body = (
+        b"From: <sender@example.test>\r\nTo: <recipient@example.test>\r\nSubject: bench\r\n\r\n" + line * 62 + b".\r\n"
+    )
+    latencies: list[float] = []
+    errors = 0
+    gate = asyncio.Semaphore(64)
+
+    async def one() -> None:
+        nonlocal errors
+        begin = time.monotonic()
+        async with gate:
+            try:
+                accepted = await asyncio.wait_for(_deliver(options, body), _TIMEOUT)
+            except (OSError, TimeoutError):
+                accepted = False
+        if accepted:
+            latencies.append(time.monotonic() - begin)
+        else:
+            errors += 1
+
+    begin = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(options["seconds"] * options["rate"])):
+            wait = begin + number / options["rate"] - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            group.create_task(one())
+    return {"units": len(latencies), "errors": errors, "latencies": latencies, "seconds": time.monotonic() - begin}
+
+
+def mail(options: dict[str, Any]) -> dict[str, Any]:
+    """`rate` messages of 4 KB a second; at most 64 at once, so that a slow server shows as a lower rate."""
+    return asyncio.run(_paced(options))
+
+
+_CLIENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
+    "probe": probe,
+    "bulk": bulk,
+    "small": small,
+    "hold": hold,
+    "silent": silent,
+    "mail": mail,
+}
+
+
+def main() -> None:
+    result = _CLIENTS[sys.argv[1]](json.loads(sys.argv[2]))
+    if result is not None:
+        print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The three sides: each gets the same frontends to serve, in its own configuration language, and one core to do it on.
+
+Equal work: the same bytes are forwarded at the TCP level on every side, the same certificate and TLS 1.3 where TLS is
+terminated, the same name asked for where it is passed through, HAProxy told to splice, no logs unless the row says so.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from attrs import frozen
+
+from bench.backend import STREAM_MODULE, Certificate
+from bench.hello import SNI
+from bench.machine import find
+from bench.place import HERE, Place
+from bench.process import Failed, Program, tree
+
+Mode = Literal["plain", "passthrough", "terminate"]
+NAMES = ("haproxy", "nginx", "dcrouter")
+CONNECTIONS = 4000  # the most that a side is set up for; the rows use 3 000
+
+
+@frozen(kw_only=True)
+class Frontend:
+    """One port of a side, and the (host, port) that it forwards to."""
+
+    mode: Mode
+    port: int
+    target: tuple[str, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.mode}_{self.port}"
+
+
+@frozen(kw_only=True)
+class MailSetup:
+    """A mail port whose messages for example.test go to a next hop; only dcrouter has one."""
+
+    port: int
+    sink: tuple[str, int]
+
+
+@frozen(kw_only=True)
+class Task:
+    """What a side is to serve. `directory` is its own, empty."""
+
+    directory: Path
+    certificate: Certificate
+    frontends: Sequence[Frontend]
+    place: Place = HERE
+    access_log: bool = False
+    mail: MailSetup | None = None
+    cores: frozenset[int] | None = None
+
+
+class Side:
+    """A started proxy. `processes` are all of it: (pid, start)."""
+
+    def __init__(self, name: str, program: Program, children: int) -> None:
+        self.name = name
+        self._program = program
+        end = time.monotonic() + 15
+        while len(tree(program.pid)) <= children and time.monotonic() < end:
+            program.check()
+            time.sleep(0.05)
+        self.processes = tree(program.pid)
+        if len(self.processes) <= children:
+            self.stop()
+            raise Failed(f"{name} has {len(self.processes) - 1} children instead of {children}: {program.tail()}")
+
+    def check(self) -> None:
+        self._program.check()
+
+    def stop(self) -> None:
+        self._program.stop()
+
+
+def obstacle(name: str) -> str | None:
+    """Why this side cannot be measured here, or None."""
+    if name == "dcrouter":
+        return None if _dcrouter() else "dcrouter is not installed beside this Python"
+    if find(name) is None:
+        return f"{name} is not installed"
+    if name == "nginx" and not STREAM_MODULE.exists():
+        return "nginx has no stream module (Debian: libnginx-mod-stream)"
+    return None
+
+
+def start(name: str, task: Task) -> Side:
+    """Start one side; its owner stops it. Failed, with its last words, where it does not come up."""
+    return _STARTERS[name](task)
+
+
+def _spawn(task: Task, *argv: str) -> Program:
+    return Program([*task.place.prefix, *argv], task.directory / "output.log", task.cores)
+
+
+def _haproxy(task: Task) -> Side:
+    lines = ["global", "  nbthread 1", f"  maxconn {CONNECTIONS}"]
+    if task.access_log:
+        lines.append("  log stdout format raw local0 info")  # standard output is a file
+    lines += ["defaults", "  mode tcp", "  timeout connect 5s", "  timeout client 1h", "  timeout server 1h"]
+    lines += ["  option splice-request", "  option splice-response"]
+    if task.access_log:
+        lines += ["  log global", "  option tcplog"]
+    for front in task.frontends:
+        lines += [f"frontend {front.name}", f"  bind {task.place.host}:{front.port}"]
+        if front.mode == "terminate":
+            lines[-1] += f" ssl crt {task.certificate.both} ssl-min-ver TLSv1.3 curves X25519:P-256"
+        if front.mode == "passthrough":
+            lines += ["  tcp-request inspect-delay 5s", "  tcp-request content accept if { req.ssl_hello_type 1 }"]
+            lines.append(f"  use_backend to_{front.name} if {{ req.ssl_sni -i {SNI} }}")
+        else:
+            lines.append(f"  default_backend to_{front.name}")
+        lines += [f"backend to_{front.name}", f"  server target {front.target[0]}:{front.target[1]}"]
+    config = task.directory / "haproxy.cfg"
+    config.write_text("\n".join(lines) + "\n")
+    return Side("haproxy", _spawn(task, find("haproxy") or "haproxy", "-db", "-f", str(config)), children=0)
+
+
+def _nginx(task: Task) -> Side:
+    here, certificate = task.directory, task.certificate
+    servers = []
+    for front in task.frontends:
+        listen = f"listen {task.place.host}:{front.port} backlog=4096"
+        target = f"{front.target[0]}:{front.target[1]}"
+        if front.mode == "passthrough":
+            servers.append(f"map $ssl_preread_server_name $to_{front.port} {{ {SNI} {target}; }}")
+            servers.append(f"server {{ {listen}; ssl_preread on; proxy_pass $to_{front.port}; }}")
+        else:
+            servers.append(f"server {{ {listen}{' ssl' if front.mode == 'terminate' else ''}; proxy_pass {target}; }}")
+    form = (
+        "$remote_addr $time_iso8601 $server_port $ssl_protocol $upstream_addr $bytes_sent $bytes_received $session_time"
+    )
+    config = here / "nginx.conf"
+    config.write_text(
+        f"""load_module {STREAM_MODULE};
+user root;
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {CONNECTIONS * 3};
+pid {here}/nginx.pid;
+error_log {here}/error.log warn;
+events {{ worker_connections {CONNECTIONS * 2 + 64}; }}
+stream {{
+  log_format short '{form}';
+  access_log {f"{here}/access.log short" if task.access_log else "off"};
+  proxy_connect_timeout 5s;
+  proxy_timeout 1h;
+  ssl_certificate {certificate.chain};
+  ssl_certificate_key {certificate.key};
+  ssl_protocols TLSv1.3;
+  ssl_ecdh_curve X25519:prime256v1;
+  {(chr(10) + "  ").join(servers)}
+}}
+"""
+    )
+    command = (find("nginx") or "nginx", "-p", str(here), "-e", str(here / "error.log"), "-c", str(config))
+    return Side("nginx", _spawn(task, *command), children=1)
+
+
+def _dcrouter() -> str | None:
+    """The command that belongs to the Python which runs this, or else any on PATH."""
+    beside = Path(sys.executable).with_name("dcrouter")
+    return str(beside) if beside.exists() else shutil.which("dcrouter")
+
+
+_TLS = {
+    "plain": "",
+    "passthrough": "    tls: {mode: passthrough}\n",
+    "terminate": "    tls: {mode: terminate, certificate: {cert: CHAIN, key: KEY}}\n",
+}
+
+
+def routes_yaml(task: Task) -> str:
+    """The file that dcrouter is started with."""
+    certificate = task.certificate
+    text = f"""version: 1
+state_dir: state
+listen: ["{task.place.host}"]
+log: {{level: warn, format: text, file: dcrouter.log}}
+tls: {{min_version: TLSv1.3}}
+certificates: {{files: [{{cert: {certificate.chain}, key: {certificate.key}}}]}}
+"""
+    if task.access_log:
+        text += "access_log: {file: access.log}\n"
+    text += "routes:\n"
+    for front in task.frontends:
+        domains = f', domains: ["{SNI}"]' if front.mode == "passthrough" else ""
+        tls = _TLS[front.mode].replace("CHAIN", str(certificate.chain)).replace("KEY", str(certificate.key))
+        text += f"  - name: {front.name}\n    match: {{ports: [{front.port}]{domains}}}\n{tls}"
+        text += f'    action: {{type: forward, target: {{host: "{front.target[0]}", port: {front.target[1]}}}}}\n'
+    if task.mail is not None:
+        text += f"""email:
+  hostname: {SNI}
+  postmaster: postmaster@example.test
+  ports: [{{port: {task.mail.port}, kind: smtp}}]
+  rules:
+    - name: sink
+      match: {{recipients: ["*@example.test"]}}
+      action: {{type: forward, targets: [{{host: "{task.mail.sink[0]}", port: {task.mail.sink[1]}}}]}}
+"""
+    return text
+
+
+def _start_dcrouter(task: Task) -> Side:
+    config = task.directory / "routes.yaml"
+    config.write_text(routes_yaml(task))
+    command = _dcrouter()
+    assert command is not None
+    return Side(
+        "dcrouter", _spawn(task, command, "run", "--config", str(config)), children=1 if task.mail is None else 2
+    )
+
+
+_STARTERS: dict[str, Callable[[Task], Side]] = {"haproxy": _haproxy, "nginx": _nginx, "dcrouter": _start_dcrouter}

@@ -1,0 +1,337 @@
+"""The rows: what each measures, how it loads a side, and the goal that it has.
+
+Figures per side. A row gives those of them that it has:
+  rate       units per second that came through; bounded by whichever of the two cores was full
+  cpu        CPU microseconds of the proxy per unit (per GiB: CPU seconds)
+  capacity   units per CPU second of the proxy: what one core of it can do, whoever was the bottleneck
+  busy       share of one core that the proxy used; 1.00 means that `rate` is its limit
+Goals on rates are judged by `capacity`, because the load makers' core is often full first and would hide how much
+slower a side is: where busy is 1.00 for both sides, the ratios of `rate` and of `capacity` are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from attrs import frozen
+
+from bench.peers import NAMES, Mode
+from bench.stand import Stand, Subject
+
+Figures = dict[str, float]
+GIB = float(1 << 30)
+
+
+@frozen(kw_only=True)
+class Goal:
+    """dcrouter's `figure` is at least or at most `bound` times that of `against`; None: `bound` is in its own unit."""
+
+    figure: str
+    kind: Literal["at least", "at most"]
+    bound: float
+    against: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.kind} {self.bound:g}" + (f"x {self.against}" if self.against else "")
+
+    def reached(self, figures: dict[str, Figures]) -> bool | None:
+        """None where a figure that it needs was not taken."""
+        own = figures.get("dcrouter", {}).get(self.figure)
+        other = 1.0 if self.against is None else figures.get(self.against, {}).get(self.figure)
+        if own is None or other is None:
+            return None
+        return own >= self.bound * other if self.kind == "at least" else own <= self.bound * other
+
+
+@frozen(kw_only=True)
+class Row:
+    """`measure` loads one side once. `rounds`: how often each side gets its turn; None: as the command line says.
+
+    `backend`: the port of the backend that the side forwards to. `units`: figure -> its unit, in the order of printing.
+    """
+
+    name: str
+    about: str
+    mode: Mode
+    backend: str
+    measure: Callable[[Stand, Subject], Figures]
+    units: dict[str, str]
+    goals: Sequence[Goal] = ()
+    sides: Sequence[str] = NAMES
+    rounds: int | None = None
+    access_log: bool = False
+    mail: bool = False
+    veth: bool = False
+
+
+def _work(stand: Stand, subject: Subject, units: float, seconds: float, before: float, *, gib: bool = False) -> Figures:
+    used = subject.cpu_seconds() - before
+    per = used / units if units else float("inf")
+    return {
+        "rate": units / seconds,
+        "cpu": per if gib else per * 1e6,
+        "capacity": units / used if used else float("inf"),
+        "busy": used / seconds,
+    }
+
+
+def _requests(*, tls: bool = False, close: bool = False, hello: bool = False) -> Callable[[Stand, Subject], Figures]:
+    def measure(stand: Stand, subject: Subject) -> Figures:
+        before = subject.cpu_seconds()
+        sent = stand.makers.wrk(subject.port, stand.seconds, tls=tls, close=close, hello=hello)
+        return {**_work(stand, subject, sent.units, sent.seconds, before), "errors": float(sent.errors)}
+
+    return measure
+
+
+def _handshakes(*, resume: bool) -> Callable[[Stand, Subject], Figures]:
+    def measure(stand: Stand, subject: Subject) -> Figures:
+        before = subject.cpu_seconds()
+        sent = stand.makers.handshakes(subject.port, stand.seconds, resume=resume)
+        return {**_work(stand, subject, sent.units, sent.seconds, before), "resumed": sent.resumed / sent.units}
+
+    return measure
+
+
+def _bulk(*, streams: int, tls: bool = False) -> Callable[[Stand, Subject], Figures]:
+    def measure(stand: Stand, subject: Subject) -> Figures:
+        before = subject.cpu_seconds()
+        sent = stand.makers.bulk(subject.port, stand.seconds, streams=streams, tls=tls)
+        return _work(stand, subject, sent.units / GIB, sent.seconds, before, gib=True)
+
+    return measure
+
+
+def _idle(kind: Mode) -> Callable[[Stand, Subject], Figures]:
+    def measure(stand: Stand, subject: Subject) -> Figures:
+        count = 3000
+        with stand.held(subject.port, kind, 100):  # buffers and pools that exist once are there before it is counted
+            pass
+        before = subject.resident_kib()
+        with stand.held(subject.port, kind, count):
+            return {"memory": (subject.resident_kib() - before) / count}
+
+    return measure
+
+
+def _fairness(*, tls: bool) -> Callable[[Stand, Subject], Figures]:
+    def measure(stand: Stand, subject: Subject) -> Figures:
+        with stand.downloading(subject.bulk_port, tls=tls, streams=4) as downloads:
+            latencies = sorted(stand.makers.small(subject.port, stand.seconds, tls=tls).latencies)
+        figures = {"p50": latencies[len(latencies) // 2], "p99": latencies[int(len(latencies) * 0.99)]}
+        return {name: seconds * 1e3 for name, seconds in figures.items()} | {"bulk": downloads.gib_per_second}
+
+    return measure
+
+
+def _beside_mail(stand: Stand, subject: Subject) -> Figures:
+    alone = stand.makers.wrk(subject.port, stand.seconds, close=True)
+    with stand.mailing(subject.mail_port, rate=300) as mail:
+        beside = stand.makers.wrk(subject.port, stand.seconds, close=True)
+    return {
+        "alone": alone.units / alone.seconds,
+        "beside": beside.units / beside.seconds,
+        "ratio": (beside.units / beside.seconds) / (alone.units / alone.seconds),
+        "messages": mail.rate,
+        "reply": mail.p99 * 1e3,
+        "errors": float(alone.errors + beside.errors + mail.errors),
+    }
+
+
+_PER_CONNECTION = {"rate": "conn/s", "cpu": "CPU us/conn", "capacity": "conn/CPU s", "busy": "of a core"}
+_PER_REQUEST = {"rate": "req/s", "cpu": "CPU us/req", "capacity": "req/CPU s", "busy": "of a core"}
+_PER_GIB = {"cpu": "CPU s/GiB", "rate": "GiB/s", "busy": "of a core"}
+_HANDSHAKE = {**_PER_CONNECTION, "resumed": "share"}
+_LATENCY = {"p50": "ms", "p99": "ms", "bulk": "GiB/s beside"}
+_SAME_CPU = (Goal(figure="cpu", kind="at most", bound=1.1, against="haproxy"),)
+_HANDSHAKE_GOALS = (
+    Goal(figure="capacity", kind="at least", bound=1.0, against="haproxy"),
+    Goal(figure="capacity", kind="at least", bound=0.5, against="nginx"),
+)
+_NEW_GOALS = (Goal(figure="capacity", kind="at least", bound=0.5, against="haproxy"),)
+_IDLE_GOALS = (Goal(figure="memory", kind="at most", bound=4.0),)
+_FAIR_GOALS = (Goal(figure="p99", kind="at most", bound=50.0),)
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        name="plain-new",
+        about="a new plain connection for each small request, 64 at once",
+        mode="plain",
+        backend="web",
+        measure=_requests(close=True),
+        units=_PER_CONNECTION,
+        goals=_NEW_GOALS,
+    ),
+    Row(
+        name="plain-new-logged",
+        about="the same with an access log on every side (dcrouter: the parent that writes it is counted)",
+        mode="plain",
+        backend="web",
+        measure=_requests(close=True),
+        units=_PER_CONNECTION,
+        access_log=True,
+    ),
+    Row(
+        name="plain-kept",
+        about="small requests on 64 kept plain connections",
+        mode="plain",
+        backend="web",
+        measure=_requests(),
+        units=_PER_REQUEST,
+    ),
+    Row(
+        name="passthrough-new",
+        about="a new connection routed by SNI, 1.6 KB ClientHello, answered at once by a backend without TLS work",
+        mode="passthrough",
+        backend="hello",
+        measure=_requests(close=True, hello=True),
+        units=_PER_CONNECTION,
+        goals=(Goal(figure="cpu", kind="at most", bound=1.5, against="haproxy"),),
+    ),
+    Row(
+        name="passthrough-tls",
+        about="a new connection routed by SNI with a real TLS session behind it (the load core is the limit)",
+        mode="passthrough",
+        backend="tls",
+        measure=_requests(tls=True, close=True),
+        units=_PER_CONNECTION,
+        goals=(Goal(figure="cpu", kind="at most", bound=1.5, against="haproxy"),),
+    ),
+    Row(
+        name="terminate-new",
+        about="new TLS 1.3 connections, ECDSA P-256, a full handshake each",
+        mode="terminate",
+        backend="web",
+        measure=_handshakes(resume=False),
+        units=_HANDSHAKE,
+        goals=_HANDSHAKE_GOALS,
+    ),
+    Row(
+        name="terminate-resumed",
+        about="new TLS 1.3 connections, resumed with a ticket each",
+        mode="terminate",
+        backend="web",
+        measure=_handshakes(resume=True),
+        units=_HANDSHAKE,
+        goals=_HANDSHAKE_GOALS,
+    ),
+    Row(
+        name="terminate-kept",
+        about="small requests on 64 kept TLS connections",
+        mode="terminate",
+        backend="web",
+        measure=_requests(tls=True),
+        units=_PER_REQUEST,
+    ),
+    Row(
+        name="bulk-plain",
+        about="one plain download",
+        mode="plain",
+        backend="bulk_web",
+        measure=_bulk(streams=1),
+        units=_PER_GIB,
+        goals=_SAME_CPU,
+    ),
+    Row(
+        name="bulk-plain-4",
+        about="four plain downloads at once",
+        mode="plain",
+        backend="bulk_web",
+        measure=_bulk(streams=4),
+        units=_PER_GIB,
+        goals=_SAME_CPU,
+    ),
+    Row(
+        name="bulk-passthrough",
+        about="one download, TLS from end to end, routed by SNI",
+        mode="passthrough",
+        backend="bulk_tls",
+        measure=_bulk(streams=1, tls=True),
+        units=_PER_GIB,
+        goals=_SAME_CPU,
+    ),
+    Row(
+        name="bulk-terminate",
+        about="one download, TLS terminated at the proxy",
+        mode="terminate",
+        backend="bulk_web",
+        measure=_bulk(streams=1, tls=True),
+        units=_PER_GIB,
+        goals=(Goal(figure="cpu", kind="at most", bound=1.0, against="haproxy"),),
+    ),
+    Row(
+        name="bulk-veth",
+        about="one plain download through a veth pair, MTU 1500, TSO, GSO and GRO off at both ends (root)",
+        mode="plain",
+        backend="bulk_web",
+        measure=_bulk(streams=1),
+        units=_PER_GIB,
+        goals=_SAME_CPU,
+        veth=True,
+    ),
+    Row(
+        name="idle-plain",
+        about="memory per idle plain connection, at 3 000",
+        mode="plain",
+        backend="silent",
+        measure=_idle("plain"),
+        units={"memory": "KiB RSS/conn"},
+        goals=_IDLE_GOALS,
+        rounds=1,
+    ),
+    Row(
+        name="idle-passthrough",
+        about="memory per idle connection routed by SNI, at 3 000",
+        mode="passthrough",
+        backend="silent",
+        measure=_idle("passthrough"),
+        units={"memory": "KiB RSS/conn"},
+        goals=_IDLE_GOALS,
+        rounds=1,
+    ),
+    Row(
+        name="idle-terminate",
+        about="memory per idle TLS connection, at 3 000",
+        mode="terminate",
+        backend="silent",
+        measure=_idle("terminate"),
+        units={"memory": "KiB RSS/conn"},
+        rounds=1,
+    ),
+    Row(
+        name="fairness-plain",
+        about="a small request on a new connection beside four plain downloads",
+        mode="plain",
+        backend="web",
+        measure=_fairness(tls=False),
+        units=_LATENCY,
+        goals=_FAIR_GOALS,
+    ),
+    Row(
+        name="fairness-terminate",
+        about="the same over TLS, a handshake for each small request",
+        mode="terminate",
+        backend="web",
+        measure=_fairness(tls=True),
+        units=_LATENCY,
+        goals=_FAIR_GOALS,
+    ),
+    Row(
+        name="mail-beside",
+        about="plain-new while 300 messages/s of 4 KB arrive, a connection each, and are forwarded; nothing is pinned",
+        mode="plain",
+        backend="web",
+        measure=_beside_mail,
+        units={
+            "alone": "conn/s without mail",
+            "beside": "conn/s with mail",
+            "ratio": "of its own",
+            "messages": "messages/s",
+            "reply": "ms p99 of a message",
+        },
+        goals=(Goal(figure="ratio", kind="at least", bound=0.7),),
+        sides=("dcrouter",),
+        mail=True,
+    ),
+)
