@@ -1,6 +1,7 @@
 """Every exception that crosses a module's border, on one page.
 
-The text for the peer is apart from the private cause: `str(error)` goes to logs, `reply` (where there is one) to the peer.
+The text for the peer is apart from the private cause: `str(error)` goes to logs, `reply` (where there is one) to the
+peer.
 """
 
 from __future__ import annotations
@@ -62,3 +63,7 @@ class TlsError(DcrouterError):
 
 class StoreError(DcrouterError):
     """The mail store could not keep or read what it was asked to; nothing was acknowledged."""
+
+
+class StoreFull(StoreError):
+    """There is no room for the message: disk, or the queue's own limit; the client is told 452 and comes back."""

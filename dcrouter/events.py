@@ -1,4 +1,6 @@
-"""What others may observe: one frozen value per thing that happened. Logs and metrics come from these, not from log lines."""
+"""What others may observe: one frozen value per thing that happened. Logs and metrics come from these, not from log
+lines.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,9 @@ EndedBy = Literal["client", "target", "router"]
 class SessionClosed:
     """A connection has ended: who it was, where it went, what it cost, and who ended it and why.
 
-    `bytes_in`: from the client onwards; `bytes_out`: to the client (both as on the inner side of TLS, except passthrough).
-    `phases`: seconds spent in each, in order (`hello`, `tls`, `connect`, `relay`, `smtp` ...); `accepted`: UTC epoch seconds.
+    `bytes_in`: from the client onwards; `bytes_out`: to the client (both as on the inner side of TLS, except
+    passthrough). `phases`: seconds spent in each, in order (`hello`, `tls`, `connect`, `relay`, `smtp` ...);
+    `accepted`: UTC epoch seconds.
     """
 
     session: str

@@ -13,11 +13,12 @@ Endpoint = tuple[str, int]
 
 
 class ConnectionFacts:
-    """One connection. `session`: its id in every log line. `peer`: the true client, from a PROXY header where one was due.
+    """One connection. `session`: its id in every log line. `peer`: the true client, from a PROXY header where one was
+    due.
 
-    `local`: the address that the client connected to. `via`: the address of the proxy that spoke for the client, or None.
-    `accepted`: UTC epoch seconds. `sni`, `alpn`, `tls_version`: from the ClientHello or the handshake, None where not known.
-    `kind`: smtp, submission or smtps on mail routes.
+    `local`: the address that the client connected to. `via`: the address of the proxy that spoke for the client, or
+    None. `accepted`: UTC epoch seconds. `sni`, `alpn`, `tls_version`: from the ClientHello or the handshake, None
+    where not known. `kind`: smtp, submission or smtps on mail routes.
     """
 
     __slots__ = ("accepted", "alpn", "kind", "local", "peer", "route", "session", "sni", "tls_version", "via")

@@ -1,9 +1,12 @@
-"""Messages between dcrouter's own processes: JSON with a length before it, and open files beside it, over a unix socketpair.
+"""Messages between dcrouter's own processes: JSON with a length before it, and open files beside it, over a unix
+socketpair.
 
-1. A frame is a 9-byte head (payload length, file count, both big endian: 8 + 1 bytes) and a JSON array `[kind, fields]`.
-2. Files travel with the first byte of their frame (SCM_RIGHTS, unix(7)); the kernel keeps their order, so they are queued
-   as they arrive and each frame takes as many as its head says.
-3. Both ends are our own processes; still every length is bounded, and a frame that breaks the format closes the channel.
+1. A frame is a 9-byte head (payload length, file count, both big endian: 8 + 1 bytes) and a JSON array `[kind,
+   fields]`.
+2. Files travel with the first byte of their frame (SCM_RIGHTS, unix(7)); the kernel keeps their order, so they are
+   queued as they arrive and each frame takes as many as its head says.
+3. Both ends are our own processes; still every length is bounded, and a frame that breaks the format closes the
+   channel.
 
 There is one way for this, in tests as in production: tests run the roles in one process over the same socketpairs.
 """
@@ -46,7 +49,8 @@ def pack(kind: str, fields: Mapping[str, Any], files: int) -> bytes:
 class Channel:
     """One end. `received` is called for each message, `lost` once when the other end is gone or talks nonsense.
 
-    `send` never blocks: what the kernel does not take now waits in memory (see `waiting`, for senders that must hold back).
+    `send` never blocks: what the kernel does not take now waits in memory (see `waiting`, for senders that must hold
+    back).
     """
 
     def __init__(
@@ -72,7 +76,9 @@ class Channel:
         self.reactor.addReader(self)
 
     def send(self, kind: str, fields: Mapping[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
-        """Send one message. The descriptors are duplicated, so the sender keeps (and closes) its own. Dropped after close."""
+        """Send one message. The descriptors are duplicated, so the sender keeps (and closes) its own. Dropped after
+        close.
+        """
         if self._closed:
             return
         if len(fds) > MAX_FILES:

@@ -4,10 +4,10 @@ The reactor sees the engine as a single reader, because an epoll descriptor can 
 edge-triggered. The laws (each has a test in tests/net/test_engine.py or tests/net/test_relay.py):
 
 1. The loop never raises: whatever a coroutine raises ends that connection only.
-2. A socket that leaves is forgotten first; closes wait until the batch of events is done, because a number that is reused
-   inside a batch would receive the old socket's event.
-3. Readiness is latched per socket (`Socket.ready`), set by events, cleared by whoever drained it. A coroutine tries first
-   and waits then; what happens to its other socket meanwhile is kept.
+2. A socket that leaves is forgotten first; closes wait until the batch of events is done, because a number that is
+   reused inside a batch would receive the old socket's event.
+3. Readiness is latched per socket (`Socket.ready`), set by events, cleared by whoever drained it. A coroutine tries
+   first and waits then; what happens to its other socket meanwhile is kept.
 4. A step has a budget; a coroutine that has used it up asks for `again` and goes to the end of the queue.
 6. Deadlines live in one coarse wheel (net/wheel.py).
 9. Nothing blocks.
@@ -21,7 +21,7 @@ from __future__ import annotations
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime, IReadDescriptor
@@ -37,6 +37,8 @@ OUT = select.EPOLLOUT
 ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 """The peer has finished, or the socket has failed: reading goes on until that is read."""
 READABLE = IN | ENDED
+FAILED = select.EPOLLHUP | select.EPOLLERR
+"""Neither direction lives any more."""
 WATCH_READ = IN | select.EPOLLRDHUP | select.EPOLLET
 WATCH_BOTH = WATCH_READ | OUT
 
@@ -51,8 +53,8 @@ _ONCE = (None,)
 class Wait:
     """`await WAIT`: give way until something happens to one of the task's sockets."""
 
-    def __await__(self) -> Iterator[None]:
-        return iter(_ONCE)
+    def __await__(self) -> Generator[None, None, None]:
+        return iter(_ONCE)  # type: ignore[return-value]  # the cheapest thing that yields once; nothing is ever sent
 
 
 WAIT = Wait()
@@ -72,22 +74,33 @@ class Closable(Protocol):
 class Task:
     """One connection's coroutine and its deadline."""
 
-    __slots__ = ("__weakref__", "_send", "coroutine", "deadline", "due", "engine", "phase", "queued")
+    __slots__ = ("coroutine", "deadline", "due", "engine", "limit_at", "phase", "queued", "resume")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.deadline = NEVER
         self.due = NEVER
+        self.limit_at = NEVER
         self.phase = ""
         self.queued = False
         self.coroutine: Coroutine[Any, None, None] | None = None
+        self.resume: Callable[[None], object] = _nothing
 
     def within(self, seconds: float, phase: str) -> None:
         """From now on at most `seconds` (0: for ever) may pass, else TimedOut(phase) is raised in the coroutine."""
         self.phase = phase
-        self.deadline = self.engine.now + seconds if seconds else NEVER
+        self.until(self.engine.now + seconds if seconds else NEVER)
+
+    def until(self, deadline: float) -> None:
+        """Move the deadline of the phase; cheap when it moves on."""
+        self.deadline = deadline if deadline < self.limit_at else self.limit_at
         if self.deadline < self.due:
             self.engine.wheel.arm(self)
+
+    def limit(self, seconds: float) -> None:
+        """However busy it is, TimedOut("lifetime") is raised in `seconds`."""
+        self.limit_at = self.engine.now + seconds
+        self.until(self.deadline)
 
     def throw(self, error: BaseException) -> None:
         """End what the coroutine waits for with `error`, from outside of it."""
@@ -145,7 +158,7 @@ class Engine:
         task = Task(self)
         coroutine = make(task)
         task.coroutine = coroutine
-        task._send = coroutine.send
+        task.resume = coroutine.send
         self.tasks.add(task)
         self.drive(task, None)
         return task
@@ -213,7 +226,7 @@ class Engine:
                 task.queued = False
                 # Inlined `drive`: this line runs for every event of every connection.
                 try:
-                    task._send(None)
+                    task.resume(None)
                 except StopIteration:
                     self._end(task)
                 except BaseException as error:
@@ -234,7 +247,7 @@ class Engine:
         """Run a task's coroutine up to its next wait; `how` replaces the plain resumption (used for throw)."""
         try:
             if how is None:
-                task._send(None)
+                task.resume(None)
             else:
                 how()
         except StopIteration:
@@ -244,7 +257,7 @@ class Engine:
 
     def _end(self, task: Task) -> None:
         task.coroutine = None
-        task._send = _nothing
+        task.resume = _nothing
         self.tasks.discard(task)
         if task.due != NEVER:
             self.wheel.disarm(task)
@@ -266,7 +279,7 @@ class Engine:
         for sleeper in self.wheel.turn(self.now):
             assert isinstance(sleeper, Task)
             sleeper.deadline = NEVER
-            sleeper.throw(TimedOut(sleeper.phase))
+            sleeper.throw(TimedOut("lifetime" if sleeper.limit_at <= self.now else sleeper.phase))
         self._close_all()
         if self._run:
             self.doRead()

@@ -1,4 +1,6 @@
-"""Pipes for splice(2), pooled: a direction takes one while it has bytes in flight and gives it back when it is empty."""
+"""Pipes for splice(2), pooled: a direction takes one while it has bytes in flight and gives it back when it is
+empty.
+"""
 
 from __future__ import annotations
 

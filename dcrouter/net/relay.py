@@ -1,8 +1,8 @@
 """Two streams joined: every byte and every half-close passes, until both directions have ended.
 
-A direction between two plain sockets begins with recv and send, which is cheapest for small exchanges; when a read fills
-its buffer it goes over to splice(2) through a pooled pipe, so that bulk never enters Python. A direction with TLS on
-either side is copied. Laws 4 (a step has a budget), 5 (only an empty pipe is refilled) and 8 (half-close first).
+A direction between two plain sockets begins with recv and send, which is cheapest for small exchanges; when a read
+fills its buffer it goes over to splice(2) through a pooled pipe, so that bulk never enters Python. A direction with
+TLS on either side is copied. Laws 4 (a step has a budget), 5 (only an empty pipe is refilled) and 8 (half-close first).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
+from dcrouter.errors import TlsError
 from dcrouter.net.engine import ENDED, IN, OUT, READABLE, WAIT, Task
 from dcrouter.net.pipes import Pipe, Pipes
 from dcrouter.net.stream import BULK, RECV, Plain, Stream
@@ -23,11 +24,15 @@ _buffer = memoryview(bytearray(BULK))
 
 
 class Direction(Protocol):
-    """One way of a relay. `count`: bytes that have left; `ended`: the source's end was read; `done`: and passed on."""
+    """One way of a relay.
+
+    `count`: bytes that have left; `done`: the source's end was read and everything before it has left. When `pump`
+    raises, `source_failed` tells which side it was.
+    """
 
     count: int
-    ended: bool
     done: bool
+    source_failed: bool
 
     def pump(self) -> bool:
         """Move what can be moved within the budget; True if there may be more at once."""
@@ -39,14 +44,14 @@ class Direction(Protocol):
 class Spliced:
     """Plain to plain."""
 
-    __slots__ = ("_bulk", "_held", "_in_pipe", "_pipe", "_pipes", "count", "done", "ended", "sink", "source")
+    __slots__ = ("_bulk", "_held", "_in_pipe", "_pipe", "_pipes", "count", "done", "sink", "source", "source_failed")
 
     def __init__(self, source: Plain, sink: Plain, pipes: Pipes, first: bytes | None = None) -> None:
         """`first`: bytes that were read from the source already."""
         self.source = source
         self.sink = sink
         self.count = 0
-        self.ended = self.done = False
+        self.done = self.source_failed = False
         self._pipes = pipes
         self._pipe: Pipe | None = None
         self._in_pipe = 0
@@ -67,8 +72,11 @@ class Spliced:
                 except BlockingIOError:
                     source.ready &= ~IN
                     return False
+                except OSError:
+                    self.source_failed = True
+                    raise
                 if not data:
-                    self.ended = self.done = True
+                    self.done = True
                     return False
                 if len(data) == RECV:
                     self._bulk = True
@@ -105,8 +113,11 @@ class Spliced:
                     source.ready &= ~IN
                     self._bulk = moved >= RECV
                     break
+                except OSError:
+                    self.source_failed = True
+                    raise
                 if not self._in_pipe:
-                    self.ended = self.done = True
+                    self.done = True
                     break
             if not sink.ready & OUT:
                 return False
@@ -134,34 +145,30 @@ class Spliced:
 class Copied:
     """Through Python, for a side that speaks TLS."""
 
-    __slots__ = ("_held", "count", "done", "ended", "sink", "source")
+    __slots__ = ("_held", "count", "done", "sink", "source", "source_failed")
 
     def __init__(self, source: Stream, sink: Stream, first: bytes | None = None) -> None:
         self.source = source
         self.sink = sink
         self.count = 0
-        self.ended = self.done = False
+        self.done = self.source_failed = False
         self._held: bytes | memoryview | None = first
 
     def pump(self) -> bool:
         source, sink = self.source, self.sink
-        plain = type(source) is Plain
         moved = 0
-        for _ in range(MOVES if plain else 4 * MOVES):
+        for _ in range(4 * MOVES):  # a TLS record is at most 16 KB
             data = self._held
             if data is None:
-                if plain:
-                    size = source.recv_into(_buffer)  # type: ignore[union-attr]
-                    if size is None:
-                        return False
-                    data = _buffer[:size]
-                else:
-                    received = source.recv(RECV)
-                    if received is None:
-                        return False
-                    data = received
+                try:
+                    data = source.recv_bulk(_buffer)
+                except (OSError, TlsError):
+                    self.source_failed = True
+                    raise
+                if data is None:
+                    return False
                 if not data:
-                    self.ended = self.done = True
+                    self.done = True
                     return False
             offered = len(data)
             while data:
@@ -220,7 +227,7 @@ async def relay(
                 timeout = half
                 task.within(half, "half_closed")
         if timeout and forth.count + back.count != before:
-            task.deadline = engine.now + timeout
+            task.until(engine.now + timeout)
         if again:
             engine.again(task)
         await WAIT

@@ -1,7 +1,8 @@
 """A socket as the engine sees it: `Plain`, and `Tls` (pyOpenSSL straight on the socket). Coroutines own and close them.
 
-`recv` gives bytes, b"" at the peer's end, or None when it would block; `send` gives how many bytes were taken, 0 when it
-would block. Failures are OSError (the socket's) or TlsError. Both are tried first and waited for then (`await WAIT`).
+`recv` gives bytes, b"" at the peer's end, or None when it would block; `send` gives how many bytes were taken, 0 when
+it would block. Failures are OSError (the socket's) or TlsError. Both are tried first and waited for then (`await
+WAIT`).
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class Plain:
             self.ready &= ~IN
         return data
 
-    def recv_into(self, buffer: memoryview) -> int | None:
-        """Like `recv`, into `buffer`; 0 is the end, None would block."""
+    def recv_bulk(self, buffer: memoryview) -> memoryview | bytes | None:
+        """Like `recv`, as much as fits into `buffer`; what it gives is good until the buffer is used again."""
         if not self.ready & READABLE:
             return None
         try:
@@ -71,7 +72,7 @@ class Plain:
             return None
         if size < len(buffer) and not self.ready & ENDED:
             self.ready &= ~IN
-        return size
+        return buffer[:size]
 
     def peek(self, size: int) -> bytes | None:
         """The first bytes, left where they are; None when there are none yet."""
@@ -84,7 +85,9 @@ class Plain:
             return None
 
     def wake_at(self, size: int) -> None:
-        """Be woken only when `size` bytes can be read (or at the end): SO_RCVLOWAT, socket(7). 1 is the normal state."""
+        """Be woken only when `size` bytes can be read (or at the end): SO_RCVLOWAT, socket(7). 1 is the normal
+        state.
+        """
         self.ready &= ~IN
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
@@ -148,11 +151,9 @@ class Tls:
         self.connection.set_accept_state()
         await self._handshake()
 
-    async def connect(self, server_name: str | None) -> None:
-        """Do the client's side of the handshake, with SNI where `server_name` is a name; TlsError when it fails."""
+    async def connect(self) -> None:
+        """Do the client's side of the handshake; TlsError when it fails. SNI and verification are the caller's."""
         self.connection.set_connect_state()
-        if server_name is not None:
-            self.connection.set_tlsext_host_name(server_name.encode("ascii"))
         await self._handshake()
 
     async def _handshake(self) -> None:
@@ -190,6 +191,10 @@ class Tls:
         except SSL.Error as error:
             raise tls_error(error) from error
 
+    def recv_bulk(self, buffer: memoryview) -> bytes | None:
+        """Like `recv`: OpenSSL gives one record at a time, in memory of its own."""
+        return self.recv(RECV)
+
     def send(self, data: bytes | memoryview) -> int:
         """As Plain.send; after 0 the same bytes (at least) must be offered again (SSL_write(3))."""
         if not self.plain.ready & self._write_on:
@@ -217,6 +222,10 @@ class Tls:
     def close(self) -> None:
         self.plain.close()
 
+    def abort(self) -> None:
+        """Close with a reset and without close_notify: the peer learns that this was no regular end."""
+        self.plain.abort()
+
 
 Stream = Plain | Tls
 
@@ -230,7 +239,7 @@ def tls_error(error: SSL.Error) -> TlsError:
     return TlsError(", ".join(reasons) or type(error).__name__)
 
 
-async def connect(stream: Plain, address: object) -> None:
+async def connect(stream: Plain, address: tuple[str, int] | str) -> None:
     """Connect `stream` (fresh, not watched yet) to a literal address or a path; OSError says why not.
 
     Done on OUT or ERR only: the caller's other socket may wake the task meanwhile.

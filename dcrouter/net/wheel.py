@@ -1,9 +1,9 @@
 """One coarse timer wheel for all connections of an engine: moving a deadline costs an assignment, not a timer.
 
-A sleeper has a `deadline` (monotonic seconds, `NEVER` for none) which it may move at will. The wheel looks at it again no
-later than `due`: when the deadline has moved on by then, the sleeper is put further down, else it has expired. Only a
-deadline that comes *earlier* than `due` must be told (`arm`). So an idle timeout that is pushed forward by every byte is
-looked at once per turn of the wheel, whatever the traffic.
+A sleeper has a `deadline` (monotonic seconds, `NEVER` for none) which it may move at will. The wheel looks at it
+again no later than `due`: when the deadline has moved on by then, the sleeper is put further down, else it has
+expired. Only a deadline that comes *earlier* than `due` must be told (`arm`). So an idle timeout that is pushed
+forward by every byte is looked at once per turn of the wheel, whatever the traffic.
 """
 
 from __future__ import annotations

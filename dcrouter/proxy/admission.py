@@ -1,0 +1,55 @@
+"""Who may connect, and how many at once: `security` of routes, of the defaults and of email.
+
+Counters count the address behind a PROXY header, IPv6 by /64, and live beside the table, keyed by the route's name, so
+that they survive a reload.
+"""
+
+from __future__ import annotations
+
+from dcrouter.config.routes import Security
+from dcrouter.match.addresses import Networks, count_key
+
+
+class Admission:
+    """One `security` with its counters. Every `enter` that gave None must be followed by one `leave`."""
+
+    def __init__(self, security: Security) -> None:
+        self.limited = security != Security()
+        self._allow = None if security.allow is None else Networks(security.allow)
+        self._block = Networks(security.block) if security.block else None
+        self._max = security.max_connections
+        self._max_per_ip = security.max_connections_per_ip
+        self._per_ip: dict[str, int] = {}
+        self.connections = 0
+
+    def refuses(self, address: str) -> str | None:
+        """Why `address` is not let in by allow and block, or None."""
+        if self._block is not None and self._block.covers(address):
+            return "blocked"
+        if self._allow is not None and not self._allow.covers(address):
+            return "not allowed"
+        return None
+
+    def enter(self, address: str) -> str | None:
+        """Count a connection from `address`; or say why not, and do not count it."""
+        if self._max is not None and self.connections >= self._max:
+            return "max_connections"
+        if self._max_per_ip is not None:
+            key = count_key(address)
+            count = self._per_ip.get(key, 0)
+            if count >= self._max_per_ip:
+                return "max_connections_per_ip"
+            self._per_ip[key] = count + 1
+        self.connections += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        """Uncount it."""
+        self.connections -= 1
+        if self._max_per_ip is not None:
+            key = count_key(address)
+            count = self._per_ip[key] - 1
+            if count:
+                self._per_ip[key] = count
+            else:
+                del self._per_ip[key]

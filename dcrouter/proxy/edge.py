@@ -1,0 +1,331 @@
+"""The TCP half as one object: the engine with its listeners, the table, and what the parent tells about both.
+
+The edge owns the listening sockets it was given and every connection until it ends or is handed over.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from _socket import socket as RawSocket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from dcrouter.config.admin import Config
+from dcrouter.config.effective import effective_routes, protocol
+from dcrouter.config.routes import Block, Forward, MailHandover, Match, Redirect, Respond, Route, Security, Target
+from dcrouter.errors import Refused
+from dcrouter.events import SessionClosed
+from dcrouter.facts import ConnectionFacts
+from dcrouter.net.channel import Channel
+from dcrouter.net.engine import IN, OUT, Engine, Task
+from dcrouter.net.pipes import Pipes
+from dcrouter.net.stream import Plain
+from dcrouter.proxy.actions import answer
+from dcrouter.proxy.actions.forward import ForwardAction, Upstream
+from dcrouter.proxy.actions.mail import MailAction
+from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.bound import Action, BoundRoute
+from dcrouter.proxy.listener import Introducers, Listener
+from dcrouter.proxy.session import Session
+from dcrouter.proxy.table import PortTable, tables
+from dcrouter.targets.addresses import Addresses
+from dcrouter.targets.target import Targets
+from dcrouter.tls.chooser import Chooser
+from dcrouter.tls.profile import client_context
+
+RESERVED = 256
+"""Descriptors kept for listeners, channels and pipes when the limit of connections is derived from the limit of
+files.
+"""
+PAUSE = 0.1
+"""Seconds a listener rests when descriptors have run out."""
+HANDOVERS = 512
+"""Connections on their way to the mail process; beyond that its listeners pause."""
+
+
+class Edge:
+    """`observe` gets a SessionClosed for each finished connection, or is None: then nothing is collected for it."""
+
+    def __init__(
+        self,
+        config: Config,
+        chooser: Chooser,
+        ca_files: Mapping[str, bytes],
+        reactor: Any,
+        observe: Callable[[SessionClosed], None] | None,
+    ) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._ca_files = ca_files
+        self._log = Logger()
+        self.engine = Engine(reactor)
+        self.pipes = Pipes()
+        self.chooser = chooser
+        self.observed = observe is not None
+        self.observe: Callable[[SessionClosed], None] = observe or (lambda event: None)
+        self.addresses = Addresses()
+        self.hello_timeout = config.defaults.timeouts.hello
+        routes = effective_routes(config)
+        self.routes = [self._bind(route, routes) for route in routes]
+        self._tables = tables(self.routes)
+        self.fallback = self._fallback(config.defaults.target)
+        self._web = Admission(_counters(config.defaults.security))
+        self._mail = Admission(_counters(config.email.security) if config.email is not None else Security())
+        self._listeners: list[Listener] = []
+        self._accepting = False
+        self._draining: Deferred[None] | None = None
+        self._drain_began = 0.0
+        self._mail_channel: Channel | None = None
+        self._handed: dict[str, tuple[str, list[Admission]]] = {}
+        self._capacity = max((resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED) // 2, 16)
+        self._resting = False
+        self._number = 0
+        self._prefix = f"{int(time.time()):x}-"
+        self._sessions: dict[Task, Session] = {}
+        self.accepted = 0
+        self.pauses = 0
+        self.failed_connects: dict[str, int] = {}
+
+    # What the parent tells.
+
+    def listen(self, sock: socket.socket) -> None:
+        """Own a bound listening socket; it accepts from `start` on."""
+        port = sock.getsockname()[1]
+        table = self._tables.get(port) or PortTable([])
+        listener = Listener(
+            self, sock, table, self._mail if table.mail else self._web, Introducers(self._config.proxy_protocol, port)
+        )
+        self._listeners.append(listener)
+        if self._accepting:
+            self._resume()
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self.engine.start()
+        self._accepting = True
+        self._resume()
+
+    def mail_process(self, channel: Channel | None) -> None:
+        """Where mail connections go; None while the mail process is down: its listeners pause, and its sessions are
+        over.
+        """
+        self._mail_channel = channel
+        if channel is None:
+            for address, entered in self._handed.values():
+                for admission in entered:
+                    admission.leave(address)
+            self._handed.clear()
+        self._resume()
+
+    def mail_closed(self, session: str) -> None:
+        """The mail process has finished with a connection that was handed over."""
+        address, entered = self._handed.pop(session, ("", []))
+        for admission in entered:
+            admission.leave(address)
+
+    def drain(self) -> Deferred[None]:
+        """Accept no more; fires when every connection has ended, by itself or after its route's timeouts.drain."""
+        if self._draining is None:
+            self._draining = Deferred()
+            self._drain_began = time.monotonic()
+            self._accepting = False
+            for listener in self._listeners:
+                listener.close()
+            self._listeners.clear()
+            self._watch_drain()
+        return self._draining
+
+    def stop(self) -> None:
+        """Close everything at once."""
+        self._accepting = False
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        self.engine.stop()
+        self.pipes.close()
+
+    def status(self) -> dict[str, Any]:
+        """Counters since the start, JSON-ready."""
+        return {
+            "accepted": self.accepted,
+            "active": len(self._sessions),
+            "handed_over": len(self._handed),
+            "pauses": self.pauses,
+            "routes": {
+                bound.route.name: {
+                    "connections": bound.connections,
+                    "active": bound.admission.connections,
+                    "bytes_in": bound.bytes_in,
+                    "bytes_out": bound.bytes_out,
+                }
+                for bound in self.routes
+            },
+            "failed_connects": self.failed_connects,
+        }
+
+    # What listeners and sessions ask for.
+
+    def connected(self, listener: Listener, sock: RawSocket, peer: tuple[Any, ...]) -> None:
+        """A new connection: its session runs at once up to its first wait."""
+        self.accepted += 1
+        self._number += 1
+        address = peer[0]
+        if address.startswith("::ffff:"):
+            address = address[7:]
+        local = listener.address
+        if local is None:
+            local = _local(sock) if listener.ask_local else "0.0.0.0"
+        facts = ConnectionFacts(
+            f"{self._prefix}{self._number:x}", (address, peer[1]), (local, listener.port), time.time()
+        )
+
+        def make(task: Task) -> Any:
+            session = Session(self, task, listener, Plain(task, sock, IN | OUT), facts)
+            self._sessions[task] = session
+            return session.serve()
+
+        self.engine.spawn(make)
+        if len(self._sessions) >= self._capacity:
+            self.exhausted(None)
+
+    def ended(self, task: Task) -> None:
+        """A session is over."""
+        del self._sessions[task]
+
+    def exhausted(self, error: OSError | None) -> None:
+        """Descriptors have run out, or are about to: every listener rests a moment, and what is open goes on."""
+        if self._resting:
+            return
+        self._resting = True
+        self.pauses += 1
+        for listener in self._listeners:
+            listener.pause()
+        if self.pauses == 1 or error is not None:
+            self._log.warn(
+                "out of descriptors at {active} connections, accepting again in {pause} s: {cause}",
+                active=len(self._sessions),
+                pause=PAUSE,
+                cause=error.strerror if error else f"the limit of open files allows {self._capacity}",
+            )
+        self._reactor.callLater(PAUSE, self._rested)
+
+    def refusal(self, table: PortTable) -> bytes | None:
+        """What a client is told that is not let in: SMTP clients get a 421 (RFC 5321 3.8), others just an end."""
+        email = self._config.email
+        if email is None or not table.mail or table.only is None:
+            return None
+        action = table.only.route.action
+        if isinstance(action, MailHandover) and action.kind != "smtps":
+            return f"421 4.7.0 {email.hostname} Too many connections or not allowed, try again later\r\n".encode(
+                "ascii"
+            )
+        return None
+
+    def connect_failed(self, label: str, reason: str) -> None:
+        """A target could not be reached; counted per target, told on the first time and every thousandth."""
+        count = self.failed_connects.get(label, 0) + 1
+        if count > 1 or len(self.failed_connects) < 10000:
+            self.failed_connects[label] = count
+        if count % 1000 == 1:
+            self._log.warn(
+                "cannot connect to {target}: {reason} ({count} times)", target=label, reason=reason, count=count
+            )
+
+    def hand_over(self, session: Session) -> None:
+        """Give the connection and its facts to the mail process, which does the TLS and reports the end."""
+        channel = self._mail_channel
+        if channel is None:
+            raise Refused("the mail process is not there", self.refusal(session.listener.table))
+        plain, facts = session.plain, session.facts
+        plain.release()
+        channel.send("connection", facts.to_plain(), [plain.fd])
+        self._handed[facts.session] = (facts.peer[0], session.entered)
+        session.hand_over()
+        if channel.waiting > HANDOVERS:
+            self._resume()
+            self._reactor.callLater(PAUSE, self._resume)
+
+    # Inside.
+
+    def _resume(self) -> None:
+        if self._resting or not self._accepting:
+            return
+        mail = self._mail_channel is not None and self._mail_channel.waiting <= HANDOVERS
+        for listener in self._listeners:
+            if listener.table.mail and not mail:
+                listener.pause()
+            else:
+                listener.start()
+
+    def _rested(self) -> None:
+        if len(self._sessions) >= self._capacity:
+            self._reactor.callLater(PAUSE, self._rested)
+            return
+        self._resting = False
+        self._resume()
+
+    def _watch_drain(self) -> None:
+        elapsed = time.monotonic() - self._drain_began
+        for task, session in list(self._sessions.items()):
+            timeouts = session.route.timeouts if session.route is not None else self._config.defaults.timeouts
+            if elapsed >= timeouts.drain:
+                task.throw(Refused("drained"))
+        if self._sessions:
+            self._reactor.callLater(PAUSE, self._watch_drain)
+        elif self._draining is not None and not self._draining.called:
+            self._draining.callback(None)
+
+    def _fallback(self, target: Target | None) -> BoundRoute | None:
+        """defaults.target as a route of its own, which never terminates TLS."""
+        if target is None:
+            return None
+        route = Route(
+            name="defaults.target",
+            match=Match(ports=()),
+            action=Forward(targets=(target,)),
+            timeouts=self._config.defaults.timeouts,
+            security=Security(allow=self._config.defaults.security.allow, block=self._config.defaults.security.block),
+        )
+        return self._bind(route, (route,))
+
+    def _bind(self, route: Route, routes: Sequence[Route]) -> BoundRoute:
+        spoken = protocol(route, routes, self._config.listen)
+        return BoundRoute(route, spoken, self._action(route, spoken), Admission(route.security))
+
+    def _action(self, route: Route, spoken: str) -> Action:
+        action = route.action
+        timeout = self._config.http.request_timeout
+        match action:
+            case Forward():
+                targets = Targets(action.targets, action.balance, action.retries, self.addresses)
+                return ForwardAction(targets, self._upstream(route))
+            case Redirect():
+                return answer.AnswerAction(answer.redirect(action), timeout)
+            case Respond():
+                return answer.AnswerAction(answer.respond(action), timeout)
+            case Block():
+                return answer.AnswerAction(answer.block(action), timeout) if spoken == "http" else answer.CloseAction()
+            case MailHandover():
+                return MailAction(action.kind)
+
+    def _upstream(self, route: Route) -> Upstream | None:
+        if route.tls is None or route.tls.mode != "terminate-and-reencrypt":
+            return None
+        upstream = route.tls.upstream
+        ca = self._ca_files[str(upstream.ca)] if upstream.ca is not None else None
+        return Upstream(client_context(upstream, ca), upstream.verify, upstream.server_name)
+
+
+def _counters(security: Security) -> Security:
+    """Only what counts all routes together: allow and block have been merged into each route."""
+    return Security(max_connections=security.max_connections, max_connections_per_ip=security.max_connections_per_ip)
+
+
+def _local(sock: RawSocket) -> str:
+    address: str = sock.getsockname()[0]
+    return address[7:] if address.startswith("::ffff:") else address

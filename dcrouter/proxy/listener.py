@@ -1,0 +1,92 @@
+"""A listening socket in the edge: accepts a bounded number at a time, and pauses where descriptors run out."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from _socket import socket as RawSocket
+from typing import TYPE_CHECKING
+
+from dcrouter.config.routes import ProxyProtocol
+from dcrouter.match.addresses import Networks
+
+if TYPE_CHECKING:
+    from dcrouter.proxy.admission import Admission
+    from dcrouter.proxy.edge import Edge
+    from dcrouter.proxy.table import PortTable
+
+ACCEPTS = 64
+"""Connections taken per wake-up, so that those which are open already get their turn."""
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class Introducers:
+    """Peers that must begin with a PROXY header on one port, and how long they may take."""
+
+    def __init__(self, entries: tuple[ProxyProtocol, ...], port: int) -> None:
+        self._entries = [
+            (Networks(entry.from_), entry.timeout)
+            for entry in entries
+            if entry.ports is None or any(given.start <= port <= given.end for given in entry.ports)
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def timeout(self, address: str) -> float | None:
+        """Seconds for the header of a connection from `address`, or None: it must not be taken for one."""
+        return next((timeout for networks, timeout in self._entries if networks.covers(address)), None)
+
+
+class Listener:
+    """One (address, port). `address` None: the wildcard, so each connection is asked for its own local address."""
+
+    def __init__(
+        self, edge: Edge, sock: socket.socket, table: PortTable, admission: Admission, introducers: Introducers
+    ) -> None:
+        self.edge = edge
+        self.sock = sock
+        self.family = sock.family
+        address, self.port = sock.getsockname()[:2]
+        self.address: str | None = None if address in ("0.0.0.0", "::") else address
+        self.table = table
+        self.admission = admission
+        self.introducers = introducers
+        self.ask_local = self.address is None and (table.needs_local or table.mail or edge.observed)
+        self.listening = False
+
+    def start(self) -> None:
+        if not self.listening:
+            self.edge.engine.listen(self.sock.fileno(), self.accept)
+            self.listening = True
+
+    def pause(self) -> None:
+        """Let connections wait in the kernel's queue."""
+        if self.listening:
+            self.edge.engine.unlisten(self.sock.fileno())
+            self.listening = False
+
+    def close(self) -> None:
+        self.pause()
+        self.sock.close()
+
+    def accept(self) -> None:
+        """Take what waits. Never raises (law 1): a client that has gone is skipped, exhaustion pauses every
+        listener.
+        """
+        take = self.sock._accept  # type: ignore[attr-defined]  # (fd, address), without the layers of socket.accept
+        for _ in range(ACCEPTS):
+            if not self.listening:
+                return
+            try:
+                fd, peer = take()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    self.edge.exhausted(error)
+                    return
+                continue  # ECONNABORTED and the network errors of accept(2): that client is gone
+            sock = RawSocket(self.family, socket.SOCK_STREAM, 0, fd)
+            sock.setblocking(False)
+            self.edge.connected(self, sock, peer)

@@ -1,0 +1,205 @@
+"""One connection of the TCP half, top to bottom: header, limits, route, TLS, action, and one event at its end.
+
+1. A PROXY header, where the peer must send one: the limits count the address behind it.
+2. The route: at once where no bytes are needed; else by the ClientHello, or the head of a request, which are peeked and
+   stay in the socket, so that passthrough needs no replay and the mail process gets the connection whole.
+3. TLS, where the route terminates it: the context is chosen before the handshake, never in a callback.
+4. The action. Whatever ends the session, its sockets are closed once and its counters go back.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from dcrouter.errors import DcrouterError, Refused, TimedOut, TlsError, WireError
+from dcrouter.events import EndedBy, SessionClosed
+from dcrouter.facts import ConnectionFacts
+from dcrouter.net.engine import Task
+from dcrouter.net.stream import Plain, Stream, Tls
+from dcrouter.proxy import peek
+from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.bound import BoundRoute
+from dcrouter.proxy.table import MORE
+from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME
+
+if TYPE_CHECKING:
+    from dcrouter.proxy.edge import Edge
+    from dcrouter.proxy.listener import Listener
+
+
+class Session:
+    """What is known and held of one connection while it lives. `stream` is what the action talks to: plain or TLS."""
+
+    __slots__ = (
+        "_marks",
+        "bytes_in",
+        "bytes_out",
+        "edge",
+        "ended_by",
+        "entered",
+        "facts",
+        "listener",
+        "plain",
+        "reason",
+        "route",
+        "stream",
+        "target",
+        "task",
+    )
+
+    def __init__(self, edge: Edge, task: Task, listener: Listener, plain: Plain, facts: ConnectionFacts) -> None:
+        self.edge = edge
+        self.task = task
+        self.listener = listener
+        self.plain = plain
+        self.stream: Stream = plain
+        self.facts = facts
+        self.route: BoundRoute | None = None
+        self.target: str | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.ended_by: EndedBy = "router"
+        self.reason = ""
+        self.entered: list[Admission] = []
+        self._marks: list[tuple[str, float]] | None = [] if edge.observed else None
+
+    def enter(self, phase: str, seconds: float, timeout: str | None = None) -> None:
+        """From now on it is `phase` (the word of the log), which ends in TimedOut(`timeout` or phase) after
+        `seconds`.
+        """
+        self.task.within(seconds, timeout or phase)
+        if self._marks is not None:
+            self._marks.append((phase, time.monotonic()))
+
+    def end(self, ended_by: EndedBy, reason: str) -> None:
+        """Say who ended it and why; the first word counts."""
+        if not self.reason:
+            self.ended_by = ended_by
+            self.reason = reason
+
+    async def serve(self) -> None:
+        """The whole life of the connection. Raises only what is a defect of ours."""
+        edge, plain, facts = self.edge, self.plain, self.facts
+        try:
+            plain.watch()
+            introducers = self.listener.introducers
+            if introducers and (seconds := introducers.timeout(facts.peer[0])) is not None:
+                self.enter("proxy_header", seconds)
+                await peek.proxy_header(self)
+            self._admit(self.listener.admission)
+            route = self.listener.table.only or await self._find()
+            if route is None:
+                self.end("router", "no route")
+                return
+            self.route = route
+            facts.route = route.route.name
+            route.connections += 1
+            self._admit(route.admission)
+            if route.timeouts.lifetime:
+                self.task.limit(route.timeouts.lifetime)
+            if route.terminates:
+                await self._terminate(route)
+            await route.action.run(self)
+        except TimedOut as error:
+            self.end("router", str(error))
+        except (WireError, Refused) as error:
+            self.end("router" if isinstance(error, Refused) else "client", str(error))
+            self._say(error.reply)
+        except DcrouterError as error:
+            self.end("router", str(error))
+        except OSError as error:
+            self.end("client", error.strerror or str(error))
+        finally:
+            plain.close()
+            edge.ended(self.task)
+            for admission in self.entered:
+                admission.leave(facts.peer[0])
+            if self.route is not None:
+                self.route.bytes_in += self.bytes_in
+                self.route.bytes_out += self.bytes_out
+            if self._marks is not None:
+                edge.observe(self._closed(self._marks))
+
+    async def _find(self) -> BoundRoute | None:
+        table, facts = self.listener.table, self.facts
+        found = table.find(facts)
+        if found is not MORE:
+            return found or self.edge.fallback
+        self.enter("hello", self.edge.hello_timeout)
+        first = await peek.first_bytes(self)
+        if first.tls is not None:
+            facts.sni = first.tls.sni
+            route = table.find_tls(facts) or self.edge.fallback
+            if route is None:
+                raise WireError(f"no route for {facts.sni or 'a client without SNI'}", ALERT_UNRECOGNIZED_NAME)
+            return route
+        return table.find_plain(facts, first.host) or self.edge.fallback
+
+    def _admit(self, admission: Admission) -> None:
+        address = self.facts.peer[0]
+        refused = admission.limited and (admission.refuses(address) or admission.enter(address))
+        if refused:
+            raise Refused(refused, self.edge.refusal(self.listener.table))
+        if not admission.limited:
+            admission.connections += 1
+        self.entered.append(admission)
+
+    def hand_over(self) -> None:
+        """Somebody else has the socket and reports its end: nothing is logged here, and the counters stay entered."""
+        self._marks = None
+        self.entered = []
+
+    async def _terminate(self, route: BoundRoute) -> None:
+        facts, tls = self.facts, route.route.tls
+        assert tls is not None
+        self.enter("tls", route.timeouts.hello, "hello")
+        try:
+            context = self.edge.chooser.web_context(tls.certificate, facts.sni, route.names[0], route.alpn)
+        except TlsError as error:
+            raise WireError(str(error), ALERT_INTERNAL_ERROR) from error
+        stream = Tls(self.plain, context)
+        try:
+            await stream.accept()
+        except (TlsError, OSError) as error:
+            self.end("client", f"TLS handshake: {error}")
+            raise
+        self.stream = stream
+        if self._marks is not None:
+            facts.alpn = stream.connection.get_alpn_proto_negotiated().decode("latin-1") or None
+            facts.tls_version = stream.connection.get_protocol_version_name()
+
+    def _say(self, reply: bytes | None) -> None:
+        """A last word to a client that is turned away: what fits into its socket now, and no waiting."""
+        if reply:
+            peek.discard(self.plain)
+            try:
+                self.stream.send(reply)
+            except (OSError, DcrouterError):
+                return
+
+    def _closed(self, marks: list[tuple[str, float]]) -> SessionClosed:
+        facts = self.facts
+        phases: dict[str, float] = {}
+        end = time.monotonic()
+        for phase, began in reversed(marks):
+            phases[phase] = round(phases.get(phase, 0.0) + end - began, 6)
+            end = began
+        return SessionClosed(
+            session=facts.session,
+            route=facts.route,
+            accepted=facts.accepted,
+            peer=facts.peer,
+            local=facts.local,
+            via=facts.via,
+            kind=facts.kind,
+            sni=facts.sni,
+            alpn=facts.alpn,
+            tls_version=facts.tls_version,
+            target=self.target,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            phases=dict(reversed(phases.items())),
+            ended_by=self.ended_by,
+            reason=self.reason or "closed",
+        )
