@@ -117,38 +117,56 @@ def _assemble(raw: bytes) -> tuple[bytes, int, int, int] | int:
 
 def _reassemble(raw: bytes, size: int) -> tuple[bytes, int, int, int] | int:
     """As `_assemble`, for any number of records."""
-    pieces: list[bytes] = []
-    position = collected = total = 0  # total: the message with its header, 0 while unknown
-    for records in range(MAX_RECORDS):
-        if size - position < 5:
-            if not _may_begin_record(raw[position:]):
-                raise _broken(_what_is(raw) if position == 0 else "a record of another kind inside it")
-            least = total - collected if records > _EAGER_RECORDS else 0
-            return _within_bounds(position + 5 + least)
-        kind, major, length = _RECORD.unpack_from(raw, position)
+    begun = b""
+    position = collected = records = total = 0  # total: the message with its header, 0 while unknown
+    unpack = _RECORD.unpack_from
+    while size - position >= 5:
+        kind, major, length = unpack(raw, position)
         if kind != 0x16 or major != 3:
-            raise _broken(_what_is(raw) if position == 0 else "a record of another kind inside it")
+            raise _not_a_record(raw, position)
         if not 0 < length <= MAX_FRAGMENT:
             raise _broken("a record is empty or too long")
-        end = _within_bounds(position + 5 + length)
-        pieces.append(raw[position + 5 : end])
         if not total:
-            total = _message_size(b"".join(pieces))
+            begun += raw[position + 5 : position + 5 + min(length, 4)]
+            total = _message_size(begun)
+        records += 1
         collected += length
-        if total and collected > total:
-            raise _broken("bytes after it in its record")
-        if collected == total:
-            return (b"".join(pieces), 4, total, end) if size >= end else end
-        if size < end:
-            # Known to go on behind this record: nothing is won before the next one's header.
-            least = 5 + (total - collected if records > _EAGER_RECORDS else 0) if total else 0
-            return _within_bounds(end + least)
-        position = end
-    raise _broken("cut into too many records")
+        position += 5 + length
+        if collected >= total > 0:
+            break
+    if records > MAX_RECORDS:
+        raise _broken("cut into too many records")
+    if collected == total > 0:
+        return (_joined(raw, position), 4, total, position) if size >= _within_bounds(position) else position
+    if collected > total > 0:
+        raise _broken("bytes after it in its record")
+    least = total - collected if records > _EAGER_RECORDS else 0
+    if position > size:
+        # Where it is known to go on behind this record, nothing is won before the next one's header.
+        return _within_bounds(position + 5 + least if total else position)
+    if raw[position : position + 2] not in (b"", b"\x16", b"\x16\x03"):
+        raise _not_a_record(raw, position)
+    return _within_bounds(position + 5 + least)
 
 
-def _may_begin_record(start: bytes) -> bool:
-    return start[:1] in (b"", b"\x16") and start[1:2] in (b"", b"\x03")
+def _joined(raw: bytes, end: int) -> bytes:
+    """The content of the records that raw[:end] consists of."""
+    pieces = []
+    position = 0
+    while position < end:
+        start = position + 5
+        position = start + _RECORD.unpack_from(raw, position)[2]
+        pieces.append(raw[start:position])
+    return b"".join(pieces)
+
+
+def _not_a_record(raw: bytes, position: int) -> WireError:
+    """With a guess, for the log, at what came instead of TLS."""
+    if position:
+        return _broken("a record of another kind inside it")
+    if raw[0] & 0x80 and raw[2:3] == b"\x01":
+        return _broken("an SSLv2 hello")
+    return _broken("not TLS")
 
 
 def _within_bounds(end: int) -> int:
@@ -162,13 +180,6 @@ def _message_size(start: bytes) -> int:
     if start and start[0] != 1:
         raise _broken("another handshake message in its place")
     return _within_bounds(9 + int.from_bytes(start[1:4], "big")) - 5 if len(start) >= 4 else 0
-
-
-def _what_is(raw: bytes) -> str:
-    """A guess for the log at what came instead of TLS."""
-    if raw[0] & 0x80 and raw[2:3] == b"\x01":
-        return "an SSLv2 hello"
-    return "not TLS"
 
 
 def _hello(raw: bytes, position: int, end: int, length: int) -> ClientHello:
