@@ -15,6 +15,7 @@ from signal import Signals
 from typing import Any, Literal
 
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +26,8 @@ State = Literal["starting", "ready", "draining", "ended"]
 Command = Callable[[str], Sequence[str]]
 """role -> the program and its arguments."""
 MAX_LINE = 4096
+ORPHANED = 1.0
+"""Seconds that a process lives on after it has lost its channel."""
 
 
 def command(role: str) -> Sequence[str]:
@@ -57,6 +60,7 @@ class Child(ProcessProtocol):
         self.cause = ""
         self._lines: dict[int, bytes] = {1: b"", 2: b""}
         self._channel: Channel | None = None
+        self._orphaned: IDelayedCall | None = None
 
     def start(self, command: Sequence[str], lock: int) -> None:
         """Start the process; OSError where that is impossible. `lock` (or -1) stays the caller's."""
@@ -111,6 +115,8 @@ class Child(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         self.cause = _cause(reason)
+        if self._orphaned is not None and self._orphaned.active():
+            self._orphaned.cancel()
         self._become("ended")
 
     def processEnded(self, reason: Failure) -> None:
@@ -134,7 +140,7 @@ class Child(ProcessProtocol):
         self._channel = None
         # Normal for a process that has ended or ends just now; one that lives on without a channel is of no use.
         if self.state in ("starting", "ready"):
-            self.reactor.callLater(1.0, self.kill)
+            self._orphaned = self.reactor.callLater(ORPHANED, self.kill)
 
     def _become(self, state: State) -> None:
         self.state = state

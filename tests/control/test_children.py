@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import TestCase
+
+from dcrouter.control import children as module
+from dcrouter.control.children import Children, Message
+from dcrouter.errors import StartError, Unreachable
+
+SCRIPT = str(Path(__file__).with_name("playing_child.py"))
+
+
+async def until(fact: Callable[[], Any], seconds: float = 15.0) -> None:
+    """Wait for the fact, with a deadline."""
+    for _ in range(int(seconds / 0.02)):
+        if fact():
+            return
+        await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+    raise AssertionError(f"not within {seconds:g} s: {fact}")
+
+
+class ChildrenCase(TestCase):
+    """Real processes, real channels."""
+
+    modes: dict[str, str]
+
+    def setUp(self) -> None:
+        self.modes = {"edge": "good", "mail": "good"}
+        self.heard: list[tuple[str, str, dict[str, Any]]] = []
+        self.events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listening.close)
+        self.children = Children(reactor, ("edge", "mail"), self.greeting, self.hear, self.command)
+        self.addCleanup(self.end)
+
+    def end(self) -> Deferred[None]:
+        self.children.kill()
+        return self.children.stop(5.0)
+
+    def command(self, role: str) -> list[str]:
+        return [sys.executable, SCRIPT, role, self.modes[role]]
+
+    def greeting(self, role: str) -> Iterator[Message]:
+        yield "config", {"for": role}, ()
+        if role == "edge":
+            yield "listener", {"listeners": []}, [self.listening.fileno()]
+
+    def hear(self, role: str, kind: str, fields: dict[str, Any]) -> None:
+        self.heard.append((role, kind, fields))
+
+    def said(self, words: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if words in str(event.get("log_format"))]
+
+    def pid(self, role: str) -> int:
+        return int(self.children.status()[role]["pid"] or 0)
+
+
+class TestLives(ChildrenCase):
+    async def test_children_get_their_greeting_and_each_other_and_then_go(self) -> None:
+        """Both are ready with configuration, listening sockets and one socketpair between them before `go` is said."""
+        await self.children.start()
+        edge = await self.children.ask("edge", "status")
+        mail = await self.children.ask("mail", "status")
+        self.assertEqual(edge["config"], {"for": "edge"})
+        self.assertEqual(edge["ports"], [self.listening.getsockname()[1]])
+        self.assertEqual((edge["peers"], mail["peers"]), (1, 1))
+        self.assertFalse(edge["went"] or mail["went"])
+        self.children.go()
+        self.assertTrue((await self.children.ask("edge", "status"))["went"])
+        await until(lambda: len([kind for _, kind, _ in self.heard if kind == "log"]) == 2)
+
+    async def test_a_killed_child_comes_back_with_everything_and_a_new_peer(self) -> None:
+        """A death is an error in the log; the new process gets it all again, goes at once, and both get a fresh pair."""
+        await self.children.start()
+        self.children.go()
+        first = self.pid("edge")
+        os.kill(first, 9)
+        await until(lambda: self.pid("edge") not in (0, first) and self.children.status()["edge"]["state"] == "ready")
+        edge = await self.children.ask("edge", "status")
+        mail = await self.children.ask("mail", "status")
+        self.assertTrue(edge["went"])
+        self.assertEqual(edge["ports"], [self.listening.getsockname()[1]])
+        self.assertEqual((edge["peers"], mail["peers"]), (1, 2))
+        self.assertEqual(self.children.status()["edge"]["restarts"], 1)
+        died = self.said("has died")
+        self.assertEqual(died[0]["cause"], "killed by SIGKILL")
+        self.assertEqual(died[0]["log_level"].name, "error")
+
+    async def test_the_wait_before_a_restart_doubles(self) -> None:
+        """A child that dies again and again is started ever later, up to a bound."""
+        await self.children.start()
+        for deaths in (1, 2, 3):
+            os.kill(self.pid("mail"), 9)
+            await until(lambda deaths=deaths: self.children.status()["mail"]["restarts"] == deaths)
+            await until(lambda: self.children.status()["mail"]["state"] == "ready")
+        self.assertEqual([event["wait"] for event in self.said("has died")], [0.1, 0.2, 0.4])
+
+    async def test_a_child_that_never_starts_fails_the_start(self) -> None:
+        """After three tries the operator is told, with the exit status, and its own words are in the log."""
+        self.modes["mail"] = "dies"
+        with self.assertRaises(StartError) as caught:
+            await self.children.start()
+        self.assertIn("the mail process does not start (exit status 7)", str(caught.exception))
+        self.assertEqual(self.said("wrote:")[0]["line"], "something is wrong")
+
+    async def test_a_child_that_stays_silent_is_killed(self) -> None:
+        """One that is not ready in time counts as dead."""
+        self.patch(module, "READY_TIMEOUT", 0.5)
+        self.modes["mail"] = "silent"
+        with self.assertRaises(StartError) as caught:
+            await self.children.start()
+        self.assertIn("SIGKILL", str(caught.exception))
+
+    async def test_a_program_that_cannot_be_run_fails_the_start(self) -> None:
+        """Something that is not even a program ends the start too."""
+        self.children.command = lambda role: ["/nonexistent/python"]
+        with self.assertRaises(StartError):
+            await self.children.start()
+
+    async def test_a_question_without_an_answer_ends(self) -> None:
+        """A role that is not there makes the question fail in time."""
+        await self.children.start()
+        with self.assertRaises(Unreachable):
+            await self.children.ask("nobody", "status", timeout=0.1)
+
+
+class TestEnd(ChildrenCase):
+    async def test_stop_drains_and_leaves_no_process(self) -> None:
+        """Children that say `drained` are dismissed and end by themselves."""
+        await self.children.start()
+        pids = [self.pid("edge"), self.pid("mail")]
+        await self.children.stop(10.0)
+        for pid in pids:
+            self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+        self.assertEqual(self.said("has died"), [])
+
+    async def test_a_child_that_does_not_drain_is_killed(self) -> None:
+        """After the timeout and a margin nothing is left, whatever a child does."""
+        self.patch(module, "DRAIN_MARGIN", 0.1)
+        self.patch(module, "EXIT_TIMEOUT", 0.1)
+        self.modes["edge"] = "stubborn"
+        await self.children.start()
+        pid = self.pid("edge")
+        await self.children.stop(0.1)
+        self.assertRaises(ProcessLookupError, os.kill, pid, 0)
