@@ -6,8 +6,9 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
+from dcrouter.config.forms import LogFile, ReadPath, Share, WrittenPath, key
 from dcrouter.config.mail import Email
 from dcrouter.config.routes import Address, Defaults, Http, ProxyProtocol, Route
 from dcrouter.config.tls import Certificates, TlsProfile
@@ -17,44 +18,62 @@ LogLevel = Literal["debug", "info", "warn", "error"]
 
 @frozen(kw_only=True)
 class Log:
-    """`file`: a path, or None for standard output."""
+    """What happens, for the operator."""
 
-    level: LogLevel = "info"
-    format: Literal["json", "text"] = "json"
-    file: Path | None = None
+    level: LogLevel = field(default="info", metadata=key("The least important lines that are written."))
+    format: Literal["json", "text"] = field(default="json", metadata=key("For machines, or for people."))
+    file: LogFile = field(default=None, metadata=key("Where to; opened anew on SIGUSR1.", default="stdout"))
 
 
 @frozen(kw_only=True)
 class AccessLog:
-    """`sample`: the share of finished connections that get a line, 0 to 1."""
+    """One JSON line for each finished connection."""
 
-    file: Path
-    sample: float = 1.0
+    file: WrittenPath = field(metadata=key("Where to; opened anew on SIGUSR1."))
+    sample: Share = field(default=1.0, metadata=key("The share of connections that get a line."))
 
 
 @frozen(kw_only=True)
 class Admin:
-    """`socket`: the unix socket of the command line, 0600."""
+    """The door of the command line."""
 
-    socket: Path
+    socket: WrittenPath = field(
+        default=Path("admin.sock"), metadata=key("Unix socket, for its owner only.", default="state_dir/admin.sock")
+    )
 
 
 @frozen(kw_only=True)
 class Config:
     """routes.yaml, checked, with all paths absolute and all defaults applied."""
 
-    version: Literal[1] = 1
-    state_dir: Path
-    user: str | None = None
-    group: str | None = None
-    listen: tuple[Address, ...] = (IPv4Address("0.0.0.0"), IPv6Address("::"))
-    admin: Admin
-    log: Log = field(factory=Log)
-    access_log: AccessLog | None = None
-    tls: TlsProfile = field(factory=TlsProfile)
-    certificates: Certificates = field(factory=Certificates)
-    proxy_protocol: tuple[ProxyProtocol, ...] = ()
-    http: Http = field(factory=Http)
-    defaults: Defaults = field(factory=Defaults)
-    routes: tuple[Route, ...] = ()
-    email: Email | None = None
+    version: Literal[1] = field(default=1, metadata=key("Version of this format."))
+    state_dir: ReadPath = field(
+        metadata=key("Certificates, the mail queue, the admin socket; for its owner only (0700).", default="./state")
+    )
+    user: str | None = field(
+        default=None, metadata=key("Whom to become after binding.", default="nobody else: no change")
+    )
+    group: str | None = field(
+        default=None, metadata=key("Which group to become after binding.", default="the user's own")
+    )
+    listen: tuple[Address, ...] = field(
+        default=(IPv4Address("0.0.0.0"), IPv6Address("::")),
+        metadata=key("Addresses on which every port of every route is bound.", nonempty="nothing would be bound"),
+    )
+    admin: Admin = field(
+        default=Factory(lambda self: Admin(socket=self.state_dir / "admin.sock"), takes_self=True),
+        metadata=key("The door of the command line."),
+    )
+    log: Log = field(factory=Log, metadata=key("What happens, for the operator."))
+    access_log: AccessLog | None = field(
+        default=None, metadata=key("One JSON line for each finished connection.", default="none is written")
+    )
+    tls: TlsProfile = field(factory=TlsProfile, metadata=key("The profile of every TLS session that is ended here."))
+    certificates: Certificates = field(factory=Certificates, metadata=key("What the operator brings."))
+    proxy_protocol: tuple[ProxyProtocol, ...] = field(
+        default=(), metadata=key("Who must begin with a PROXY header.", default="nobody")
+    )
+    http: Http = field(factory=Http, metadata=key("What holds for HTTP on every route."))
+    defaults: Defaults = field(factory=Defaults, metadata=key("What holds where a route does not say otherwise."))
+    routes: tuple[Route, ...] = field(default=(), metadata=key("Where connections go."))
+    email: Email | None = field(default=None, metadata=key("The mail half.", default="no mail is taken"))

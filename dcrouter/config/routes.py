@@ -6,11 +6,23 @@ All values are frozen; durations are float seconds (0 = none), ports ints, netwo
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from attrs import field, frozen
 
+from dcrouter.config.forms import (
+    DomainPattern,
+    Duration,
+    Name,
+    Port,
+    ReadPath,
+    ServerName,
+    TargetHost,
+    TargetPort,
+    counted,
+    key,
+    one_of,
+)
 from dcrouter.config.tls import CertificateChoice
 
 Address = IPv4Address | IPv6Address
@@ -24,62 +36,85 @@ TlsMode = Literal["passthrough", "terminate", "terminate-and-reencrypt"]
 class PortRange:
     """One port, or all from `start` to `end` with both ends; in YAML a number or {from, to}."""
 
-    start: int
-    end: int
+    start: Port = field(metadata=key("The first port.", name="from"))
+    end: Port = field(metadata=key("The last port.", name="to"))
 
 
 @frozen(kw_only=True)
 class Target:
-    """Where bytes go: {host, port} or {unix}. `host` is a name or an address; `port` None on a route means `preserve`."""
+    """Where bytes go: {host, port} or {unix}. On a route `port` None means `preserve`."""
 
-    host: str | None = None
-    port: int | None = None
-    unix: Path | None = None
+    host: TargetHost | None = field(
+        default=None, metadata=key("Name or address; names are resolved again and again, and kept fresh.")
+    )
+    port: TargetPort = field(default=None, metadata=key("Port of the target.", default="required beside `host`"))
+    unix: ReadPath | None = field(default=None, metadata=key("Path of a unix socket, instead of host and port."))
 
 
 @frozen(kw_only=True)
 class Forward:
     """Bytes go to one of `targets`; when its connect fails, up to `retries` others are tried."""
 
-    type: Literal["forward"] = "forward"
-    targets: tuple[Target, ...]
-    balance: Balance = "round-robin"
-    retries: int = 2
+    type: Literal["forward"] = field(default="forward", metadata=key("What the route does."))
+    targets: tuple[Target, ...] = field(
+        metadata=key(
+            "Where connections go; `target: {...}` is short for a list of one.",
+            single="target",
+            nonempty="it would lead nowhere",
+        )
+    )
+    balance: Balance = field(default="round-robin", metadata=key("How one of several targets is picked."))
+    retries: Annotated[int, counted(0, 100)] = field(
+        default=2, metadata=key("How many other targets are tried when a connect fails.")
+    )
 
 
 @frozen(kw_only=True)
 class Redirect:
-    """One HTTP request is answered with `status` and a Location made from `to` ({host} {port} {path} {query} {uri})."""
+    """One HTTP request is answered with a redirect, and the connection closed."""
 
-    type: Literal["redirect"] = "redirect"
-    to: str
-    status: int = 308
+    type: Literal["redirect"] = field(default="redirect", metadata=key("What the route does."))
+    to: str = field(
+        metadata=key("The new URL; {host} (without port) {port} {path} {query} {uri} are those of the request.")
+    )
+    status: Annotated[int, one_of(301, 302, 303, 307, 308)] = field(default=308, metadata=key("Status of the answer."))
 
 
 @frozen(kw_only=True)
 class Respond:
-    """One HTTP request is answered with this."""
+    """One HTTP request is answered with this, and the connection closed."""
 
-    type: Literal["respond"] = "respond"
-    status: int = 200
-    body: str = ""
-    headers: dict[str, str] = field(factory=dict)
+    type: Literal["respond"] = field(default="respond", metadata=key("What the route does."))
+    status: Annotated[int, counted(200, 599)] = field(default=200, metadata=key("Status of the answer."))
+    body: str = field(default="", metadata=key("The answer's body, sent as UTF-8."))
+    headers: dict[str, str] = field(
+        factory=dict, metadata=key("Headers of the answer; `content-type` is plain text unless it is said here.")
+    )
 
 
 @frozen(kw_only=True)
 class Block:
-    """Nobody gets through: `status` on http routes, a plain close on tcp ones."""
+    """Nobody gets through: `status` on http routes, a plain close on tcp ones.
 
-    type: Literal["block"] = "block"
-    status: int = 403
+    `answers`: `status` was written, so that the route speaks HTTP by itself.
+    """
+
+    type: Literal["block"] = field(default="block", metadata=key("What the route does."))
+    status: Annotated[int, counted(400, 599)] = field(
+        default=403, metadata=key("Status of the answer on http routes; tcp routes are closed.")
+    )
+    answers: bool = False
 
 
 @frozen(kw_only=True)
 class MailHandover:
     """The connection goes to the mail server, which does the TLS of it."""
 
-    type: Literal["mail"] = "mail"
-    kind: MailKind = "smtp"
+    type: Literal["mail"] = field(default="mail", metadata=key("What the route does."))
+    kind: MailKind = field(
+        default="smtp",
+        metadata=key("How mail is spoken: `smtp` and `submission` with STARTTLS, `smtps` with TLS at once."),
+    )
 
 
 Action = Forward | Redirect | Respond | Block | MailHandover
@@ -89,84 +124,131 @@ Action = Forward | Redirect | Respond | Block | MailHandover
 class Match:
     """All conditions hold together; within one, any of its values. None means that the condition is not set."""
 
-    ports: tuple[PortRange, ...]
-    listen: tuple[Address, ...] | None = None
-    domains: tuple[str, ...] | None = None
-    client_ips: tuple[Network, ...] | None = None
+    ports: tuple[PortRange, ...] = field(
+        metadata=key("Ports: a number, a list, ranges as {from, to}.", scalar=True, nonempty="no port would match")
+    )
+    listen: tuple[Address, ...] | None = field(
+        default=None,
+        metadata=key(
+            "Addresses on which the ports are bound.", nonempty="no address would match", default="the global `listen`"
+        ),
+    )
+    domains: tuple[DomainPattern, ...] | None = field(
+        default=None,
+        metadata=key(
+            "Names that the client asks for: SNI, or Host on plain HTTP.",
+            nonempty="no name would match",
+            default="every name, and none",
+        ),
+    )
+    client_ips: tuple[Network, ...] | None = field(
+        default=None,
+        metadata=key("Networks that clients come from.", nonempty="no client would match", default="everyone"),
+    )
 
 
 @frozen(kw_only=True)
 class UpstreamTls:
-    """How the target is spoken to under terminate-and-reencrypt. `server_name` None: the target's host; `ca` None: the system's."""
+    """How the target is spoken to under terminate-and-reencrypt."""
 
-    verify: bool = True
-    server_name: str | None = None
-    ca: Path | None = None
+    verify: bool = field(default=True, metadata=key("Whether the target must prove who it is."))
+    server_name: ServerName | None = field(
+        default=None, metadata=key("The name the target must prove, and its SNI.", default="the target's host")
+    )
+    ca: ReadPath | None = field(
+        default=None, metadata=key("PEM file of the authorities to trust.", default="the system's")
+    )
 
 
 @frozen(kw_only=True)
 class RouteTls:
-    mode: TlsMode
-    certificate: CertificateChoice = "auto"
-    upstream: UpstreamTls = field(factory=UpstreamTls)
+    """How TLS is met on this route; without it the route is plain."""
+
+    mode: TlsMode = field(
+        metadata=key("Passed on untouched by SNI, ended here, or ended here and begun anew towards the target.")
+    )
+    certificate: CertificateChoice = field(
+        default="auto",
+        metadata=key("`auto`: of certificates.files, else of the internal CA; `internal`; or {cert, key}."),
+    )
+    upstream: UpstreamTls = field(
+        factory=UpstreamTls, metadata=key("TLS towards the target (terminate-and-reencrypt only).")
+    )
 
 
 @frozen(kw_only=True)
 class Security:
-    """Who may connect, and how often at once. None means no limit of that kind; `block` beats `allow`."""
+    """Who may connect, and how often at once; `block` beats `allow`. IPv6 clients are counted by /64."""
 
-    allow: tuple[Network, ...] | None = None
-    block: tuple[Network, ...] = ()
-    max_connections: int | None = None
-    max_connections_per_ip: int | None = None
+    allow: tuple[Network, ...] | None = field(
+        default=None,
+        metadata=key("Networks that may connect.", nonempty="nobody could connect", default="everyone"),
+    )
+    block: tuple[Network, ...] = field(default=(), metadata=key("Networks that may not; lists of both places add up."))
+    max_connections: Annotated[int, counted(1)] | None = field(
+        default=None, metadata=key("Connections at once.", default="by the descriptor limit")
+    )
+    max_connections_per_ip: Annotated[int, counted(1)] | None = field(
+        default=None, metadata=key("Connections at once from one address.", default="no limit")
+    )
 
 
 @frozen(kw_only=True)
 class Timeouts:
-    """Seconds; 0 means none."""
+    """Durations; `0s` means none."""
 
-    hello: float = 5.0
-    connect: float = 5.0
-    idle: float = 3600.0
-    half_closed: float = 600.0
-    lifetime: float = 0.0
-    drain: float = 30.0
+    hello: Duration = field(default=5.0, metadata=key("For what a route needs to be found: ClientHello or Host."))
+    connect: Duration = field(default=5.0, metadata=key("For a connect to one target."))
+    idle: Duration = field(default=3600.0, metadata=key("Without a byte either way."))
+    half_closed: Duration = field(default=600.0, metadata=key("For the other direction after one has ended."))
+    lifetime: Duration = field(default=0.0, metadata=key("For a whole connection."))
+    drain: Duration = field(default=30.0, metadata=key("For connections to end when the service stops."))
 
 
 @frozen(kw_only=True)
 class Route:
-    """One entry of `routes`, with `defaults` already applied (a route's own timeout replaces the default, one by one)."""
+    """One entry of `routes`, with `defaults` already applied (a route's own timeout replaces the default, one by one).
 
-    name: str
-    enabled: bool = True
-    priority: int = 0
-    match: Match
-    tls: RouteTls | None = None
-    action: Action
-    security: Security = field(factory=Security)
-    timeouts: Timeouts = field(factory=Timeouts)
+    `generated`: made by dcrouter from `email.ports`; its security is email's, and defaults.security does not count it.
+    """
+
+    name: Name = field(metadata=key("Unique; in logs, metrics and `dcrouter routes`."))
+    enabled: bool = field(default=True, metadata=key("`false`: as if the route were not there."))
+    priority: Annotated[int, counted(-(1 << 31))] = field(default=0, metadata=key("Higher ones are asked first."))
+    match: Match = field(metadata=key("Which connections are meant."))
+    tls: RouteTls | None = field(default=None, metadata=key("How TLS is met.", default="plain"))
+    action: Action = field(metadata=key("What happens to them."))
+    security: Security = field(factory=Security, metadata=key("Who may connect, in addition to `defaults.security`."))
+    timeouts: Timeouts = field(factory=Timeouts, metadata=key("Each one replaces that of `defaults.timeouts`."))
+    generated: bool = False
 
 
 @frozen(kw_only=True)
 class Defaults:
-    """`target` None: a connection that no route matches is closed."""
+    """What holds for every route that does not say otherwise."""
 
-    target: Target | None = None
-    timeouts: Timeouts = field(factory=Timeouts)
-    security: Security = field(factory=Security)
+    target: Target | None = field(
+        default=None, metadata=key("Where a connection goes that no route matches.", default="it is closed")
+    )
+    timeouts: Timeouts = field(factory=Timeouts, metadata=key("Timeouts of every route."))
+    security: Security = field(factory=Security, metadata=key("Counts all routes together, but for mail."))
 
 
 @frozen(kw_only=True)
 class ProxyProtocol:
-    """Peers within `from_` MUST begin with a PROXY header, on `ports` (None: all), within `timeout` seconds."""
+    """Peers that MUST begin with a PROXY v1 or v2 header; from others a header is never interpreted."""
 
-    from_: tuple[Network, ...]
-    ports: tuple[PortRange, ...] | None = None
-    timeout: float = 3.0
+    from_: tuple[Network, ...] = field(
+        metadata=key("Networks of the peers.", name="from", nonempty="no peer would match")
+    )
+    ports: tuple[PortRange, ...] | None = field(
+        default=None, metadata=key("On which ports.", scalar=True, nonempty="no port would match", default="all")
+    )
+    timeout: Duration = field(default=3.0, metadata=key("For the whole header."))
 
 
 @frozen(kw_only=True)
 class Http:
-    """`request_timeout`: seconds for a request's head."""
+    """What holds for HTTP on every route."""
 
-    request_timeout: float = 30.0
+    request_timeout: Duration = field(default=30.0, metadata=key("For a request's head."))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from attrs import field, frozen
+
+from dcrouter.config.forms import ReadPath, key
 
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 
@@ -14,8 +15,8 @@ TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 class CertificateFiles:
     """A certificate that the operator brings: PEM chain (leaf first) and its private key."""
 
-    cert: Path
-    key: Path
+    cert: ReadPath = field(metadata=key("PEM file of the certificate, followed by its issuers."))
+    key: ReadPath = field(metadata=key("PEM file of the certificate's private key, without a pass phrase."))
 
 
 CertificateChoice = Literal["auto", "internal"] | CertificateFiles
@@ -23,14 +24,19 @@ CertificateChoice = Literal["auto", "internal"] | CertificateFiles
 
 @frozen(kw_only=True)
 class TlsProfile:
-    """`tls`: the profile of every TLS session that dcrouter terminates. `ciphers`: modern, intermediate or an OpenSSL string."""
+    """The profile of every TLS session that dcrouter terminates, web and mail."""
 
-    min_version: TlsVersion = "TLSv1.2"
-    ciphers: str = "intermediate"
+    min_version: TlsVersion = field(default="TLSv1.2", metadata=key("The oldest version of TLS that is spoken."))
+    ciphers: str = field(
+        default="intermediate",
+        metadata=key("`modern` (TLS 1.3 only), `intermediate`, or a list of suites as OpenSSL writes it."),
+    )
 
 
 @frozen(kw_only=True)
 class Certificates:
-    """`certificates`: what the operator brings for names that routes and mail ask for."""
+    """Certificates for the names that routes and mail ask for with `certificate: auto`."""
 
-    files: tuple[CertificateFiles, ...] = field(default=())
+    files: tuple[CertificateFiles, ...] = field(
+        default=(), metadata=key("Certificates brought by the operator; watched and reloaded.")
+    )

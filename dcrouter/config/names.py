@@ -1,0 +1,99 @@
+"""Names of hosts as the operator writes them: exact names, domain patterns, targets, and the names of routes.
+
+A domain pattern is an exact name, `*.example.com` (exactly one label before it) or `**.example.com` (one or more);
+neither matches `example.com` itself. All come out in the one form that SNI and Host are compared with: lower case,
+without a final dot, IDNs as A-labels (RFC 5890, mapped by UTS 46).
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+
+import idna
+
+from dcrouter.config.units import shown
+from dcrouter.wire.hostname import host_name
+
+NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
+"""Of routes and rules: they appear in logs, file names and metrics, so they are short and need no quoting."""
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+def name(text: str) -> str:
+    """The name of a route or a rule."""
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(f"{shown(text)} is not a name: up to 64 letters, digits, '.', '_' and '-'")
+    return text
+
+
+def hostname(text: str) -> str:
+    """A DNS name, in the form that it is compared in; ValueError for addresses too."""
+    if _is_address(text):
+        raise ValueError(f"{shown(text)} is an address, not a host name")
+    return _normal(text)
+
+
+def target_host(text: str) -> str:
+    """Where to connect: a DNS name or an address, without a port."""
+    if text.startswith("["):
+        raise ValueError(f"{shown(text)} is not a host: IPv6 addresses go without brackets here")
+    if _is_address(text):
+        return str(ip_address(text))
+    if ":" in text:
+        raise ValueError(f"{shown(text)} is not a host: the port has its own key")
+    return _normal(text)
+
+
+def server_name(text: str) -> str:
+    """What a target's certificate must be for: a DNS name or an address."""
+    return str(ip_address(text)) if _is_address(text) else _normal(text)
+
+
+def domain_pattern(text: str) -> str:
+    """A pattern of `match.domains`, normalised."""
+    if text.startswith("re:"):
+        raise ValueError(f"{shown(text)}: regular expressions are not supported here; write exact names, *. or **.")
+    for wildcard in ("**.", "*."):
+        if text.startswith(wildcard):
+            return wildcard + _normal(text.removeprefix(wildcard), text)
+    if text in ("*", "**"):
+        raise ValueError(f"{shown(text)} is not a domain: leave `domains` out to match every name, and none")
+    return _normal(text)
+
+
+def normalise(text: str) -> str:
+    """A name that came from a peer, already known to be one, in the form of the patterns."""
+    return text.lower().removesuffix(".")
+
+
+def _normal(text: str, whole: str | None = None) -> str:
+    """`whole`: what the operator wrote, where `text` is only a part of it."""
+    told = shown(text if whole is None else whole)
+    if "*" in text:
+        raise ValueError(f"{told} is not a host name: '*' stands only at the front, as *. or **.")
+    encoded = text
+    if not text.isascii():
+        try:
+            encoded = idna.encode(text, uts46=True, transitional=False).decode("ascii")
+        except UnicodeError as error:
+            raise ValueError(f"{told} is not a host name: {error}") from None
+    try:
+        return host_name(encoded.encode("ascii"))
+    except ValueError:
+        pass
+    reason = ""
+    if "://" in text or "/" in text:
+        reason = ": a name without scheme and path"
+    elif ":" in text:
+        reason = ": a name without port"
+    raise ValueError(f"{told} is not a host name{reason}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

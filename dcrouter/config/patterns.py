@@ -1,0 +1,162 @@
+"""Patterns of mail recipients, as the operator writes them, and how they are compared.
+
+    alice@example.com    *@example.com    *@*.example.com (one label)    *@**.example.com (one or more)
+    user@*    *@*    *    re:...
+
+Local parts and domains are compared without case, domains as A-labels. `re:` must match the whole address,
+`local@domain`. Addresses are at most 320 characters (RFC 5321 sections 4.5.3.1.1 and 4.5.3.1.2: 64 + 1 + 255), and a
+regular expression whose backtracking could explode on one of them is refused (config/regex.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from attrs import frozen
+
+from dcrouter.config import names
+from dcrouter.config.forms import Form
+from dcrouter.config.regex import literal_domain, refuse_explosive
+from dcrouter.config.units import shown
+
+LONGEST_ADDRESS = 320
+ANY = "*"
+
+_LOCAL = re.compile(r"[^\s@*\"\\<>()\[\],;:\x00-\x1f\x7f]{1,64}")
+_LITERAL = re.compile(r"\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]", re.IGNORECASE)
+
+
+@frozen
+class RecipientPattern:
+    """One pattern. `local`: lower case, or `*`. `domain`: a domain pattern, or `*`. `regex`: instead of both."""
+
+    local: str
+    domain: str
+    regex: re.Pattern[str] | None = None
+
+
+def parse(text: str) -> RecipientPattern:
+    """The pattern, or ValueError."""
+    if text.startswith("re:"):
+        return RecipientPattern("", "", _regex(text))
+    if text == ANY:
+        return RecipientPattern(ANY, ANY)
+    local, at, domain = text.rpartition("@")
+    if not at:
+        raise ValueError(f"{shown(text)} is not a recipient: a domain is written as *@example.com")
+    return RecipientPattern(_local(local, text), ANY if domain == ANY else _domain(domain, text))
+
+
+def split(address: str) -> tuple[str, str]:
+    """An address as it is compared: (local part, domain), both in lower case; without `@`, all is the local part."""
+    local, at, domain = address.rpartition("@")
+    return (local.lower(), _normal_domain(domain)) if at else (address.lower(), "")
+
+
+def reaches_any_domain(pattern: RecipientPattern) -> bool:
+    """Whether an address of any domain can match: mail rules that strangers match must not forward such."""
+    if pattern.regex is not None:
+        return not literal_domain(pattern.regex.pattern)
+    return pattern.domain == ANY
+
+
+def covers(one: RecipientPattern, other: RecipientPattern) -> bool:
+    """Whether every address that `other` matches is matched by `one`, as far as that can be told by looking."""
+    if one == RecipientPattern(ANY, ANY) or one == other:
+        return True
+    if one.regex is not None and other.regex is not None:
+        return one.regex.pattern == other.regex.pattern
+    if one.regex is not None or other.regex is not None:
+        return False
+    return one.local in (ANY, other.local) and domain_covers(one.domain, other.domain)
+
+
+def domain_covers(one: str, other: str) -> bool:
+    """The same for domain patterns and `*`."""
+    if one in (ANY, other):
+        return True
+    suffix = one.lstrip("*")
+    if one.startswith("**.") and other.lstrip("*").endswith(suffix):
+        return True
+    return one.startswith("*.") and "*" not in other and other.partition(".")[2] == suffix[1:]
+
+
+def mail_address(text: str) -> str:
+    """One address, with its domain in the form that it is compared in."""
+    local, at, domain = text.rpartition("@")
+    if not at or not domain or "*" in domain:
+        raise ValueError(f"{shown(text)} is not a mail address such as admin@example.com")
+    if local == ANY:
+        raise ValueError(f"{shown(text)} is a pattern, not a mail address")
+    return f"{_local(local, text, keep=True)}@{_domain(domain, text)}"
+
+
+def _recipient(text: str) -> str:
+    pattern = parse(text)
+    return text if pattern.regex is not None else f"{pattern.local}@{pattern.domain}"
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(text.removeprefix("re:"), re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{shown(text)} is not a regular expression: {error}") from None
+    refuse_explosive(compiled.pattern)
+    return compiled
+
+
+def _local(local: str, text: str, *, keep: bool = False) -> str:
+    if local == ANY:
+        return ANY
+    if "*" in local:
+        raise ValueError(f"{shown(text)}: '*' stands for a whole local part, not for a piece of it")
+    if _LOCAL.fullmatch(local) is None:
+        raise ValueError(f"{shown(text)} is not a mail address such as admin@example.com")
+    return local if keep else local.lower()
+
+
+def _domain(domain: str, text: str) -> str:
+    if domain.startswith("["):
+        if _LITERAL.fullmatch(domain) is None:
+            raise ValueError(f"{shown(text)} is not a mail address such as admin@example.com")
+        return domain.lower()
+    try:
+        return names.domain_pattern(domain)
+    except ValueError as error:
+        raise ValueError(f"{shown(text)}: {error}") from None
+
+
+def _normal_domain(domain: str) -> str:
+    if not domain.isascii():
+        try:
+            return names.hostname(domain)
+        except ValueError:
+            return domain.lower()
+    return names.normalise(domain)
+
+
+def parse_all(patterns: Iterable[str]) -> tuple[RecipientPattern, ...]:
+    """Patterns that the configuration has already checked."""
+    return tuple(map(parse, patterns))
+
+
+Recipient = Annotated[
+    str,
+    Form(
+        name="recipient",
+        words="a recipient: `alice@example.com` `*@example.com` `*@*.example.com` `user@*` `*` `re:...`",
+        read=_recipient,
+        schema={"type": "string", "minLength": 1},
+    ),
+]
+MailAddress = Annotated[
+    str,
+    Form(
+        name="mail_address",
+        words="a mail address",
+        read=mail_address,
+        schema={"type": "string", "minLength": 3},
+    ),
+]
