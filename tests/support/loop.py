@@ -1,0 +1,82 @@
+"""An engine that a test turns by hand, with real sockets: nothing happens between two turns, so nothing is left to luck."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.testing import MemoryReactorClock
+
+from dcrouter.net.engine import Engine
+
+DEADLINE = 10.0
+
+
+class Loop:
+    """`turn` runs the engine once; `until` as often as it takes for a fact to become true, or fails the test."""
+
+    def __init__(self, engine: Engine | None = None, reactor: Any = None) -> None:
+        self.reactor: Any = reactor or MemoryReactorClock()
+        self.clock = 1000.0
+        self.engine = engine or Engine(self.reactor, lambda: self.clock)
+
+    def start(self) -> None:
+        self.engine.start()
+
+    def turn(self) -> None:
+        self.engine.doRead()
+        self.reactor.advance(0)
+
+    def until(self, fact: Callable[[], Any]) -> Any:
+        """Gives the first true value of `fact`; AssertionError after 10 s."""
+        end = time.monotonic() + DEADLINE
+        while not (value := fact()):
+            if time.monotonic() > end:
+                raise AssertionError(f"not true within {DEADLINE} s")
+            select.select([self.engine.fileno()], [], [], 0.01)
+            self.turn()
+        return value
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the deadlines of `seconds` come, a tick at a time."""
+        for _ in range(int(seconds / 0.1) + 2):
+            self.clock += 0.1
+            self.reactor.advance(0.1)
+            self.engine.doRead()
+
+    def received(self, sock: socket.socket, size: int = 1 << 16) -> bytes:
+        """What `sock` has received once there is something; b"" at its end."""
+        sock.setblocking(False)
+        result: list[bytes] = []
+
+        def some() -> bool:
+            try:
+                result.append(sock.recv(size))
+            except BlockingIOError:
+                return False
+            return True
+
+        self.until(some)
+        return result[0]
+
+    def received_all(self, sock: socket.socket, size: int | None = None) -> bytes:
+        """Everything up to the end, or up to `size` bytes."""
+        data = bytearray()
+        while size is None or len(data) < size:
+            some = self.received(sock)
+            if not some:
+                break
+            data += some
+        return bytes(data)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """(client, server's side) of one connection over loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    server.setblocking(False)
+    return client, server
