@@ -33,6 +33,8 @@ from dcrouter.errors import DcrouterError, StartError
 MODE = 0o600
 LONGEST_PATH = 107
 """Bytes of a unix socket's path (unix(7))."""
+LISTED = 1000
+"""Messages in one answer, the oldest first."""
 IDLE = 30
 """Seconds after which a silent client is closed."""
 
@@ -117,14 +119,22 @@ class Answer(Resource):
 
 
 def _root(answers: Answers) -> Answer:
-    def message(name: bytes) -> Answer:
-        drop = {"action": "drop", "message": name.decode("utf-8", "replace")}
-        return Answer({b"DELETE": lambda: answers.ask_mail("queue", drop)})
+    def queue() -> Deferred[dict[str, Any]]:
+        answer = answers.ask_mail("queue", {"do": "list", "limit": LISTED})
+        return answer.addCallback(lambda fields: {"messages": fields["result"]})
 
-    paths = {
-        b"status": Answer({b"GET": answers.status}),
-        b"queue": Answer({b"GET": lambda: answers.ask_mail("queue", {"action": "list"})}, message),
-    }
+    def message(name: bytes) -> Answer:
+        text = name.decode("utf-8", "replace")
+
+        def drop() -> Deferred[dict[str, Any]]:
+            answer = answers.ask_mail("queue", {"do": "drop", "message": text})
+            return answer.addCallback(
+                lambda fields: {"dropped": fields["result"]} if fields["result"] else {"error": f"no message {text}"}
+            )
+
+        return Answer({b"DELETE": drop})
+
+    paths = {b"status": Answer({b"GET": answers.status}), b"queue": Answer({b"GET": queue}, message)}
     return Answer({}, paths.get)
 
 

@@ -3,8 +3,6 @@
 1. All sockets are bound first and told to listen after that, so that nothing accepts while another port may still fail.
 2. They are non-blocking and close-on-exec, with TCP_NODELAY, which accepted sockets inherit on Linux (tcp(7)).
    IPv4 and IPv6 on one port live side by side with IPV6_V6ONLY (ipv6(7)).
-3. A wildcard address serves the named addresses of its family and port as well: the kernel refuses both at once, and
-   routes tell them apart by the address that the client connected to.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from attrs import frozen
 
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import bind_addresses, effective_routes
-from dcrouter.config.routes import Address, Route
+from dcrouter.config.routes import Address, PortRange, Route
 from dcrouter.errors import StartError
 
 BACKLOG = 4096
@@ -47,12 +45,12 @@ def where(address: str, port: int) -> str:
 
 def bind(config: Config) -> tuple[Listener, ...]:
     """Bind and listen on every (address, port) that a route wants, in that order; StartError names each that failed."""
-    routes = effective_routes(config)
+    wishes = _Wishes(effective_routes(config), config.listen)
     listeners: list[Listener] = []
     missing: list[tuple[int, tuple[str, ...]]] = []
     problems: list[str] = []
-    for address, port in without_covered(bind_addresses(config)):
-        wanted_by = _wanted_by(routes, config.listen, address, port)
+    for address, port in bind_addresses(config):
+        wanted_by = wishes.of(address, port)
         try:
             sock = _bound(address, port)
         except OSError as error:
@@ -86,16 +84,6 @@ def close(listeners: Iterable[Listener]) -> None:
         listener.sock.close()
 
 
-def without_covered(addresses: Sequence[tuple[Address, int]]) -> list[tuple[Address, int]]:
-    """Without those whose port is bound on the wildcard of their family anyway, in the same order."""
-    wildcards = {(address.version, port) for address, port in addresses if address.is_unspecified}
-    return [
-        (address, port)
-        for address, port in addresses
-        if address.is_unspecified or (address.version, port) not in wildcards
-    ]
-
-
 def _bound(address: Address, port: int) -> socket.socket:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -111,14 +99,25 @@ def _bound(address: Address, port: int) -> socket.socket:
     return sock
 
 
-def _wanted_by(routes: Iterable[Route], listen: Sequence[Address], address: Address, port: int) -> tuple[str, ...]:
-    return tuple(
-        route.name
-        for route in routes
-        if route.enabled
-        and any(ports.start <= port <= ports.end for ports in route.match.ports)
-        and (address.is_unspecified or address in (route.match.listen or listen))
-    )
+class _Wishes:
+    """Which routes want an (address, port). Many routes share few doors, so the doors are asked, not the routes."""
+
+    def __init__(self, routes: Iterable[Route], listen: Sequence[Address]) -> None:
+        self._doors: dict[tuple[tuple[PortRange, ...], Sequence[Address]], list[str]] = {}
+        for route in routes:
+            self._doors.setdefault((route.match.ports, route.match.listen or listen), []).append(route.name)
+
+    def of(self, address: Address, port: int) -> tuple[str, ...]:
+        return tuple(
+            name
+            for (ports, addresses), names in self._doors.items()
+            if any(given.start <= port <= given.end for given in ports) and _serves(address, addresses)
+            for name in names
+        )
+
+
+def _serves(bound: Address, wanted: Sequence[Address]) -> bool:
+    return any(bound == other or (bound.is_unspecified and bound.version == other.version) for other in wanted)
 
 
 def _has_no_ipv6(error: OSError, address: Address) -> bool:

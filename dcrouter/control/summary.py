@@ -8,16 +8,20 @@ from ipaddress import ip_address
 from dcrouter.config.routes import MailHandover, Redirect, Respond, Route
 from dcrouter.control.ports import Listener, where
 
+SHOWN = 20
+"""A range of ports can have thousands of listeners."""
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
-def hints(listeners: Iterable[Listener], routes: Iterable[Route]) -> Iterator[str]:
-    """One line per listener, in order. A name stands for the address where the first route has one."""
+def hints(listeners: Sequence[Listener], routes: Iterable[Route]) -> Iterator[str]:
+    """One line per listener, in order, SHOWN of them. A name stands for the address where the first route has one."""
     by_name = {route.name: route for route in routes}
-    for listener in listeners:
+    for listener in listeners[:SHOWN]:
         wanted_by = [by_name[name] for name in listener.routes if name in by_name]
         names = ", ".join(listener.routes[:5]) + (", ..." if len(listener.routes) > 5 else "")
         yield f"{_address(listener, wanted_by)} ({names})"
+    if len(listeners) > SHOWN:
+        yield f"{len(listeners) - SHOWN} more ports (dcrouter status shows them)"
 
 
 def scheme(route: Route) -> str:

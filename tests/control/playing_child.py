@@ -16,7 +16,15 @@ from twisted.internet import reactor
 from dcrouter.net.channel import Channel
 
 role, mode = sys.argv[1:3]
-given: dict[str, Any] = {"role": role, "pid": os.getpid(), "ports": [], "peers": 0, "went": False, "names": {}, "config": None}
+given: dict[str, Any] = {
+    "role": role,
+    "pid": os.getpid(),
+    "ports": [],
+    "peers": 0,
+    "went": False,
+    "names": {},
+    "config": None,
+}
 kept: list[int] = []
 
 
@@ -37,7 +45,14 @@ def received(kind: str, fields: dict[str, Any], fds: list[int]) -> None:
         given["peers"] += 1
     elif kind == "go":
         given["went"] = True
-        record = {"time": 1.0, "level": "info", "namespace": "child", "text": f"{role} goes", "fields": {}, "traceback": None}
+        record = {
+            "time": 1.0,
+            "level": "info",
+            "namespace": "child",
+            "text": f"{role} goes",
+            "fields": {},
+            "traceback": None,
+        }
         channel.send("log", {"lines": [record]})
     elif kind == "addresses":
         given["names"] = fields["names"]

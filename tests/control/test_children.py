@@ -82,7 +82,7 @@ class TestLives(ChildrenCase):
         await until(lambda: len([kind for _, kind, _ in self.heard if kind == "log"]) == 2)
 
     async def test_a_killed_child_comes_back_with_everything_and_a_new_peer(self) -> None:
-        """A death is an error in the log; the new process gets it all again, goes at once, and both get a fresh pair."""
+        """A death is an error in the log; the new process gets it all again and goes, and both get a fresh pair."""
         await self.children.start()
         self.children.go()
         first = self.pid("edge")

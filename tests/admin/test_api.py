@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import tempfile
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from dcrouter.admin.api import Api
+from dcrouter.admin.client import ApiError, ask
+from dcrouter.errors import StartError, Unreachable
+
+
+class Known:
+    """Answers for the API to give."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def status(self) -> Deferred[dict[str, Any]]:
+        return succeed({"state": "ready"})
+
+    def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        self.asked.append((kind, fields))
+        if fields.get("message") == "gone":
+            return succeed({"result": 0})
+        if fields.get("message") == "down":
+            return fail(Unreachable("the mail process did not answer"))
+        return succeed({"result": [{"id": "42"}]})
+
+
+class TestApi(TestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.base)
+        self.path = self.base / "admin.sock"
+        self.known = Known()
+
+    def started(self) -> Api:
+        api = Api(reactor, self.path, self.known)  # type: ignore[arg-type]
+        api.startService()
+        self.addCleanup(api.stopService)
+        return api
+
+    def ask(self, method: str, target: str) -> Deferred[dict[str, Any]]:
+        return deferToThread(ask, self.path, method, target)
+
+    async def test_the_socket_is_for_its_owner_only(self) -> None:
+        """0600, and gone when the service has ended."""
+        api = self.started()
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+        await api.stopService()
+        self.assertFalse(self.path.exists())
+
+    async def test_the_service_is_asked_over_the_socket(self) -> None:
+        """Status, the queue, and a message to drop."""
+        self.started()
+        self.assertEqual(await self.ask("GET", "/status"), {"state": "ready"})
+        self.assertEqual(await self.ask("GET", "/queue"), {"messages": [{"id": "42"}]})
+        await self.ask("DELETE", "/queue/42")
+        self.assertEqual(
+            self.known.asked, [("queue", {"do": "list", "limit": 1000}), ("queue", {"do": "drop", "message": "42"})]
+        )
+
+    async def test_errors_are_told_in_words(self) -> None:
+        """What is not there, what may not be done, and who does not answer."""
+        self.started()
+        for method, target, words in (
+            ("GET", "/nothing", "nothing like that"),
+            ("PUT", "/status", "nothing like that"),
+            ("DELETE", "/queue/gone", "no message gone"),
+            ("DELETE", "/queue/down", "did not answer"),
+        ):
+            with self.assertRaises(ApiError) as caught:
+                await self.ask(method, target)
+            self.assertIn(words, str(caught.exception))
+
+    async def test_nobody_there_is_one_line(self) -> None:
+        """Without a service the client says so, with the path."""
+        with self.assertRaises(ApiError) as caught:
+            await self.ask("GET", "/status")
+        self.assertEqual(str(caught.exception), f"no dcrouter is running here: nobody listens on {self.path}")
+
+    async def test_the_socket_of_a_killed_instance_is_taken_over(self) -> None:
+        """A file on which nobody answers is in nobody's way."""
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(self.path))
+        self.started()
+        self.assertEqual(await self.ask("GET", "/status"), {"state": "ready"})
+
+    async def test_a_socket_on_which_somebody_answers_is_left_alone(self) -> None:
+        """And so is anything that is not a socket."""
+        with socket.socket(socket.AF_UNIX) as alive:
+            alive.bind(str(self.path))
+            alive.listen()
+            self.assertRaises(StartError, self.started)
+        os.unlink(self.path)
+        self.path.write_text("precious")
+        self.assertRaises(StartError, self.started)
+        self.assertEqual(self.path.read_text(), "precious")
+
+    async def test_a_path_that_is_too_long_is_told(self) -> None:
+        """The kernel takes 107 bytes."""
+        self.path = self.base / ("x" * 120)
+        with self.assertRaises(StartError) as caught:
+            self.started()
+        self.assertIn("set a shorter path", str(caught.exception))

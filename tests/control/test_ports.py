@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.config.admin import Admin, Config
+from dcrouter.config.routes import Address, Match, PortRange, Respond, Route
+from dcrouter.control import ports
+from dcrouter.control.ports import Listener
+from dcrouter.errors import StartError
+
+LOOPBACK: tuple[Address, ...] = (IPv4Address("127.0.0.1"),)
+
+
+def route(name: str, port: int, *listen: str) -> Route:
+    addresses = tuple(ip_address(address) for address in listen) or None
+    return Route(name=name, match=Match(ports=(PortRange(start=port, end=port),), listen=addresses), action=Respond())
+
+
+def config(*routes: Route, listen: tuple[Address, ...] = LOOPBACK) -> Config:
+    return Config(state_dir=Path("/nowhere"), admin=Admin(socket=Path("/nowhere/s")), routes=routes, listen=listen)
+
+
+def free_port() -> int:
+    """A port that the kernel just gave and took back."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+class TestBind(SynchronousTestCase):
+    def bind(self, wanted: Config) -> tuple[Listener, ...]:
+        listeners = ports.bind(wanted)
+        self.addCleanup(ports.close, listeners)
+        return listeners
+
+    def refused(self, wanted: Config) -> list[str]:
+        with self.assertRaises(StartError) as caught:
+            ports.bind(wanted)
+        return str(caught.exception).splitlines()
+
+    def test_every_port_listens_ready_for_the_edge(self) -> None:
+        """Non-blocking, close-on-exec, without Nagle, and named after the routes that want it."""
+        port = free_port()
+        (listener,) = self.bind(config(route("a", port), route("b", port)))
+        self.assertEqual((listener.address, listener.port, listener.routes), ("127.0.0.1", port, ("a", "b")))
+        self.assertFalse(listener.sock.getblocking())
+        self.assertFalse(os.get_inheritable(listener.sock.fileno()))
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = listener.sock.accept()
+            with accepted:
+                self.assertTrue(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def test_both_families_live_on_one_port(self) -> None:
+        """0.0.0.0 and :: side by side; where the host has no IPv6 only the first."""
+        port = free_port()
+        listeners = self.bind(config(route("a", port), listen=(IPv4Address("0.0.0.0"), IPv6Address("::"))))
+        self.assertEqual(
+            [listener.address for listener in listeners], ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
+        )
+
+    def test_each_taken_port_is_one_clear_line_and_nothing_stays_bound(self) -> None:
+        """All problems at once, with the routes and what to do; the ports that were free are free again."""
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+            taken = sorted((one.getsockname()[1], two.getsockname()[1]))
+            free = free_port()
+            lines = self.refused(config(route("x", taken[0]), route("y", taken[1]), route("z", free)))
+        self.assertEqual(
+            lines,
+            [
+                f"127.0.0.1:{port} (route {name}): the port is taken: another program listens there: "
+                f"ss -ltnp 'sport = :{port}'"
+                for port, name in zip(taken, "xy", strict=True)
+            ],
+        )
+        with socket.create_server(("127.0.0.1", free)):
+            pass
+
+    def test_an_address_that_the_host_does_not_have_is_told(self) -> None:
+        """A listen address of another machine."""
+        (line,) = self.refused(config(route("x", free_port(), "192.0.2.1")))
+        self.assertIn("this host does not have that address", line)
+
+    def test_a_range_with_many_problems_is_cut_short(self) -> None:
+        """Nobody reads a thousand lines."""
+        match = Match(ports=(PortRange(start=20000, end=20099),), listen=(IPv4Address("192.0.2.1"),))
+        lines = self.refused(config(Route(name="wide", match=match, action=Respond())))
+        self.assertEqual(len(lines), ports.SHOWN + 1)
+        self.assertEqual(lines[-1], "and 80 more ports that cannot be bound")
+
+    def test_a_low_port_without_the_right_says_what_is_missing(self) -> None:
+        """Ports below 1024 for an ordinary user."""
+        if os.geteuid() != 0 or Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text().strip() != "1024":
+            raise SkipTest("needs root, to become an ordinary user, and a kernel that guards low ports")
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setuid(65534)
+                ports.bind(config(route("web", 443)))
+                os.write(write, b"bound")
+            except StartError as error:
+                os.write(write, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        os.waitpid(child, 0)
+        with open(read) as answer:
+            self.assertEqual(
+                answer.read(),
+                "127.0.0.1:443 (route web): not allowed: ports below 1024 need root or CAP_NET_BIND_SERVICE",
+            )
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
