@@ -74,7 +74,7 @@ class LoadMakers:
             script.write_text(_HELLO_SCRIPT.replace("HELLO", quoted))
             argv += ["-s", str(script)]
         host = SNI if tls else "127.0.0.1"
-        return _wrk_result(self._all([[*argv, f"{'https' if tls else 'http'}://{host}:{port}/small"]], seconds)[0])
+        return read_wrk(self._all([[*argv, f"{'https' if tls else 'http'}://{host}:{port}/small"]], seconds)[0])
 
     def handshakes(self, port: int, seconds: float, *, resume: bool) -> Sent:
         """New TLS 1.3 connections, one small request each: full handshakes or resumed ones. Failed if it was not so."""
@@ -160,7 +160,8 @@ def _program(name: str) -> str:
     return path
 
 
-def _wrk_result(text: str) -> Sent:
+def read_wrk(text: str) -> Sent:
+    """What wrk printed, as figures; Failed where it printed none."""
     done = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", text)
     if done is None:
         raise Failed(f"wrk: {text.strip() or 'no output'}")

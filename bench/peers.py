@@ -19,7 +19,7 @@ from bench.backend import STREAM_MODULE, Certificate
 from bench.hello import SNI
 from bench.machine import find
 from bench.place import HERE, Place
-from bench.process import Failed, Program, tree
+from bench.process import Failed, Program, command, tree
 
 Mode = Literal["plain", "passthrough", "terminate"]
 NAMES = ("haproxy", "nginx", "dcrouter")
@@ -75,7 +75,16 @@ class Side:
             self.stop()
             raise Failed(f"{name} has {len(self.processes) - 1} children instead of {children}: {program.tail()}")
 
+    def settle(self) -> None:
+        """Look again which processes there are, once it is known that all of them work."""
+        self.processes = tree(self._program.pid)
+
+    def role(self, role: str) -> list[tuple[int, int]]:
+        """Those of its processes whose command line ends with this word (dcrouter: edge, mail)."""
+        return [process for process in self.processes if command(process[0])[-1:] == [role]]
+
     def check(self) -> None:
+        """Failed where it has ended."""
         self._program.check()
 
     def stop(self) -> None:
@@ -162,8 +171,8 @@ stream {{
 }}
 """
     )
-    command = (find("nginx") or "nginx", "-p", str(here), "-e", str(here / "error.log"), "-c", str(config))
-    return Side("nginx", _spawn(task, *command), children=1)
+    argv = (find("nginx") or "nginx", "-p", str(here), "-e", str(here / "error.log"), "-c", str(config))
+    return Side("nginx", _spawn(task, *argv), children=1)
 
 
 def _dcrouter() -> str | None:
@@ -213,10 +222,10 @@ certificates: {{files: [{{cert: {certificate.chain}, key: {certificate.key}}}]}}
 def _start_dcrouter(task: Task) -> Side:
     config = task.directory / "routes.yaml"
     config.write_text(routes_yaml(task))
-    command = _dcrouter()
-    assert command is not None
+    program = _dcrouter()
+    assert program is not None
     return Side(
-        "dcrouter", _spawn(task, command, "run", "--config", str(config)), children=1 if task.mail is None else 2
+        "dcrouter", _spawn(task, program, "run", "--config", str(config)), children=1 if task.mail is None else 2
     )
 
 

@@ -137,6 +137,14 @@ def tree(root: int) -> list[tuple[int, int]]:
     return found
 
 
+def command(pid: int) -> list[str]:
+    """The words of its command line; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def cpu_seconds(processes: Sequence[tuple[int, int]]) -> float:
     """User and system time of these processes; Failed where one is gone, because its share would be missing."""
     total = 0

@@ -46,7 +46,7 @@ def _figures(result: Result) -> Iterator[str]:
             if figure not in ("busy", "resumed")
             else ["", ""]
         )
-        yield _LINE.format(first, unit, *(_number(value) for value in values), *ratios, verdicts).rstrip()
+        yield _LINE.format(first, unit, *(number(value) for value in values), *ratios, verdicts).rstrip()
         first = ""
 
 
@@ -67,7 +67,8 @@ def _ratio(own: float | None, other: float | None) -> str:
     return "-" if own is None or not other else f"{own / other:.2f}x"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A figure with three or four digits that count."""
     if value is None:
         return "-"
     if abs(value) >= 1000:

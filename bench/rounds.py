@@ -115,6 +115,7 @@ def _prove(row: Row, stand: Stand, name: str, subject: Subject, tell: Callable[[
     )
     if subject.mail_port:
         _probe(stand, subject.mail_port, tls=False, first="nothing", expected="220 ")
+    subject.side.settle()
     if tls:
         tell(f"{name}: {_negotiated(subject.port)}")
 

@@ -126,10 +126,17 @@ def _fairness(*, tls: bool) -> Callable[[Stand, Subject], Figures]:
 
 
 def _beside_mail(stand: Stand, subject: Subject) -> Figures:
+    before = subject.role_seconds("edge")
     alone = stand.makers.wrk(subject.port, stand.seconds, close=True)
+    between, unmailed = subject.role_seconds("edge"), subject.role_seconds("mail")
     with stand.mailing(subject.mail_port, rate=300) as mail:
         beside = stand.makers.wrk(subject.port, stand.seconds, close=True)
+        after = subject.role_seconds("edge")
+    per_message = (subject.role_seconds("mail") - unmailed) / max(1, mail.accepted)
     return {
+        "edge_alone": (between - before) / alone.units * 1e6,
+        "edge_beside": (after - between) / beside.units * 1e6,
+        "mail": per_message * 1e6,
         "alone": alone.units / alone.seconds,
         "beside": beside.units / beside.seconds,
         "ratio": (beside.units / beside.seconds) / (alone.units / alone.seconds),
@@ -329,6 +336,9 @@ ROWS: tuple[Row, ...] = (
             "ratio": "of its own",
             "messages": "messages/s",
             "reply": "ms p99 of a message",
+            "edge_alone": "edge's us/conn without",
+            "edge_beside": "edge's us/conn with mail",
+            "mail": "mail's us/message",
         },
         goals=(Goal(figure="ratio", kind="at least", bound=0.7),),
         sides=("dcrouter",),

@@ -33,6 +33,10 @@ class Subject:
         """User and system time of all its processes so far."""
         return cpu_seconds(self.side.processes)
 
+    def role_seconds(self, role: str) -> float:
+        """The same for one of dcrouter's processes: edge or mail."""
+        return cpu_seconds(self.side.role(role))
+
     def resident_kib(self) -> int:
         return resident_kib(self.side.processes)
 
@@ -42,6 +46,7 @@ class Beside:
     """What went on beside a measurement; filled when its context ends."""
 
     gib_per_second: float = 0.0
+    accepted: int = 0
     rate: float = 0.0
     p99: float = 0.0
     errors: int = 0
@@ -93,6 +98,7 @@ class Stand:
         finally:
             (result,) = gather([program], seconds + 10.0)
         latencies = sorted(result["latencies"]) or [float("inf")]
+        beside.accepted = result["units"]
         beside.rate = result["units"] / result["seconds"]
         beside.p99 = latencies[int(len(latencies) * 0.99)]
         beside.errors = result["errors"]
