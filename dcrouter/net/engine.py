@@ -107,6 +107,7 @@ class Task:
         coroutine = self.coroutine
         if coroutine is not None:
             self.engine.drive(self, lambda: coroutine.throw(error))
+            self.engine.settle()
 
 
 @implementer(IReadDescriptor)
@@ -125,6 +126,7 @@ class Engine:
         self._sources: dict[int, Callable[[], None]] = {}
         self._run: deque[Task] = deque()
         self._closing: list[Closable] = []
+        self._in_batch = False
         self._timer: IDelayedCall | None = None
         self._soon: IDelayedCall | None = None
         self._log = Logger()
@@ -210,6 +212,7 @@ class Engine:
             self.now = clock()
             if not events and not run:
                 return
+            self._in_batch = True
             accepting = []
             for fd, what in events:
                 socket = watched.get(fd)
@@ -238,10 +241,16 @@ class Engine:
                         accept()
                     except Exception:
                         self._log.failure("a listener failed to accept")
+            self._in_batch = False
             if self._closing:
                 self._close_all()
         if run and self._soon is None:
             self._soon = self._timers.callLater(0, self._resume)
+
+    def settle(self) -> None:
+        """Close what waits to be closed, unless a batch is under way, which does it at its end."""
+        if self._closing and not self._in_batch:
+            self._close_all()
 
     def drive(self, task: Task, how: Callable[[], object] | None) -> None:
         """Run a task's coroutine up to its next wait; `how` replaces the plain resumption (used for throw)."""

@@ -223,8 +223,8 @@ class Tls:
         self.plain.close()
 
     def abort(self) -> None:
-        """Close with a reset and without close_notify: the peer learns that this was no regular end."""
-        self.plain.abort()
+        """Close without close_notify: the peer learns that this was no regular end, and keeps what it was sent."""
+        self.plain.close()
 
 
 Stream = Plain | Tls

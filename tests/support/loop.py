@@ -1,4 +1,4 @@
-"""An engine that a test turns by hand, with real sockets: nothing happens between two turns, so nothing is left to luck."""
+"""An engine that a test turns by hand, with real sockets: nothing happens between two turns, so no luck."""
 
 from __future__ import annotations
 

@@ -1,0 +1,227 @@
+"""An edge in this process, turned by hand, with routes made in code and backends that run in threads."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import evolve
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.config.admin import Admin, Config
+from dcrouter.config.routes import Action, Defaults, Forward, Match, PortRange, Route, RouteTls, Target
+from dcrouter.events import SessionClosed
+from dcrouter.proxy.edge import Edge
+from dcrouter.tls.chooser import Chooser
+from dcrouter.tls.internal import InternalCa
+from tests.support.loop import Loop
+
+T = TypeVar("T")
+Talk = Callable[[socket.socket], None]
+
+
+class Backend:
+    """A server on loopback; `talk` has each connection in a thread of its own, and the socket is closed after it."""
+
+    def __init__(self, test: SynchronousTestCase, talk: Talk, *, family: int = socket.AF_INET, path: str = "") -> None:
+        self._talk = talk
+        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        self._listener.bind(path if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        self._listener.listen(128)
+        self.port: int = 0 if path else self._listener.getsockname()[1]
+        self.connections = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+        test.addCleanup(self._close)
+
+    @property
+    def target(self) -> Target:
+        return Target(host="127.0.0.1", port=self.port)
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._run, args=(sock,), daemon=True).start()
+
+    def _run(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            self._talk(sock)
+
+
+def says(text: bytes) -> Talk:
+    """A talk: answers the first bytes with `text` and ends."""
+
+    def talk(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(text)
+
+    return talk
+
+
+def echo(sock: socket.socket) -> None:
+    """A talk: gives back what comes, until the end."""
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+def secured(talk: Talk, credential: Any, directory: Path, alpn: Sequence[str] = ()) -> Talk:
+    """`talk` behind TLS with `credential`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (directory / "backend.pem").write_bytes(credential.chain + credential.key)
+    context.load_cert_chain(directory / "backend.pem")
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+
+    def wrapped(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as session:
+            talk(session)
+
+    return wrapped
+
+
+def free_listener(address: str = "127.0.0.1") -> socket.socket:
+    """A listening socket on a port that the kernel picked."""
+    listener = socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    listener.setblocking(False)
+    return listener
+
+
+class EdgeTest(SynchronousTestCase):
+    """`self.open(...)` starts an edge; `self.client(f)` runs a blocking client in a thread while the edge works."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir(parents=True)
+        self.ca = InternalCa(self.directory, lambda: __import__("time").time())
+        self.events: list[SessionClosed] = []
+        self.listeners: list[socket.socket] = []
+
+    def port(self, address: str = "127.0.0.1") -> int:
+        """A port that the edge will listen on."""
+        self.listeners.append(free_listener(address))
+        return int(self.listeners[-1].getsockname()[1])
+
+    def open(self, *routes: Route, observe: bool = True, ca_files: dict[str, bytes] | None = None, **keys: Any) -> Edge:
+        """An edge with `routes` (and other keys of the configuration) on every port asked for so far."""
+        config = Config(
+            state_dir=self.directory,
+            admin=Admin(socket=self.directory / "admin.sock"),
+            listen=(ip_address("127.0.0.1"),),
+            routes=routes,
+            **keys,
+        )
+        chooser = Chooser(config.tls)
+        names = {name for route in routes for name in route.match.domains or ()} | {"localhost"}
+        chooser.update([self.ca.issue(sorted(names))])
+        reactor: Any = MemoryReactorClock()
+        self.edge = Edge(config, chooser, ca_files or {}, reactor, self.events.append if observe else None)
+        self.loop = Loop(self.edge.engine, reactor)
+        for listener in self.listeners:
+            self.edge.listen(listener)
+        self.edge.start()
+        self.addCleanup(self.edge.stop)
+        return self.edge
+
+    def client(self, run: Callable[[], T]) -> T:
+        """What `run` gives or raises, in a thread, while the edge is turned."""
+        results: queue.Queue[Callable[[], T]] = queue.Queue()
+
+        def work() -> None:
+            try:
+                value = run()
+            except BaseException as error:
+                failure = error
+
+                def fail() -> T:
+                    raise failure
+
+                results.put(fail)
+            else:
+                results.put(lambda: value)
+
+        threading.Thread(target=work, daemon=True).start()
+        self.loop.until(lambda: not results.empty())
+        return results.get()()
+
+    def event(self) -> SessionClosed:
+        """The next finished connection."""
+        self.loop.until(lambda: self.events)
+        return self.events.pop(0)
+
+    def ask(self, port: int, data: bytes, source: str = "") -> bytes:
+        """Everything that comes back on a plain connection that sends `data` (and does not end its side)."""
+
+        def run() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), 5, (source, 0) if source else None) as sock:
+                sock.sendall(data)
+                return read_anyhow(sock)
+
+        return self.client(run)
+
+    def ask_tls(self, port: int, name: str | None, data: bytes, alpn: Sequence[str] = ()) -> bytes:
+        """The same inside TLS, verified against the internal CA where there is a name."""
+        context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
+        if name is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+
+        def run() -> bytes:
+            with (
+                socket.create_connection(("127.0.0.1", port), 5) as sock,
+                context.wrap_socket(sock, server_hostname=name) as session,
+            ):
+                session.sendall(data)
+                return read_all(session)
+
+        return self.client(run)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything up to the end; ConnectionResetError where that is a reset."""
+    data = bytearray()
+    while some := sock.recv(65536):
+        data += some
+    return bytes(data)
+
+
+def read_anyhow(sock: socket.socket) -> bytes:
+    """Everything up to the end, be it a reset: a close with unread bytes is one."""
+    data = bytearray()
+    with contextlib.suppress(ConnectionResetError):
+        while some := sock.recv(65536):
+            data += some
+    return bytes(data)
+
+
+def route(name: str, port: int, action: Action | Target, **keys: Any) -> Route:
+    """A route on one port. A Target stands for a forward to it; `domains`, `client_ips`, `listen` go to its match."""
+    match = {key: keys.pop(key) for key in ("domains", "client_ips", "listen") if key in keys}
+    if isinstance(action, Target):
+        action = Forward(targets=(action,))
+    tls = keys.pop("tls", None)
+    if isinstance(tls, str):
+        tls = RouteTls(mode=tls)  # type: ignore[arg-type]
+    return Route(
+        name=name, match=Match(ports=(PortRange(start=port, end=port),), **match), action=action, tls=tls, **keys
+    )
+
+
+__all__ = ["Backend", "Defaults", "EdgeTest", "echo", "evolve", "route", "says", "secured"]
