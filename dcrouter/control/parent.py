@@ -56,11 +56,19 @@ class AccessLog(Protocol):
     def close(self) -> None: ...
 
 
+class LogSink(Protocol):
+    """The file of our own log. `lost`: lines that could not be written; `reopen` gives None, or why it could not."""
+
+    lost: int
+
+    def reopen(self) -> str | None: ...
+
+
 class Parent(Service):
     """`source`: the file that `config` came from; `plain`: the same as plain values, for the children.
 
     `access_log` is closed at the end. `window` makes the operator's window: a service that is started last and stopped
-    last. `reopen` is called on SIGUSR1. `failure`: why the start failed after the reactor ran, None while it did not.
+    last. `log_sink` and `access_log` are opened anew on SIGUSR1. `failure`: why the start failed after the reactor ran.
     """
 
     log = Logger()
@@ -74,7 +82,7 @@ class Parent(Service):
         *,
         access_log: AccessLog | None = None,
         window: Callable[[Parent], IService] | None = None,
-        reopen: Callable[[], None] | None = None,
+        log_sink: LogSink | None = None,
         command: Command = command,
     ) -> None:
         self.config = config
@@ -83,7 +91,7 @@ class Parent(Service):
         self.reactor = reactor
         self.access_log = access_log
         self.window = window(self) if window is not None else None
-        self.reopen = reopen
+        self.log_sink = log_sink
         self.command = command
         self.routes = effective_routes(config)
         self.state: State = "stopped"
@@ -135,8 +143,7 @@ class Parent(Service):
         except StartError:
             self._release()
             raise
-        for number, act in ((signal.SIGUSR1, self._reopen),):
-            self._signals[number] = signal.signal(number, self._when_signalled(act))
+        self._signals[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._when_signalled(self._reopen))
         roles = ROLES if self.config.email is not None else ROLES[:1]
         self.children = Children(
             self.reactor, roles, self._greeting, self._received, self.command, self.state_directory.lock
@@ -208,6 +215,7 @@ class Parent(Service):
                 {"address": listener.address, "port": listener.port, "routes": list(listener.routes)}
                 for listener in self.listeners
             ],
+            "log": {"dropped": self.log_sink.lost if self.log_sink is not None else 0},
             "access_log": {"dropped": self.access_log.dropped} if self.access_log is not None else None,
         }
 
@@ -258,6 +266,8 @@ class Parent(Service):
         self.log.info("ready: {routes} routes from {file}", routes=len(self.routes), file=str(self.source))
 
     def _failed(self, failure: Failure) -> None:
+        if self.state != "starting":
+            return
         error = failure.value
         self.failure = error if isinstance(error, StartError) else StartError(f"unexpected: {error}")
         if not isinstance(error, StartError):
@@ -280,8 +290,9 @@ class Parent(Service):
     def _reopen(self) -> None:
         if self.access_log is not None:
             self.access_log.reopen()
-        if self.reopen is not None:
-            self.reopen()
+        problem = self.log_sink.reopen() if self.log_sink is not None else None
+        if problem is not None:
+            self.log.error("{problem}", problem=problem)
         if self.children is not None:
             self.children.tell_all("reopen")
         self.log.info("log files are open anew")

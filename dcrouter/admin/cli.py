@@ -1,0 +1,152 @@
+"""The command line: `dcrouter COMMAND`. Answers go to standard output, complaints to standard error as `dcrouter: ...`.
+
+Exit status 0: done, or the configuration is good. 1: it is not, or what was asked cannot be had. 2: wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from dcrouter import __version__
+from dcrouter.admin.client import ask
+from dcrouter.admin.places import find_config
+from dcrouter.admin.readable import problems_as
+from dcrouter.admin.report import queue_lines, status_lines
+from dcrouter.admin.table import draw, rows
+from dcrouter.config.admin import Config
+from dcrouter.config.load import load
+from dcrouter.control.privileges import find_account
+from dcrouter.errors import ConfigError, DcrouterError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.act(arguments)
+    except DcrouterError as error:
+        _complain(str(error).splitlines())
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Become the service: the same that twistd runs, with the same process id as the command."""
+    source = find_config(arguments.config)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "dcrouter.tap", "--config", str(source)])
+
+
+def check(arguments: argparse.Namespace) -> int:
+    source = find_config(arguments.file)
+    config = _load(source)
+    if arguments.as_user:
+        account = find_account(config.user, config.group)
+        problems = problems_as(account, config)
+        if problems:
+            _complain(f"as user {account.name}: {problem}" if account is not None else problem for problem in problems)
+            return 1
+    counts = [_count(len(config.routes), "route")]
+    if config.email is not None:
+        counts += [_count(len(config.email.ports), "mail port"), _count(len(config.email.rules), "rule")]
+    print(f"{arguments.file or source.name}: ok, {', '.join(counts)}")
+    return 0
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def routes(arguments: argparse.Namespace) -> int:
+    table = rows(load(find_config(arguments.file)))
+    print(json.dumps(table, indent=1) if arguments.json else draw(table))
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    answer = ask(_socket(arguments), "GET", "/status")
+    print(json.dumps(answer, indent=1) if arguments.json else "\n".join(status_lines(answer)))
+    return 0
+
+
+def queue_list(arguments: argparse.Namespace) -> int:
+    messages = ask(_socket(arguments), "GET", "/queue")["messages"]
+    print(json.dumps(messages, indent=1) if arguments.json else "\n".join(queue_lines(messages)))
+    return 0
+
+
+def queue_drop(arguments: argparse.Namespace) -> int:
+    ask(_socket(arguments), "DELETE", f"/queue/{quote(arguments.message, safe='')}")
+    print(f"dropped {arguments.message}")
+    return 0
+
+
+def version(arguments: argparse.Namespace) -> int:
+    print(f"dcrouter {__version__}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dcrouter",
+        description="Every connection finds its route, every message its recipient; from one routes.yaml.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, act: object, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(act=act)
+        return added
+
+    started = command("run", run, "start the service in the foreground")
+    checked = command("check", check, "tell whether a configuration is good, and all that is wrong with it")
+    checked.add_argument("--as-user", action="store_true", help="try whether `user` can read every file that it names")
+    shown = command("routes", routes, "print the effective routes, in the order in which connections meet them")
+    command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
+    asked = command("status", status, "print what the running service does")
+    queue = commands.add_parser("queue", help="the mail that waits or has failed")
+    verbs = queue.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listed = verbs.add_parser("list", help="print it, one line for each recipient")
+    listed.set_defaults(act=queue_list)
+    dropped = verbs.add_parser("drop", help="remove a message")
+    dropped.add_argument("message", metavar="ID")
+    dropped.set_defaults(act=queue_drop)
+    command("version", version, "print the version")
+    for one in (checked, shown):
+        one.add_argument("file", nargs="?", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
+    for one in (started, asked, listed, dropped):
+        one.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
+    for one in (asked, listed, dropped):
+        one.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
+    for one in (shown, asked, listed):
+        one.add_argument("--json", action="store_true", help="for programs")
+    return parser
+
+
+def _socket(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.socket) if arguments.socket else load(find_config(arguments.config)).admin.socket
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _complain(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"dcrouter: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

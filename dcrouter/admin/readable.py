@@ -1,0 +1,120 @@
+"""`check --as-user`: whether the user that dcrouter becomes can read and write what the configuration names.
+
+A process of its own becomes the user and tries, so the answer is the kernel's and not a guess from permission bits
+(access lists, groups and every folder on the way count).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from attrs import frozen
+
+from dcrouter.config.admin import Config
+from dcrouter.config.tls import CertificateFiles
+from dcrouter.control.privileges import Account, drop
+from dcrouter.errors import StartError
+
+Need = Literal["read", "append", "write into"]
+
+
+@frozen(kw_only=True)
+class Wish:
+    """`key`: the configuration's word for it."""
+
+    key: str
+    path: Path
+    need: Need
+
+
+def wishes(config: Config) -> Iterator[Wish]:
+    """Every file and directory that the running service opens."""
+    yield Wish(key="state_dir", path=config.state_dir, need="write into")
+    yield Wish(key="admin.socket", path=config.admin.socket.parent, need="write into")
+    if config.log.file is not None:
+        yield Wish(key="log.file", path=config.log.file, need="append")
+    if config.access_log is not None:
+        yield Wish(key="access_log.file", path=config.access_log.file, need="append")
+    for number, files in enumerate(config.certificates.files):
+        yield from _pair(f"certificates.files[{number}]", files)
+    for number, route in enumerate(config.routes):
+        if route.tls is not None:
+            if isinstance(route.tls.certificate, CertificateFiles):
+                yield from _pair(f"routes[{number}].tls.certificate", route.tls.certificate)
+            if route.tls.upstream.ca is not None:
+                yield Wish(key=f"routes[{number}].tls.upstream.ca", path=route.tls.upstream.ca, need="read")
+    if config.email is not None and isinstance(config.email.certificate, CertificateFiles):
+        yield from _pair("email.certificate", config.email.certificate)
+
+
+def problems_as(account: Account | None, config: Config) -> list[str]:
+    """One line for each wish that `account` (None: this user) is not granted; StartError where it cannot become it."""
+    if account is None or account.uid == os.geteuid():
+        return list(_problems(config))
+    if os.geteuid() != 0:
+        raise StartError(f"check --as-user must be run as root to try what user {account.name} can do")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            drop(account)
+            os.write(write, json.dumps(list(_problems(config))).encode())
+            status = 0
+        except StartError as error:
+            os.write(2, f"dcrouter: {error}\n".encode())
+        finally:
+            os._exit(status)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        answer = pipe.read()
+    if os.waitpid(child, 0)[1] != 0:
+        raise StartError(f"cannot try what user {account.name} can do")
+    problems: list[str] = json.loads(answer)
+    return problems
+
+
+def _problems(config: Config) -> Iterator[str]:
+    for wish in dict.fromkeys(wishes(config)):
+        cause = _denied(wish)
+        if cause is not None:
+            yield f"{wish.key}: cannot {wish.need} {wish.path}: {cause}"
+
+
+def _denied(wish: Wish) -> str | None:
+    if wish.need == "read":
+        return _opened(wish.path, os.O_RDONLY)
+    if wish.need == "append" and wish.path.exists():
+        # Not opened for writing: a check changes nothing, and a pipe would wait.
+        return None if os.access(wish.path, os.W_OK, effective_ids=True) else "permission denied"
+    folder = wish.path if wish.need == "write into" else wish.path.parent
+    # What is missing is made at the start, by whoever may write into the nearest folder that is there.
+    while not _exists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return f"{folder} is not writable"
+    return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+
+
+def _opened(path: Path, flags: int) -> str | None:
+    try:
+        os.close(os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+def _pair(key: str, files: CertificateFiles) -> Iterator[Wish]:
+    yield Wish(key=f"{key}.cert", path=files.cert, need="read")
+    yield Wish(key=f"{key}.key", path=files.key, need="read")

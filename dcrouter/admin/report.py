@@ -1,0 +1,61 @@
+"""What the service answers, in words for people: `dcrouter status` and `dcrouter queue list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def status_lines(status: dict[str, Any]) -> Iterator[str]:
+    """The answer of GET /status."""
+    yield f"dcrouter {status['version']}, {status['state']}, pid {status['pid']}, up {duration(status['uptime'])}"
+    yield f"configuration {status['config']}, state in {status['state_dir']}"
+    for role, child in status["children"].items():
+        again = f", started again {child['restarts']} times" if child["restarts"] else ""
+        up = f", pid {child['pid']}, up {duration(child['uptime'])}" if child["pid"] else ""
+        yield f"{role}: {child['state']}{up}{again}"
+        counters = child.get("counters")
+        if counters is None:
+            yield "  does not answer"
+        else:
+            yield from _counters(counters, "  ")
+    for listener in status["listeners"]:
+        address = f"[{listener['address']}]" if ":" in listener["address"] else listener["address"]
+        yield f"listening on {address}:{listener['port']} ({', '.join(listener['routes'])})"
+    dropped = {"access log": (status["access_log"] or {}).get("dropped", 0), "log": status["log"]["dropped"]}
+    for what, lines in dropped.items():
+        if lines:
+            yield f"{lines} {what} lines were dropped"
+
+
+def queue_lines(messages: list[dict[str, Any]]) -> Iterator[str]:
+    """The messages of GET /queue, each as `key=value` words in the order in which they came."""
+    if not messages:
+        yield "the queue is empty"
+    for message in messages:
+        yield "  ".join(f"{key}={_word(value)}" for key, value in message.items() if value is not None)
+
+
+def duration(seconds: float) -> str:
+    """`3 d 4 h`, `5 m 6 s`: two units are enough."""
+    units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+    rest = int(seconds)
+    parts = []
+    for name, size in units:
+        count, rest = divmod(rest, size)
+        if count or (name == "s" and not parts):
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
+
+
+def _counters(counters: dict[str, Any], indent: str) -> Iterator[str]:
+    for name, value in counters.items():
+        if isinstance(value, dict):
+            yield f"{indent}{_word(name)}:"
+            yield from _counters(value, indent + "  ")
+        else:
+            yield f"{indent}{_word(name)}: {_word(value)}"
+
+
+def _word(value: object) -> str:
+    return "".join(character if character.isprintable() else "?" for character in str(value))

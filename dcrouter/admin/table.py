@@ -1,0 +1,104 @@
+"""The effective routes as a table for people, in the order in which connections meet them, and as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dcrouter.config.admin import Config
+from dcrouter.config.effective import Protocols, effective_routes
+from dcrouter.config.order import order_key
+from dcrouter.config.routes import Block, Forward, MailHandover, PortRange, Redirect, Respond, Route, Target
+from dcrouter.config.tls import CertificateFiles
+
+COLUMNS = ("order", "name", "protocol", "listen", "match", "tls", "action")
+
+
+def rows(config: Config) -> list[dict[str, Any]]:
+    """One dict of COLUMNS and `generated` for each enabled route, by the best place that one of its names has."""
+    effective = effective_routes(config)
+    protocols = Protocols(effective, config.listen)
+    places = {
+        route.name: min(order_key(route, pattern, index) for pattern in route.match.domains or (None,))
+        for index, route in enumerate(effective)
+    }
+    routes = sorted(effective, key=lambda route: places[route.name])
+    return [
+        {
+            "order": number,
+            "name": route.name,
+            "protocol": protocols.of(route),
+            "listen": _listen(route),
+            "match": _match(route),
+            "tls": _tls(route),
+            "action": _action(route),
+            "generated": route.generated,
+        }
+        for number, route in enumerate(routes, 1)
+    ]
+
+
+def draw(table: Iterable[dict[str, Any]]) -> str:
+    """Aligned columns with a head; generated routes are marked with an asterisk, which is explained below."""
+    lines = [COLUMNS] + [
+        tuple(str(row[column]) + ("*" if column == "name" and row["generated"] else "") for column in COLUMNS)
+        for row in table
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    text = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+    if any(line[1].endswith("*") for line in lines):
+        text += "\n* made from `email.ports`"
+    return text
+
+
+def _listen(route: Route) -> str:
+    ports = ",".join(_range(given) for given in route.match.ports)
+    if route.match.listen is None:
+        return ports
+    return f"{','.join(map(str, route.match.listen))}:{ports}"
+
+
+def _range(given: PortRange) -> str:
+    return str(given.start) if given.start == given.end else f"{given.start}-{given.end}"
+
+
+def _match(route: Route) -> str:
+    parts = [",".join(route.match.domains)] if route.match.domains is not None else []
+    if route.match.client_ips is not None:
+        parts.append("from " + ",".join(map(str, route.match.client_ips)))
+    if route.priority:
+        parts.append(f"priority {route.priority}")
+    return "; ".join(parts) or "any"
+
+
+def _tls(route: Route) -> str:
+    if isinstance(route.action, MailHandover):
+        return "mail server's"
+    if route.tls is None:
+        return "-"
+    if route.tls.mode == "passthrough":
+        return "passthrough"
+    choice = route.tls.certificate
+    return f"{route.tls.mode} ({choice.cert.name if isinstance(choice, CertificateFiles) else choice})"
+
+
+def _action(route: Route) -> str:
+    action = route.action
+    if isinstance(action, Forward):
+        text = "forward to " + ", ".join(_target(target) for target in action.targets)
+        return text if len(action.targets) == 1 else f"{text} ({action.balance})"
+    if isinstance(action, Redirect):
+        return f"redirect {action.status} to {action.to}"
+    if isinstance(action, Respond):
+        return f"respond {action.status}"
+    if isinstance(action, Block):
+        return "block"
+    return f"mail ({action.kind})"
+
+
+def _target(target: Target) -> str:
+    if target.unix is not None:
+        return f"unix:{target.unix}"
+    return f"{target.host}:{target.port if target.port is not None else 'preserve'}"
