@@ -54,7 +54,7 @@ def wishes(config: Config) -> Iterator[Wish]:
 def problems_as(account: Account | None, config: Config) -> list[str]:
     """One line for each wish that `account` (None: this user) is not granted; StartError where it cannot become it."""
     if account is None or account.uid == os.geteuid():
-        return list(_problems(config))
+        return list(_problems(config, handed_over=False))
     if os.geteuid() != 0:
         raise StartError(f"check --as-user must be run as root to try what user {account.name} can do")
     read, write = os.pipe()
@@ -63,7 +63,7 @@ def problems_as(account: Account | None, config: Config) -> list[str]:
         status = 1
         try:
             drop(account)
-            os.write(write, json.dumps(list(_problems(config))).encode())
+            os.write(write, json.dumps(list(_problems(config, handed_over=True))).encode())
             status = 0
         except StartError as error:
             os.write(2, f"dcrouter: {error}\n".encode())
@@ -78,9 +78,15 @@ def problems_as(account: Account | None, config: Config) -> list[str]:
     return problems
 
 
-def _problems(config: Config) -> Iterator[str]:
+def _problems(config: Config, *, handed_over: bool) -> Iterator[str]:
+    # A start as root gives the user a state directory that is not the user's yet: then only the way to it counts.
+    handed_over = handed_over and not _is_mine(config.state_dir)
     for wish in dict.fromkeys(wishes(config)):
-        cause = _denied(wish)
+        if handed_over and wish.path.is_relative_to(config.state_dir):
+            reachable = wish.key != "state_dir" or _is_reachable(config.state_dir)
+            cause = None if reachable else "a folder on the way to it is closed to this user"
+        else:
+            cause = _denied(wish)
         if cause is not None:
             yield f"{wish.key}: cannot {wish.need} {wish.path}: {cause}"
 
@@ -88,7 +94,7 @@ def _problems(config: Config) -> Iterator[str]:
 def _denied(wish: Wish) -> str | None:
     if wish.need == "read":
         return _opened(wish.path, os.O_RDONLY)
-    if wish.need == "append" and wish.path.exists():
+    if wish.need == "append" and _exists(wish.path):
         # Not opened for writing: a check changes nothing, and a pipe would wait.
         return None if os.access(wish.path, os.W_OK, effective_ids=True) else "permission denied"
     folder = wish.path if wish.need == "write into" else wish.path.parent
@@ -98,6 +104,18 @@ def _denied(wish: Wish) -> str | None:
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         return f"{folder} is not writable"
     return None
+
+
+def _is_mine(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def _is_reachable(path: Path) -> bool:
+    there = [folder for folder in path.parents if _exists(folder)]
+    return all(os.access(folder, os.X_OK, effective_ids=True) for folder in there)
 
 
 def _exists(path: Path) -> bool:

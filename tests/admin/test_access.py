@@ -26,6 +26,9 @@ class TestAccessLogWriter(TestCase):
         writer.open()
         # The reactor's threads begin with the reactor.
         await deferLater(reactor, 0)  # type: ignore[arg-type]
+        writer.open()
+        # The reactor's threads begin with the reactor.
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
         self.addCleanup(writer.close)
         return writer
 

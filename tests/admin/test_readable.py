@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from shutil import rmtree
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.admin.readable import problems_as
+from dcrouter.config.admin import AccessLog, Admin, Config, Log
+from dcrouter.config.routes import Forward, Match, PortRange, Route, RouteTls, Target, UpstreamTls
+from dcrouter.config.tls import CertificateFiles, Certificates
+from dcrouter.control.privileges import find_account
+
+
+class TestProblemsAs(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.base)
+        self.base.chmod(0o755)
+        for name in ("cert.pem", "key.pem", "ca.pem"):
+            (self.base / name).write_text("")
+            (self.base / name).chmod(0o644)
+        (self.base / "state").mkdir()
+
+    def config(self) -> Config:
+        pair = CertificateFiles(cert=self.base / "cert.pem", key=self.base / "key.pem")
+        tls = RouteTls(mode="terminate", certificate=pair, upstream=UpstreamTls(ca=self.base / "ca.pem"))
+        match = Match(ports=(PortRange(start=443, end=443),))
+        action = Forward(targets=(Target(host="127.0.0.1", port=1),))
+        return Config(
+            state_dir=self.base / "state",
+            admin=Admin(socket=self.base / "state" / "admin.sock"),
+            log=Log(file=self.base / "state" / "logs" / "x.log"),
+            access_log=AccessLog(file=self.base / "elsewhere" / "access.log"),
+            certificates=Certificates(files=(pair,)),
+            routes=(Route(name="web", match=match, tls=tls, action=action),),
+        )
+
+    def test_this_user_is_asked_directly(self) -> None:
+        """Without a user to become, the present one is tried; what is missing is told with its key."""
+        self.assertEqual(problems_as(None, self.config()), [])
+        (self.base / "ca.pem").unlink()
+        self.assertEqual(
+            problems_as(None, self.config()),
+            [f"routes[0].tls.upstream.ca: cannot read {self.base / 'ca.pem'}: no such file or directory"],
+        )
+
+    def test_each_file_that_the_user_cannot_use_is_told(self) -> None:
+        """Root can read everything; the user that dcrouter becomes is another matter."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        nobody = find_account("nobody", None)
+        assert nobody is not None
+        key = self.base / "key.pem"
+        key.chmod(0o600)
+        self.assertEqual(
+            problems_as(nobody, self.config()),
+            [
+                f"access_log.file: cannot append {self.base / 'elsewhere/access.log'}: {self.base} is not writable",
+                f"certificates.files[0].key: cannot read {key}: permission denied",
+                f"routes[0].tls.certificate.key: cannot read {key}: permission denied",
+            ],
+        )
+        self.assertEqual(os.geteuid(), 0)
+
+    def test_what_cannot_be_handed_over_is_told(self) -> None:
+        """A state directory that is the user's already must be writable; another is given to it at the start."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        nobody = find_account("nobody", None)
+        assert nobody is not None
+        state = self.base / "state"
+        os.chown(state, nobody.uid, nobody.gid)
+        state.chmod(0o500)
+        told = problems_as(nobody, self.config())
+        self.assertIn(f"state_dir: cannot write into {state}: {state} is not writable", told)
+        self.assertIn(f"log.file: cannot append {state / 'logs/x.log'}: {state} is not writable", told)
+
+    def test_a_folder_on_the_way_counts(self) -> None:
+        """A readable file in a closed folder is not readable."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        nobody = find_account("nobody", None)
+        self.base.chmod(0o700)
+        told = problems_as(nobody, self.config())
+        self.assertIn(f"routes[0].tls.upstream.ca: cannot read {self.base / 'ca.pem'}: permission denied", told)
+        self.assertIn("a folder on the way to it is closed to this user", told[0])

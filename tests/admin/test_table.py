@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.admin.table import draw, rows
+from dcrouter.config.admin import Admin, Config
+from dcrouter.config.mail import Email, MailPort
+from dcrouter.config.routes import Action, Forward, Match, PortRange, Redirect, Route, RouteTls, Target
+from dcrouter.config.tls import CertificateFiles
+
+FORWARD = Forward(targets=(Target(host="10.0.0.1", port=80), Target(host="b.internal"), Target(unix=Path("/run/x"))))
+EVERYONE = Match(ports=(PortRange(start=443, end=443),))
+
+
+def route(name: str, match: Match = EVERYONE, action: Action = FORWARD, tls: RouteTls | None = None) -> Route:
+    return Route(name=name, match=match, action=action, tls=tls)
+
+
+class TestTable(SynchronousTestCase):
+    def config(self, *routes: Route) -> Config:
+        return Config(
+            state_dir=Path("/s"),
+            admin=Admin(socket=Path("/s/a")),
+            routes=routes,
+            email=Email(hostname="m", ports=(MailPort(port=25, kind="smtp"),)),
+        )
+
+    def test_routes_are_in_the_order_in_which_connections_meet_them(self) -> None:
+        """Priority, then the more specific name, then the file; mail routes are marked."""
+        named = Match(ports=EVERYONE.ports, domains=("www.example.com",))
+        wild = Match(ports=EVERYONE.ports, domains=("*.example.com",))
+        tls = RouteTls(mode="terminate")
+        routes = (
+            route("any", tls=tls),
+            route("wild", wild, tls=tls),
+            route("named", named, tls=tls),
+            Route(name="first", priority=5, match=EVERYONE, action=FORWARD, tls=tls),
+        )
+        table = rows(self.config(*routes))
+        self.assertEqual([row["name"] for row in table], ["first", "named", "wild", "any", "smtp-25"])
+        self.assertEqual([row["generated"] for row in table], [False] * 4 + [True])
+
+    def test_columns_are_aligned_and_say_it_all(self) -> None:
+        """What an operator wants to see of a route, on one line."""
+        match = Match(
+            ports=(PortRange(start=80, end=80), PortRange(start=8000, end=8010)),
+            listen=(ip_address("192.0.2.1"),),
+            client_ips=(ip_network("10.0.0.0/8"),),
+        )
+        pair = CertificateFiles(cert=Path("/etc/www.pem"), key=Path("/etc/www.key"))
+        text = draw(
+            rows(
+                self.config(
+                    route("to-https", match, Redirect(to="https://{host}{uri}")),
+                    route("web", tls=RouteTls(mode="terminate", certificate=pair)),
+                )
+            )
+        )
+        self.assertEqual(
+            text.splitlines(),
+            [
+                "order  name      protocol  listen                  match            tls                  action",
+                "1      to-https  http      192.0.2.1:80,8000-8010  from 10.0.0.0/8  -                    "
+                "redirect 308 to https://{host}{uri}",
+                "2      web       tcp       443                     any              terminate (www.pem)  "
+                "forward to 10.0.0.1:80, b.internal:preserve, unix:/run/x (round-robin)",
+                "3      smtp-25*  tcp       25                      any              mail server's        mail (smtp)",
+                "* made from `email.ports`",
+            ],
+        )
