@@ -1,6 +1,6 @@
 """What an SMTP server machine offers, and what it asks of whoever drives it; `server.py` says how.
 
-`Mail`, `Recipient` and `EndOfData` ask and wait for an answer; `StartTls` waits for the handshake; the others tell.
+`Mail`, `Recipient`, `EndOfData` and `StartTls` ask and wait for an answer; the others tell.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Recipient(NamedTuple):
     address: str
 
 
-class DataStart(NamedTuple):
+@frozen
+class DataStart:
     """354 is on its way; `Data` and `EndOfData` follow."""
 
 
@@ -58,11 +59,13 @@ class EndOfData(NamedTuple):
     flaw: bytes | None
 
 
-class StartTls(NamedTuple):
-    """220 is on its way: write it, do the handshake, then `tls_started()`."""
+@frozen
+class StartTls:
+    """The client wants TLS: answer 220, write it, do the handshake, then `tls_started()`; or answer 454."""
 
 
-class Reset(NamedTuple):
+@frozen
+class Reset:
     """The transaction, if there was one, is gone."""
 
 

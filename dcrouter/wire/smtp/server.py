@@ -5,8 +5,9 @@ How it is driven:
 1. `greeting()` gives the bytes of the banner.
 2. `receive(data)` takes bytes, in any pieces; then `next_event()` until it gives None. `Data` is the only event that
    carries message octets; they are the caller's.
-3. Events that ask (`Mail`, `Recipient`, `EndOfData`) stop the machine until `answer(reply)`; `StartTls` stops it until
-   `tls_started()`. What the client pipelined behind them waits meanwhile; the caller stops reading, or it grows.
+3. Events that ask (`Mail`, `Recipient`, `EndOfData`, `StartTls`) stop the machine until `answer(reply)`; after a 220 to
+   `StartTls` it stands still until `tls_started()`. What the client pipelined behind them waits meanwhile; the caller
+   stops reading, or it grows.
 4. `take_output()` gives all replies that have gathered, in order, to be written at once. After `closed` is true there
    will be no more of them, and the connection ends once they are written.
 
@@ -66,6 +67,7 @@ class Server:
         self.esmtp = False
         self.tls = tls
         self.closed = False
+        self.last_words = ""
         self.draining = False
         self._limits = limits
         self._buffer = b""
@@ -140,10 +142,13 @@ class Server:
             self._recipients = 0
             if accepted:
                 self._errors = self._refused = self._idle_commands = 0
+        elif asked == "STARTTLS":
+            self._asked = "TLS" if accepted else None
         else:
             raise RuntimeError("nothing was asked")
         self._output.append(reply)
         if reply.startswith(b"421"):
+            self.last_words = reply.decode("ascii").rstrip()
             self._end()
         elif self._refused > MAX_REFUSED_RECIPIENTS:
             self.close(b"421 4.7.0 Too many refused recipients")
@@ -159,6 +164,7 @@ class Server:
 
     def close(self, reply: bytes) -> None:
         """The last reply (without its CRLF): whatever the client sends from now on is not read."""
+        self.last_words = reply.decode("ascii")
         self._output.append(reply + b"\r\n")
         self._end()
 
@@ -313,7 +319,6 @@ class Server:
         self._buffer = b""
         self._at = 0
         self._asked = "STARTTLS"
-        self._say(b"220 2.0.0 Ready to start TLS\r\n")
         return StartTls()
 
     # ------------------------------------------------------------------ replies

@@ -1,0 +1,239 @@
+"""One connection to a next hop: the SMTP client machine on a Twisted transport, with a deadline for each phase.
+
+It carries one `Sending` after the other; its `Destination` gives them and hears of each exactly once: `finished`, or
+`broken` where the connection ended first. The content is fetched only when the server asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol as Shape
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dcrouter.errors import StoreError, WireError
+from dcrouter.wire.smtp.client import Client, Finished, Phase, Ready, SendBody, Transaction, Unusable
+from dcrouter.wire.smtp.data import Stuffer
+from dcrouter.wire.smtp.reply import Reply
+
+TIMEOUTS: dict[Phase, float] = {
+    "greeting": 300.0,
+    "ehlo": 300.0,
+    "helo": 300.0,
+    "rset": 300.0,
+    "mail": 300.0,
+    "rcpt": 300.0,
+    "data": 120.0,
+    "body": 180.0,
+    "final": 600.0,
+    "quit": 5.0,
+    "idle": 10.0,
+}
+"""Seconds to wait for each reply, RFC 5321 4.5.3.2; `body`: between blocks. `idle`, `quit`: ours, to free the next
+hop.
+"""
+
+NextPiece = Callable[[], Deferred[bytes]]
+"""The next piece of a content, b"" at its end; fails with StoreError or OSError."""
+
+
+class Content(Shape):
+    """Where a message's octets come from."""
+
+    octets: bytes | None
+
+    def pieces(self) -> NextPiece:
+        """Reads it from its start, for contents that are not in memory."""
+
+
+class Sending(Shape):
+    """One transaction that waits for a connection, or is on one."""
+
+    transaction: Transaction
+    content: Content
+
+    def finished(self, replies: tuple[Reply, ...], target: str) -> None: ...
+
+    def unreachable(self, reason: str) -> None: ...
+
+
+class Owner(Shape):
+    """Who made the connection."""
+
+    target: str
+
+    def ready(self, hop: NextHop) -> None:
+        """It may carry a message now."""
+
+    def tired(self, hop: NextHop) -> None:
+        """It has been idle for long enough, and is to `leave`."""
+
+    def broken(self, hop: NextHop, sending: Sending | None, reason: str) -> None:
+        """It is over; `sending`, if any, had no final reply."""
+
+
+@implementer(IPullProducer)
+class NextHop(Protocol):
+    """`carried`: how many messages it has carried. `established`: EHLO was answered well. `name`: ours, for EHLO."""
+
+    def __init__(self, owner: Owner, name: str, clock: IReactorTime, timeouts: dict[Phase, float]) -> None:
+        self.carried = 0
+        self.established = False
+        self._owner = owner
+        self._client = Client(name)
+        self._clock = clock
+        self._timeouts = timeouts
+        self._sending: Sending | None = None
+        self._deadline = 0.0
+        self._timer: IDelayedCall | None = None
+        self._stuffer: Stuffer | None = None
+        self._next_piece: NextPiece | None = None
+        self._reason: str | None = None
+        self._over = False
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the server has said nothing yet to what is being sent: it may have closed an idle connection."""
+        return self.carried > 0 and not self._client.answered
+
+    def connectionMade(self) -> None:
+        tcp = getattr(self.transport, "setTcpNoDelay", None)
+        if tcp is not None and not getattr(self.transport, "path", None):
+            tcp(True)
+        self._expect()
+
+    def send(self, sending: Sending) -> None:
+        """Begins a message; only after `ready`."""
+        self._sending = sending
+        finished = self._client.begin(sending.transaction)
+        if finished is not None:
+            self._finished(finished)
+        else:
+            self._flush()
+
+    def leave(self) -> None:
+        """QUIT; the connection is closed soon, whatever the server does."""
+        self._over = True
+        self._client.quit()
+        self._flush()
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+    def abort(self, reason: str) -> None:
+        """Ends it at once."""
+        self._reason = self._reason or reason
+        assert self.transport is not None
+        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    # ------------------------------------------------------------------ what the server says
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            events = self._client.receive(data)
+        except WireError as error:
+            self.abort(str(error))
+            return
+        for event in events:
+            if isinstance(event, SendBody):
+                self._send_body()
+            elif isinstance(event, Finished):
+                self._finished(event)
+            elif isinstance(event, Ready):
+                self.established = True
+                self._owner.ready(self)
+            elif isinstance(event, Unusable):
+                self.abort(f"refused: {event.reply.text}")
+        self._flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        sending, self._sending = self._sending, None
+        if self._reason is None:
+            closed = reason.check(ConnectionDone) is not None
+            self._reason = "connection closed" if closed else reason.getErrorMessage()
+        self._owner.broken(self, sending, f"{self._reason} (waiting for {self._client.phase})")
+
+    def _finished(self, event: Finished) -> None:
+        sending, self._sending = self._sending, None
+        assert sending is not None
+        self.carried += 1
+        sending.finished(event.replies, self._owner.target)
+        if self._over:
+            return
+        if event.usable:
+            self._owner.ready(self)
+        else:
+            self.leave()
+
+    # ------------------------------------------------------------------ the message
+
+    def _send_body(self) -> None:
+        assert self._sending is not None and self.transport is not None
+        content = self._sending.content
+        stuffer = Stuffer()
+        if content.octets is not None:
+            self.transport.write(stuffer.send(content.octets) + stuffer.end())
+            self._client.body_sent()
+            return
+        self._stuffer = stuffer
+        self._next_piece = content.pieces()
+        self.transport.registerProducer(self, False)  # type: ignore[attr-defined]
+
+    def resumeProducing(self) -> None:
+        """The transport has room: the next piece is read, in a thread, and written."""
+        if self._next_piece is not None:
+            self._expect()
+            self._next_piece().addCallbacks(self._piece, self._unreadable)
+
+    def stopProducing(self) -> None:
+        self._next_piece = None
+
+    def _piece(self, piece: bytes) -> None:
+        if self._next_piece is None or self._stuffer is None or self.transport is None:
+            return
+        if piece:
+            self.transport.write(self._stuffer.send(piece))
+            return
+        self.transport.write(self._stuffer.end())
+        self._next_piece = self._stuffer = None
+        self._client.body_sent()
+        self.transport.unregisterProducer()  # type: ignore[attr-defined]
+        self._flush()
+
+    def _unreadable(self, failure: Failure) -> None:
+        """Half a message is out: only a broken connection keeps the server from taking it for a whole one."""
+        failure.trap(StoreError, OSError)
+        self.abort(f"the message cannot be read: {failure.getErrorMessage()}")
+
+    # ------------------------------------------------------------------ time
+
+    def _flush(self) -> None:
+        output = self._client.take_output()
+        if output and self.transport is not None:
+            self.transport.write(output)
+        self._expect()
+
+    def _expect(self) -> None:
+        """Moves the deadline; the timer behind it is set again only when it fires."""
+        self._deadline = self._clock.seconds() + self._timeouts[self._client.phase]
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._timeouts[self._client.phase], self._tick)
+        elif self._timer.getTime() > self._deadline:
+            self._timer.reset(self._deadline - self._clock.seconds())
+
+    def _tick(self) -> None:
+        self._timer = None
+        left = self._deadline - self._clock.seconds()
+        if left > 0.001:
+            self._timer = self._clock.callLater(left, self._tick)
+        elif self._client.phase == "idle":
+            self._owner.tired(self)
+        else:
+            self.abort(f"timeout in {self._client.phase}")

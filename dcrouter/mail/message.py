@@ -1,0 +1,70 @@
+"""A message on its way through the house: a name, an envelope, and its octets in memory, in a spool file or in the
+store.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from pathlib import Path
+
+from attrs import define, evolve, frozen
+
+from dcrouter.mail.envelope import Envelope
+
+IN_MEMORY = 64 * 1024
+"""Octets that a message may have to be kept as a row of the store; more is a spool file from the first octet beyond."""
+
+
+@frozen(kw_only=True)
+class Message:
+    """One message. `id`: unique in this installation, in order of arrival. `received`: UTC epoch seconds.
+
+    `size`: octets as they will be sent, without stuffing and end mark. `eightbit`: whether any of them is above 127.
+    `octets`: the content, None where it has to be read from the store or from the file of `spooled`.
+    """
+
+    id: int
+    envelope: Envelope
+    received: float
+    size: int
+    eightbit: bool
+    spooled: bool = False
+    octets: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """The id as logs, Received and the command line write it."""
+        return f"{self.id:x}"
+
+    def forgotten(self) -> Message:
+        """The same without its octets in memory."""
+        return evolve(self, octets=None) if self.octets is not None else self
+
+
+@define
+class Ids:
+    """Numbers for messages: microseconds of the clock at start, then one more each, never below what the store has."""
+
+    _numbers: count[int]
+
+    @classmethod
+    def after(cls, last: int) -> Ids:
+        return cls(count(max(last + 1, int(time.time() * 1_000_000))))
+
+    def next(self) -> int:
+        return next(self._numbers)
+
+
+def parse_name(name: str) -> int | None:
+    """The id that `Message.name` wrote, None where it cannot be one."""
+    try:
+        number = int(name, 16)
+    except ValueError:
+        return None
+    return number if 0 < number < 1 << 63 else None
+
+
+def spool_path(directory: Path, message: int) -> Path:
+    """The spool file of the message with this id."""
+    return directory / f"{message:x}.eml"

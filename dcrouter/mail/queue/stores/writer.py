@@ -1,0 +1,264 @@
+"""The one thread that writes to the queue's database: whatever has gathered becomes one commit.
+
+Steps of its loop:
+
+1. Puts first: a sender waits for each of them. One transaction for a whole group, however many there are (bounded).
+2. Settles when no put waits, when they have become many or old. Never in the transaction of a put.
+3. The callers hear of a group at once, through one callFromThread.
+
+Rows arrive as flat lists, made by the reactor's thread, and leave as few, long statements: Python gives the GIL up and
+must win it back at every step of a statement, so a thousand single inserts would wait a thousand times.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dcrouter.errors import StoreError, StoreFull
+from dcrouter.mail.queue.stores.schema import HELD, QUEUED
+
+MAX_GROUP = 500
+"""Messages in one commit; as many bytes of bodies as MAX_GROUP_OCTETS."""
+MAX_GROUP_OCTETS = 8 * 1024 * 1024
+
+SETTLES_AT_ONCE = 400
+"""Settles that go even while puts wait ..."""
+SETTLE_WITHIN = 0.1
+"""... and the seconds after which they do."""
+
+_BATCHES = (64, 16, 4, 1)
+
+
+@define(eq=False)
+class Puts:
+    """Messages of one commit: flat rows of three tables, and who waits."""
+
+    messages: list[Any] = field(factory=list)
+    bodies: list[Any] = field(factory=list)
+    recipients: list[Any] = field(factory=list)
+    waiters: list[Deferred[None]] = field(factory=list)
+    octets: int = 0
+
+
+@define(eq=False)
+class Settles:
+    """What became of recipients, of one commit.
+
+    `done`: ids of messages that have nobody left. `gone`: [message, number] delivered, of messages that may have
+    others.
+    `changed`: [message, number, state, attempts, due, reply]. `spooled`: files to remove once this is durable, with the
+    id of their message; they stay where a recipient does. `released`: (JSON list of rules, when their held mail is
+    due).
+    """
+
+    done: list[int] = field(factory=list)
+    gone: list[list[int]] = field(factory=list)
+    changed: list[list[Any]] = field(factory=list)
+    spooled: list[tuple[int, Path]] = field(factory=list)
+    released: list[tuple[str, float]] = field(factory=list)
+    waiters: list[Deferred[None]] = field(factory=list)
+    since: float = field(factory=monotonic)
+
+    def __len__(self) -> int:
+        return len(self.waiters)
+
+
+class Writer:
+    """Owns the thread and the connection given to it, which it closes. `messages`: how many the store has."""
+
+    _log = Logger()
+
+    def __init__(self, connection: sqlite3.Connection, reactor: IReactorFromThreads, messages: int) -> None:
+        self.messages = messages
+        self._uncommitted = 0
+        self._connection = connection
+        self._reactor = reactor
+        self._lock = threading.Lock()
+        self._work = threading.Semaphore(0)
+        self._asleep = False
+        self._puts: deque[Puts] = deque()
+        self._settles = Settles()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="mail-store", daemon=True)
+        self._thread.start()
+
+    def put(
+        self, message: tuple[Any, ...], body: tuple[Any, ...], recipients: Iterable[Any], size: int
+    ) -> Deferred[None]:
+        """Rows of one message (`recipients` flat); fires when durable, fails with StoreError."""
+        waiter: Deferred[None] = Deferred()
+        with self._lock:
+            group = self._puts[-1] if self._puts else None
+            if group is None or len(group.waiters) >= MAX_GROUP or group.octets >= MAX_GROUP_OCTETS:
+                group = Puts()
+                self._puts.append(group)
+            group.messages += message
+            group.bodies += body
+            group.recipients += recipients
+            group.octets += size
+            group.waiters.append(waiter)
+        self._wake()
+        return waiter
+
+    def settle(self, add: Callable[[Settles], None]) -> Deferred[None]:
+        """`add` puts its rows into the coming group; fires when durable, fails with StoreError."""
+        waiter: Deferred[None] = Deferred()
+        with self._lock:
+            if not self._settles.waiters:
+                self._settles.since = monotonic()
+            add(self._settles)
+            self._settles.waiters.append(waiter)
+        self._wake()
+        return waiter
+
+    def close(self) -> None:
+        """Writes what has gathered, then closes; blocks until done."""
+        self._closing = True
+        self._work.release()
+        self._thread.join()
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self._work.release()
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                puts = self._puts.popleft() if self._puts else None
+                settles = None
+                if self._settles and (puts is None or self._settles_are_due()):
+                    settles, self._settles = self._settles, Settles()
+                idle = puts is None and settles is None
+                if idle:
+                    self._asleep = True
+            if puts is not None:
+                self._commit(self._write_puts, puts)
+            if settles is not None:
+                self._commit(self._write_settles, settles)
+            if idle:
+                if self._closing:
+                    self._connection.close()
+                    return
+                self._work.acquire()
+
+    def _settles_are_due(self) -> bool:
+        return len(self._settles) >= SETTLES_AT_ONCE or monotonic() - self._settles.since >= SETTLE_WITHIN
+
+    def _commit(self, write: Callable[[Any], None], group: Puts | Settles) -> None:
+        error: StoreError | None = None
+        try:
+            self._uncommitted = 0
+            self._connection.execute("BEGIN IMMEDIATE")
+            write(group)
+            self._connection.execute("COMMIT")
+            self.messages += self._uncommitted
+        except sqlite3.Error as failure:
+            error = as_store_error(failure)
+            self._roll_back()
+        except Exception as failure:
+            self._log.failure("a group of the mail queue could not be written")
+            error = StoreError(f"{type(failure).__name__}: {failure}")
+            self._roll_back()
+        else:
+            if isinstance(group, Settles):
+                self._remove(group.spooled)
+        self._reactor.callFromThread(_tell, group.waiters, error)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error as failure:
+                self._log.error("the mail queue could not roll back: {reason}", reason=str(failure))
+
+    def _write_puts(self, group: Puts) -> None:
+        self._insert("INSERT INTO message VALUES ", 6, group.messages)
+        self._insert("INSERT INTO body VALUES ", 3, group.bodies)
+        self._insert("INSERT INTO recipient VALUES ", 9, group.recipients)
+        self._uncommitted = len(group.waiters)
+
+    def _insert(self, head: str, width: int, flat: list[Any]) -> None:
+        at = 0
+        row = "(" + ",".join("?" * width) + ")"
+        for batch in _BATCHES:
+            step = batch * width
+            while len(flat) - at >= step:
+                self._connection.execute(head + ",".join([row] * batch), flat[at : at + step])
+                at += step
+
+    def _write_settles(self, group: Settles) -> None:
+        execute = self._connection.execute
+        for rules, now in group.released:
+            execute(_RELEASE, (QUEUED, now, HELD, rules))
+        if group.changed:
+            execute(_CHANGE, (json.dumps(group.changed),))
+        if group.gone:
+            pairs = json.dumps(group.gone)
+            execute(_GONE, (pairs,))
+            execute(_UNREFERENCED_BODY, (pairs,))
+            self._uncommitted -= execute(_UNREFERENCED_MESSAGE, (pairs,)).rowcount
+        if group.done:
+            ids = json.dumps(group.done)
+            execute(_DONE_RECIPIENTS, (ids,))
+            execute(_DONE_BODIES, (ids,))
+            self._uncommitted -= execute(_DONE_MESSAGES, (ids,)).rowcount
+
+    def _remove(self, spooled: list[tuple[int, Path]]) -> None:
+        for message, path in spooled:
+            if not self._connection.execute("SELECT 1 FROM message WHERE id = ?", (message,)).fetchone():
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as failure:
+                    self._log.warn("a spool file stays until the next start: {reason}", reason=str(failure))
+
+
+_RELEASE = "UPDATE recipient SET state = ?, due = ? WHERE state = ? AND rule IN (SELECT value FROM json_each(?))"
+_CHANGE = """
+UPDATE recipient SET state = new.state, attempts = new.attempts, due = new.due, reply = new.reply FROM (
+    SELECT json_extract(value, '$[0]') AS message, json_extract(value, '$[1]') AS number,
+        json_extract(value, '$[2]') AS state, json_extract(value, '$[3]') AS attempts,
+        json_extract(value, '$[4]') AS due, json_extract(value, '$[5]') AS reply FROM json_each(?)
+) AS new WHERE recipient.message = new.message AND recipient.number = new.number"""
+_DONE_RECIPIENTS = "DELETE FROM recipient WHERE message IN (SELECT value FROM json_each(?))"
+_DONE_BODIES = "DELETE FROM body WHERE id IN (SELECT value FROM json_each(?))"
+_DONE_MESSAGES = "DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))"
+_GONE = """
+DELETE FROM recipient WHERE (message, number) IN
+    (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"""
+_UNREFERENCED_BODY = """
+DELETE FROM body WHERE id IN (SELECT json_extract(value, '$[0]') FROM json_each(?))
+    AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.message = body.message)"""
+_UNREFERENCED_MESSAGE = """
+DELETE FROM message WHERE id IN (SELECT json_extract(value, '$[0]') FROM json_each(?))
+    AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.message = message.id)"""
+
+
+def as_store_error(failure: sqlite3.Error) -> StoreError:
+    """StoreFull where the disk has no room, else StoreError."""
+    if getattr(failure, "sqlite_errorname", "") == "SQLITE_FULL":
+        return StoreFull(str(failure))
+    return StoreError(f"{type(failure).__name__}: {failure}")
+
+
+def _tell(waiters: list[Deferred[None]], error: StoreError | None) -> None:
+    for waiter in waiters:
+        if error is None:
+            waiter.callback(None)
+        else:
+            waiter.errback(Failure(error))

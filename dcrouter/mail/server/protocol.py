@@ -1,0 +1,400 @@
+"""One client's SMTP session: the server machine on a Twisted transport.
+
+It feeds the machine, answers what the machine asks (by `Admission`, `Intake` and the queue), and writes its replies,
+all that have gathered at once. Who the client is comes with the connection, as facts. Deadlines are kept by
+`Sessions`, which looks at `deadline` now and then; so a command costs no timer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dcrouter.errors import StoreError, StoreFull, TlsError, WireError
+from dcrouter.events import EndedBy, SessionClosed
+from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.message import Message, spool_path
+from dcrouter.mail.server import trace
+from dcrouter.mail.server.admission import LOOP, MAX_HOPS, SENDER_OK
+from dcrouter.mail.server.intake import Intake
+from dcrouter.mail.server.tls import Handshake, negotiated
+from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR
+from dcrouter.wire.smtp import events
+from dcrouter.wire.smtp.command import Sender
+from dcrouter.wire.smtp.server import Server
+
+if TYPE_CHECKING:
+    from dcrouter.mail.server.sessions import Sessions
+
+CLOSE_WITHIN = 5.0
+"""Seconds for the last reply, and for TLS to say goodbye; then the connection is cut."""
+
+_DRAINING = b"421 4.3.2 This server is closing"
+_NO_TLS = b"454 4.7.0 TLS is not available now\r\n"
+_TLS_READY = b"220 2.0.0 Ready to start TLS\r\n"
+_FULL = b"452 4.3.1 Insufficient system storage\r\n"
+_BROKEN = b"451 4.3.0 The message could not be kept\r\n"
+
+
+@implementer(IHandshakeListener)
+class MailProtocol(Protocol):
+    """`deadline`: when the client must have done what is awaited, on the reactor's clock; None while we are the slow
+    one.
+    """
+
+    _log = Logger()
+
+    def __init__(self, sessions: Sessions, facts: ConnectionFacts) -> None:
+        self.facts = facts
+        self.deadline: float | None = None
+        self.awaited = "greeting"
+        self.accepted = 0
+        self._sessions = sessions
+        self._machine = Server(sessions.limits[facts.kind or "smtp"])
+        self._machine.draining = sessions.draining
+        self._handshake: Handshake | None = None
+        self._securing = False
+        self._tls: str | None = None
+        self._began = sessions.clock.seconds()
+        self._tls_began = self._began
+        self._tls_seconds: float | None = None
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._paused = False
+        self._connected = False
+        self._ending: tuple[EndedBy, str] | None = None
+        self._sender: Sender | None = None
+        self._recipients: dict[str, str] = {}
+        self._intake: Intake | None = None
+        self._message = 0
+
+    # ------------------------------------------------------------------ the connection
+
+    def connectionMade(self) -> None:
+        self._connected = True
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        self.deadline = self._began + self._sessions.timeouts.greeting
+        if self.facts.kind == "smtps":
+            self._begin_tls()
+        else:
+            self._greet()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._handshake is not None:
+            self._receive_hello(self._handshake, data)
+            return
+        self._bytes_in += len(data)
+        self._machine.receive(data)
+        if self._machine.waiting:
+            self._pause()
+        else:
+            self._run()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._connected = False
+        if self._intake is not None and not self._machine.waiting:
+            self._intake.abandon()
+            self._intake = None
+        clean = reason.check(ConnectionDone) is not None
+        cut: tuple[EndedBy, str] = ("client", "connection closed" if clean else reason.getErrorMessage())
+        self._sessions.gone(self, self._closed(*(self._ending or cut)))
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.deadline = None
+        if self._ending is not None or self._securing:
+            self._ending = self._ending or ("router", f"{self.awaited} timeout")
+            self.abort()
+            return
+        self._machine.close(b"421 4.4.2 Timeout")
+        self._end("router", f"{self.awaited} timeout")
+
+    def drain(self) -> None:
+        """No further transaction; a session without one ends now."""
+        self._machine.draining = True
+        if self._securing:
+            self._ending = ("router", "closing")
+            self.abort()
+        elif self._machine.idle and not self._machine.waiting and self._ending is None:
+            self._machine.close(_DRAINING)
+            self._end("router", "closing")
+
+    def abort(self) -> None:
+        """Cuts the connection now."""
+        transport: Any = self.transport
+        if self._connected:
+            transport.abortConnection()
+
+    def _closed(self, ended_by: EndedBy, reason: str) -> SessionClosed:
+        total = self._sessions.clock.seconds() - self._began
+        phases = {} if self._tls_seconds is None else {"tls": round(self._tls_seconds, 6)}
+        phases["smtp"] = round(total - (self._tls_seconds or 0.0), 6)
+        facts = self.facts
+        return SessionClosed(
+            session=facts.session,
+            route=facts.route,
+            accepted=facts.accepted,
+            peer=facts.peer,
+            local=facts.local,
+            via=facts.via,
+            kind=facts.kind,
+            sni=facts.sni,
+            alpn=facts.alpn,
+            tls_version=facts.tls_version,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            phases=phases,
+            ended_by=ended_by,
+            reason=reason,
+        )
+
+    # ------------------------------------------------------------------ TLS
+
+    def _begin_tls(self) -> None:
+        self._handshake = Handshake(self._sessions.chooser)
+        self._securing = True
+        self._tls_began = self._sessions.clock.seconds()
+
+    def _receive_hello(self, handshake: Handshake, data: bytes) -> None:
+        try:
+            hello = handshake.receive(data, self.transport)
+        except WireError as error:
+            self._refuse_tls(error.reply or b"", str(error), "client")
+        except TlsError as error:
+            self._log.error("{session}: {reason}", session=self.facts.session, reason=str(error))
+            self._refuse_tls(ALERT_INTERNAL_ERROR, str(error), "router")
+        else:
+            if hello is not None:
+                self.facts.sni = hello.sni
+                self._handshake = None
+
+    def _refuse_tls(self, alert: bytes, reason: str, ended_by: EndedBy) -> None:
+        self._ending = (ended_by, reason)
+        self._write(alert)
+        self._lose()
+
+    def handshakeCompleted(self) -> None:
+        now = self._sessions.clock.seconds()
+        self._tls_seconds = now - self._tls_began
+        version, cipher = negotiated(self.transport)
+        self.facts.tls_version = version
+        self._tls = f"{version} with cipher {cipher}"
+        self._securing = False
+        self._machine.tls_started()
+        if self.facts.kind == "smtps":
+            self._greet()
+
+    # ------------------------------------------------------------------ the session
+
+    def _greet(self) -> None:
+        if self._sessions.draining:
+            self._machine.close(_DRAINING)
+            self._end("router", "closing")
+        else:
+            self._write(self._machine.greeting())
+
+    def _run(self) -> None:
+        """Does what the machine has to do now, and writes its replies."""
+        machine = self._machine
+        while (event := machine.next_event()) is not None:
+            _DUTIES[type(event)](self, event)
+        output = machine.take_output()
+        if output:
+            self._write(output)
+        if machine.closed:
+            words = machine.last_words
+            self._end("client" if words.startswith("221") else "router", "quit" if words.startswith("221") else words)
+            return
+        if machine.waiting:
+            return
+        if self._intake is not None and self._intake.backlogged:
+            self._pause()
+        self._expect(bool(output))
+
+    def _expect(self, answered: bool) -> None:
+        """When the client's next move is due; the greeting's deadline is not moved by anything but EHLO."""
+        timeouts = self._sessions.timeouts
+        if self._machine.in_data:
+            self.awaited = "data"
+            self.deadline = self._sessions.clock.seconds() + timeouts.data
+        elif answered and (self._machine.helo or self.awaited != "greeting"):
+            self.awaited = "command"
+            self.deadline = self._sessions.clock.seconds() + timeouts.command
+
+    def _mail(self, event: events.Mail) -> None:
+        self._sender = event.sender
+        self._recipients = {}
+        self._machine.answer(SENDER_OK)
+
+    def _recipient(self, event: events.Recipient) -> None:
+        admitted = self._sessions.admission.recipient(event.address)
+        if admitted.rule is not None:
+            self._recipients[admitted.address] = admitted.rule
+        else:
+            self._log.info(
+                "{session}: {recipient} refused: {reply}",
+                session=self.facts.session,
+                recipient=event.address,
+                reply=admitted.reply.decode("ascii").rstrip(),
+                peer=self.facts.peer[0],
+            )
+        self._machine.answer(admitted.reply)
+
+    def _data_start(self, event: events.DataStart) -> None:
+        sessions = self._sessions
+        self._message = sessions.ids.next()
+        header = trace.received(
+            self.facts,
+            helo=self._machine.helo,
+            esmtp=self._machine.esmtp,
+            tls=self._tls,
+            hostname=sessions.hostname,
+            name=f"{self._message:x}",
+            only=next(iter(self._recipients)) if len(self._recipients) == 1 else None,
+        )
+        self._intake = Intake(spool_path(sessions.spool, self._message), header, sessions.in_thread, self._resume)
+
+    def _data(self, event: events.Data) -> None:
+        assert self._intake is not None
+        self._intake.add(event.octets)
+
+    def _end_of_data(self, event: events.EndOfData) -> None:
+        intake, self._intake = self._intake, None
+        assert intake is not None
+        self.deadline = None
+        if event.flaw is not None:
+            intake.abandon()
+            self._machine.answer(event.flaw + b"\r\n")
+            return
+        if event.octets:
+            intake.add(event.octets)
+        ended = intake.end()
+        if intake.hops >= MAX_HOPS:
+            intake.abandon()
+            self._machine.answer(LOOP)
+            return
+        ended.addCallback(self._keep, intake).addErrback(self._not_kept, intake)
+
+    def _keep(self, _: None, intake: Intake) -> Any:
+        assert self._sender is not None
+        message = Message(
+            id=self._message,
+            envelope=Envelope(
+                session=self.facts.session,
+                sender=self._sender.address,
+                recipients=tuple(
+                    Recipient(number=number, address=address, rule=rule)
+                    for number, (address, rule) in enumerate(self._recipients.items())
+                ),
+            ),
+            received=round(time.time(), 3),
+            size=intake.size,
+            eightbit=intake.eightbit,
+            spooled=intake.spooled,
+            octets=intake.octets,
+        )
+        return self._sessions.keep(message).addCallback(self._kept, message)
+
+    def _kept(self, _: None, message: Message) -> None:
+        self.accepted += 1
+        self._log.info(
+            "{session}: message {message} accepted from {sender} for {recipients}, {size} bytes",
+            session=self.facts.session,
+            message=message.name,
+            sender=message.envelope.sender,
+            recipients=len(message.envelope.recipients),
+            size=message.size,
+            peer=self.facts.peer[0],
+        )
+        self._answer(b"250 2.0.0 Queued as %x\r\n" % message.id)
+
+    def _not_kept(self, failure: Failure, intake: Intake) -> None:
+        failure.trap(StoreError)
+        intake.abandon()
+        self._log.error(
+            "{session}: a message could not be kept: {reason}",
+            session=self.facts.session,
+            reason=failure.getErrorMessage(),
+        )
+        self._answer(_FULL if failure.check(StoreFull) else _BROKEN)
+
+    def _answer(self, reply: bytes) -> None:
+        """The answer that came later: the session goes on where it stood."""
+        if not self._connected or self._machine.closed:
+            return
+        self._machine.answer(reply)
+        if self._sessions.draining and not self._machine.closed:
+            self._machine.close(_DRAINING)
+        self._resume()
+        self._run()
+
+    def _start_tls(self, event: events.StartTls) -> None:
+        try:
+            self._sessions.chooser.mail_context(None)
+        except TlsError as error:
+            self._log.error("{session}: {reason}", session=self.facts.session, reason=str(error))
+            self._machine.answer(_NO_TLS)
+            return
+        self._machine.answer(_TLS_READY)
+        self._begin_tls()
+        self.awaited = "greeting"
+        self.deadline = self._sessions.clock.seconds() + self._sessions.timeouts.greeting
+
+    def _reset(self, event: events.Reset) -> None:
+        self._sender = None
+        self._recipients = {}
+
+    # ------------------------------------------------------------------ the transport
+
+    def _write(self, data: bytes) -> None:
+        if self._connected and self.transport is not None:
+            self._bytes_out += len(data)
+            self.transport.write(data)
+
+    def _pause(self) -> None:
+        if not self._paused and self._connected:
+            self._paused = True
+            transport: Any = self.transport
+            transport.pauseProducing()
+
+    def _resume(self) -> None:
+        if self._paused and self._connected:
+            self._paused = False
+            transport: Any = self.transport
+            transport.resumeProducing()
+
+    def _end(self, ended_by: EndedBy, reason: str) -> None:
+        """What is left to say is said; then the connection is closed."""
+        if self._ending is None:
+            self._ending = (ended_by, reason)
+            self._write(self._machine.take_output())
+            self._lose()
+
+    def _lose(self) -> None:
+        if self._intake is not None:
+            self._intake.abandon()
+            self._intake = None
+        self.deadline = self._sessions.clock.seconds() + CLOSE_WITHIN
+        if self._connected and self.transport is not None:
+            self.transport.loseConnection()
+
+
+_DUTIES: dict[type, Callable[[MailProtocol, Any], None]] = {
+    events.Mail: MailProtocol._mail,
+    events.Recipient: MailProtocol._recipient,
+    events.DataStart: MailProtocol._data_start,
+    events.Data: MailProtocol._data,
+    events.EndOfData: MailProtocol._end_of_data,
+    events.StartTls: MailProtocol._start_tls,
+    events.Reset: MailProtocol._reset,
+}

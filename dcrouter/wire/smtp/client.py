@@ -1,0 +1,262 @@
+"""The client's side of an SMTP session, without a socket: replies in, commands and results out.
+
+How it is driven:
+
+1. `receive(data)` takes what the server sends; it gives events in order. WireError: the peer does not speak SMTP.
+2. After `Ready`, `begin(transaction)` starts one message. At `SendBody` the caller writes the message, stuffed, with
+   its end mark, then says `body_sent()`. `Finished` carries one reply per recipient; the next transaction may begin.
+3. `take_output()` gives the bytes to write now. `phase` says which reply is awaited, for the timeout.
+4. `quit()` ends the session. After `Unusable`, or `Finished` with `usable` False, nothing more may be begun.
+
+EHLO first, HELO where that is refused; SIZE=, BODY=8BITMIME and PIPELINING where the server offers them.
+RFC 5321 3, 4.1; RFC 1870; RFC 2920; RFC 6152.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from attrs import frozen
+
+from dcrouter.wire.smtp.reply import Reply, ReplyReader
+
+Phase = Literal["greeting", "ehlo", "helo", "rset", "mail", "rcpt", "data", "body", "final", "quit", "idle"]
+
+
+class Transaction(NamedTuple):
+    """One message for one server. `sender` "" is the null reverse-path; `size` octets; `eightbit`: it has octets
+    above 127.
+    """
+
+    sender: str
+    recipients: Sequence[str]
+    size: int
+    eightbit: bool
+
+
+@frozen
+class Ready:
+    """The session is open: transactions may begin."""
+
+
+@frozen
+class SendBody:
+    """354 was given, for at least one recipient."""
+
+
+class Unusable(NamedTuple):
+    """The server does not want this session: its reply to connect or to EHLO and HELO."""
+
+    reply: Reply
+
+
+class Finished(NamedTuple):
+    """The transaction is over. `replies`: one per recipient, in order: the final one, or that which refused it."""
+
+    replies: tuple[Reply, ...]
+    usable: bool
+
+
+Event = Ready | SendBody | Unusable | Finished
+
+_TOO_BIG = Reply(code=552, lines=("5.3.4 The message is larger than the next hop takes",))
+_NO_8BIT = Reply(code=554, lines=("5.6.3 The next hop does not take 8-bit content",))
+
+
+class Client:
+    """One session. `name`: what we call ourselves. `extensions`: keyword -> parameters, upper case, as EHLO gave
+    them.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.extensions: dict[str, str] = {}
+        self.ready = False
+        self._name = name
+        self._reader = ReplyReader()
+        self._expected: deque[Phase] = deque(("greeting",))
+        self._unsent: deque[tuple[Phase, bytes]] = deque()
+        self._output: list[bytes] = []
+        self._transaction: Transaction | None = None
+        self._refusals: list[Reply | None] = []
+        self._answered = 0
+        self._mail_refusal: Reply | None = None
+        self._body_due = False
+        self._dirty = False
+        self._closing = False
+
+    @property
+    def phase(self) -> Phase:
+        """What is awaited from the server: `body` is ours to send, `idle` is nothing."""
+        if self._body_due:
+            return "body"
+        return self._expected[0] if self._expected else "idle"
+
+    @property
+    def usable(self) -> bool:
+        """Whether a transaction may begin now."""
+        return self.ready and self._transaction is None and not self._closing
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server has answered anything of the transaction that is under way."""
+        return self._answered > 0
+
+    def take_output(self) -> bytes:
+        output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    def begin(self, transaction: Transaction) -> Finished | None:
+        """Starts a message; the result at once where the server's own announcements rule it out."""
+        refusal = self._ruled_out(transaction)
+        if refusal is not None:
+            return Finished((refusal,) * len(transaction.recipients), self.usable)
+        self._transaction = transaction
+        self._refusals = []
+        self._mail_refusal = None
+        self._answered = 0
+        if self._dirty:
+            self._dirty = False
+            self._unsent.append(("rset", b"RSET\r\n"))
+        parameters = ""
+        if "SIZE" in self.extensions:
+            parameters += f" SIZE={transaction.size}"
+        if transaction.eightbit and "8BITMIME" in self.extensions:
+            parameters += " BODY=8BITMIME"
+        self._unsent.append(("mail", f"MAIL FROM:<{transaction.sender}>{parameters}\r\n".encode("ascii")))
+        for address in transaction.recipients:
+            self._unsent.append(("rcpt", f"RCPT TO:<{address}>\r\n".encode("ascii")))
+        self._unsent.append(("data", b"DATA\r\n"))
+        self._send()
+        return None
+
+    def body_sent(self) -> None:
+        """The message and its end mark have been written (or have been given to be written)."""
+        self._body_due = False
+        self._expected.append("final")
+
+    def quit(self) -> None:
+        """QUIT, once nothing is under way; its reply is not worth waiting for."""
+        self._closing = True
+        self._expected.append("quit")
+        self._output.append(b"QUIT\r\n")
+
+    def receive(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        for reply in self._reader.receive(data):
+            if not self._expected:
+                self._closing = True  # 421 out of the blue, or nonsense: either way not a session to reuse
+                continue
+            event = self._take(self._expected.popleft(), reply)
+            if event is not None:
+                events.append(event)
+        if self._unsent and not self._expected:
+            self._send()
+        return events
+
+    def _ruled_out(self, transaction: Transaction) -> Reply | None:
+        limit = self.extensions.get("SIZE", "")
+        if limit.isdecimal() and 0 < int(limit) < transaction.size:
+            return _TOO_BIG
+        if transaction.eightbit and "8BITMIME" not in self.extensions:
+            return _NO_8BIT
+        return None
+
+    def _send(self) -> None:
+        """All that may go now: everything with PIPELINING, one command without."""
+        pipelining = "PIPELINING" in self.extensions
+        while self._unsent:
+            phase, command = self._unsent.popleft()
+            self._output.append(command)
+            self._expected.append(phase)
+            if not pipelining:
+                return
+
+    def _say(self, phase: Phase, command: str) -> None:
+        self._expected.append(phase)
+        self._output.append(command.encode("ascii") + b"\r\n")
+
+    def _take(self, phase: Phase, reply: Reply) -> Event | None:
+        good = 200 <= reply.code < 300
+        if reply.code == 421:
+            self._closing = True
+        if phase == "greeting":
+            if reply.code != 220:
+                return self._give_up(reply)
+            self._say("ehlo", f"EHLO {self._name}")
+        elif phase == "ehlo":
+            if good:
+                for line in reply.lines[1:]:
+                    keyword, _, parameters = line.strip().partition(" ")
+                    self.extensions[keyword.upper()] = parameters.strip()
+                self.ready = True
+                return Ready()
+            if reply.code // 100 != 5:
+                return self._give_up(reply)
+            self._say("helo", f"HELO {self._name}")
+        elif phase == "helo":
+            if not good:
+                return self._give_up(reply)
+            self.ready = True
+            return Ready()
+        elif phase in ("mail", "rcpt", "data", "final"):
+            self._answered += 1
+            return self._take_answer(phase, reply, good)
+        return None
+
+    def _take_answer(self, phase: Phase, reply: Reply, good: bool) -> Event | None:
+        assert self._transaction is not None
+        if phase == "mail":
+            if not good:
+                self._mail_refusal = reply
+                return self._stop_early()
+        elif phase == "rcpt":
+            self._refusals.append(self._mail_refusal or (None if good else reply))
+            if len(self._refusals) == len(self._transaction.recipients) and None not in self._refusals:
+                return self._stop_early()
+        elif phase == "data":
+            return self._take_data(reply)
+        else:
+            self._dirty = False
+            return self._finish(reply)
+        return None
+
+    def _take_data(self, reply: Reply) -> Event | None:
+        if reply.code == 354:
+            if None in self._refusals:
+                self._body_due = True
+                return SendBody()
+            # Only a server that forgot our refusals says so; RFC 2920 3.1 has us end an empty message.
+            self._closing = True
+            self._output.append(b".\r\n")
+            self._expected.append("final")
+            return None
+        self._dirty = True
+        if reply.code // 100 not in (4, 5):
+            self._closing = True
+            reply = Reply(code=451, lines=(f"4.5.0 Unexpected reply to DATA: {reply.text}",))
+        return self._finish(reply)
+
+    def _stop_early(self) -> Event | None:
+        """Nobody is left to send to: what was pipelined is still answered, what was not sent is not sent."""
+        if self._expected:
+            return None
+        self._unsent.clear()
+        self._dirty = True
+        return self._finish(None)
+
+    def _finish(self, reply: Reply | None) -> Finished:
+        assert self._transaction is not None
+        count = len(self._transaction.recipients)
+        if self._mail_refusal is not None:
+            replies = (self._mail_refusal,) * count
+        else:
+            replies = tuple(refusal or reply or _NO_8BIT for refusal in self._refusals)
+        self._transaction = None
+        return Finished(replies, self.usable)
+
+    def _give_up(self, reply: Reply) -> Unusable:
+        self._closing = True
+        return Unusable(reply)
