@@ -1,0 +1,211 @@
+"""What the child processes do alike: the channel to the parent, the log, the parent's words, the end.
+
+A child has one channel to the parent, as descriptor 3: it is told everything over it, and ends when it closes. SIGTERM
+lets a child end what it has begun and exit; the parent starts a new one. Ctrl-C is the parent's business alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger, globalLogBeginner
+
+from dcrouter.config.admin import Config
+from dcrouter.config.load import from_plain
+from dcrouter.control.records import ChannelObserver
+from dcrouter.events import SessionClosed
+from dcrouter.net.channel import Channel
+from dcrouter.tls.chooser import Chooser
+from dcrouter.tls.credential import Credential
+
+ACCESS_BATCH = 500
+ACCESS_WAIT = 0.2
+"""Access lines, or seconds, after which a batch goes to the parent."""
+ACCESS_WAITING = 20
+"""Batches that may wait while the parent is busy; lines beyond that are dropped and counted."""
+LAST_WORDS = 2.0
+"""Seconds in which a process that ends may still send its log."""
+
+Fields = dict[str, Any]
+Act = Callable[[Fields, list[int]], None]
+"""What is done with a message: its fields, and its descriptors, which are ours from then on."""
+
+
+class AccessLines:
+    """Finished connections on their way to the parent, in batches."""
+
+    def __init__(self, reactor: Any, channel: Channel) -> None:
+        self._reactor = reactor
+        self._channel = channel
+        self._events: list[SessionClosed] = []
+        self._dropped = 0
+        self._timer: Any = None
+
+    def __call__(self, event: SessionClosed) -> None:
+        if len(self._events) >= ACCESS_BATCH and self._channel.waiting > ACCESS_WAITING:
+            self._dropped += 1
+            return
+        self._events.append(event)
+        if len(self._events) >= ACCESS_BATCH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._reactor.callLater(ACCESS_WAIT, self._due)
+
+    def flush(self) -> None:
+        if self._channel.waiting > ACCESS_WAITING or not (self._events or self._dropped):
+            return
+        events, self._events = self._events, []
+        dropped, self._dropped = self._dropped, 0
+        self._channel.send("access", {"lines": [event.to_plain() for event in events], "dropped": dropped})
+
+    def _due(self) -> None:
+        self._timer = None
+        self.flush()
+        if self._events:
+            self._timer = self._reactor.callLater(ACCESS_WAIT, self._due)
+
+
+class Worker(ABC):
+    """One role. A role fills in the abstract methods, and adds to `acts` the messages that only it understands."""
+
+    def __init__(self, reactor: Any, control: socket.socket) -> None:
+        self.reactor = reactor
+        self.log = Logger()
+        self.channel = Channel(reactor, control, self._received, self._orphaned)
+        self.observer = ChannelObserver(reactor, self.channel)
+        self.access: AccessLines | None = None
+        self.chooser: Chooser | None = None
+        self.peer: Channel | None = None
+        self.patience = 0.0
+        self.acts: dict[str, Act] = {
+            "config": self._config,
+            "credentials": self._credentials,
+            "peer": self._peer,
+            "go": self._go,
+            "drain": lambda fields, fds: self._drain(fields["timeout"]),
+            "status": self._status,
+            "reopen": lambda fields, fds: None,
+        }
+
+    # What a role fills in.
+
+    @abstractmethod
+    def configure(self, config: Config, chooser: Chooser, fields: Fields) -> Deferred[None] | None:
+        """Make the half; `fields`: the whole message. A Deferred fires when it is ready."""
+
+    @abstractmethod
+    def go(self) -> None:
+        """Begin to take connections."""
+
+    @abstractmethod
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Take no more; fires when what has begun has ended, or after `timeout` seconds (0: as long as it takes)."""
+
+    @abstractmethod
+    def stop(self) -> Deferred[None] | None:
+        """End at once."""
+
+    @abstractmethod
+    def status(self) -> Fields:
+        """Counters since the start, JSON-ready."""
+
+    @abstractmethod
+    def met(self, peer: Channel | None) -> None:
+        """The other child is there, or (None) gone."""
+
+    @abstractmethod
+    def heard(self, kind: str, fields: Fields, fds: list[int]) -> None:
+        """The other child said something."""
+
+    # What is alike.
+
+    def run(self) -> None:
+        """Until the parent lets go."""
+        globalLogBeginner.beginLoggingTo([self.observer], redirectStandardIO=False, discardBuffer=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._terminated)
+        self.channel.start()
+        self.reactor.run(installSignalHandlers=False)
+
+    def _received(self, kind: str, fields: Fields, fds: list[int]) -> None:
+        act = self.acts.get(kind)
+        if act is None:
+            self.log.error("the parent said something that nobody knows: {kind}", kind=kind)
+            return
+        act(fields, fds)
+
+    def _config(self, fields: Fields, fds: list[int]) -> None:
+        config = from_plain(fields["config"])
+        self.observer.level = config.log.level
+        self.patience = config.defaults.timeouts.drain
+        email = config.email
+        self.chooser = Chooser(
+            config.tls,
+            mail_name=email.hostname if email is not None else None,
+            mail_choice=email.certificate if email is not None else "auto",
+        )
+        self._credentials(fields, [])
+        if config.access_log is not None:
+            self.access = AccessLines(self.reactor, self.channel)
+        ready = maybeDeferred(self.configure, config, self.chooser, fields)
+        ready.addCallback(lambda result: self.channel.send("ready"))
+        ready.addErrback(self._failed)
+
+    def _failed(self, failure: Any) -> None:
+        self.log.failure("cannot start", failure)
+        self._end()
+
+    def _credentials(self, fields: Fields, fds: list[int]) -> None:
+        assert self.chooser is not None
+        self.chooser.update([Credential.from_plain(plain) for plain in fields["credentials"]])
+
+    def _peer(self, fields: Fields, fds: list[int]) -> None:
+        if self.peer is not None:
+            self.peer.close()
+        peer = self.peer = Channel(
+            self.reactor, socket.socket(fileno=fds[0]), self.heard, lambda reason: self._peer_lost(peer)
+        )
+        peer.start()
+        self.met(peer)
+
+    def _peer_lost(self, peer: Channel) -> None:
+        if self.peer is peer:
+            self.peer = None
+            self.met(None)
+
+    def _go(self, fields: Fields, fds: list[int]) -> None:
+        self.go()
+        # Law 10: what lives for ever is not looked at by every collection.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20000, 20, 50)
+
+    def _drain(self, timeout: float) -> None:
+        self.drain(timeout).addBoth(lambda result: self._drained())
+
+    def _drained(self) -> None:
+        if self.access is not None:
+            self.access.flush()
+        self.observer.flush()
+        self.channel.send("drained")
+
+    def _status(self, fields: Fields, fds: list[int]) -> None:
+        self.channel.send("status", {"id": fields["id"], **self.status()})
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        self.reactor.callFromThread(lambda: self._drain(self.patience))
+
+    def _orphaned(self, reason: str) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self.observer.flush()
+        self.channel.flush(LAST_WORDS)
+        maybeDeferred(self.stop).addBoth(lambda result: self.reactor.stop())
