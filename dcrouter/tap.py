@@ -47,7 +47,7 @@ class Router(MultiService):
     def __init__(
         self, config: Config, source: Path, reactor: Any, log_file: Path | None, *, own_log: bool = True
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.log_writer = _log_writer(config, log_file) if own_log else None
         access_log = None
         if config.access_log is not None:
@@ -61,7 +61,7 @@ class Router(MultiService):
             window=lambda parent: Api(reactor, config.admin.socket, parent),
             log_sink=self.log_writer.file if self.log_writer is not None else None,
         )
-        self.addService(self.parent_process)
+        self.addService(self.parent_process)  # type: ignore[no-untyped-call]
 
     @property
     def failure(self) -> StartError | None:
@@ -85,17 +85,17 @@ class TwistdRouter(Router):
             except StartError as error:
                 self._refuse(error)
             parent.setComponent(ILogObserver, self.log_writer)
-        super().setServiceParent(parent)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         try:
-            super().privilegedStartService()
+            super().privilegedStartService()  # type: ignore[no-untyped-call]
         except StartError as error:
             self._refuse(error)
 
     def startService(self) -> None:
         try:
-            super().startService()
+            super().startService()  # type: ignore[no-untyped-call]
         except StartError as error:
             self._refuse(error)
         if not self.twistd.get("nodaemon"):
@@ -145,17 +145,17 @@ def run(arguments: Sequence[str]) -> int:
     """The service in the foreground until SIGTERM or SIGINT: 0, or 1 where it could not start."""
     from twisted.internet import reactor
 
-    options = Options()
+    options = Options()  # type: ignore[no-untyped-call]
     terminal = os.dup(2)
     try:
-        options.parseOptions(list(arguments))
+        options.parseOptions(list(arguments))  # type: ignore[no-untyped-call]
         source = find_config(options["config"])
         router = Router(load(source), source, reactor, None)
         assert router.log_writer is not None
         router.log_writer.file.open()
         globalLogBeginner.beginLoggingTo([cast(ILogObserver, router.log_writer)])
-        router.privilegedStartService()
-        router.startService()
+        router.privilegedStartService()  # type: ignore[no-untyped-call]
+        router.startService()  # type: ignore[no-untyped-call]
     except usage.UsageError as error:
         tell(terminal, error)
         return 2

@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
     """`3 d 4 h`, `5 m 6 s`: two units are enough."""
     units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
     rest = int(seconds)
-    parts = []
+    parts: list[str] = []
     for name, size in units:
         count, rest = divmod(rest, size)
         if count or (name == "s" and not parts):

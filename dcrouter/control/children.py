@@ -138,7 +138,8 @@ class Children:
     def stop(self, timeout: float) -> Deferred[None]:
         """Drain for `timeout` seconds (0: no limit), then end them; fires when no process is left."""
         self._stopping = True
-        self._stopped = Deferred()
+        stopped: Deferred[None] = Deferred()
+        self._stopped = stopped
         for post in self._posts.values():
             _cancel(post.later)
             _cancel(post.silent)
@@ -147,7 +148,7 @@ class Children:
         if timeout:
             self._last.append(self.reactor.callLater(timeout + DRAIN_MARGIN, self._dismiss))
         self._check_stopped()
-        return self._stopped
+        return stopped
 
     def kill(self) -> None:
         """End all of them now, drained or not."""

@@ -22,13 +22,13 @@ class TestAccessLogWriter(TestCase):
         self.path = self.base / "access.log"
 
     async def writer(self, sample: float = 1.0, path: Path | None = None) -> AccessLogWriter:
-        writer = AccessLogWriter(reactor, LogFile(path or self.path), sample)  # type: ignore[arg-type]
+        writer = AccessLogWriter(reactor, LogFile(path or self.path), sample)
         writer.open()
         # The reactor's threads begin with the reactor.
-        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        await deferLater(reactor, 0)
         writer.open()
         # The reactor's threads begin with the reactor.
-        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        await deferLater(reactor, 0)
         self.addCleanup(writer.close)
         return writer
 
@@ -75,7 +75,7 @@ class TestAccessLogWriter(TestCase):
         writer = await self.writer(path=Path("/dev/full"))
         writer.write([{"session": "a"}, {"session": "b"}])
         while writer.dropped < 2:
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.01)
         self.assertEqual(writer.dropped, 2)
 
     async def test_after_a_reopen_lines_go_to_the_new_file(self) -> None:
@@ -84,7 +84,7 @@ class TestAccessLogWriter(TestCase):
         writer.write([{"session": "old"}])
         moved = self.path.with_suffix(".1")
         while not self.path.read_text():
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.01)
         self.path.rename(moved)
         writer.reopen()
         writer.write([{"session": "new"}])

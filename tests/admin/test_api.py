@@ -44,7 +44,7 @@ class TestApi(TestCase):
         self.known = Known()
 
     def started(self) -> Api:
-        api = Api(reactor, self.path, self.known)  # type: ignore[arg-type]
+        api = Api(reactor, self.path, self.known)
         api.startService()
         self.addCleanup(api.stopService)
         return api

@@ -68,9 +68,9 @@ def received(kind: str, fields: dict[str, Any], fds: list[int]) -> None:
 
 def lost(reason: str) -> None:
     if mode != "stubborn":
-        reactor.stop()  # type: ignore[attr-defined]
+        reactor.stop()
 
 
-channel = Channel(reactor, socket.socket(fileno=3), received, lost)  # type: ignore[arg-type]
+channel = Channel(reactor, socket.socket(fileno=3), received, lost)
 channel.start()
-reactor.run()  # type: ignore[attr-defined]
+reactor.run()

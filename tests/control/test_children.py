@@ -25,7 +25,7 @@ async def until(fact: Callable[[], Any], seconds: float = 15.0) -> None:
     for _ in range(int(seconds / 0.02)):
         if fact():
             return
-        await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.02)
     raise AssertionError(f"not within {seconds:g} s: {fact}")
 
 
@@ -137,6 +137,14 @@ class TestLives(ChildrenCase):
 
 
 class TestEnd(ChildrenCase):
+    async def test_stop_without_a_process_left_is_done_at_once(self) -> None:
+        """After a start that failed there is nothing to wait for."""
+        self.modes = {"edge": "dies", "mail": "dies"}
+        with self.assertRaises(StartError):
+            await self.children.start()
+        await self.children.stop(5.0)
+        self.assertEqual([child["pid"] for child in self.children.status().values()], [None, None])
+
     async def test_stop_drains_and_leaves_no_process(self) -> None:
         """Children that say `drained` are dismissed and end by themselves."""
         await self.children.start()

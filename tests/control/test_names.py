@@ -55,7 +55,7 @@ class TestNames(TestCase):
         heard.callback(None)
 
     def started(self, *names: str) -> Names:
-        watched = Names(reactor, names, self.hear, self.look_up)  # type: ignore[arg-type]
+        watched = Names(reactor, names, self.hear, self.look_up)
         watched.start()
         self.addCleanup(watched.stop)
         return watched
@@ -70,7 +70,7 @@ class TestNames(TestCase):
         """The first wait is bounded."""
         release = threading.Event()
         self.addCleanup(release.set)
-        watched = Names(reactor, ["a"], self.hear, lambda name: [str(release.wait(30))])  # type: ignore[arg-type]
+        watched = Names(reactor, ["a"], self.hear, lambda name: [str(release.wait(30))])
         watched.start()
         self.addCleanup(watched.stop)
         await watched.first_answers(0.05)

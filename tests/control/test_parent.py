@@ -32,7 +32,7 @@ async def until(fact: Callable[[], Any], seconds: float = 15.0) -> None:
     for _ in range(int(seconds / 0.02)):
         if fact():
             return
-        await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.02)
     raise AssertionError(f"not within {seconds:g} s")
 
 

@@ -1,0 +1,260 @@
+"""The service as an operator starts it: twistd in the foreground, twistd as a daemon, and `dcrouter run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.admin.client import ApiError, ask
+
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+WAYS = {
+    "run": [sys.executable, "-m", "dcrouter.admin.cli", "run"],
+    "twistd -n": [TWISTD, "-n", "--pidfile=twistd.pid", "dcrouter"],
+    "twistd": [TWISTD, "--pidfile=twistd.pid", "dcrouter"],
+}
+ROUTES = """
+version: 1
+listen: ["127.0.0.1"]
+log: {{format: {format}}}
+access_log: {{file: access.log}}
+defaults: {{timeouts: {{drain: 5s}}}}
+routes:
+  - name: page
+    match: {{ports: [{port}]}}
+    action: {{type: respond, body: "a page"}}
+email:
+  hostname: mail.example.test
+  postmaster: postmaster@example.test
+  ports: [{{port: {mail}, kind: smtp}}]
+  rules:
+    - {{name: local, match: {{recipients: ["*@example.test"]}}, action: {{type: deliver, maildir: "maildir/{{recipient}}"}}}}
+"""
+
+
+def until(fact: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """The fact, when it is true; AssertionError when it is not in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := fact():
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s")
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process that has not ended (a zombie has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class ServiceCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.base)
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+            self.port, self.mail = one.getsockname()[1], two.getsockname()[1]
+        self.write()
+
+    def write(self, format: str = "json") -> None:
+        (self.base / "routes.yaml").write_text(ROUTES.format(port=self.port, mail=self.mail, format=format))
+
+    def refused(self, way: str) -> list[str]:
+        """What a start that is refused prints to standard error; it must exit with 1 and leave nothing."""
+        done = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, done)
+        self.assertNotIn("Traceback", done.stdout + done.stderr)
+        self.assertFalse((self.base / "twistd.pid").exists())
+        lines = done.stderr.splitlines()
+        if way == "twistd":
+            # Its own two lines, which no service can keep it from.
+            self.assertIn("dcrouter has not started", lines[-2])
+            del lines[-2:]
+        return lines
+
+    def start(self, way: str) -> subprocess.Popen[bytes]:
+        """A start that succeeds, awaited until it is ready; ended with the test."""
+        log = (self.base / "out.log").open("wb")
+        self.addCleanup(log.close)
+        process = subprocess.Popen(WAYS[way], cwd=self.base, stdout=log, stderr=subprocess.STDOUT)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(self.end)
+        until(lambda: (self.status() or {}).get("state") == "ready" or process.poll() == 1)
+        self.assertNotEqual(process.poll(), 1, (self.base / "out.log").read_text())
+        return process
+
+    def end(self) -> None:
+        status = self.status()
+        if status is not None:
+            os.kill(status["pid"], signal.SIGTERM)
+            until(lambda: not is_alive(status["pid"]))
+
+    def status(self) -> dict[str, Any] | None:
+        try:
+            return ask(self.base / "state" / "admin.sock", "GET", "/status")
+        except ApiError:
+            return None
+
+    def pids(self) -> list[int]:
+        status = self.status()
+        assert status is not None
+        return [status["pid"], *(child["pid"] for child in status["children"].values())]
+
+    def page(self) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while data := client.recv(4096):
+                answer += data
+            return answer
+
+
+class TestRefusals(ServiceCase):
+    def test_a_taken_port_is_one_line_however_it_is_started(self) -> None:
+        """The port, its route, what to do; exit 1; no pid file, no process, no other port."""
+        for way in WAYS:
+            with socket.create_server(("127.0.0.1", self.port)):
+                lines = self.refused(way)
+            self.assertEqual(
+                lines,
+                [
+                    f"dcrouter: 127.0.0.1:{self.port} (route page): the port is taken: another program listens there: "
+                    f"ss -ltnp 'sport = :{self.port}'"
+                ],
+            )
+            with socket.create_server(("127.0.0.1", self.mail)):
+                pass
+
+    def test_every_problem_of_the_configuration_is_printed(self) -> None:
+        """Before anything is opened, and before a daemon is made."""
+        path = self.base / "routes.yaml"
+        path.write_text(path.read_text().replace("respond", "respont").replace("hostname", "hostnam"))
+        for way in WAYS:
+            lines = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=60).stderr
+            self.assertIn("(did you mean 'respond'?)", lines)
+            self.assertIn("(did you mean 'hostname'?)", lines)
+            self.assertTrue(all(line.startswith("dcrouter: ") for line in lines.splitlines()), lines)
+        self.assertFalse((self.base / "state").exists())
+
+    def test_no_configuration_says_where_it_was_looked_for(self) -> None:
+        """A new user's first try."""
+        (self.base / "routes.yaml").unlink()
+        for way in WAYS:
+            done = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(
+                done.stderr,
+                "dcrouter: no configuration: there is neither routes.yaml here nor /etc/dcrouter/routes.yaml; "
+                "name one with --config FILE\n",
+            )
+
+    def test_a_newer_state_directory_is_refused(self) -> None:
+        """One line, and the directory is left as it is."""
+        (self.base / "state").mkdir()
+        (self.base / "state" / "version").write_text("99\n")
+        for way in WAYS:
+            (line,) = self.refused(way)
+            self.assertIn("written by a newer dcrouter", line)
+
+    def test_a_second_instance_is_refused(self) -> None:
+        """With the pid of the first, which goes on."""
+        self.start("run")
+        (line,) = self.refused("run")
+        self.assertIn(f"is in use by another dcrouter, pid {self.pids()[0]};", line)
+        self.assertIn(b"a page", self.page())
+
+
+class TestRuns(ServiceCase):
+    def test_it_serves_and_ends_in_order(self) -> None:
+        """Answers; SIGTERM ends it with 0, and no process, socket or port is left."""
+        process = self.start("run")
+        self.assertIn(b"a page", self.page())
+        pids = self.pids()
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(20), 0)
+        self.assertEqual([pid for pid in pids if is_alive(pid)], [])
+        self.assertFalse((self.base / "state" / "admin.sock").exists())
+        with socket.create_server(("127.0.0.1", self.port)):
+            pass
+        texts = [json.loads(line)["text"] for line in (self.base / "out.log").read_text().splitlines()]
+        self.assertTrue(any(text.startswith("ready: ") for text in texts), texts)
+        self.assertEqual(texts[-1] if texts[-1] != "Main loop terminated." else texts[-2], "stopped")
+        (access,) = [json.loads(line) for line in (self.base / "state" / "access.log").read_text().splitlines()]
+        self.assertEqual(access["route"], "page")
+
+    def test_the_summary_for_people_says_what_listens(self) -> None:
+        """In text format: a line per listener, then ready."""
+        self.write(format="text")
+        self.start("run")
+        text = (self.base / "out.log").read_text()
+        self.assertIn(f"listening on http://127.0.0.1:{self.port}/ (page)", text)
+        self.assertIn(f"listening on smtp://127.0.0.1:{self.mail} (smtp-{self.mail})", text)
+        self.assertIn("ready: 2 routes from ", text)
+
+    def test_twistd_runs_it_in_the_foreground(self) -> None:
+        """The same service, in our log format."""
+        process = self.start("twistd -n")
+        self.assertIn(b"a page", self.page())
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        self.assertFalse((self.base / "twistd.pid").exists())
+        for line in (self.base / "out.log").read_text().splitlines():
+            json.loads(line)
+
+    def test_twistd_runs_it_as_a_daemon(self) -> None:
+        """The command returns with 0, the log is in twistd.log, and the pid file is gone with it."""
+        process = self.start("twistd")
+        self.assertEqual(process.wait(20), 0)
+        self.assertEqual((self.base / "twistd.pid").read_text(), str(self.pids()[0]))
+        self.assertIn(b"a page", self.page())
+        self.end()
+        until(lambda: not (self.base / "twistd.pid").exists())
+        texts = [json.loads(line)["text"] for line in (self.base / "twistd.log").read_text().splitlines()]
+        self.assertIn("stopped", texts)
+        self.assertEqual((self.base / "out.log").read_text(), "")
+
+    def test_a_killed_child_comes_back(self) -> None:
+        """The edge and then the mail process die; after a moment both serve again, and the log is loud about it."""
+        self.start("run")
+        for place in (1, 2):
+            before = self.pids()
+            os.kill(before[place], signal.SIGKILL)
+            until(lambda place=place, before=before: self.pids()[place] not in (None, before[place]))
+        until(lambda: b"a page" in self.page())
+        with socket.create_connection(("127.0.0.1", self.mail), timeout=10) as client:
+            self.assertTrue(client.recv(100).startswith(b"220 mail.example.test"))
+        self.assertEqual((self.base / "out.log").read_text().count("has died: killed by SIGKILL"), 2)
+
+    def test_a_killed_parent_takes_its_children_along(self) -> None:
+        """No orphan keeps a port or the state directory: the next start succeeds at once."""
+        process = self.start("run")
+        pids = self.pids()
+        process.kill()
+        until(lambda: not any(is_alive(pid) for pid in pids))
+        self.start("run")
+        self.assertIn(b"a page", self.page())
+
+    def test_sigusr1_opens_log_files_anew(self) -> None:
+        """As logrotate does it, with the log and the access log."""
+        path = self.base / "routes.yaml"
+        path.write_text(path.read_text().replace("log: {format: json}", "log: {format: json, file: d.log}"))
+        self.start("run")
+        log = self.base / "state" / "d.log"
+        log.rename(log.with_suffix(".1"))
+        os.kill(self.pids()[0], signal.SIGUSR1)
+        until(lambda: log.exists() and "log files are open anew" in log.read_text())
