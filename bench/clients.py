@@ -212,7 +212,10 @@ async def _paced(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def mail(options: dict[str, Any]) -> dict[str, Any]:
-    """`rate` messages of 4 KB a second; at most 40 at once (a mail port takes 50 from an address), so that a slow server shows as a lower rate."""
+    """`rate` messages of 4 KB a second, so that a slow server shows as a lower rate.
+
+    At most 40 at once: a mail port takes 50 connections from an address unless it is told otherwise.
+    """
     return asyncio.run(_paced(options))
 
 
