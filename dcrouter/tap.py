@@ -26,10 +26,10 @@ from dcrouter.admin.logfile import LogFile
 from dcrouter.admin.logs import LogWriter
 from dcrouter.admin.places import find_config
 from dcrouter.config.admin import Config
-from dcrouter.config.load import load, to_plain
+from dcrouter.config.load import load_with_warnings, to_plain
 from dcrouter.control.parent import Parent
 from dcrouter.control.privileges import find_account
-from dcrouter.errors import ConfigError, StartError
+from dcrouter.errors import ConfigError, DcrouterError, StartError
 
 
 class Options(usage.Options):
@@ -39,22 +39,22 @@ class Options(usage.Options):
 
 
 class Router(MultiService):
-    """The whole service. `log_file` None: twistd's log stays. `pid_file`: removed when the start is refused.
+    """The whole service of the configuration in `source`; ConfigError or StartError where that cannot be.
 
-    It keeps the terminal that started it for a refusal: when daemonised, standard error is gone by then.
+    `log_file`: where the log goes if the configuration says standard output; None for that. `own_log` False: it goes
+    wherever twisted.logger sends it.
     """
 
-    def __init__(
-        self, config: Config, source: Path, reactor: Any, log_file: Path | None, *, own_log: bool = True
-    ) -> None:
+    def __init__(self, source: Path, reactor: Any, log_file: Path | None = None, *, own_log: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        config, self.warnings = load_with_warnings(source)
         self.log_writer = _log_writer(config, log_file) if own_log else None
         access_log = None
         if config.access_log is not None:
             access_log = AccessLogWriter(reactor, LogFile(config.access_log.file), config.access_log.sample)
         self.parent_process = Parent(
             config,
-            source,
+            source.absolute(),
             to_plain(config),
             reactor,
             access_log=access_log,
@@ -63,6 +63,11 @@ class Router(MultiService):
         )
         self.addService(self.parent_process)  # type: ignore[no-untyped-call]
 
+    def startService(self) -> None:
+        for warning in self.warnings:
+            self.parent_process.log.warn("{warning}", warning=warning)
+        super().startService()  # type: ignore[no-untyped-call]
+
     @property
     def failure(self) -> StartError | None:
         """Why the start failed when the reactor ran already, or None."""
@@ -70,13 +75,16 @@ class Router(MultiService):
 
 
 class TwistdRouter(Router):
-    """The service as twistd runs it: a refusal ends the process the way twistd expects."""
+    """The service as twistd runs it: a refusal ends the process the way twistd expects.
 
-    def __init__(self, config: Config, source: Path, reactor: Any, twistd: dict[str, Any]) -> None:
+    It keeps the terminal that started it for that: when daemonised, standard error is gone by then.
+    """
+
+    def __init__(self, source: Path, reactor: Any, twistd: dict[str, Any]) -> None:
         self.twistd = twistd
         self.terminal = os.dup(2)
         own_log = not (twistd.get("syslog") or twistd.get("logger"))
-        super().__init__(config, source, reactor, _stdout_place(twistd), own_log=own_log)
+        super().__init__(source, reactor, _stdout_place(twistd), own_log=own_log)
 
     def setServiceParent(self, parent: Any) -> None:
         if self.log_writer is not None:
@@ -95,7 +103,7 @@ class TwistdRouter(Router):
 
     def startService(self) -> None:
         try:
-            super().startService()  # type: ignore[no-untyped-call]
+            super().startService()
         except StartError as error:
             self._refuse(error)
         if not self.twistd.get("nodaemon"):
@@ -135,8 +143,8 @@ def makeService(options: Options) -> IService:
     try:
         source = find_config(options["config"])
         twistd = cast("dict[str, Any]", options.parent or {})
-        return cast(IService, TwistdRouter(load(source), source, reactor, twistd))
-    except (ConfigError, StartError) as error:
+        return cast(IService, TwistdRouter(source, reactor, twistd))
+    except DcrouterError as error:
         tell(2, error)
         raise SystemExit(1) from None
 
@@ -150,16 +158,16 @@ def run(arguments: Sequence[str]) -> int:
     try:
         options.parseOptions(list(arguments))  # type: ignore[no-untyped-call]
         source = find_config(options["config"])
-        router = Router(load(source), source, reactor, None)
+        router = Router(source, reactor)
         assert router.log_writer is not None
         router.log_writer.file.open()
         globalLogBeginner.beginLoggingTo([cast(ILogObserver, router.log_writer)])
         router.privilegedStartService()  # type: ignore[no-untyped-call]
-        router.startService()  # type: ignore[no-untyped-call]
+        router.startService()
     except usage.UsageError as error:
         tell(terminal, error)
         return 2
-    except (ConfigError, StartError) as error:
+    except DcrouterError as error:
         tell(terminal, error)
         return 1
     core = cast(Any, reactor)
@@ -172,9 +180,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def tell(terminal: int, error: Exception) -> None:
-    """One line per problem, as every command of ours says it."""
+    """One line per problem; those of the configuration begin with their place in it, for editors."""
+    mark = "" if isinstance(error, ConfigError) else "dcrouter: "
     for line in str(error).splitlines():
-        os.write(terminal, f"dcrouter: {line}\n".encode())
+        os.write(terminal, f"{mark}{line}\n".encode())
 
 
 def _log_writer(config: Config, stdout_place: Path | None) -> LogWriter:

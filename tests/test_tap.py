@@ -40,7 +40,9 @@ email:
   postmaster: postmaster@example.test
   ports: [{{port: {mail}, kind: smtp}}]
   rules:
-    - {{name: local, match: {{recipients: ["*@example.test"]}}, action: {{type: deliver, maildir: "maildir/{{recipient}}"}}}}
+    - name: local
+      match: {{recipients: ["*@example.test"]}}
+      action: {{type: deliver, maildir: "maildir/{{recipient}}"}}
 """
 
 
@@ -148,7 +150,7 @@ class TestRefusals(ServiceCase):
             lines = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=60).stderr
             self.assertIn("(did you mean 'respond'?)", lines)
             self.assertIn("(did you mean 'hostname'?)", lines)
-            self.assertTrue(all(line.startswith("dcrouter: ") for line in lines.splitlines()), lines)
+            self.assertTrue(all(line.startswith("routes.yaml:") for line in lines.splitlines()), lines)
         self.assertFalse((self.base / "state").exists())
 
     def test_no_configuration_says_where_it_was_looked_for(self) -> None:

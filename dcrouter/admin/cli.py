@@ -19,8 +19,7 @@ from dcrouter.admin.places import find_config
 from dcrouter.admin.readable import problems_as
 from dcrouter.admin.report import queue_lines, status_lines
 from dcrouter.admin.table import draw, rows
-from dcrouter.config.admin import Config
-from dcrouter.config.load import load
+from dcrouter.config.load import load, load_with_warnings
 from dcrouter.control.privileges import find_account
 from dcrouter.errors import ConfigError, DcrouterError
 
@@ -30,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.act(arguments)
+    except ConfigError as error:
+        # As they are, with their place first: editors jump there.
+        print(error, file=sys.stderr)
+        return 1
     except DcrouterError as error:
         _complain(str(error).splitlines())
         return 1
@@ -50,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     source = find_config(arguments.file)
-    config = _load(source)
+    config, warnings = load_with_warnings(source)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if arguments.as_user:
         account = find_account(config.user, config.group)
         problems = problems_as(account, config)
@@ -60,12 +65,7 @@ def check(arguments: argparse.Namespace) -> int:
     counts = [_count(len(config.routes), "route")]
     if config.email is not None:
         counts += [_count(len(config.email.ports), "mail port"), _count(len(config.email.rules), "rule")]
-    print(f"{arguments.file or source.name}: ok, {', '.join(counts)}")
-    return 0
-
-
-def schema(arguments: argparse.Namespace) -> int:
-    print(json.dumps(json_schema(), indent=2))
+    print(f"{source}: ok, {', '.join(counts)}")
     return 0
 
 
@@ -114,7 +114,6 @@ def _parser() -> argparse.ArgumentParser:
     checked = command("check", check, "tell whether a configuration is good, and all that is wrong with it")
     checked.add_argument("--as-user", action="store_true", help="try whether `user` can read every file that it names")
     shown = command("routes", routes, "print the effective routes, in the order in which connections meet them")
-    command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
     asked = command("status", status, "print what the running service does")
     queue = commands.add_parser("queue", help="the mail that waits or has failed")
     verbs = queue.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dcrouter.errors import ConfigError
+from dcrouter.errors import StartError
 
 PLACES = (Path("routes.yaml"), Path("/etc/dcrouter/routes.yaml"))
 
 
 def find_config(given: str | None) -> Path:
-    """The file, absolute: the one `given`, or the first of PLACES; ConfigError, with what to do, where none is."""
+    """The one `given`, or the first of PLACES that is there; StartError, with what to do, where none is."""
     candidates = PLACES if given is None else (Path(given),)
     for path in candidates:
         if path.is_file() or (given is not None and path.exists() and not path.is_dir()):
-            return path.absolute()
+            return path
     if given is not None:
-        raise ConfigError([f"{given}: {'is a directory' if Path(given).is_dir() else 'there is no such file'}"])
-    raise ConfigError(
-        [f"no configuration: there is neither {PLACES[0]} here nor {PLACES[1]}; name one with --config FILE"]
+        raise StartError(f"{given}: {'is a directory' if Path(given).is_dir() else 'there is no such file'}")
+    raise StartError(
+        f"no configuration: there is neither {PLACES[0]} here nor {PLACES[1]}; name one with --config FILE"
     )
