@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcrouter.errors import StoreError, WireError
+from dcrouter.mail.outlet import Outlet
 from dcrouter.wire.smtp.client import Client, Finished, Phase, Ready, SendBody, Transaction, Unusable
 from dcrouter.wire.smtp.data import Stuffer
 from dcrouter.wire.smtp.reply import Reply
@@ -105,6 +106,7 @@ class NextHop(Protocol):
         tcp = getattr(self.transport, "setTcpNoDelay", None)
         if tcp is not None and not getattr(self.transport, "path", None):
             tcp(True)
+        self._outlet = Outlet(self.transport)
         self._expect()
 
     def send(self, sending: Sending) -> None:
@@ -179,7 +181,7 @@ class NextHop(Protocol):
         content = self._sending.content
         stuffer = Stuffer()
         if content.octets is not None:
-            self.transport.write(stuffer.send(content.octets) + stuffer.end())
+            self._outlet.write(stuffer.send(content.octets) + stuffer.end())
             self._client.body_sent()
             return
         self._stuffer = stuffer
@@ -216,8 +218,8 @@ class NextHop(Protocol):
 
     def _flush(self) -> None:
         output = self._client.take_output()
-        if output and self.transport is not None:
-            self.transport.write(output)
+        if output:
+            self._outlet.write(output)
         self._expect()
 
     def _expect(self) -> None:

@@ -23,6 +23,7 @@ from dcrouter.events import EndedBy, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.envelope import Envelope, Recipient
 from dcrouter.mail.message import Message, spool_path
+from dcrouter.mail.outlet import Outlet
 from dcrouter.mail.server import trace
 from dcrouter.mail.server.admission import LOOP, MAX_HOPS, SENDER_OK
 from dcrouter.mail.server.intake import Intake
@@ -71,6 +72,7 @@ class MailProtocol(Protocol):
         self._bytes_out = 0
         self._paused = False
         self._connected = False
+        self._outlet: Outlet | None = None
         self._ending: tuple[EndedBy, str] | None = None
         self._sender: Sender | None = None
         self._recipients: dict[str, str] = {}
@@ -83,6 +85,7 @@ class MailProtocol(Protocol):
         self._connected = True
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
+        self._outlet = Outlet(transport)
         self.deadline = self._began + self._sessions.timeouts.greeting
         if self.facts.kind == "smtps":
             self._begin_tls()
@@ -190,6 +193,7 @@ class MailProtocol(Protocol):
         self.facts.tls_version = version
         self._tls = f"{version} with cipher {cipher}"
         self._securing = False
+        self._outlet = Outlet(self.transport)
         self._machine.tls_started()
         if self.facts.kind == "smtps":
             self._greet()
@@ -357,9 +361,9 @@ class MailProtocol(Protocol):
     # ------------------------------------------------------------------ the transport
 
     def _write(self, data: bytes) -> None:
-        if self._connected and self.transport is not None:
+        if data and self._connected and self._outlet is not None:
             self._bytes_out += len(data)
-            self.transport.write(data)
+            self._outlet.write(data)
 
     def _pause(self) -> None:
         if not self._paused and self._connected:

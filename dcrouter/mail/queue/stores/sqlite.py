@@ -24,7 +24,7 @@ from dcrouter.mail.queue.stores.schema import QUEUED, STATES, prepare
 from dcrouter.mail.queue.stores.writer import Settles, Writer, as_store_error
 
 CHECKPOINT_PAGES = 8192
-"""Pages of 4 KB in the WAL before it is written back: most rows are gone again by then, and never reach the table."""
+"""Pages in the WAL before it is written back: most rows are gone again by then, and never reach the table."""
 
 
 class Cursor(NamedTuple):
@@ -68,6 +68,7 @@ class SqliteStore:
             self.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._directory.chmod(0o700)
             writing = self._connect()
+            writing.execute("PRAGMA secure_delete = OFF")
             writing.execute("PRAGMA journal_mode = WAL")
             writing.execute("PRAGMA synchronous = FULL")
             writing.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
