@@ -171,7 +171,7 @@ def read_key(path: Path) -> PrivateKey:
 
 
 def _blocks(path: Path, what: str) -> list[tuple[bytes, bytes]]:
-    """The PEM blocks of a file as (label, block); what stands between them is commentary."""
+    """`pem_blocks` of a file; `what` it is to the operator."""
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST_FILE + 1)
@@ -181,6 +181,11 @@ def _blocks(path: Path, what: str) -> list[tuple[bytes, bytes]]:
         raise TlsError(f"{what} {path} cannot be read: {error.strerror}") from error
     if len(text) > _LARGEST_FILE:
         raise TlsError(f"{what} {path} is larger than 1 MB")
+    return pem_blocks(text)
+
+
+def pem_blocks(text: bytes) -> list[tuple[bytes, bytes]]:
+    """The PEM blocks of `text` as (label, block) (RFC 7468); what stands between them is commentary."""
     return [(match.group(1), match.group(0) + b"\n") for match in _PEM_BLOCK.finditer(text)]
 
 

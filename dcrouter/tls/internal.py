@@ -15,7 +15,7 @@ from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -66,7 +66,7 @@ class InternalCa:
         wanted = _wanted(names)
         try:
             root = self._load_root()
-            path = self._leaves / f"{sha256(' '.join(wanted).encode()).hexdigest()[:32]}.pem"
+            path = self._leaves / f"{sha256(' '.join(sorted(wanted)).encode()).hexdigest()[:32]}.pem"
             cached = self._cached(path, root)
             return cached if cached is not None else self._issue(wanted, path, root)
         except OSError as error:
@@ -74,7 +74,10 @@ class InternalCa:
 
     def due(self, credential: Credential) -> bool:
         """Whether `issue` would now make this credential of ours anew."""
-        return self._clock() >= credential.not_after - LEAF_LIFETIME * (1 - RENEW_AT)
+        left = credential.not_after - self._clock()
+        return (
+            not LEAF_LIFETIME * (1 - RENEW_AT) < left <= LEAF_LIFETIME + _SKEW
+        )  # more is left where a clock was set back
 
     def _cached(self, path: Path, root: _Root) -> Credential | None:
         if not path.exists():
@@ -85,7 +88,7 @@ class InternalCa:
         except (TlsError, ValueError, TypeError, InvalidSignature) as error:
             _log.warn("the internal certificate {path} is issued anew: {reason}", path=str(path), reason=str(error))
             return None
-        leaf = make(leaf.certificates(), leaf.private_key(), source="internal")
+        leaf = evolve(leaf, source="internal", file=None)
         return None if self.due(leaf) else leaf
 
     def _issue(self, names: Sequence[str], path: Path, root: _Root) -> Credential:
@@ -111,9 +114,16 @@ class InternalCa:
             .sign(root.key, SHA256())
         )
         credential = make([leaf], key, source="internal")
+        self._sweep()
         _write(path, credential.key + credential.chain, 0o600)
         _log.info("the internal CA has certified {names}", names=list(names))
         return credential
+
+    def _sweep(self) -> None:
+        """Remove the leaves that nobody has asked for in a lifetime: their names have left the configuration."""
+        for path in self._leaves.iterdir():
+            if path.stat().st_mtime < self._clock() - LEAF_LIFETIME:
+                path.unlink()
 
     def _load_root(self) -> _Root:
         """The root as it is on disk, made where there is none or where it could not outlive a new leaf."""

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from OpenSSL import SSL
-from OpenSSL.crypto import X509, X509StoreFlags
+from OpenSSL.crypto import X509StoreFlags
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
@@ -37,13 +37,13 @@ _INTERMEDIATE = [
     "ECDHE-RSA-CHACHA20-POLY1305",
 ]
 
-# From openssl/ssl.h; pyOpenSSL names only some of the modes.
-_ENABLE_PARTIAL_WRITE = 0x1
+# From openssl/ssl.h; pyOpenSSL names only some of the modes. ENABLE_PARTIAL_WRITE is left out: so one call writes
+# a whole buffer, many records, in C. After WantWrite the same bytes are offered again (SSL_write(3)).
 _ACCEPT_MOVING_WRITE_BUFFER = 0x2
 _NO_AUTO_CHAIN = (
     0x8  # we send the chain we were given: searching one at every handshake costs more than the key exchange
 )
-_MODES = _ENABLE_PARTIAL_WRITE | _ACCEPT_MOVING_WRITE_BUFFER | SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN
+_MODES = _ACCEPT_MOVING_WRITE_BUFFER | SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN
 
 _OPTIONS = SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION
 _SESSION_ID = b"dcrouter"
@@ -83,7 +83,7 @@ def client_context(upstream: UpstreamTls, ca_pem: bytes | None, alpn: Sequence[s
         store = context.get_cert_store()
         assert store is not None
         for certificate in certificates_of(system_trust() if ca_pem is None else ca_pem):
-            store.add_cert(X509.from_cryptography(certificate))
+            store.add_cert(certificate)
         if ca_pem is not None:
             store.set_flags(
                 X509StoreFlags.PARTIAL_CHAIN

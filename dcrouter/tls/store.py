@@ -6,9 +6,12 @@ rest; `internal` is the internal CA's; a pair of files is exactly that pair. Eac
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from threading import Thread
 
 from attrs import define
 from twisted.logger import Logger
@@ -20,6 +23,7 @@ from dcrouter.errors import TlsError
 from dcrouter.tls.chooser import DEFAULT_NAME
 from dcrouter.tls.credential import Credential, read
 from dcrouter.tls.internal import InternalCa
+from dcrouter.wire.hostname import host_name
 
 _log = Logger()
 
@@ -103,21 +107,24 @@ class CertificateStore:
     def _internal_names(self, from_files: Iterable[Credential]) -> list[tuple[str, ...]]:
         """The sets of names for which the internal CA must vouch, each once."""
         covered = {name for credential in from_files if credential.shared for name in credential.names}
-        wanted: dict[tuple[str, ...], None] = {}
-        for choice, domains in self._choices:
-            names = self._default_names() if domains is None else domains
-            wanted[_uncovered(choice, names, covered)] = None
+        wanted: dict[frozenset[str], tuple[str, ...]] = {}
+        for choice, names in self._names_by_choice():
+            uncovered = _uncovered(choice, names, covered)
+            if uncovered:
+                wanted.setdefault(frozenset(uncovered), uncovered)
+        return list(wanted.values())
+
+    def _names_by_choice(self) -> Iterator[tuple[CertificateChoice, tuple[str, ...]]]:
         email = self._config.email
+        for choice, domains in self._choices:
+            yield choice, self._default_names() if domains is None else domains
         if email is not None:
-            wanted[_uncovered(email.certificate, (email.hostname,), covered)] = None
-        wanted.pop((), None)
-        return list(wanted)
+            yield email.certificate, (email.hostname,)
 
     def _default_names(self) -> tuple[str, ...]:
         """Of routes without domains: whatever a client on this host or beside it may call us."""
         email = self._config.email
-        names = [DEFAULT_NAME, "127.0.0.1", "::1", socket.getfqdn().lower(), *([email.hostname] if email else [])]
-        return tuple(dict.fromkeys(names))
+        return (DEFAULT_NAME, "127.0.0.1", "::1", *_host_names(), *([email.hostname] if email else []))
 
 
 def _uncovered(choice: CertificateChoice, names: Sequence[str], covered: set[str]) -> tuple[str, ...]:
@@ -128,6 +135,20 @@ def _uncovered(choice: CertificateChoice, names: Sequence[str], covered: set[str
     if choice == "internal":
         return tuple(plain)
     return tuple(name for name in plain if not (name in covered or "*." + name.partition(".")[2] in covered))
+
+
+@cache
+def _host_names() -> tuple[str, ...]:
+    """This host's own name, in full if the resolver says so at once: one that does not answer delays no start."""
+    found = [socket.gethostname()]
+    asking = Thread(target=lambda: found.append(socket.getfqdn()), daemon=True)
+    asking.start()
+    asking.join(2.0)
+    names = []
+    for name in found:
+        with contextlib.suppress(ValueError):
+            names.append(host_name(name.encode()))
+    return tuple(names)
 
 
 def _signature(files: CertificateFiles) -> _Signature:

@@ -6,9 +6,10 @@ import os
 from functools import cache
 from pathlib import Path
 
-from cryptography import x509
+from OpenSSL.crypto import FILETYPE_PEM, X509, Error, load_certificate
 
 from dcrouter.errors import TlsError
+from dcrouter.tls.credential import pem_blocks
 
 # Debian, Ubuntu and Alpine; Fedora and RHEL; SUSE; others. The OpenSSL inside cryptography's wheels knows none of them.
 _BUNDLES = (
@@ -36,9 +37,15 @@ def system_trust() -> bytes:
     raise TlsError("the system has no CA bundle (Debian: ca-certificates), and no ca was given to verify against")
 
 
-def certificates_of(pem: bytes) -> list[x509.Certificate]:
-    """The certificates of a CA file. TlsError where there are none."""
+def certificates_of(pem: bytes) -> list[X509]:
+    """The certificates of a CA file. TlsError where there are none, or one cannot be parsed.
+
+    By OpenSSL, because cryptography refuses what some old roots have (a serial number of zero).
+    """
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
-        raise TlsError("the CA file holds no PEM certificates, or one that cannot be parsed") from error
+        found = [load_certificate(FILETYPE_PEM, block) for label, block in pem_blocks(pem) if label == b"CERTIFICATE"]
+    except Error as error:
+        raise TlsError("the CA file holds a certificate that cannot be parsed") from error
+    if not found:
+        raise TlsError("the CA file holds no PEM certificate")
+    return found

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.config.admin import Admin, Config
+from dcrouter.config.mail import Email
+from dcrouter.config.routes import MailHandover, Match, PortRange, Respond, Route, RouteTls, TlsMode
+from dcrouter.config.tls import CertificateChoice, CertificateFiles, Certificates
+from dcrouter.errors import TlsError
+from dcrouter.tls.internal import LEAF_LIFETIME
+from dcrouter.tls.store import CertificateStore
+from tests.support.certificates import Authority, write
+
+AUTHORITY = Authority()
+
+
+def route(*domains: str, certificate: CertificateChoice = "auto", mode: TlsMode = "terminate", **keys: Any) -> Route:
+    match = Match(ports=(PortRange(start=443, end=443),), domains=domains or None)
+    tls = RouteTls(mode=mode, certificate=certificate)
+    return Route(**{"name": "r", "match": match, "tls": tls, "action": Respond(), **keys})
+
+
+class CertificateStoreTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir(parents=True)
+        self.now = time.time()
+        self.events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def store(
+        self, *routes: Route, files: Sequence[CertificateFiles] = (), email: Email | None = None
+    ) -> CertificateStore:
+        config = Config(
+            state_dir=self.directory,
+            admin=Admin(socket=self.directory / "admin.sock"),
+            certificates=Certificates(files=tuple(files)),
+            routes=routes,
+            email=email,
+        )
+        return CertificateStore(config, routes, lambda: self.now)
+
+    def files(self, *names: str, stem: str = "site", days: float = 30) -> CertificateFiles:
+        return AUTHORITY.files(self.directory, names, stem=stem, days=days)
+
+    def names(self, *routes: Route, **keys: Any) -> list[tuple[str, tuple[str, ...]]]:
+        return [(credential.source, credential.names) for credential in self.store(*routes, **keys).load()]
+
+    def reports(self, level: LogLevel) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["log_level"] is level]
+
+    def test_auto_takes_the_operators_certificate_where_it_covers_the_name(self) -> None:
+        """By exact name and by wildcard of one label; the rest is the internal CA's."""
+        found = self.names(
+            route("www.a.test", "a.test", "x.y.a.test", "*.b.test", "**.a.test"),
+            files=[self.files("a.test", "*.a.test")],
+        )
+        self.assertEqual(found, [("file", ("a.test", "*.a.test")), ("internal", ("x.y.a.test", "*.b.test"))])
+
+    def test_internal_is_internal_whatever_the_operator_brings(self) -> None:
+        """The choice is the route's."""
+        found = self.names(route("a.test", certificate="internal"), files=[self.files("a.test")])
+        self.assertEqual(found, [("file", ("a.test",)), ("internal", ("a.test",))])
+
+    def test_a_routes_own_pair_is_its_own(self) -> None:
+        """It is loaded once, covers no other route's name, and is not shared."""
+        own = self.files("a.test")
+        credentials = self.store(
+            route("a.test", certificate=own), route("b.test", certificate=own), route("a.test")
+        ).load()
+        self.assertEqual([(one.source, one.shared) for one in credentials], [("file", False), ("internal", True)])
+
+    def test_a_pair_that_is_listed_and_a_routes_own_is_shared(self) -> None:
+        """Being named twice takes nothing away."""
+        pair = self.files("a.test")
+        credentials = self.store(route("b.test", certificate=pair), route("a.test"), files=[pair]).load()
+        self.assertEqual([(one.source, one.shared) for one in credentials], [("file", True)])
+
+    def test_routes_without_domains_get_the_names_of_the_host(self) -> None:
+        """Whatever a client on this host may call it, and the mail server's name."""
+        ((source, names),) = self.names(route(), email=Email(hostname="mail.test"))[:1]
+        self.assertEqual(source, "internal")
+        self.assertLessEqual({"localhost", "127.0.0.1", "::1", "mail.test"}, set(names))
+
+    def test_equal_sets_of_names_share_a_leaf(self) -> None:
+        """In whatever order they are written."""
+        found = self.names(route("a.test", "b.test"), route("b.test", "a.test"), route("a.test"))
+        self.assertEqual(found, [("internal", ("a.test", "b.test")), ("internal", ("a.test",))])
+
+    def test_mail_gets_a_certificate_for_its_hostname(self) -> None:
+        """By the same rules as a route."""
+        mail = Email(hostname="mail.test")
+        self.assertEqual(self.names(email=mail), [("internal", ("mail.test",))])
+        self.assertEqual(self.names(email=mail, files=[self.files("mail.test")]), [("file", ("mail.test",))])
+        own = Email(hostname="mail.test", certificate=self.files("other.test"))
+        self.assertEqual(self.names(email=own), [("file", ("other.test",))])
+
+    def test_routes_that_do_not_terminate_need_none(self) -> None:
+        """Passthrough, mail (whose certificate is email's), and what is switched off."""
+        found = self.names(
+            route("a.test", mode="passthrough"),
+            route("b.test", action=MailHandover()),
+            route("c.test", enabled=False),
+            route("d.test", tls=None),
+        )
+        self.assertEqual(found, [])
+
+    def test_every_pair_that_cannot_be_used_is_told_at_once(self) -> None:
+        """One line for each."""
+        missing = CertificateFiles(cert=self.directory / "no.pem", key=self.directory / "no.key")
+        wrong = self.files("a.test")
+        wrong.key.write_text("nothing")
+        error = self.assertRaises(TlsError, self.store(route(certificate=missing), files=[wrong]).load)
+        self.assertEqual(len(str(error).splitlines()), 2)
+        self.assertIn(str(missing.cert), str(error))
+        self.assertIn(str(wrong.key), str(error))
+
+    def test_an_expired_certificate_is_a_warning(self) -> None:
+        """The service starts; clients will complain."""
+        self.assertEqual(len(self.store(files=[self.files("a.test", days=-1)]).load()), 1)
+        self.assertEqual([event["file"] for event in self.reports(LogLevel.warn)], [str(self.directory / "site.pem")])
+
+    def test_nothing_has_changed_after_loading(self) -> None:
+        """The parent may ask every few seconds."""
+        store = self.store(route("b.test"), files=[self.files("a.test")])
+        store.load()
+        self.assertFalse(store.changed())
+
+    def test_a_replaced_pair_is_seen_and_loaded(self) -> None:
+        """In place, or by rename."""
+        store = self.store(files=[self.files("a.test")])
+        ids = {store.load()[0].id}
+        self.files("a.test")
+        self.assertTrue(store.changed())
+        ids.add(store.load()[0].id)
+        renamed = self.files("a.test", stem="new")
+        renamed.cert.rename(self.directory / "site.pem")
+        renamed.key.rename(self.directory / "site.key")
+        self.assertTrue(store.changed())
+        ids.add(store.load()[0].id)
+        self.assertEqual(len(ids), 3)
+        self.assertFalse(store.changed())
+
+    def test_a_broken_new_pair_keeps_the_old_one_and_is_reported_once(self) -> None:
+        """Half written, not matching, or gone: traffic goes on, and the next good pair is taken."""
+        files = self.files("a.test")
+        store = self.store(files=[files])
+        good = store.load()
+        replacement = AUTHORITY.credential(["a.test"])
+        files.cert.write_bytes(replacement.chain[:300])
+        self.assertTrue(store.changed())
+        self.assertEqual(store.load(), good)
+        self.assertFalse(store.changed())
+        self.assertEqual(len(self.reports(LogLevel.error)), 1)
+        files.cert.write_bytes(replacement.chain)
+        self.assertEqual(store.load(), good)
+        files.key.unlink()
+        self.assertEqual(store.load(), good)
+        self.assertEqual(len(self.reports(LogLevel.error)), 3)
+        self.assertEqual(store.load(), good)
+        self.assertEqual(len(self.reports(LogLevel.error)), 3)
+        write(replacement, self.directory, "site")
+        self.assertTrue(store.changed())
+        self.assertEqual([one.id for one in store.load()], [replacement.id])
+
+    def test_an_internal_leaf_is_renewed_in_time(self) -> None:
+        """`changed` says when."""
+        store = self.store(route("a.test"))
+        (first,) = store.load()
+        self.now += LEAF_LIFETIME * 0.7
+        self.assertTrue(store.changed())
+        (second,) = store.load()
+        self.assertNotEqual(first.id, second.id)
+        self.assertFalse(store.changed())
+
+    def test_no_key_is_logged(self) -> None:
+        """Neither by what goes well nor by what does not."""
+        files = self.files("a.test")
+        store = self.store(route("b.test"), files=[files])
+        store.load()
+        files.key.write_bytes(files.key.read_bytes()[:150])
+        store.load()
+        self.assertNotIn("PRIVATE", repr(self.events))
