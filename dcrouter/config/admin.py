@@ -9,6 +9,7 @@ from typing import Literal
 from attrs import Factory, field, frozen
 
 from dcrouter.config.forms import LogFile, ReadPath, Share, WrittenPath, key
+from dcrouter.config.lines import Group, User
 from dcrouter.config.mail import Email
 from dcrouter.config.routes import Address, Defaults, Http, ProxyProtocol, Route
 from dcrouter.config.tls import Certificates, TlsProfile
@@ -44,16 +45,19 @@ class Admin:
 
 @frozen(kw_only=True)
 class Config:
-    """routes.yaml, checked, with all paths absolute and all defaults applied."""
+    """Everything that routes.yaml says.
+
+    The value is checked; its paths are absolute, and all defaults are applied.
+    """
 
     version: Literal[1] = field(default=1, metadata=key("Version of this format."))
     state_dir: ReadPath = field(
         metadata=key("Certificates, the mail queue, the admin socket; for its owner only (0700).", default="./state")
     )
-    user: str | None = field(
+    user: User | None = field(
         default=None, metadata=key("Whom to become after binding.", default="nobody else: no change")
     )
-    group: str | None = field(
+    group: Group | None = field(
         default=None, metadata=key("Which group to become after binding.", default="the user's own")
     )
     listen: tuple[Address, ...] = field(
@@ -69,7 +73,7 @@ class Config:
         default=None, metadata=key("One JSON line for each finished connection.", default="none is written")
     )
     tls: TlsProfile = field(factory=TlsProfile, metadata=key("The profile of every TLS session that is ended here."))
-    certificates: Certificates = field(factory=Certificates, metadata=key("What the operator brings."))
+    certificates: Certificates = field(factory=Certificates, metadata=key("Certificates that the operator brings."))
     proxy_protocol: tuple[ProxyProtocol, ...] = field(
         default=(), metadata=key("Who must begin with a PROXY header.", default="nobody")
     )

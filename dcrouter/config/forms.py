@@ -39,8 +39,9 @@ class Key:
     """A field as a key of the file.
 
     `text`: one sentence. `name`: the key, where it is not the field's name. `single`: another key that takes one
-    element instead of the list. `scalar`: a list may be written as its only element. `nonempty`: an empty list is an error, and
-    why. `default`: how the reference shows the default where the value says too little.
+    element instead of the list. `scalar`: a list may be written as its only element. `nonempty`: an empty list
+    is an error, and why. `default`: how the reference shows the default where the value says too little.
+    `entry`: of a mapping of text, gets each key and value and raises ValueError.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Key:
     scalar: bool = False
     nonempty: str | None = None
     default: str | None = None
+    entry: Callable[[str, str], None] | None = None
 
 
 def key(
@@ -59,9 +61,12 @@ def key(
     scalar: bool = False,
     nonempty: str | None = None,
     default: str | None = None,
+    entry: Callable[[str, str], None] | None = None,
 ) -> dict[str, Key]:
     """Metadata of a field that the operator may write."""
-    return {_KEY: Key(text=text, name=name, single=single, scalar=scalar, nonempty=nonempty, default=default)}
+    return {
+        _KEY: Key(text=text, name=name, single=single, scalar=scalar, nonempty=nonempty, default=default, entry=entry)
+    }
 
 
 def key_of(metadata: Mapping[str, Any]) -> Key | None:
@@ -180,7 +185,7 @@ Name = Annotated[
         name="name",
         words="a name: letters, digits, `.` `_` `-`",
         read=names.name,
-        schema={"type": "string", "pattern": rf"^({names.NAME_PATTERN}|.*\$\{{.*)$"},
+        schema={"type": ["string", "number", "boolean"], "pattern": f"^{names.NAME_PATTERN}$"},
     ),
 ]
 HostName = Annotated[str, Form(name="hostname", words="a host name", read=names.hostname, schema=_TEXT_SCHEMA)]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from attrs import Factory, field, frozen
 
 from dcrouter.config.forms import Duration, HostName, Name, Port, Share, Size, counted, key
+from dcrouter.config.lines import Line, MaildirTemplate, ReplyText
 from dcrouter.config.patterns import MailAddress, Recipient
 from dcrouter.config.routes import Address, Balance, MailKind, Security, Target
 from dcrouter.config.tls import CertificateChoice
@@ -24,7 +25,7 @@ def kind_of(port: int) -> MailKind:
 
 @frozen(kw_only=True)
 class MailPort:
-    """One port on which mail arrives: a number, or this; `listen` None: the global addresses."""
+    """One port on which mail arrives."""
 
     port: Port = field(metadata=key("The port."))
     kind: MailKind = field(
@@ -64,7 +65,7 @@ class RuleMatch:
 
 @frozen(kw_only=True)
 class MailForward:
-    """The message goes to one of `targets` (port 25 where none is given).
+    """The message goes to another mail server.
 
     `retries`: how many other targets one attempt tries; not a key of the file.
     """
@@ -79,10 +80,10 @@ class MailForward:
 
 @frozen(kw_only=True)
 class Deliver:
-    """The message is put into a Maildir under state_dir."""
+    """The message is put into a Maildir under `state_dir`."""
 
     type: Literal["deliver"] = field(default="deliver", metadata=key("What happens to the message."))
-    maildir: str = field(
+    maildir: MaildirTemplate = field(
         metadata=key(
             "Directory under `state_dir`, such as `maildir/{recipient}`; "
             "{recipient} {local} {domain} are percent-encoded."
@@ -92,13 +93,13 @@ class Deliver:
 
 @frozen(kw_only=True)
 class Reject:
-    """The recipient is refused with this reply; `message` begins with its enhanced status code."""
+    """The recipient is refused with this reply."""
 
     type: Literal["reject"] = field(default="reject", metadata=key("What happens to the message."))
     code: Annotated[int, counted(400, 599)] = field(
         default=550, metadata=key("The reply's code: 4xx for later, 5xx for never.")
     )
-    message: str = field(default="5.7.1 Relaying denied", metadata=key("Enhanced status code (RFC 3463) and text."))
+    message: ReplyText = field(default="5.7.1 Relaying denied", metadata=key("Enhanced status code and text."))
 
 
 MailAction = MailForward | Deliver | Reject
@@ -115,7 +116,7 @@ class Rule:
 
 @frozen(kw_only=True)
 class Retry:
-    """Wait before attempt n: min(base * 2**(n-1), max), times 1 +- jitter; given up after `max_age`. Seconds."""
+    """Wait before attempt n: min(base * 2**(n-1), max), times 1 +- jitter; given up after `max_age`."""
 
     base: Duration = field(default=300.0, metadata=key("Before the second attempt; doubled each time."))
     max: Duration = field(default=14400.0, metadata=key("The longest wait."))
@@ -135,7 +136,7 @@ class Email:
     """The mail half; without it dcrouter takes no mail. `security` stands instead of defaults.security on its ports."""
 
     hostname: HostName = field(metadata=key("Who we are: banner, EHLO, Received, and the certificate's name."))
-    banner: str = field(default="ESMTP", metadata=key("Text behind the host name in the greeting."))
+    banner: Line = field(default="ESMTP", metadata=key("Text behind the host name in the greeting."))
     postmaster: MailAddress | None = field(
         default=None,
         metadata=key(
@@ -157,7 +158,7 @@ class Email:
     )
     security: Security = field(
         factory=lambda: Security(max_connections_per_ip=50),
-        metadata=key("Who may connect to the mail ports, instead of `defaults.security`."),
+        metadata=key("Who may connect to mail ports; `max_connections_per_ip` is 50 unless told."),
     )
     timeouts: MailTimeouts = field(factory=MailTimeouts, metadata=key("How long a client is waited for."))
     rules: tuple[Rule, ...] = field(default=(), metadata=key("What happens to each recipient; the first match wins."))

@@ -8,6 +8,7 @@ without a final dot, IDNs as A-labels (RFC 5890, mapped by UTS 46).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 import idna
@@ -63,6 +64,18 @@ def domain_pattern(text: str) -> str:
     return _normal(text)
 
 
+def wildcards(name: str) -> Iterator[str]:
+    """The domain patterns with a wildcard that match `name`, the longest first; none for an address literal."""
+    if name.startswith("["):
+        return
+    _, dot, suffix = name.partition(".")
+    if dot:
+        yield f"*.{suffix}"
+    while dot:
+        yield f"**.{suffix}"
+        _, dot, suffix = suffix.partition(".")
+
+
 def normalise(text: str) -> str:
     """A name that came from a peer, already known to be one, in the form of the patterns."""
     return text.lower().removesuffix(".")
@@ -80,9 +93,12 @@ def _normal(text: str, whole: str | None = None) -> str:
         except UnicodeError as error:
             raise ValueError(f"{told} is not a host name: {error}") from None
     try:
-        return host_name(encoded.encode("ascii"))
+        normal = host_name(encoded.encode("ascii"))
     except ValueError:
-        pass
+        normal = ""
+    # A name of digits alone is somebody's address with a slip in it: no top-level domain is a number.
+    if normal and not (normal.rpartition(".")[2].isdigit() and not _is_address(normal)):
+        return normal
     reason = ""
     if "://" in text or "/" in text:
         reason = ": a name without scheme and path"

@@ -34,5 +34,5 @@ def rank(route: Route, pattern: str | None) -> Rank:
 
 
 def order_key(route: Route, pattern: str | None, index: int) -> OrderKey:
-    """For one of the route's names (None: it has none) and the route's place in the table; ascending: the first wins."""
+    """For one of the route's names (None: it has none) and its place in the table; ascending: the first wins."""
     return (*rank(route, pattern), index)

@@ -11,7 +11,7 @@ regular expression whose backtracking could explode on one of them is refused (c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from attrs import frozen
@@ -55,6 +55,11 @@ def split(address: str) -> tuple[str, str]:
     return (local.lower(), _normal_domain(domain)) if at else (address.lower(), "")
 
 
+def whole(local: str, domain: str) -> str:
+    """The inverse of `split`: what regular expressions see."""
+    return f"{local}@{domain}" if domain else local
+
+
 def reaches_any_domain(pattern: RecipientPattern) -> bool:
     """Whether an address of any domain can match: mail rules that strangers match must not forward such."""
     if pattern.regex is not None:
@@ -62,25 +67,36 @@ def reaches_any_domain(pattern: RecipientPattern) -> bool:
     return pattern.domain == ANY
 
 
-def covers(one: RecipientPattern, other: RecipientPattern) -> bool:
-    """Whether every address that `other` matches is matched by `one`, as far as that can be told by looking."""
-    if one == RecipientPattern(ANY, ANY) or one == other:
-        return True
-    if one.regex is not None and other.regex is not None:
-        return one.regex.pattern == other.regex.pattern
-    if one.regex is not None or other.regex is not None:
-        return False
-    return one.local in (ANY, other.local) and domain_covers(one.domain, other.domain)
+def matches(pattern: RecipientPattern, address: str) -> bool:
+    """Whether one address matches; for many patterns, match/recipients.py is faster."""
+    local, domain = split(address)
+    if pattern.regex is not None:
+        return len(address) <= LONGEST_ADDRESS and pattern.regex.fullmatch(whole(local, domain)) is not None
+    return pattern.local in (ANY, local) and pattern.domain in (ANY, domain, *names.wildcards(domain))
 
 
-def domain_covers(one: str, other: str) -> bool:
-    """The same for domain patterns and `*`."""
-    if one in (ANY, other):
-        return True
-    suffix = one.lstrip("*")
-    if one.startswith("**.") and other.lstrip("*").endswith(suffix):
-        return True
-    return one.startswith("*.") and "*" not in other and other.partition(".")[2] == suffix[1:]
+def covering(pattern: RecipientPattern) -> Iterator[RecipientPattern]:
+    """The patterns that match every address that `pattern` matches, as far as that can be told by looking."""
+    if pattern.regex is not None:
+        yield RecipientPattern("", "", pattern.regex)
+    else:
+        for domain in _wider(pattern.domain):
+            yield RecipientPattern(pattern.local, domain)
+            if pattern.local != ANY:
+                yield RecipientPattern(ANY, domain)
+    if pattern != RecipientPattern(ANY, ANY):
+        yield RecipientPattern(ANY, ANY)
+
+
+def _wider(domain: str) -> Iterator[str]:
+    """Domain patterns that match all that `domain` matches, itself first."""
+    yield domain
+    if domain.startswith("*."):
+        yield f"*{domain}"
+    if domain != ANY:
+        plain = domain.lstrip("*.")
+        yield from (one for one in names.wildcards(plain) if domain == plain or one.startswith("**."))
+        yield ANY
 
 
 def mail_address(text: str) -> str:

@@ -23,7 +23,9 @@ from dcrouter.config.forms import (
     key,
     one_of,
 )
+from dcrouter.config.lines import RedirectTemplate
 from dcrouter.config.tls import CertificateChoice
+from dcrouter.wire.http1 import check_header
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -34,7 +36,7 @@ TlsMode = Literal["passthrough", "terminate", "terminate-and-reencrypt"]
 
 @frozen(kw_only=True)
 class PortRange:
-    """One port, or all from `start` to `end` with both ends; in YAML a number or {from, to}."""
+    """One port as a number, or a range of ports with both its ends."""
 
     start: Port = field(metadata=key("The first port.", name="from"))
     end: Port = field(metadata=key("The last port.", name="to"))
@@ -42,7 +44,10 @@ class PortRange:
 
 @frozen(kw_only=True)
 class Target:
-    """Where bytes go: {host, port} or {unix}. On a route `port` None means `preserve`."""
+    """Where bytes go: {host, port} or {unix}.
+
+    On a route `port` None means `preserve`.
+    """
 
     host: TargetHost | None = field(
         default=None, metadata=key("Name or address; names are resolved again and again, and kept fresh.")
@@ -74,7 +79,7 @@ class Redirect:
     """One HTTP request is answered with a redirect, and the connection closed."""
 
     type: Literal["redirect"] = field(default="redirect", metadata=key("What the route does."))
-    to: str = field(
+    to: RedirectTemplate = field(
         metadata=key("The new URL; {host} (without port) {port} {path} {query} {uri} are those of the request.")
     )
     status: Annotated[int, one_of(301, 302, 303, 307, 308)] = field(default=308, metadata=key("Status of the answer."))
@@ -88,15 +93,16 @@ class Respond:
     status: Annotated[int, counted(200, 599)] = field(default=200, metadata=key("Status of the answer."))
     body: str = field(default="", metadata=key("The answer's body, sent as UTF-8."))
     headers: dict[str, str] = field(
-        factory=dict, metadata=key("Headers of the answer; `content-type` is plain text unless it is said here.")
+        factory=dict,
+        metadata=key("Headers of the answer; `content-type` is plain text unless it is said here.", entry=check_header),
     )
 
 
 @frozen(kw_only=True)
 class Block:
-    """Nobody gets through: `status` on http routes, a plain close on tcp ones.
+    """Nobody gets through: an answer on http routes, a plain close on tcp ones. A `status` makes it an http route.
 
-    `answers`: `status` was written, so that the route speaks HTTP by itself.
+    `answers`: `status` was written.
     """
 
     type: Literal["block"] = field(default="block", metadata=key("What the route does."))
@@ -122,7 +128,10 @@ Action = Forward | Redirect | Respond | Block | MailHandover
 
 @frozen(kw_only=True)
 class Match:
-    """All conditions hold together; within one, any of its values. None means that the condition is not set."""
+    """All conditions hold together; within one, any of its values.
+
+    None means that the condition is not set.
+    """
 
     ports: tuple[PortRange, ...] = field(
         metadata=key("Ports: a number, a list, ranges as {from, to}.", scalar=True, nonempty="no port would match")
@@ -207,8 +216,9 @@ class Timeouts:
 
 @frozen(kw_only=True)
 class Route:
-    """One entry of `routes`, with `defaults` already applied (a route's own timeout replaces the default, one by one).
+    """One way for connections to go.
 
+    `defaults` are already applied: a route's own timeout replaces the default, one by one, and `block` lists add up.
     `generated`: made by dcrouter from `email.ports`; its security is email's, and defaults.security does not count it.
     """
 

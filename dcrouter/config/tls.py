@@ -7,6 +7,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from dcrouter.config.forms import ReadPath, key
+from dcrouter.config.lines import Ciphers
 
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 
@@ -27,7 +28,7 @@ class TlsProfile:
     """The profile of every TLS session that dcrouter terminates, web and mail."""
 
     min_version: TlsVersion = field(default="TLSv1.2", metadata=key("The oldest version of TLS that is spoken."))
-    ciphers: str = field(
+    ciphers: Ciphers = field(
         default="intermediate",
         metadata=key("`modern` (TLS 1.3 only), `intermediate`, or a list of suites as OpenSSL writes it."),
     )

@@ -54,6 +54,24 @@ def size(text: str) -> int:
     return count
 
 
+def written_duration(seconds: float) -> str:
+    """The shortest text that `duration` reads as `seconds`, in the largest unit without a fraction."""
+    if seconds == 0:
+        return "0s"
+    milliseconds = round(seconds * 1000)
+    for unit, length in reversed(_SECONDS.items()):
+        count, rest = divmod(milliseconds, round(length * 1000))
+        if not rest:
+            return f"{count}{unit}"
+    return f"{seconds}s"
+
+
+def written_size(count: int) -> str:
+    """The same for `size`."""
+    unit, length = next(one for one in reversed(_BYTES.items()) if count % one[1] == 0)
+    return f"{count // length}{unit}"
+
+
 def address(text: str) -> IPv4Address | IPv6Address:
     """One IP address, without brackets and port."""
     try:

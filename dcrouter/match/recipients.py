@@ -6,9 +6,10 @@ nothing, so that no expression ever sees more; those that could explode on less 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from dcrouter.config.patterns import ANY, LONGEST_ADDRESS, parse_all, split
+from dcrouter.config.names import wildcards
+from dcrouter.config.patterns import ANY, LONGEST_ADDRESS, parse_all, split, whole
 
 
 class RecipientPatterns:
@@ -31,8 +32,8 @@ class RecipientPatterns:
             return True
         if not self._regexes:
             return False
-        whole = f"{local}@{domain}" if domain else local
-        return any(regex.fullmatch(whole) is not None for regex in self._regexes)
+        text = whole(local, domain)
+        return any(regex.fullmatch(text) is not None for regex in self._regexes)
 
     def _plainly(self, local: str, domain: str) -> bool:
         patterns = self._patterns
@@ -42,16 +43,4 @@ class RecipientPatterns:
             return False
         if not patterns.isdisjoint(((local, domain), (ANY, domain), (local, ANY))):
             return True
-        return any((ANY, above) in patterns or (local, above) in patterns for above in _wildcards(domain))
-
-
-def _wildcards(domain: str) -> Iterator[str]:
-    """The wildcard patterns that match `domain`; none for an address literal."""
-    if domain.startswith("["):
-        return
-    _, dot, suffix = domain.partition(".")
-    if dot:
-        yield f"*.{suffix}"
-    while dot:
-        yield f"**.{suffix}"
-        _, dot, suffix = suffix.partition(".")
+        return any((ANY, above) in patterns or (local, above) in patterns for above in wildcards(domain))

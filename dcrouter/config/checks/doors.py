@@ -1,0 +1,193 @@
+"""Routes and mail ports that meet at the same port and address: who may share it, and who is never reached.
+
+A connection walks the routes of its port in their order (config/order.py), among those whose listen and client_ips
+hold. The first that needs no bytes takes it; one that needs some makes it wait for the client. So a plain `forward` or
+`mail` route, whose client may itself be waiting for the server, must come before every route that needs bytes. Where
+all the others are plain HTTP, a `forward` may come last: there the client speaks first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+from attrs import field, frozen
+
+from dcrouter.config.admin import Config
+from dcrouter.config.effective import needs_bytes
+from dcrouter.config.order import Rank, rank
+from dcrouter.config.overlap import clients_overlap, listen_overlap, ports_overlap
+from dcrouter.config.place import Place
+from dcrouter.config.read import Reader
+from dcrouter.config.routes import Address, Forward, MailHandover, Network, PortRange, Route
+
+
+@frozen
+class Door:
+    """What is known of a connection before its first byte; `listen` is the global one where the route has none."""
+
+    ports: tuple[PortRange, ...]
+    listen: tuple[Address, ...]
+    clients: tuple[Network, ...] | None
+
+    def meets(self, other: Door) -> bool:
+        """Whether some connection comes through both."""
+        return (
+            ports_overlap(self.ports, other.ports)
+            and listen_overlap(self.listen, other.listen)
+            and clients_overlap(self.clients, other.clients)
+        )
+
+    def covers(self, other: Door) -> bool:
+        """Whether all that comes through `other` comes through this one, as far as that can be told by looking."""
+        return (
+            (self.clients is None or self.clients == other.clients)
+            and all(any(a.start <= b.start and b.end <= a.end for a in self.ports) for b in other.ports)
+            and all(
+                any(a == b or (a.is_unspecified and a.version == b.version) for a in self.listen) for b in other.listen
+            )
+        )
+
+
+@frozen
+class Group:
+    """Routes with one door; `best`: the first rank among the names of each."""
+
+    door: Door
+    routes: list[tuple[Rank, Route]] = field(factory=list)
+
+
+def check_doors(config: Config, root: Place, reader: Reader) -> None:
+    """`root`: the document."""
+    routes = [route for route in config.routes if route.enabled]
+    _check_mail(config, root, reader)
+    plain = _groups(config, (route for route in routes if _client_may_wait(route)))
+    tls = _groups(config, (route for route in routes if needs_bytes(route) and route.tls is not None))
+    http = _groups(config, (route for route in routes if needs_bytes(route) and route.tls is None))
+    told: set[int] = set()
+    for waiting, others in _meeting(plain, tls):
+        for _, route in waiting.routes:
+            _check_waiting(route, others, others.routes[0], reader, told)
+    for waiting, others in _meeting(plain, http):
+        for _, route in waiting.routes:
+            if isinstance(route.action, MailHandover):
+                _check_waiting(route, others, others.routes[0], reader, told)
+    _warn_of_equals(config, routes, reader)
+    _warn_of_unreached(config, routes, reader)
+
+
+def _client_may_wait(route: Route) -> bool:
+    return not needs_bytes(route) and isinstance(route.action, Forward | MailHandover)
+
+
+def _check_waiting(route: Route, others: Group, first: tuple[Rank, Route], reader: Reader, told: set[int]) -> None:
+    """`route` must come before `first`, or its client waits for a server that waits for the client."""
+    if rank(route, None) < first[0] or id(route) in told:
+        return
+    told.add(id(route))
+    other = first[1]
+    reader.place(route).at("match", "ports").tell(
+        f"cannot be told apart from route {other.name!r}, which needs the client's first bytes: a client that waits "
+        f"for the server would wait for ever (give it a priority above {other.priority}, or another port)"
+    )
+
+
+def _check_mail(config: Config, root: Place, reader: Reader) -> None:
+    """A port of email.ports is nobody else's on the same address."""
+    if config.email is None:
+        return
+    if root.findings.touch(("email", "ports")) and not any(id(port) in reader.places for port in config.email.ports):
+        return
+    for at, port in enumerate(config.email.ports):
+        own = Door((PortRange(start=port.port, end=port.port),), port.listen or config.listen, None)
+        for earlier in config.email.ports[:at]:
+            if earlier.port == port.port and listen_overlap(own.listen, earlier.listen or config.listen):
+                reader.place(port).tell(f"port {port.port} is listed twice for the same address")
+                break
+            if (earlier.port, earlier.kind) == (port.port, port.kind):
+                reader.place(port).tell(f"port {port.port} is listed twice: name all its addresses in one `listen`")
+                break
+        for route in config.routes:
+            if route.enabled and own.meets(_door(config, route, everyone=True)):
+                reader.place(route).at("match", "ports").tell(
+                    f"port {port.port} of the same address belongs to mail (email.ports)"
+                )
+
+
+def _warn_of_equals(config: Config, routes: Sequence[Route], reader: Reader) -> None:
+    """Routes that are equal in all but the order in the file, for some connection."""
+    alike: dict[Hashable, list[Route]] = {}
+    for route in routes:
+        for pattern in route.match.domains or (None,):
+            alike.setdefault((_speech(route), pattern, rank(route, pattern)), []).append(route)
+    order = {id(route): at for at, route in enumerate(routes)}
+    told: set[int] = set()
+    for some in alike.values():
+        if len(some) < 2:
+            continue
+        groups = _groups(config, some)
+        pairs = [(one, one) for one in groups if len(one.routes) > 1]
+        pairs += [(one, other) for one, other in _meeting(groups, groups) if one is not other]
+        for one, other in pairs:
+            first = min((route for _, route in (*one.routes, *other.routes)), key=lambda route: order[id(route)])
+            for _, route in (*one.routes, *other.routes):
+                if route is not first and id(route) not in told:
+                    told.add(id(route))
+                    reader.place(route).warn(
+                        f"is equal to route {first.name!r} in all that decides: only the file's order puts it behind"
+                    )
+
+
+def _warn_of_unreached(config: Config, routes: Sequence[Route], reader: Reader) -> None:
+    """Routes behind one that takes all of their connections; only a higher priority can do that unnoticed."""
+    greedy = [route for route in routes if route.match.domains is None]
+    for taker, others in _meeting(_groups(config, greedy), _groups(config, routes)):
+        if taker.door.covers(others.door):
+            for _, route in others.routes:
+                by = next((one for _, one in taker.routes if one.priority > route.priority), None)
+                if by is not None and (not needs_bytes(by) or _speech(by) == _speech(route)):
+                    reader.place(route).warn(f"is never reached: route {by.name!r} takes all of its connections first")
+
+
+def _speech(route: Route) -> str:
+    """What the first bytes must look like: routes that differ in it are told apart by that."""
+    return "nothing" if not needs_bytes(route) else "plain" if route.tls is None else "tls"
+
+
+def _door(config: Config, route: Route, *, everyone: bool = False) -> Door:
+    match = route.match
+    return Door(match.ports, match.listen or config.listen, None if everyone else match.client_ips)
+
+
+def _groups(config: Config, routes: Iterable[Route]) -> list[Group]:
+    """By door; in each the routes in the order in which a connection meets them."""
+    by_door: dict[Door, Group] = {}
+    for route in routes:
+        door = _door(config, route)
+        best = min(rank(route, pattern) for pattern in route.match.domains or (None,))
+        by_door.setdefault(door, Group(door)).routes.append((best, route))
+    for group in by_door.values():
+        group.routes.sort(key=lambda one: one[0])
+    return list(by_door.values())
+
+
+def _meeting(ones: Sequence[Group], others: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
+    """Pairs whose doors meet, each once: a sweep over the ports, because most doors have their own."""
+    starts = sorted(
+        (ports.start, ports.end, side, at)
+        for side, groups in enumerate((ones, others))
+        for at, group in enumerate(groups)
+        for ports in group.door.ports
+    )
+    open_: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    seen: set[tuple[int, int]] = set()
+    for start, end, side, at in starts:
+        facing = open_[1 - side]
+        for passed in [one for one, last in facing.items() if last < start]:
+            del facing[passed]
+        for one in facing:
+            pair = (at, one) if side == 0 else (one, at)
+            if pair not in seen:
+                seen.add(pair)
+                if ones[pair[0]].door.meets(others[pair[1]].door):
+                    yield ones[pair[0]], others[pair[1]]
+        open_[side][at] = max(end, open_[side].get(at, 0))

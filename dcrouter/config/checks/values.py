@@ -1,0 +1,156 @@
+"""What must hold within one value of the file, whatever stands around it; run while the file is read.
+
+Each function gets a value and its place, tells what is wrong, and gives the value on: as it was, or completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import evolve
+
+from dcrouter.config.admin import Config
+from dcrouter.config.mail import MailForward, Reject, Retry, RuleMatch
+from dcrouter.config.nodes import Mapping as MappingNode
+from dcrouter.config.place import Place
+from dcrouter.config.routes import (
+    Block,
+    Forward,
+    MailHandover,
+    PortRange,
+    Redirect,
+    Respond,
+    Route,
+    RouteTls,
+    Target,
+)
+
+Within = Callable[[Any, Place], Any]
+
+MAIL_PORT = 25
+
+
+def _ports(ports: PortRange, place: Place) -> PortRange:
+    if ports.start > ports.end:
+        place.fail(f"goes from {ports.start} down to {ports.end}")
+    return ports
+
+
+def _target(target: Target, place: Place) -> Target:
+    if (target.host is None) == (target.unix is None):
+        place.fail("needs either 'host' or 'unix'" + ("" if target.host is None else ", not both"))
+    if target.unix is not None and place.says("port"):
+        place.at("port").fail("a unix socket has no port")
+    return target
+
+
+def _forward(forward: Forward, place: Place) -> Forward:
+    for target, where in _targets(forward, place):
+        if target.host is not None and not where.says("port"):
+            where.fail("'port' is missing (a number, or preserve)")
+    return forward
+
+
+def _mail_forward(forward: MailForward, place: Place) -> MailForward:
+    for target, where in _targets(forward, place):
+        if target.unix is not None:
+            where.at("unix").fail("mail is forwarded to a host and a port")
+        if target.port is None and where.says("port"):
+            where.at("port").fail("preserve is for routes: mail is forwarded to port 25 unless told")
+    targets = (evolve(target, port=target.port or MAIL_PORT) for target in forward.targets)
+    return evolve(forward, targets=tuple(targets))
+
+
+def _targets(forward: Forward | MailForward, place: Place) -> list[tuple[Target, Place]]:
+    if place.says("target"):
+        return [(forward.targets[0], place.at("target"))]
+    return [(target, place.at("targets", at)) for at, target in enumerate(forward.targets)]
+
+
+def _respond(respond: Respond, place: Place) -> Respond:
+    if respond.body and respond.status in (204, 205, 304):
+        place.at("body").tell(f"an answer with status {respond.status} has no body (RFC 9110 section 6.4.1)")
+    return respond
+
+
+def _block(block: Block, place: Place) -> Block:
+    return evolve(block, answers=place.says("status"))
+
+
+def _route_tls(tls: RouteTls, place: Place) -> RouteTls:
+    if tls.mode == "passthrough" and place.says("certificate"):
+        place.at("certificate").tell("a passthrough route shows the target's certificate and has none of its own")
+    if tls.mode != "terminate-and-reencrypt" and place.says("upstream"):
+        place.at("upstream").tell("only terminate-and-reencrypt speaks TLS to the target")
+    return tls
+
+
+def _route(route: Route, place: Place) -> Route:
+    action, tls = route.action, route.tls
+    if isinstance(action, MailHandover):
+        if tls is not None:
+            place.at("tls").tell("TLS of a mail route is the mail server's: leave it out")
+        if route.match.domains is not None:
+            place.at("match", "domains").tell("a mail client tells no name before the server speaks: leave it out")
+    elif tls is not None and tls.mode == "passthrough":
+        if isinstance(action, Redirect | Respond):
+            place.at("action", "type").tell(f"{action.type} cannot answer inside TLS that is passed through")
+        elif isinstance(action, Block) and action.answers:
+            place.at("action", "status").tell("block cannot answer inside TLS that is passed through")
+    elif tls is not None and tls.mode == "terminate-and-reencrypt":
+        if not isinstance(action, Forward):
+            place.at("tls", "mode").tell(f"{action.type} has no target to re-encrypt for: terminate is enough")
+        elif tls.upstream.verify and tls.upstream.server_name is None:
+            for target, where in _targets(action, place.at("action")):
+                if target.unix is not None:
+                    where.tell("a unix socket has no name to verify: say tls.upstream.server_name")
+    return route
+
+
+def _rule_match(match: RuleMatch, place: Place) -> RuleMatch:
+    if isinstance(place.node, MappingNode) and not place.node.entries:
+        place.fail("the mapping is empty: leave it out to match every recipient")
+    return match
+
+
+def _reject(reject: Reject, place: Place) -> Reject:
+    if reject.code == 421:
+        place.at("code").fail("421 announces the end of the connection: it refuses no recipient")
+    if reject.message[0] != str(reject.code)[0]:
+        where = place.at("message" if place.says("message") else "code")
+        where.fail(f"code {reject.code} does not go with status code {reject.message.split()[0]}")
+    return reject
+
+
+def _retry(retry: Retry, place: Place) -> Retry:
+    if retry.base <= 0:
+        place.at("base").fail("no wait at all would be an endless loop")
+    if retry.max < retry.base:
+        place.at("max").fail("is shorter than base")
+    if retry.max_age <= 0:
+        place.at("max_age").fail("no message would ever be tried again")
+    return retry
+
+
+def _config(config: Config, place: Place) -> Config:
+    if config.state_dir.exists() and not config.state_dir.is_dir():
+        place.at("state_dir").tell(f"{config.state_dir} is not a directory")
+    return config
+
+
+WITHIN: Mapping[type, Within] = {
+    Block: _block,
+    Config: _config,
+    Forward: _forward,
+    MailForward: _mail_forward,
+    PortRange: _ports,
+    Reject: _reject,
+    Respond: _respond,
+    Retry: _retry,
+    Route: _route,
+    RouteTls: _route_tls,
+    RuleMatch: _rule_match,
+    Target: _target,
+}
+"""What must hold within a value of a class."""

@@ -1,0 +1,64 @@
+"""From routes.yaml to a checked `Config`: every problem of the file at once, or the value that everything else trusts.
+
+1. The text becomes nodes (config/document.py), nodes become values (config/read.py), values are compared
+   (config/checks).
+2. Each step goes on after a problem as far as what it has can be trusted; the lines are sorted by place.
+
+`to_plain` and `from_plain` carry the result to the child processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dcrouter.config.admin import Config
+from dcrouter.config.checks.doors import check_doors
+from dcrouter.config.checks.rules import check_rules
+from dcrouter.config.checks.unique import check_names
+from dcrouter.config.document import compose, read_text
+from dcrouter.config.findings import Findings
+from dcrouter.config.place import Invalid, Place
+from dcrouter.config.plain import from_plain, to_plain
+from dcrouter.config.read import Reader
+from dcrouter.errors import ConfigError
+
+__all__ = ["from_plain", "load", "load_with_warnings", "to_plain"]
+
+
+def load(path: Path) -> Config:
+    """The configuration in `path`; ConfigError with every problem of it."""
+    return load_with_warnings(path)[0]
+
+
+def load_with_warnings(path: Path, environment: Mapping[str, str] | None = None) -> tuple[Config, tuple[str, ...]]:
+    """The configuration, and warnings of what is hardly meant; `environment`: None for the process's own."""
+    findings = Findings()
+    text = read_text(path)
+    root = compose(text, os.environ if environment is None else environment, findings)
+    config = None
+    if root is not None:
+        place = Place.root(root, findings)
+        reader = Reader(path.absolute().parent)
+        try:
+            config = reader.read(place, Config)
+        except Invalid:
+            config = None
+        else:
+            _check(config, place, reader)
+    if config is None or findings.problems:
+        raise ConfigError([problem.show(str(path)) for problem in sorted(findings.problems)])
+    return config, tuple(warning.show(str(path)) for warning in sorted(findings.warnings))
+
+
+def _check(config: Config, root: Place, reader: Reader) -> None:
+    """What no value can know of itself."""
+    findings = root.findings
+    check_names(root, config.email)
+    if config.email is not None:
+        check_rules(config.email, root, reader)
+    if not findings.touch(("listen",)):
+        check_doors(config, root, reader)
+    if not config.routes and config.email is None and not findings.problems:
+        root.warn("there is neither `routes` nor `email`: nothing is listened on")

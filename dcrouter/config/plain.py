@@ -1,0 +1,56 @@
+"""A checked configuration as JSON-ready values, for the child processes, and back.
+
+Both ends are the same version of dcrouter: nothing is validated again, and what has its default is left out.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Any, get_args
+
+from cattrs import Converter
+from cattrs.strategies import configure_tagged_union
+
+from dcrouter.config.admin import Config
+from dcrouter.config.keys import variants_of
+from dcrouter.config.mail import MailAction
+from dcrouter.config.routes import Action, Address, Network
+from dcrouter.config.tls import CertificateChoice, CertificateFiles
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """Only dicts with text as keys, lists, text, numbers, booleans and None."""
+    plain: dict[str, Any] = _converter().unstructure(config)
+    return plain
+
+
+def from_plain(plain: dict[str, Any]) -> Config:
+    """The inverse of `to_plain`."""
+    return _converter().structure(plain, Config)
+
+
+@cache
+def _converter() -> Converter:
+    converter = Converter(omit_if_default=True, detailed_validation=False, unstruct_collection_overrides={tuple: list})
+    for texts in (IPv4Address, IPv6Address, IPv4Network, IPv6Network, Path):
+        converter.register_unstructure_hook(texts, str)
+    converter.register_structure_hook(Address, lambda text, _: ip_address(text))
+    converter.register_structure_hook(Network, lambda text, _: ip_network(text))
+    converter.register_structure_hook(Path, lambda text, _: Path(text))
+    converter.register_structure_hook(CertificateChoice, _certificate_choice(converter))
+    for union in (Action, MailAction):
+        words = {cls: word for word, cls in variants_of(union).items()}
+        configure_tagged_union(union, converter, tag_name="type", tag_generator=words.__getitem__)
+    return converter
+
+
+def _certificate_choice(converter: Converter) -> Any:
+    words = get_args(CertificateChoice)
+
+    def structure(plain: Any, _: Any) -> Any:
+        return plain if isinstance(plain, str) else converter.structure(plain, CertificateFiles)
+
+    assert CertificateFiles in words
+    return structure
