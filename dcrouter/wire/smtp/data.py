@@ -69,7 +69,8 @@ class Unstuffer:
                 self.flaw = "long-line"
                 return
             start = end + 2
-        self._line = size - start
+        end = piece.rfind(b"\r\n", max(start, 0))
+        self._line = size - (end + 2 if end >= 0 else start)
 
 
 def _undecided(data: bytes) -> int:

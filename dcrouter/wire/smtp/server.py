@@ -287,18 +287,15 @@ class Server:
         return self._restart(_OK)
 
     def _noop(self, argument: str) -> Event | None:
-        self._count_idle()
-        return self._say(_OK)
+        return self._idle(_OK)
 
     def _vrfy(self, argument: str) -> Event | None:
         if not argument:
             return self._error(b"501 5.5.4 Expected an address")
-        self._count_idle()
-        return self._say(b"252 2.5.0 Cannot verify, but will accept a message and try to deliver it\r\n")
+        return self._idle(b"252 2.5.0 Cannot verify, but will accept a message and try to deliver it\r\n")
 
     def _help(self, argument: str) -> Event | None:
-        self._count_idle()
-        return self._say(b"214 2.0.0 See RFC 5321\r\n")
+        return self._idle(b"214 2.0.0 See RFC 5321\r\n")
 
     def _quit(self, argument: str) -> Event | None:
         if argument:
@@ -330,20 +327,21 @@ class Server:
         return None
 
     def _restart(self, line: bytes) -> Event | None:
-        self._count_idle()
-        self._say(line)
-        if self._sender is None:
-            return None
+        began = self._sender is not None
         self._sender = None
         self._recipients = 0
-        return Reset()
+        self._idle(line)
+        return Reset() if began else None
 
-    def _count_idle(self) -> None:
+    def _idle(self, line: bytes) -> Event | None:
+        """A reply to a command that gets nobody further."""
+        self._say(line)
         self._idle_commands += 1
         if self._idle_commands > MAX_IDLE_COMMANDS:
             self._errors += 1
         if self._errors >= MAX_ERRORS:
             self.close(b"421 4.7.0 Too many commands without a message")
+        return None
 
     def _error(self, line: bytes) -> Event | None:
         self._say(line + b"\r\n")
