@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,5 +53,5 @@ class ReplyTests(SynchronousTestCase):
     @given(st.binary(max_size=200))
     def test_no_bytes_break_the_reader(self, data: bytes) -> None:
         """Replies, waiting, or WireError."""
-        with suppress(WireError):
+        with contextlib.suppress(WireError):
             ReplyReader().receive(data)
