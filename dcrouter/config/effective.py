@@ -46,7 +46,6 @@ def _mail_route(port: MailPort, email: Email, defaults: Defaults) -> Route:
         action=MailHandover(kind=port.kind),
         security=security,
         timeouts=defaults.timeouts,
-        generated=True,
     )
 
 

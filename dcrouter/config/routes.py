@@ -219,7 +219,6 @@ class Route:
     """One way for connections to go.
 
     `defaults` are already applied: a route's own timeout replaces the default, one by one, and `block` lists add up.
-    `generated`: made by dcrouter from `email.ports`; its security is email's, and defaults.security does not count it.
     """
 
     name: Name = field(metadata=key("Unique; in logs, metrics and `dcrouter routes`."))
@@ -230,7 +229,6 @@ class Route:
     action: Action = field(metadata=key("What happens to them."))
     security: Security = field(factory=Security, metadata=key("Who may connect, in addition to `defaults.security`."))
     timeouts: Timeouts = field(factory=Timeouts, metadata=key("Each one replaces that of `defaults.timeouts`."))
-    generated: bool = False
 
 
 @frozen(kw_only=True)

@@ -9,14 +9,14 @@ import resource
 import socket
 import time
 from _socket import socket as RawSocket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
-from dcrouter.config.effective import effective_routes, protocol
+from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.routes import Block, Forward, MailHandover, Match, Redirect, Respond, Route, Security, Target
 from dcrouter.errors import Refused
 from dcrouter.events import SessionClosed
@@ -71,7 +71,8 @@ class Edge:
         self.addresses = Addresses()
         self.hello_timeout = config.defaults.timeouts.hello
         routes = effective_routes(config)
-        self.routes = [self._bind(route, routes) for route in routes]
+        protocols = Protocols(routes, config.listen)
+        self.routes = [self._bind(route, protocols) for route in routes]
         self._tables = tables(self.routes)
         self.fallback = self._fallback(config.defaults.target)
         self._web = Admission(_counters(config.defaults.security))
@@ -291,10 +292,10 @@ class Edge:
             timeouts=self._config.defaults.timeouts,
             security=Security(allow=self._config.defaults.security.allow, block=self._config.defaults.security.block),
         )
-        return self._bind(route, (route,))
+        return self._bind(route, Protocols((route,), self._config.listen))
 
-    def _bind(self, route: Route, routes: Sequence[Route]) -> BoundRoute:
-        spoken = protocol(route, routes, self._config.listen)
+    def _bind(self, route: Route, protocols: Protocols) -> BoundRoute:
+        spoken = protocols.of(route)
         return BoundRoute(route, spoken, self._action(route, spoken), Admission(route.security))
 
     def _action(self, route: Route, spoken: str) -> Action:

@@ -6,7 +6,7 @@ PEM: RFC 7468. A key belongs to a certificate when their public keys are the sam
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -14,7 +14,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from dcrouter.config.admin import Config
 from dcrouter.config.checks.values import Within
 from dcrouter.config.place import Place
 from dcrouter.config.routes import UpstreamTls
@@ -22,24 +21,6 @@ from dcrouter.config.tls import CertificateFiles
 
 LARGEST = 1024 * 1024
 """A chain is a few KB, a bundle of authorities a few hundred; a log or a device named by mistake gets a sentence."""
-
-
-def named_files(config: Config) -> tuple[Path, ...]:
-    """Every file that the configuration asks dcrouter to read, each once, in the order of the classes."""
-    return tuple(dict.fromkeys(_named_files(config)))
-
-
-def _named_files(config: Config) -> Iterator[Path]:
-    choices = [*config.certificates.files, *(route.tls.certificate for route in config.routes if route.tls is not None)]
-    if config.email is not None:
-        choices.append(config.email.certificate)
-    for choice in choices:
-        if isinstance(choice, CertificateFiles):
-            yield choice.cert
-            yield choice.key
-    for route in config.routes:
-        if route.tls is not None and route.tls.upstream.ca is not None:
-            yield route.tls.upstream.ca
 
 
 class Files:
