@@ -14,9 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
+from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import dcrouter
+import twisted
 from dcrouter.admin.client import ApiError, ask
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
@@ -25,6 +28,7 @@ WAYS = {
     "twistd -n": [TWISTD, "-n", "--pidfile=twistd.pid", "dcrouter"],
     "twistd": [TWISTD, "--pidfile=twistd.pid", "dcrouter"],
 }
+PACKAGES = os.pathsep.join(str(Path(str(package.__file__)).parents[1]) for package in (dcrouter, twisted))
 ROUTES = """
 version: 1
 listen: ["127.0.0.1"]
@@ -66,6 +70,9 @@ def is_alive(pid: int) -> bool:
 
 
 class ServiceCase(SynchronousTestCase):
+    ways = WAYS
+    environment: dict[str, str] | None = None
+
     def setUp(self) -> None:
         self.base = Path(tempfile.mkdtemp())
         self.addCleanup(rmtree, self.base)
@@ -93,7 +100,9 @@ class ServiceCase(SynchronousTestCase):
         """A start that succeeds, awaited until it is ready; ended with the test."""
         log = (self.base / "out.log").open("wb")
         self.addCleanup(log.close)
-        process = subprocess.Popen(WAYS[way], cwd=self.base, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            self.ways[way], cwd=self.base, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+        )
         self.addCleanup(process.wait, 10)
         self.addCleanup(self.end)
         until(lambda: (self.status() or {}).get("state") == "ready" or process.poll() == 1)
@@ -251,6 +260,26 @@ class TestRuns(ServiceCase):
         self.start("run")
         self.assertIn(b"a page", self.page())
 
+    def test_privileges_are_dropped_and_the_log_can_still_be_opened(self) -> None:
+        """Root binds a low port; then all three processes are the user's, with the state directory and the log file."""
+        python = _python_for_nobody()
+        self.base.chmod(0o755)
+        path = self.base / "routes.yaml"
+        self.port = _free_low_port()
+        self.write()
+        path.write_text("user: nobody\n" + path.read_text().replace("{format: json}", "{format: json, file: d.log}"))
+        self.patch(self, "environment", {**os.environ, "PYTHONPATH": PACKAGES})
+        self.patch(self, "ways", {"run": [python, "-m", "dcrouter.admin.cli", "run"]})
+        self.start("run")
+        for pid in self.pids():
+            status = Path(f"/proc/{pid}/status").read_text()
+            self.assertIn("\nUid:\t65534\t65534\t65534\t65534\n", status)
+        self.assertIn(b"a page", self.page())
+        log = self.base / "state" / "d.log"
+        log.rename(log.with_suffix(".1"))
+        os.kill(self.pids()[0], signal.SIGUSR1)
+        until(lambda: log.exists() and "log files are open anew" in log.read_text())
+
     def test_sigusr1_opens_log_files_anew(self) -> None:
         """As logrotate does it, with the log and the access log."""
         path = self.base / "routes.yaml"
@@ -260,3 +289,31 @@ class TestRuns(ServiceCase):
         log.rename(log.with_suffix(".1"))
         os.kill(self.pids()[0], signal.SIGUSR1)
         until(lambda: log.exists() and "log files are open anew" in log.read_text())
+
+
+def _python_for_nobody() -> str:
+    """A Python of this version that user nobody can run with all that dcrouter needs; SkipTest where there is none."""
+    if os.geteuid() != 0:
+        raise SkipTest("needs root")
+    environment = {**os.environ, "PYTHONPATH": PACKAGES}
+    code = f"import sys, dcrouter.service; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    for python in (sys.executable, "/usr/bin/python3"):
+        try:
+            done = subprocess.run(
+                [python, "-c", code], env=environment, cwd="/", user=65534, capture_output=True, timeout=60
+            )
+        except OSError:
+            continue
+        if done.returncode == 0:
+            return python
+    raise SkipTest("needs a Python with dcrouter's dependencies that user nobody can read")
+
+
+def _free_low_port() -> int:
+    for port in range(1023, 600, -1):
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
+    raise SkipTest("needs a free port below 1024")

@@ -60,8 +60,7 @@ class Api(Service):
         if len(bytes(self.path)) > LONGEST_PATH:
             raise StartError(f"admin.socket: {self.path} is longer than {LONGEST_PATH} bytes; set a shorter path")
         _remove_stale(self.path)
-        site = Site(_root(self.answers), timeout=IDLE)
-        site.displayTracebacks = False
+        site = QuietSite(_root(self.answers), timeout=IDLE)  # type: ignore[no-untyped-call]
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._port = self.reactor.listenUNIX(str(self.path), site, mode=MODE)  # type: ignore[arg-type]
@@ -76,6 +75,13 @@ class Api(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         port, self._port = self._port, None
         return maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
+
+
+class QuietSite(Site):
+    """Asking is no outcome that a log should tell of."""
+
+    def log(self, request: object) -> None:
+        """Say nothing."""
 
 
 class Answer(Resource):

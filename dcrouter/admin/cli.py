@@ -15,11 +15,13 @@ from urllib.parse import quote
 
 from dcrouter import __version__
 from dcrouter.admin.client import ask
+from dcrouter.admin.demo.tour import demo
 from dcrouter.admin.places import find_config
 from dcrouter.admin.readable import problems_as
 from dcrouter.admin.report import queue_lines, status_lines
 from dcrouter.admin.table import draw, rows
 from dcrouter.config.load import load, load_with_warnings
+from dcrouter.config.schema import json_schema
 from dcrouter.control.privileges import find_account
 from dcrouter.errors import ConfigError, DcrouterError
 
@@ -69,6 +71,11 @@ def check(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def schema(arguments: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
 def routes(arguments: argparse.Namespace) -> int:
     table = rows(load(find_config(arguments.file)))
     print(json.dumps(table, indent=1) if arguments.json else draw(table))
@@ -114,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     checked = command("check", check, "tell whether a configuration is good, and all that is wrong with it")
     checked.add_argument("--as-user", action="store_true", help="try whether `user` can read every file that it names")
     shown = command("routes", routes, "print the effective routes, in the order in which connections meet them")
+    command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
     asked = command("status", status, "print what the running service does")
     queue = commands.add_parser("queue", help="the mail that waits or has failed")
     verbs = queue.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -122,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     dropped = verbs.add_parser("drop", help="remove a message")
     dropped.add_argument("message", metavar="ID")
     dropped.set_defaults(act=queue_drop)
+    toured = command("demo", demo, "start a router on free ports and try one of each kind of route, with timings")
+    toured.add_argument("--keep", action="store_true", help="keep the directory that it makes")
+    toured.add_argument("--stay", action="store_true", help="leave all running until Ctrl-C, to try it by hand")
     command("version", version, "print the version")
     for one in (checked, shown):
         one.add_argument("file", nargs="?", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")

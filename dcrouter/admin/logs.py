@@ -103,7 +103,14 @@ def _is_noise(event: Mapping[str, Any]) -> bool:
     return bool(getattr(source, "noisy", False)) or str(event.get("log_text", "")).startswith(_NOISE)
 
 
-_NOISE = ("(UNIX Port ", "Site starting on ", "Stopping factory", "Starting factory", "(TCP Port ")
+_NOISE = (
+    "(UNIX Port ",
+    "Site starting on ",
+    "Stopping factory",
+    "Starting factory",
+    "(TCP Port ",
+    "Main loop terminated",
+)
 
 
 def _escaped(match: re.Match[str]) -> str:

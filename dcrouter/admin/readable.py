@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from dcrouter.config.tls import CertificateFiles
 from dcrouter.control.privileges import Account, drop
 from dcrouter.errors import StartError
 
-Need = Literal["read", "append", "write into"]
+Need = Literal["run", "read", "append", "write into"]
 
 
 @frozen(kw_only=True)
@@ -32,7 +33,8 @@ class Wish:
 
 
 def wishes(config: Config) -> Iterator[Wish]:
-    """Every file and directory that the running service opens."""
+    """Every file and directory that the running service opens, and Python itself, which its children are."""
+    yield Wish(key="python", path=Path(sys.executable), need="run")
     yield Wish(key="state_dir", path=config.state_dir, need="write into")
     yield Wish(key="admin.socket", path=config.admin.socket.parent, need="write into")
     if config.log.file is not None:
@@ -92,6 +94,8 @@ def _problems(config: Config, *, handed_over: bool) -> Iterator[str]:
 
 
 def _denied(wish: Wish) -> str | None:
+    if wish.need == "run":
+        return None if os.access(wish.path, os.X_OK, effective_ids=True) else "permission denied"
     if wish.need == "read":
         return _opened(wish.path, os.O_RDONLY)
     if wish.need == "append" and _exists(wish.path):

@@ -51,8 +51,12 @@ def duration(seconds: float) -> str:
 def _counters(counters: dict[str, Any], indent: str) -> Iterator[str]:
     for name, value in counters.items():
         if isinstance(value, dict):
-            yield f"{indent}{_word(name)}:"
-            yield from _counters(value, indent + "  ")
+            if value and not any(isinstance(inner, dict) for inner in value.values()):
+                words = ", ".join(f"{_word(inner)} {_word(count)}" for inner, count in value.items())
+                yield f"{indent}{_word(name)}: {words}"
+            elif value:
+                yield f"{indent}{_word(name)}:"
+                yield from _counters(value, indent + "  ")
         else:
             yield f"{indent}{_word(name)}: {_word(value)}"
 

@@ -91,9 +91,10 @@ class Names:
             self._questions.put(name)
 
     def first_answers(self, timeout: float) -> Deferred[None]:
-        """Fires when every name was answered once, well or badly, or after `timeout` seconds."""
+        """Fires when every name was answered once, well or badly, and told; or after `timeout` seconds."""
         fired: Deferred[None] = Deferred()
         if not self._unanswered:
+            self._tell()
             fired.callback(None)
             return fired
         self._waiting.append(fired)

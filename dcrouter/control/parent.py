@@ -133,6 +133,7 @@ class Parent(Service):
         try:
             if self._account is not None:
                 privileges.drop(self._account)
+                privileges.check_program(self.command("edge")[0], self._account)
             self.certificates.load()
             self._ca_files = read_ca_files(self.config)
             if self.access_log is not None:

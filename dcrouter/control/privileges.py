@@ -70,6 +70,12 @@ def drop(account: Account) -> None:
         raise StartError(f"user {account.name} could become root again: refusing to run like this")
 
 
+def check_program(program: str, account: Account) -> None:
+    """StartError where this process, having become `account`, may not run `program`: its children could not start."""
+    if not os.access(program, os.X_OK, effective_ids=True):
+        raise StartError(f"user {account.name} may not run {program}: install dcrouter where that user can read it")
+
+
 def raise_descriptor_limit() -> int:
     """Let this process and its children open as many files as the host allows; the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

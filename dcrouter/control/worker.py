@@ -139,7 +139,12 @@ class Worker(ABC):
         if act is None:
             self.log.error("the parent said something that nobody knows: {kind}", kind=kind)
             return
-        act(fields, fds)
+        try:
+            act(fields, fds)
+        except Exception:
+            # Said while the channel is there to say it: without this message's effect the process is of no use.
+            self.log.failure("cannot do what the parent said: {kind}", kind=kind)
+            self._end()
 
     def _config(self, fields: Fields, fds: list[int]) -> None:
         config = from_plain(fields["config"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from shutil import rmtree
@@ -20,6 +21,8 @@ class TestProblemsAs(SynchronousTestCase):
         self.base = Path(tempfile.mkdtemp())
         self.addCleanup(rmtree, self.base)
         self.base.chmod(0o755)
+        # Where the tests' own Python lives is not the subject.
+        self.patch(sys, "executable", "/bin/sh")
         for name in ("cert.pem", "key.pem", "ca.pem"):
             (self.base / name).write_text("")
             (self.base / name).chmod(0o644)
@@ -78,6 +81,17 @@ class TestProblemsAs(SynchronousTestCase):
         told = problems_as(nobody, self.config())
         self.assertIn(f"state_dir: cannot write into {state}: {state} is not writable", told)
         self.assertIn(f"log.file: cannot append {state / 'logs/x.log'}: {state} is not writable", told)
+
+    def test_a_python_that_the_user_cannot_run_is_told(self) -> None:
+        """The children could not start."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        python = self.base / "python"
+        python.write_text("")
+        python.chmod(0o700)
+        self.patch(sys, "executable", str(python))
+        told = problems_as(find_account("nobody", None), self.config())
+        self.assertEqual(told[0], f"python: cannot run {python}: permission denied")
 
     def test_a_folder_on_the_way_counts(self) -> None:
         """A readable file in a closed folder is not readable."""

@@ -14,7 +14,13 @@ class TestReport(SynchronousTestCase):
 
     def test_status_in_words(self) -> None:
         """Who runs since when, what listens, what was lost."""
-        edge: dict[str, Any] = {"state": "ready", "pid": 7, "uptime": 61, "restarts": 2, "counters": {"connections": 3}}
+        edge: dict[str, Any] = {
+            "state": "ready",
+            "pid": 7,
+            "uptime": 61,
+            "restarts": 2,
+            "counters": {"accepted": 3, "routes": {"web": {"connections": 3, "active": 1}}, "failed": {}},
+        }
         mail: dict[str, Any] = {"state": "waiting", "pid": None, "uptime": 0, "restarts": 1, "counters": None}
         status = {
             "version": "1",
@@ -34,7 +40,9 @@ class TestReport(SynchronousTestCase):
                 "dcrouter 1, ready, pid 5, up 1 m 2 s",
                 "configuration /r.yaml, state in /s",
                 "edge: ready, pid 7, up 1 m 1 s, started again 2 times",
-                "  connections: 3",
+                "  accepted: 3",
+                "  routes:",
+                "    web: connections 3, active 1",
                 "mail: waiting, started again 1 times",
                 "  does not answer",
                 "listening on [::]:443 (web)",

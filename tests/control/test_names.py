@@ -5,6 +5,7 @@ import threading
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -65,6 +66,16 @@ class TestNames(TestCase):
         self.answers = {"a": ["192.0.2.1"], "b": ["192.0.2.2", "2001:db8::2"]}
         await self.started("a", "b").first_answers(10)
         self.assertEqual(self.told[-1], self.answers)
+
+    async def test_answers_that_came_early_are_told_too(self) -> None:
+        """Whoever asks late finds everything told, not about to be told."""
+        self.patch(module, "GATHER", 60)
+        self.answers = {"a": ["192.0.2.1"]}
+        watched = self.started("a")
+        while not watched.known:
+            await deferLater(reactor, 0.01)
+        await watched.first_answers(10)
+        self.assertEqual(self.told, [self.answers])
 
     async def test_a_resolver_that_hangs_does_not_hold_up_the_start(self) -> None:
         """The first wait is bounded."""

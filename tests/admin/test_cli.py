@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from shutil import rmtree
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter import __version__
+from dcrouter.admin.cli import main
+from tests.support.certificates import Authority
+
+ROUTES = """
+version: 1
+routes:
+  - name: web
+    match: {ports: [8443], domains: [www.example.com]}
+    tls: {mode: passthrough}
+    action: {type: forward, target: {host: 127.0.0.1, port: 443}}
+"""
+
+
+class TestCommands(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.base)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.base)
+        self.file = self.base / "routes.yaml"
+        self.file.write_text(ROUTES)
+
+    def run_main(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as output,
+            contextlib.redirect_stderr(io.StringIO()) as errors,
+        ):
+            try:
+                status = main(arguments)
+            except SystemExit as exit:
+                status = int(exit.code or 0)
+        return status, output.getvalue(), errors.getvalue()
+
+    def test_a_good_file_is_ok(self) -> None:
+        """One line that says what is in it, and 0."""
+        self.assertEqual(self.run_main("check"), (0, "routes.yaml: ok, 1 route\n", ""))
+        self.assertEqual(self.run_main("check", str(self.file))[1], f"{self.file}: ok, 1 route\n")
+
+    def test_every_problem_is_printed_with_its_place_first(self) -> None:
+        """So that an editor can jump there; exit status 1."""
+        self.file.write_text(ROUTES.replace("passthrough", "passthru").replace("domains", "domain"))
+        status, output, errors = self.run_main("check")
+        self.assertEqual((status, output), (1, ""))
+        lines = errors.splitlines()
+        self.assertEqual(len(lines), 2, errors)
+        self.assertTrue(all(line.startswith("routes.yaml:") for line in lines), errors)
+        self.assertIn("(did you mean 'passthrough'?)", errors)
+
+    def test_a_missing_file_says_what_to_do(self) -> None:
+        """Named or not."""
+        self.file.unlink()
+        self.assertEqual(self.run_main("check", "x.yaml"), (1, "", "dcrouter: x.yaml: there is no such file\n"))
+        self.assertIn("name one with --config FILE", self.run_main("run")[2])
+        self.assertEqual(self.run_main("routes", str(self.base))[2], f"dcrouter: {self.base}: is a directory\n")
+
+    def test_what_the_user_cannot_read_is_told(self) -> None:
+        """`check --as-user` fails with a line for each, and passes where all is well."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        self.base.chmod(0o755)
+        self.patch(sys, "executable", "/bin/sh")
+        ca = self.base / "ca.pem"
+        ca.write_bytes(Authority().root_pem)
+        ca.chmod(0o600)
+        self.file.write_text(
+            f"user: nobody\n{ROUTES}".replace(
+                "mode: passthrough", "mode: terminate-and-reencrypt, upstream: {ca: ca.pem}"
+            )
+        )
+        status, output, errors = self.run_main("check", "--as-user")
+        self.assertEqual((status, output), (1, ""))
+        self.assertEqual(
+            errors, f"dcrouter: as user nobody: routes[0].tls.upstream.ca: cannot read {ca}: permission denied\n"
+        )
+        ca.chmod(0o644)
+        self.assertEqual(self.run_main("check", "--as-user")[0], 0)
+
+    def test_the_effective_table_is_printed(self) -> None:
+        """For people and for programs."""
+        status, output, _ = self.run_main("routes")
+        self.assertEqual(status, 0)
+        self.assertEqual(output.splitlines()[1].split()[:4], ["1", "web", "tcp", "8443"])
+        self.assertEqual(json.loads(self.run_main("routes", "--json")[1])[0]["action"], "forward to 127.0.0.1:443")
+
+    def test_without_a_service_there_is_no_status(self) -> None:
+        """One line with the socket that nobody answers on."""
+        status, _, errors = self.run_main("status")
+        self.assertEqual(status, 1)
+        socket = self.base / "state" / "admin.sock"
+        self.assertEqual(errors, f"dcrouter: no dcrouter is running here: nobody listens on {socket}\n")
+        self.assertIn("nobody listens on /x.sock", self.run_main("queue", "list", "--socket", "/x.sock")[2])
+
+    def test_the_schema_is_json(self) -> None:
+        """What an editor reads."""
+        status, output, _ = self.run_main("schema")
+        self.assertEqual(status, 0)
+        self.assertIn("routes", json.loads(output)["properties"])
+
+    def test_wrong_arguments_are_2(self) -> None:
+        """With the usage, as argparse prints it."""
+        status, _, errors = self.run_main("no-such-command")
+        self.assertEqual(status, 2)
+        self.assertIn("usage: dcrouter", errors)
+
+    def test_the_version_is_printed(self) -> None:
+        """The package's."""
+        self.assertEqual(self.run_main("version"), (0, f"dcrouter {__version__}\n", ""))
