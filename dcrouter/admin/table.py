@@ -17,6 +17,7 @@ COLUMNS = ("order", "name", "protocol", "listen", "match", "tls", "action")
 def rows(config: Config) -> list[dict[str, Any]]:
     """One dict of COLUMNS and `generated` for each enabled route, by the best place that one of its names has."""
     effective = effective_routes(config)
+    written = {route.name for route in config.routes}
     protocols = Protocols(effective, config.listen)
     places = {
         route.name: min(order_key(route, pattern, index) for pattern in route.match.domains or (None,))
@@ -32,7 +33,7 @@ def rows(config: Config) -> list[dict[str, Any]]:
             "match": _match(route),
             "tls": _tls(route),
             "action": _action(route),
-            "generated": route.generated,
+            "generated": route.name not in written,
         }
         for number, route in enumerate(routes, 1)
     ]
