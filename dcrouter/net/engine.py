@@ -44,8 +44,10 @@ WATCH_BOTH = WATCH_READ | OUT
 
 BATCH = 256
 """Events taken from the kernel at once."""
-ROUNDS = 32
-"""Batches in a row before the reactor gets its turn (timers, the channel to the parent)."""
+STAY = 0.004
+"""Seconds of work before the reactor gets its turn (timers, the channel to the parent)."""
+LINGER = 0.001
+"""Seconds to wait for the next event before giving way: a turn of the reactor costs several of ours."""
 
 _ONCE = (None,)
 
@@ -207,9 +209,10 @@ class Engine:
     def doRead(self) -> None:
         run, watched, sources, clock = self._run, self._watched, self._sources, self._clock
         poll = self._epoll.poll
-        for _ in range(ROUNDS):
-            events = poll(0, BATCH)
-            self.now = clock()
+        leave = clock() + STAY
+        while True:
+            events = poll(0 if run else LINGER, BATCH)
+            self.now = now = clock()
             if not events and not run:
                 return
             self._in_batch = True
@@ -244,6 +247,8 @@ class Engine:
             self._in_batch = False
             if self._closing:
                 self._close_all()
+            if now > leave:
+                break
         if run and self._soon is None:
             self._soon = self._timers.callLater(0, self._resume)
 

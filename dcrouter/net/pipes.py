@@ -13,6 +13,9 @@ Pipe = tuple[int, int]
 
 SIZE = 262144
 """Bytes asked for per pipe: 64 slots instead of 16, so that a link of small segments fills it with more than 23 KB."""
+LARGE = 128
+"""Pipes that are made that large: 32 of the 64 MB that an unprivileged user has (pipe-user-pages-soft), beyond which
+new pipes shrink to 8 KB."""
 KEEP = 128
 """Empty pipes kept open for the next transfer."""
 
@@ -22,6 +25,7 @@ class Pipes:
 
     def __init__(self) -> None:
         self._free: list[Pipe] = []
+        self._large: set[int] = set()
 
     def take(self) -> Pipe | None:
         """An empty pipe, or None where descriptors have run out: then bytes are copied instead."""
@@ -31,8 +35,10 @@ class Pipes:
             pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        with contextlib.suppress(OSError):  # beyond pipe-user-pages-soft the kernel refuses; a small pipe works too
-            fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, SIZE)
+        if len(self._large) < LARGE:
+            with contextlib.suppress(OSError):  # beyond pipe-user-pages-soft the kernel refuses; a small pipe works too
+                fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, SIZE)
+                self._large.add(pipe[0])
         return pipe
 
     def give(self, pipe: Pipe) -> None:
@@ -44,6 +50,7 @@ class Pipes:
 
     def discard(self, pipe: Pipe) -> None:
         """Close a pipe that still holds somebody's bytes."""
+        self._large.discard(pipe[0])
         os.close(pipe[0])
         os.close(pipe[1])
 
