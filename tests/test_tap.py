@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -36,6 +37,9 @@ log: {{format: {format}}}
 access_log: {{file: access.log}}
 defaults: {{timeouts: {{drain: 5s}}}}
 routes:
+  - name: echo
+    match: {{ports: [{echo}]}}
+    action: {{type: forward, target: {{host: 127.0.0.1, port: {backend}}}}}
   - name: page
     match: {{ports: [{port}]}}
     action: {{type: respond, body: "a page"}}
@@ -76,12 +80,16 @@ class ServiceCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.base = Path(tempfile.mkdtemp())
         self.addCleanup(rmtree, self.base)
-        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-            self.port, self.mail = one.getsockname()[1], two.getsockname()[1]
+        with contextlib.ExitStack() as kept:
+            self.port, self.mail, self.echo, self.backend = (
+                kept.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(4)
+            )
         self.write()
 
     def write(self, format: str = "json") -> None:
-        (self.base / "routes.yaml").write_text(ROUTES.format(port=self.port, mail=self.mail, format=format))
+        (self.base / "routes.yaml").write_text(
+            ROUTES.format(port=self.port, mail=self.mail, echo=self.echo, backend=self.backend, format=format)
+        )
 
     def refused(self, way: str) -> list[str]:
         """What a start that is refused prints to standard error; it must exit with 1 and leave nothing."""
@@ -208,6 +216,37 @@ class TestRuns(ServiceCase):
         (access,) = [json.loads(line) for line in (self.base / "state" / "access.log").read_text().splitlines()]
         self.assertEqual(access["route"], "page")
 
+    def test_what_has_begun_may_end_while_nothing_new_is_taken(self) -> None:
+        """SIGTERM: new connections are refused, an open one goes on; when it has ended, so has the service."""
+        with socket.create_server(("127.0.0.1", self.backend)) as backend:
+            process = self.start("run")
+            with socket.create_connection(("127.0.0.1", self.echo), timeout=10) as client:
+                served, _ = backend.accept()
+                with served:
+                    process.send_signal(signal.SIGTERM)
+                    until(lambda: _is_refused(self.port) and _is_refused(self.echo) and _is_refused(self.mail))
+                    client.sendall(b"still there?")
+                    self.assertEqual(served.recv(100), b"still there?")
+                    served.sendall(b"yes")
+                    self.assertEqual(client.recv(100), b"yes")
+                    self.assertIsNone(process.poll())
+            self.assertEqual(process.wait(4), 0)
+
+    def test_what_does_not_end_in_time_is_closed(self) -> None:
+        """After timeouts.drain the service ends whoever is still connected."""
+        path = self.base / "routes.yaml"
+        path.write_text(path.read_text().replace("drain: 5s", "drain: 500ms"))
+        with socket.create_server(("127.0.0.1", self.backend)) as backend:
+            process = self.start("run")
+            with socket.create_connection(("127.0.0.1", self.echo), timeout=10) as client:
+                served, _ = backend.accept()
+                with served:
+                    process.send_signal(signal.SIGTERM)
+                    self.assertEqual(process.wait(20), 0)
+                    client.settimeout(10)
+                    with contextlib.suppress(ConnectionResetError):
+                        self.assertEqual(client.recv(100), b"")
+
     def test_the_summary_for_people_says_what_listens(self) -> None:
         """In text format: a line per listener, then ready."""
         self.write(format="text")
@@ -215,7 +254,7 @@ class TestRuns(ServiceCase):
         text = (self.base / "out.log").read_text()
         self.assertIn(f"listening on http://127.0.0.1:{self.port}/ (page)", text)
         self.assertIn(f"listening on smtp://127.0.0.1:{self.mail} (smtp-{self.mail})", text)
-        self.assertIn("ready: 2 routes from ", text)
+        self.assertIn("ready: 3 routes from ", text)
 
     def test_twistd_runs_it_in_the_foreground(self) -> None:
         """The same service, in our log format."""
@@ -289,6 +328,14 @@ class TestRuns(ServiceCase):
         log.rename(log.with_suffix(".1"))
         os.kill(self.pids()[0], signal.SIGUSR1)
         until(lambda: log.exists() and "log files are open anew" in log.read_text())
+
+
+def _is_refused(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10):
+            return False
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
 
 
 def _python_for_nobody() -> str:

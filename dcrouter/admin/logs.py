@@ -21,7 +21,7 @@ from twisted.logger import ILogObserver
 from zope.interface import implementer
 
 from dcrouter.admin.logfile import LogFile
-from dcrouter.control.records import LEVELS, Record, level_of, to_record
+from dcrouter.control.records import LEVELS, Record, is_noise, level_of, to_record
 
 Format = Literal["json", "text"]
 FIXED = frozenset({"time", "level", "role", "namespace", "text", "traceback"})
@@ -87,30 +87,12 @@ class LogWriter:
         )
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        if LEVELS.index(level_of(event)) >= LEVELS.index(self.level) and not _is_noise(event):
+        if LEVELS.index(level_of(event)) >= LEVELS.index(self.level) and not is_noise(event):
             record = to_record(event)
             if event.get("log_traceback"):
                 record["traceback"] = event["log_traceback"]
             line = self._line(record, str(event.get("log_role", "parent")))
             self.file.write(line.encode("utf-8", "backslashreplace") + b"\n")
-
-
-def _is_noise(event: Mapping[str, Any]) -> bool:
-    # Twisted tells of every factory and port that opens and closes, at the level of outcomes.
-    source = event.get("log_source")
-    if level_of(event) not in ("debug", "info"):
-        return False
-    return bool(getattr(source, "noisy", False)) or str(event.get("log_text", "")).startswith(_NOISE)
-
-
-_NOISE = (
-    "(UNIX Port ",
-    "Site starting on ",
-    "Stopping factory",
-    "Starting factory",
-    "(TCP Port ",
-    "Main loop terminated",
-)
 
 
 def _escaped(match: re.Match[str]) -> str:

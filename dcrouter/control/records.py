@@ -19,6 +19,14 @@ LEVELS = ("debug", "info", "warn", "error")
 """In order. twisted.logger's `critical` is an error: somebody must act."""
 LEGACY = frozenset({"message", "time", "system", "isError", "failure", "why", "format", "logLevel", "traceback"})
 """What twisted.python.log.msg adds to its events; fields of that name belong to twisted, not to us."""
+NOISE = (
+    "(UNIX Port ",
+    "(TCP Port ",
+    "Site starting on ",
+    "Starting factory",
+    "Stopping factory",
+    "Main loop terminated",
+)
 MAX_TEXT = 8192
 """Characters of one text or field: a longer one is cut."""
 BATCH = 200
@@ -49,6 +57,14 @@ def level_of(event: Mapping[str, Any]) -> str:
     level = event.get("log_level")
     name = getattr(level, "name", "info")
     return name if name in LEVELS else "error"
+
+
+def is_noise(event: Mapping[str, Any]) -> bool:
+    """Whether it is Twisted telling of a factory or a port that opens or closes, which is no outcome."""
+    if level_of(event) not in ("debug", "info"):
+        return False
+    said = str(event.get("log_text") or event.get("log_format") or "")
+    return bool(getattr(event.get("log_source"), "noisy", False)) or said.startswith(NOISE)
 
 
 def to_record(event: Mapping[str, Any]) -> Record:
@@ -98,7 +114,7 @@ class ChannelObserver:
         self._later: IDelayedCall | None = None
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        if LEVELS.index(level_of(event)) < LEVELS.index(self.level):
+        if LEVELS.index(level_of(event)) < LEVELS.index(self.level) or is_noise(event):
             return
         if len(self._lines) >= WAITING:
             self.dropped += 1

@@ -102,6 +102,18 @@ class TestLogWriter(SynchronousTestCase):
         Logger(observer=writer).debug("now")
         self.assertEqual(self.lines()[0]["text"], "now")
 
+    def test_twisteds_housekeeping_is_left_out(self) -> None:
+        """Factories that start and stop are no outcome; their warnings and errors are kept."""
+
+        class Factory:
+            noisy = True
+            log = Logger(observer=self.writer())
+
+        factory = Factory()
+        factory.log.info("Starting factory {factory!r}", factory=factory)
+        factory.log.warn("trouble")
+        self.assertEqual([line["text"] for line in self.lines()], ["trouble"])
+
     def test_a_failure_has_its_traceback(self) -> None:
         """The error is there in full, in its own key."""
         try:
