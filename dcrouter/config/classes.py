@@ -17,11 +17,11 @@ from dcrouter.config.admin import Config
 from dcrouter.config.checks.values import Within
 from dcrouter.config.findings import closest, meant
 from dcrouter.config.keys import Field, default_of, element_of, fields_of, without_none
-from dcrouter.config.mail import Email, MailPort
+from dcrouter.config.mail import Deliver, Email, MailForward, MailPort
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.nodes import Sequence as SequenceNode
 from dcrouter.config.place import Invalid, Place
-from dcrouter.config.routes import Block, Forward, PortRange, Redirect, Respond, Route
+from dcrouter.config.routes import Block, Forward, PortRange, Redirect, Respond, Route, RouteTls
 from dcrouter.config.units import port, shown
 
 SHORT: Mapping[type, Callable[[int], Any]] = {
@@ -34,14 +34,23 @@ _SPARE: Mapping[type, frozenset[str]] = {
     Config: frozenset(fields_of(Config)),
     Email: frozenset(fields_of(Email)),
     Route: frozenset(("timeouts", "security")),
-    Forward: frozenset(("balance", "retries")),
+    RouteTls: frozenset(("certificate",)),
+    Forward: frozenset(("targets", "balance", "retries")),
     Redirect: frozenset(("to", "status")),
     Respond: frozenset(("status", "body", "headers")),
     Block: frozenset(("status",)),
     MailPort: frozenset(("max_connections",)),
+    MailForward: frozenset(("targets", "balance")),
+    Deliver: frozenset(("maildir",)),
 }
 """Keys that a value goes on without: no check between values looks at them, or those that do ask `Findings.touch`."""
-_STAND_IN: Mapping[tuple[type, str], Any] = {(Redirect, "to"): "/", (Email, "hostname"): "localhost"}
+_STAND_IN: Mapping[tuple[type, str], Any] = {
+    (Redirect, "to"): "/",
+    (Forward, "targets"): (),
+    (Email, "hostname"): "localhost",
+    (MailForward, "targets"): (),
+    (Deliver, "maildir"): "maildir",
+}
 """What stands for a spare key that has no default, once it was told that it is missing or wrong."""
 _WORTH_LISTING = 16
 

@@ -71,7 +71,7 @@ class Place:
         """The elements; fails where this is no list."""
         node = self.node
         if not isinstance(node, Sequence):
-            self.unlike("a list")
+            self.unlike("a list, such as [...]")
         findings = self.findings
         return [Place(item, findings, self, at, item.line, item.column) for at, item in enumerate(node.items)]
 

@@ -13,7 +13,7 @@ import attrs
 
 from dcrouter.config.admin import Config
 from dcrouter.config.classes import SHORT
-from dcrouter.config.forms import Form, Port, form_of
+from dcrouter.config.forms import Form, Port, Secret, form_of
 from dcrouter.config.keys import Field, element_of, fields_of, variants_of, without_none, words_of
 from dcrouter.config.written import written_default
 
@@ -91,6 +91,14 @@ def _type(type_: Any, definitions: dict[str, Schema]) -> Schema:
         return {"oneOf": [_type(cls, definitions) for cls in variants.values()]}
     if attrs.has(type_):
         return _reference(type_.__name__, definitions, lambda: _short(type_, definitions))
+    if type_ is Secret:
+        from_file = {
+            "type": "object",
+            "properties": {"file": _TEXT},
+            "required": ["file"],
+            "additionalProperties": False,
+        }
+        return {"anyOf": [_TEXT, from_file]}
     if type_ is bool:
         return {"anyOf": [{"type": "boolean"}, _refer("variable")]}
     if _is_mapping(type_):

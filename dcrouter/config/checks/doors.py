@@ -138,14 +138,25 @@ def _warn_of_equals(config: Config, routes: Sequence[Route], reader: Reader) -> 
 
 
 def _warn_of_unreached(config: Config, routes: Sequence[Route], reader: Reader) -> None:
-    """Routes behind one that takes all of their connections; only a higher priority can do that unnoticed."""
+    """Routes behind one that takes all of their connections: at once, or by the same kind of first bytes."""
+    order = {id(route): at for at, route in enumerate(routes)}
     greedy = [route for route in routes if route.match.domains is None]
+    told: set[int] = set()
     for taker, others in _meeting(_groups(config, greedy), _groups(config, routes)):
-        if taker.door.covers(others.door):
-            for _, route in others.routes:
-                by = next((one for _, one in taker.routes if one.priority > route.priority), None)
-                if by is not None and (not needs_bytes(by) or _speech(by) == _speech(route)):
-                    reader.place(route).warn(f"is never reached: route {by.name!r} takes all of its connections first")
+        if not taker.door.covers(others.door):
+            continue
+        first = {_speech(route): (key, route) for key, route in reversed(taker.routes)}
+        for best, route in others.routes:
+            for speech in ("nothing", _speech(route)):
+                by = first.get(speech)
+                if by is None or by[1] is route or id(route) in told:
+                    continue
+                # Equal routes that need the same bytes are warned of above.
+                if by[0] < best or (by[0] == best and speech != _speech(route) and order[id(by[1])] < order[id(route)]):
+                    told.add(id(route))
+                    reader.place(route).warn(
+                        f"is never reached: route {by[1].name!r} takes all of its connections first"
+                    )
 
 
 def _speech(route: Route) -> str:

@@ -48,23 +48,23 @@ def _target(target: Target, place: Place) -> Target:
 def _forward(forward: Forward, place: Place) -> Forward:
     for target, where in _targets(forward, place):
         if target.host is not None and not where.says("port"):
-            where.fail("'port' is missing (a number, or preserve)")
+            where.tell("'port' is missing (a number, or preserve)")
     return forward
 
 
 def _mail_forward(forward: MailForward, place: Place) -> MailForward:
     for target, where in _targets(forward, place):
         if target.unix is not None:
-            where.at("unix").fail("mail is forwarded to a host and a port")
+            where.at("unix").tell("mail is forwarded to a host and a port")
         if target.port is None and where.says("port"):
-            where.at("port").fail("preserve is for routes: mail is forwarded to port 25 unless told")
+            where.at("port").tell("preserve is for routes: mail is forwarded to port 25 unless told")
     targets = (evolve(target, port=target.port or MAIL_PORT) for target in forward.targets)
     return evolve(forward, targets=tuple(targets))
 
 
 def _targets(forward: Forward | MailForward, place: Place) -> list[tuple[Target, Place]]:
     if place.says("target"):
-        return [(forward.targets[0], place.at("target"))]
+        return [(target, place.at("target")) for target in forward.targets]
     return [(target, place.at("targets", at)) for at, target in enumerate(forward.targets)]
 
 
