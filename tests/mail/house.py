@@ -1,0 +1,177 @@
+"""The mail half on loopback, as the mail process would run it, with clients that are real sockets in threads."""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.admin import Admin, Config
+from dcrouter.config.mail import Deliver, Email, MailForward, MailTimeouts, Rule, RuleMatch
+from dcrouter.config.routes import Target
+from dcrouter.config.tls import TlsProfile
+from dcrouter.events import SessionClosed
+from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.delivery.destination import Patience
+from dcrouter.mail.mta import Mta
+from dcrouter.tls.chooser import Chooser
+from dcrouter.tls.internal import InternalCa
+
+HOSTNAME = "mail.example.test"
+LOCAL = Rule(name="local", match=RuleMatch(recipients=("*@local.test",)), action=Deliver(maildir="maildir/{recipient}"))
+
+
+def forward(*ports: int, balance: Any = "failover", retries: int = 2, recipients: str = "*@example.test") -> Rule:
+    """A rule that forwards to these ports of loopback."""
+    targets = tuple(Target(host="127.0.0.1", port=port) for port in ports)
+    return Rule(
+        name="out",
+        match=RuleMatch(recipients=(recipients,)),
+        action=MailForward(targets=targets, balance=balance, retries=retries),
+    )
+
+
+class House:
+    """One mail half. It closes itself at the end of the test, unless `close` was called before."""
+
+    def __init__(self, case: TestCase, *rules: Rule, state: Path | None = None, **email: Any) -> None:
+        self.state = state or Path(case.mktemp()).absolute()
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.closed: list[SessionClosed] = []
+        self._listeners: list[_Listener] = []
+        self._open = True
+        patience = email.pop("patience", None)
+        email.setdefault("timeouts", MailTimeouts())
+        self.email = Email(hostname=HOSTNAME, postmaster="root@local.test", rules=rules or (LOCAL,), **email)
+        config = Config(state_dir=self.state, admin=Admin(socket=self.state / "admin.sock"), email=self.email)
+        ca = InternalCa(self.state, time.time)
+        chooser = Chooser(TlsProfile(), mail_name=HOSTNAME)
+        chooser.update([ca.issue([HOSTNAME])])
+        self.ca_file = str(ca.root_path)
+        self.mta = Mta(config, chooser, reactor, self.closed.append, patience=patience)
+        self.mta.start()
+        case.addCleanup(self.close)
+
+    def listen(self, kind: str = "smtp", peer: tuple[str, int] | None = None) -> int:
+        """A port of loopback whose connections are handed to the mail half; `peer` is who they are said to be."""
+        listener = _Listener(self, kind, peer)
+        self._listeners.append(listener)
+        return listener.port
+
+    @inlineCallbacks
+    def close(self) -> Any:
+        """As a mail process ends."""
+        if self._open:
+            self._open = False
+            for listener in self._listeners:
+                listener.close()
+            yield self.mta.close()
+
+    def mails(self, recipient: str) -> list[bytes]:
+        """What is in the new/ of a recipient's Maildir, in order of arrival."""
+        return [path.read_bytes() for path in sorted((self.state / "maildir" / recipient / "new").glob("*"))]
+
+    def queue(self) -> Deferred[list[dict[str, Any]]]:
+        return self.mta.queue_list(1000)
+
+
+class _Listener:
+    """Accepts, and hands over, as the edge does."""
+
+    def __init__(self, house: House, kind: str, peer: tuple[str, int] | None) -> None:
+        self._house = house
+        self._kind = kind
+        self._peer = peer
+        self._count = 0
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self._socket.setblocking(False)
+        self.port = self._socket.getsockname()[1]
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "listener"
+
+    def connectionLost(self, reason: Any) -> None:
+        pass
+
+    def doRead(self) -> None:
+        for _ in range(64):
+            try:
+                accepted, peer = self._socket.accept()
+            except BlockingIOError:
+                return
+            self._count += 1
+            facts = ConnectionFacts(
+                f"{self._kind}-{self._count}", self._peer or peer, ("127.0.0.1", self.port), time.time()
+            )
+            facts.kind = self._kind
+            facts.route = f"{self._kind}-{self.port}"
+            self._house.mta.take(accepted.detach(), facts)
+
+    def close(self) -> None:
+        reactor.removeReader(self)
+        self._socket.close()
+
+
+@inlineCallbacks
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Waits for a fact; AssertionError when it does not come."""
+    deadline = time.monotonic() + seconds
+    while True:
+        fact = condition()
+        if isinstance(fact, Deferred):
+            fact = yield fact
+        if fact:
+            return fact
+        if time.monotonic() > deadline:
+            raise AssertionError(f"it did not happen within {seconds} seconds: {condition}")
+        yield deferLater(reactor, 0.02)
+
+
+def in_thread(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+    return deferToThread(call, *args, **kwargs)
+
+
+def dialogue(port: int, *lines: bytes | str, timeout: float = 20.0) -> list[bytes]:
+    """Blocking: connects, sends each line after the reply to the one before, gives all replies, the greeting first."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+        stream = connection.makefile("rb")
+        replies = [_reply(stream)]
+        for line in lines:
+            connection.sendall(line if isinstance(line, bytes) else line.encode() + b"\r\n")
+            replies.append(_reply(stream))
+        return replies
+
+
+def _reply(stream: Any) -> bytes:
+    line: bytes = stream.readline()
+    while line[3:4] == b"-":
+        line = stream.readline()
+    return line.rstrip()
+
+
+def send(port: int, *recipients: str, sender: str = "a@x.test", body: str = "Subject: x\r\n\r\ntext\r\n") -> None:
+    """Blocking: one message by smtplib; raises its exceptions."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+        client.sendmail(sender, list(recipients), body.encode())
+
+
+QUICK = Patience(
+    connect=1.0,
+    replies=dict.fromkeys(
+        ("greeting", "ehlo", "helo", "rset", "mail", "rcpt", "data", "body", "final", "quit", "idle"), 1.0
+    ),
+)
+"""A sender without patience, for next hops that are silent."""

@@ -1,0 +1,415 @@
+"""The mail half as a whole: real clients in, Maildirs and next hops out."""
+
+from __future__ import annotations
+
+import contextlib
+import smtplib
+import socket
+import ssl
+import subprocess
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.mail import MailTimeouts, Reject, Rule, RuleMatch
+from tests.mail.house import HOSTNAME, LOCAL, House, dialogue, forward, in_thread, send, until
+from tests.mail.nexthop import ScriptedHop
+from tests.support.peers import require
+
+HEAD = ("EHLO c.test", "MAIL FROM:<a@x.test>")
+
+
+class ReceptionTests(TestCase):
+    @inlineCallbacks
+    def test_a_message_is_delivered_once_to_each_recipient(self):
+        """Two recipients, one of them twice: two files, with trace fields, LF line ends and the text as it was."""
+        house = House(self)
+        port = house.listen(peer=("192.0.2.9", 4711))
+        body = "Subject: x\r\n\r\n..two\r\n.one\r\n"
+        yield in_thread(send, port, "b@local.test", "c@local.test", "b@local.test", body=body)
+        yield until(lambda: house.mails("b@local.test") and house.mails("c@local.test"))
+        (mail,) = house.mails("b@local.test")
+        head, _, text = mail.partition(b"\n\n")
+        self.assertEqual(text, b"..two\n.one\n")
+        self.assertTrue(head.startswith(b"Return-Path: <a@x.test>\nDelivered-To: b@local.test\nReceived: from "))
+        self.assertIn(b"([192.0.2.9])", head)
+        self.assertIn(b"by mail.example.test (dcrouter session smtp-1) with ESMTP id ", head)
+        self.assertNotIn(b"\r", mail)
+        self.assertEqual(len(house.mails("c@local.test")), 1)
+        yield until(lambda: house.mta.status()["queued"] == 0)
+
+    @inlineCallbacks
+    def test_a_large_message_goes_through_a_spool_file(self):
+        """Five megabytes with all octets that may be, to a Maildir and to a next hop, and no file stays."""
+        hop = ScriptedHop(self)
+        house = House(self, LOCAL, forward(hop.port))
+        port = house.listen()
+        line = bytes(value for value in range(256) if value not in b"\r\n\0") + b"\r\n.dots\r\n"
+        body = b"Subject: x\r\n\r\n" + line * 20000
+
+        def deliver():
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+                client.sendmail("a@x.test", ["b@local.test", "b@example.test"], body)
+
+        yield in_thread(deliver)
+        yield until(lambda: house.mails("b@local.test") and hop.messages, 60)
+        self.assertTrue(house.mails("b@local.test")[0].endswith(body.replace(b"\r\n", b"\n")))
+        self.assertTrue(hop.messages[0][1].endswith(body))
+        yield until(lambda: not list((house.state / "mail" / "spool").iterdir()))
+
+    @inlineCallbacks
+    def test_size_limits_hold_at_mail_and_at_the_end(self):
+        """552 5.3.4 both times, and nothing is kept."""
+        house = House(self, max_message_size=100_000)
+        port = house.listen()
+        replies = yield in_thread(dialogue, port, "EHLO c", "MAIL FROM:<a@x.test> SIZE=100001")
+        self.assertEqual(replies[-1][:9], b"552 5.3.4")
+        big = (b"x" * 98 + b"\r\n") * 1001 + b".\r\n"
+        replies = yield in_thread(dialogue, port, *HEAD, "RCPT TO:<b@local.test>", "DATA", big)
+        self.assertEqual(replies[-1][:9], b"552 5.3.4")
+        yield until(lambda: not list((house.state / "mail" / "spool").iterdir()))
+        self.assertEqual(house.mta.status()["accepted"], 0)
+
+    @inlineCallbacks
+    def test_mail_that_goes_in_circles_is_refused(self):
+        """RFC 5321 6.3: fifty Received fields are too many, forty-nine are not."""
+        house = House(self)
+        port = house.listen()
+        for count, reply in ((49, b"554 5.4.6"), (48, b"250 2.0.0")):
+            body = b"Received: from x by y; now\r\n" * count + b"\r\nReceived: not a field\r\n.\r\n"
+            replies = yield in_thread(dialogue, port, *HEAD, "RCPT TO:<b@local.test>", "DATA", body)
+            self.assertEqual(replies[-1][:9], reply)
+
+    @inlineCallbacks
+    def test_postmaster_is_always_reached(self):
+        """`<postmaster>` and postmaster@hostname become the configured address and meet the rules."""
+        house = House(self)
+        port = house.listen()
+        yield in_thread(send, port, "postmaster@Mail.Example.TEST")
+        replies = yield in_thread(
+            dialogue, port, *HEAD, "RCPT TO:<Postmaster>", "DATA", b"Subject: x\r\n\r\ny\r\n.\r\n"
+        )
+        self.assertEqual(replies[-1][:3], b"250")
+        yield until(lambda: len(house.mails("root@local.test")) == 2)
+
+    @inlineCallbacks
+    def test_the_first_rule_decides_for_each_recipient(self):
+        """A refusal is a reply; who is refused does not stop the others."""
+        trap = Rule(
+            name="trap",
+            match=RuleMatch(recipients=("trap@local.test",)),
+            action=Reject(code=550, message="5.1.1 No such user"),
+        )
+        house = House(self, trap, LOCAL)
+        port = house.listen()
+        replies = yield in_thread(
+            dialogue, port, *HEAD, "RCPT TO:<trap@local.test>", "RCPT TO:<x@else.test>", "RCPT TO:<b@local.test>"
+        )
+        self.assertEqual(replies[3:], [b"550 5.1.1 No such user", b"550 5.7.1 Relaying denied", b"250 2.1.5 OK"])
+
+    @inlineCallbacks
+    def test_submission_is_refused_until_there_is_a_login(self):
+        """530 5.7.0 at MAIL, in the clear."""
+        house = House(self)
+        port = house.listen("submission")
+        replies = yield in_thread(dialogue, port, *HEAD)
+        self.assertEqual(replies[-1][:9], b"530 5.7.0")
+
+    @inlineCallbacks
+    def test_no_room_is_452_and_never_250(self):
+        """A spool that cannot be written: the client is told to come back, and the queue stays empty."""
+        house = House(self)
+        port = house.listen()
+        (house.state / "mail" / "spool").rmdir()
+        big = b"Subject: x\r\n\r\n" + b"text\r\n" * 20000 + b".\r\n"
+        replies = yield in_thread(dialogue, port, *HEAD, "RCPT TO:<b@local.test>", "DATA", big, "NOOP")
+        self.assertEqual([reply[:9] for reply in replies[-2:]], [b"451 4.3.0", b"250 2.0.0"])
+        self.assertEqual(house.mta.status()["accepted"], 0)
+        self.flushLoggedErrors()
+
+
+class RelayTests(TestCase):
+    FORMS = [
+        "u@D",
+        "u%D@[I]",
+        "u%D@H",
+        '"u@D"',
+        '"u%D"',
+        "u@D@[I]",
+        '"u@D"@[I]',
+        "u@D@H",
+        "@[I]:u@D",
+        "@H:u@D",
+        "D!u",
+        "D!u@[I]",
+        "D!u@H",
+        "u@D.",
+        "u@ D",
+        "<u@D>@H",
+        "u@H:25",
+        "u@H\0",
+        '"u@D"@H',
+        '"D!u"@H',
+        "u@\u212bxample.test",
+        "u@xn--xample-hva.test",
+    ]
+
+    @inlineCallbacks
+    def test_no_published_form_of_an_address_is_relayed(self):
+        """The list of nmap and ours, from four senders: D is foreign, H a domain of ours, I our address."""
+        hop = ScriptedHop(self)
+        house = House(self, LOCAL, forward(hop.port))
+        port = house.listen()
+
+        def attempt(sender: str, form: str) -> bytes:
+            address = form.replace("D", "foreign.test").replace("H", "example.test").replace("I", "127.0.0.1")
+            return dialogue(port, "EHLO c", f"MAIL FROM:<{sender}>", f"RCPT TO:<{address}>")[-1]
+
+        for sender in ("", "u@foreign.test", "u@example.test", "u@[127.0.0.1]"):
+            for form in self.FORMS:
+                reply = yield in_thread(attempt, sender, form)
+                self.assertEqual(reply[:1], b"5", (sender, form, reply))
+
+    @inlineCallbacks
+    def test_rcpt_before_mail_is_refused(self):
+        """And so is XCLIENT from a stranger."""
+        house = House(self)
+        port = house.listen()
+        replies = yield in_thread(
+            dialogue, port, "EHLO c", "RCPT TO:<b@local.test>", "XCLIENT ADDR=127.0.0.1", "AUTH PLAIN AGEAYg=="
+        )
+        self.assertEqual([reply[:3] for reply in replies[2:]], [b"503", b"502", b"502"])
+
+
+class TlsTests(TestCase):
+    def context(self, house: House) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=house.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    @inlineCallbacks
+    def test_starttls_and_mail_under_it(self):
+        """The certificate is email.hostname's, the session begins anew, Received tells of TLS."""
+        house = House(self)
+        port = house.listen()
+        context = self.context(house)
+
+        def deliver():
+            with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+                client._host = HOSTNAME
+                client.ehlo("c.test")
+                client.starttls(context=context)
+                self.assertEqual(client.docmd("MAIL FROM:<a@x.test>")[0], 503)
+                client.ehlo("c.test")
+                self.assertNotIn("starttls", client.esmtp_features)
+                self.assertEqual(client.docmd("STARTTLS")[0], 503)
+                client.sendmail("a@x.test", ["b@local.test"], b"Subject: x\r\n\r\ny\r\n")
+
+        yield in_thread(deliver)
+        yield until(lambda: house.mails("b@local.test"))
+        (mail,) = house.mails("b@local.test")
+        self.assertRegex(mail, rb"\(using TLSv1\.3 with cipher TLS_\w+\)\n\tby .* with ESMTPS id ")
+        yield until(lambda: house.closed)
+        event = house.closed[0]
+        self.assertEqual((event.tls_version, event.sni, event.reason), ("TLSv1.3", HOSTNAME, "quit"))
+        self.assertEqual(list(event.phases), ["tls", "smtp"])
+
+    @inlineCallbacks
+    def test_implicit_tls_with_a_hello_in_pieces(self):
+        """Port 465: TLS first, however the hello is cut, then the greeting."""
+        house = House(self)
+        port = house.listen("smtps")
+        context = self.context(house)
+
+        def talk(step: int) -> bytes:
+            inner, outer = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(inner, outer, server_hostname=HOSTNAME)
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while True:
+                    try:
+                        return tls.read(100)
+                    except ssl.SSLWantReadError:
+                        pending = outer.read()
+                        for at in range(0, len(pending), step):
+                            connection.sendall(pending[at : at + step])
+                        if not pending:
+                            inner.write(connection.recv(65536))
+
+        for step in (1, 100, 100000):
+            greeting = yield in_thread(talk, step)
+            self.assertEqual(greeting, b"220 mail.example.test ESMTP\r\n")
+
+    @inlineCallbacks
+    def test_commands_behind_starttls_are_not_run(self):
+        """In one segment they end the session; in the next one they are a broken hello."""
+        house = House(self)
+        port = house.listen()
+        replies = yield in_thread(dialogue, port, "EHLO c", b"STARTTLS\r\nRSET\r\n")
+        self.assertEqual(replies[-1][:9], b"554 5.5.0")
+
+        def late() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                stream = connection.makefile("rb")
+                stream.readline()
+                connection.sendall(b"EHLO c\r\nSTARTTLS\r\n")
+                while not stream.readline().startswith(b"220 2"):
+                    pass
+                connection.sendall(b"RSET\r\n")
+                return stream.read()
+
+        answer = yield in_thread(late)
+        self.assertEqual(answer[:3], b"\x15\x03\x03")
+        yield until(lambda: len(house.closed) == 2)
+
+    @inlineCallbacks
+    def test_openssl_speaks_starttls_with_us(self):
+        """s_client verifies the chain and gets its EHLO answered."""
+        openssl = require("openssl")
+        house = House(self)
+        port = house.listen()
+        done = yield in_thread(
+            subprocess.run,
+            [openssl, "s_client", "-starttls", "smtp", "-connect", f"127.0.0.1:{port}", "-servername", HOSTNAME,
+             "-CAfile", house.ca_file, "-verify_return_error", "-quiet", "-crlf"],
+            input=b"EHLO c\nQUIT\n",
+            capture_output=True,
+            timeout=30,
+        )  # fmt: skip
+        self.assertIn(b"250-mail.example.test greets c", done.stdout)
+        self.assertIn(b"221 2.0.0 Bye", done.stdout)
+
+
+class TimeTests(TestCase):
+    @inlineCallbacks
+    def test_silent_clients_are_sent_away(self):
+        """Before EHLO, between commands, in DATA, in a TLS handshake: 421 or a cut, and the reason is told."""
+        house = House(self, timeouts=MailTimeouts(greeting=0.6, command=0.6, data=0.6))
+        clear, tls = house.listen(), house.listen("smtps")
+
+        def silent(port: int, *lines: bytes) -> bytes:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                stream = connection.makefile("rb")
+                connection.sendall(b"".join(lines))
+                with contextlib.suppress(ConnectionResetError):
+                    return stream.read()
+                return b""
+
+        start = b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n"
+        for port, lines, word, reason in (
+            (clear, b"", b"421 4.4.2", "greeting timeout"),
+            (clear, b"EHL", b"421 4.4.2", "greeting timeout"),
+            (clear, b"EHLO c\r\n", b"421 4.4.2", "command timeout"),
+            (clear, start + b"text", b"421 4.4.2", "data timeout"),
+            (tls, b"", b"", "greeting timeout"),
+            (tls, b"\x16\x03\x01\x02\x00", b"", "greeting timeout"),
+        ):
+            answer = yield in_thread(silent, port, lines)
+            self.assertIn(word, answer)
+            yield until(lambda: house.closed)
+            event = house.closed.pop()
+            self.assertEqual((event.ended_by, event.reason), ("router", reason))
+
+    @inlineCallbacks
+    def test_draining_lets_transactions_end_and_no_other_begin(self):
+        """Idle sessions get 421 at once; a running one ends with its 250 and then 421."""
+        house = House(self)
+        port = house.listen()
+        idle = socket.create_connection(("127.0.0.1", port), timeout=20)
+        busy = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.addCleanup(idle.close)
+        self.addCleanup(busy.close)
+        busy.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n")
+        stream = busy.makefile("rb")
+
+        def upto(mark: bytes) -> None:
+            while not stream.readline().startswith(mark):
+                pass
+
+        yield in_thread(upto, b"354")
+        drained = house.mta.drain(20.0)
+        last = yield in_thread(lambda: idle.makefile("rb").read())
+        self.assertTrue(last.splitlines()[-1].startswith(b"421 4.3.2"))
+        busy.sendall(b"Subject: x\r\n\r\ny\r\n.\r\n")
+        rest = yield in_thread(stream.read)
+        self.assertEqual([line[:9] for line in rest.splitlines()], [b"250 2.0.0", b"421 4.3.2"])
+        yield drained
+        self.assertEqual(house.mta.status()["accepted"], 1)
+
+    @inlineCallbacks
+    def test_a_drain_ends_at_its_time(self):
+        """Who does not end by then is cut."""
+        house = House(self)
+        port = house.listen()
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\n")
+            stream = connection.makefile("rb")
+            yield in_thread(lambda: [stream.readline() for _ in range(8)])
+            yield house.mta.drain(0.3)
+        self.assertEqual(len(house.closed), 1)
+
+    @inlineCallbacks
+    def test_clients_that_vanish_are_let_go(self):
+        """In every phase, and nothing of their messages stays."""
+        house = House(self)
+        port, tls = house.listen(), house.listen("smtps")
+        start = b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n"
+        phases = [b"", b"EHLO", b"EHLO c\r\n", start, start + b"x\r\n" * 50000, b"EHLO c\r\nSTARTTLS\r\n"]
+
+        def vanish() -> None:
+            for kind in (port, tls):
+                for phase in phases:
+                    for linger in (False, True):
+                        connection = socket.create_connection(("127.0.0.1", kind), timeout=20)
+                        if linger:
+                            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                        with contextlib.suppress(OSError):
+                            connection.sendall(phase)
+                        connection.close()
+
+        yield in_thread(vanish)
+        yield until(lambda: len(house.closed) == 24)
+        yield until(lambda: not list((house.state / "mail" / "spool").iterdir()))
+        self.assertEqual(house.mta.status()["connections"], 0)
+        self.assertEqual(house.mta.status()["accepted"], 0)
+
+
+class RealClientTests(TestCase):
+    @inlineCallbacks
+    def test_swaks_delivers(self):
+        """In the clear, pipelined, and under STARTTLS."""
+        swaks = require("swaks")
+        house = House(self)
+        port = house.listen()
+        for extra in ([], ["--pipeline"], ["--tls"]):
+            done = yield in_thread(
+                subprocess.run,
+                [swaks, "-s", "127.0.0.1", "-p", str(port), "-f", "a@x.test", "-t", "b@local.test", *extra],
+                capture_output=True,
+                timeout=60,
+            )
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        yield until(lambda: len(house.mails("b@local.test")) == 3)
+
+    @inlineCallbacks
+    def test_smtp_source_through_to_smtp_sink(self):
+        """Five hundred messages of twenty clients, all accepted, all delivered, none queued afterwards."""
+        source, sink = require("smtp-source"), require("smtp-sink")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            hop = free.getsockname()[1]
+        process = subprocess.Popen([sink, "-u", "postfix", f"127.0.0.1:{hop}", "100"], stderr=subprocess.DEVNULL)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        yield until(lambda: not socket.socket().connect_ex(("127.0.0.1", hop)))
+        house = House(self, forward(hop))
+        port = house.listen()
+        done = yield in_thread(
+            subprocess.run,
+            [source, "-s", "20", "-m", "500", "-l", "4096", "-f", "a@x.test", "-t", "b@example.test",
+             f"127.0.0.1:{port}"],
+            capture_output=True,
+            timeout=60,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        yield until(lambda: house.mta.status()["queued"] == 0)
+        self.assertEqual(house.mta.status()["delivered"], 500)
