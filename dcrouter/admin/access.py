@@ -84,6 +84,7 @@ class AccessLogWriter:
         if self._report is not None:
             self._report.cancel()
         self._idle.wait(LAST_WAIT)
+        self._reopen_if_asked()
         if self._waiting:
             self.file.write(bytes(self._waiting))
             self._waiting.clear()
@@ -96,16 +97,19 @@ class AccessLogWriter:
     def _go_on(self) -> None:
         if self._writing or self._closed:
             return
-        if self._reopen:
-            self._reopen = False
-            problem = self.file.reopen()
-            if problem is not None:
-                self.log.error("{problem}", problem=problem)
+        self._reopen_if_asked()
         if self._waiting:
             data, self._waiting = bytes(self._waiting), bytearray()
             self._writing = True
             self._idle.clear()
             self.reactor.callInThread(self._write, data)
+
+    def _reopen_if_asked(self) -> None:
+        if self._reopen:
+            self._reopen = False
+            problem = self.file.reopen()
+            if problem is not None:
+                self.log.error("{problem}", problem=problem)
 
     def _write(self, data: bytes) -> None:
         self.file.write(data)
