@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -200,11 +200,13 @@ class SqliteStore:
         return self._writer
 
     def _read(self, query: Any) -> Deferred[Any]:
+        reader = self._reader
+        if reader is None:
+            return fail(StoreError("the mail queue is closed"))
+
         def run() -> Any:
-            if self._reader is None:
-                raise StoreError("the mail queue is closed")
             try:
-                return query(self._reader)
+                return query(reader)
             except sqlite3.Error as error:
                 raise as_store_error(error) from error
 

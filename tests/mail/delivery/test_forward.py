@@ -1,0 +1,249 @@
+"""Next hops of every temper: what of a message is delivered, deferred or failed, and where it goes instead."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.mail import Queue, Retry
+from tests.mail.house import LOCAL, QUICK, House, forward, in_thread, send, until
+from tests.mail.nexthop import CUT, SILENT, ScriptedHop
+
+
+def closed_port() -> int:
+    """A port of loopback on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+class ForwardTests(TestCase):
+    @inlineCallbacks
+    def outcome(self, house, *recipients):
+        """Sends a message, waits for its first attempt; gives the rows that stay in the queue."""
+        yield in_thread(send, house.listen(), *(recipients or ("b@example.test",)))
+        status = house.mta.status
+        yield until(
+            lambda: status()["delivered"] + status()["deferred"] + status()["failed"] >= len(recipients or (1,))
+        )
+        yield until(lambda: house.mta._queue._attempts == 0)
+        rows = yield house.queue()
+        return rows
+
+    @inlineCallbacks
+    def test_recipients_share_a_transaction_and_have_results_of_their_own(self):
+        """One message, one DATA; 5xx stays as failed with its reply, 4xx is deferred with its reply, 250 is gone."""
+
+        def rcpt(line):
+            if "bad" in line:
+                return "550 5.1.1 who"
+            return "450 4.2.1 later" if "busy" in line else "250 2.1.5 ok"
+
+        hop = ScriptedHop(self, RCPT=rcpt)
+        house = House(self, forward(hop.port))
+        rows = yield self.outcome(house, "good@example.test", "bad@example.test", "busy@example.test")
+        self.assertEqual(len(hop.messages), 1)
+        self.assertEqual(
+            [(row["recipient"], row["state"], row["reply"], row["attempts"]) for row in rows],
+            [
+                ("bad@example.test", "failed", "550 5.1.1 who", 1),
+                ("busy@example.test", "queued", "450 4.2.1 later", 1),
+            ],
+        )
+        self.assertEqual(house.mta.status()["queued"], 1)
+        self.assertFalse((yield house.mta.queue_drop("1")))
+        self.assertFalse((yield house.mta.queue_drop("nonsense")))
+        self.assertTrue((yield house.mta.queue_drop(rows[0]["message"])))
+        self.assertEqual((yield house.queue()), [])
+
+    @inlineCallbacks
+    def test_refusals_at_each_step_mean_what_they_say(self):
+        """5xx at MAIL, RCPT, DATA or the end: failed, not tried elsewhere. 4xx: deferred."""
+        for verb in ("MAIL", "RCPT", "DATA", "final"):
+            for code, state in ((550, "failed"), (451, "queued")):
+                hop, other = ScriptedHop(self, **{verb: f"{code} {code // 100}.0.0 no"}), ScriptedHop(self)
+                house = House(self, forward(hop.port, other.port))
+                (row,) = yield self.outcome(house)
+                self.assertEqual((row["state"], row["reply"]), (state, f"{code} {code // 100}.0.0 no"), verb)
+                self.assertEqual(other.connections, 0)
+
+    @inlineCallbacks
+    def test_a_target_that_cannot_be_used_passes_the_message_on(self):
+        """Nobody there, refused, cut, silent, garbage, 421, at each step: the next target has it, once."""
+        tempers = [
+            {"greeting": "554 go away"},
+            {"greeting": CUT},
+            {"greeting": SILENT},
+            {"greeting": "SSH-2.0-OpenSSH"},
+            {"greeting": "421 busy"},
+            {"EHLO": CUT},
+            {"EHLO": "421 busy"},
+            {"EHLO": "500 what", "HELO": "500 what"},
+            {"MAIL": CUT},
+            {"MAIL": SILENT},
+            {"MAIL": "421 4.3.2 closing"},
+            {"RCPT": CUT},
+            {"DATA": CUT},
+            {"DATA": SILENT},
+            {"final": "421 4.3.2 closing"},
+        ]
+        good = ScriptedHop(self)
+        for number, temper in enumerate(tempers):
+            hop = ScriptedHop(self, **temper)
+            house = House(self, forward(hop.port, good.port), patience=QUICK)
+            rows = yield self.outcome(house)
+            self.assertEqual((rows, len(good.messages)), ([], number + 1), temper)
+            yield house.close()
+        house = House(self, forward(closed_port(), good.port), patience=QUICK)
+        rows = yield self.outcome(house)
+        self.assertEqual((rows, len(good.messages)), ([], len(tempers) + 1))
+
+    @inlineCallbacks
+    def test_targets_beyond_the_retries_are_not_tried(self):
+        """And when none is reached the message waits, with the reasons."""
+        good = ScriptedHop(self)
+        ports = (closed_port(), closed_port(), good.port)
+        house = House(self, forward(*ports, retries=1), patience=QUICK)
+        (row,) = yield self.outcome(house)
+        self.assertEqual((row["state"], good.connections), ("queued", 0))
+        self.assertIn(f"127.0.0.1:{ports[0]}: ", row["reply"])
+        self.assertIn(f"127.0.0.1:{ports[1]}: ", row["reply"])
+
+    @inlineCallbacks
+    def test_round_robin_shares_messages(self):
+        """Each target has its turn."""
+        hops = [ScriptedHop(self) for _ in range(3)]
+        house = House(self, forward(*(hop.port for hop in hops), balance="round-robin"))
+        port = house.listen()
+        for _ in range(6):
+            yield in_thread(send, port, "b@example.test")
+        yield until(lambda: house.mta.status()["delivered"] == 6)
+        self.assertEqual([len(hop.messages) for hop in hops], [2, 2, 2])
+
+    @inlineCallbacks
+    def test_connections_are_kept_and_a_closed_one_costs_nothing(self):
+        """The second message takes the same connection; where that had been closed, a new one at once."""
+        hop = ScriptedHop(self)
+        house = House(self, forward(hop.port))
+        port = house.listen()
+        for count in (1, 2):
+            yield in_thread(send, port, "b@example.test")
+            yield until(lambda count=count: house.mta.status()["delivered"] == count)
+        self.assertEqual(hop.connections, 1)
+        hop.script["MAIL"] = lambda line: hop.script.pop("MAIL") and hop.script.setdefault("MAIL", "250 ok") and CUT
+        yield in_thread(send, port, "b@example.test")
+        yield until(lambda: house.mta.status()["delivered"] == 3)
+        self.assertEqual((hop.connections, house.mta.status()["deferred"]), (2, 0))
+
+    @inlineCallbacks
+    def test_a_large_message_that_breaks_off_is_never_taken_for_a_whole_one(self):
+        """The spool file is gone: the connection is cut without an end mark, and the message stays."""
+        hop = ScriptedHop(self)
+        house = House(self, forward(hop.port), patience=QUICK)
+
+        def data(line):
+            for path in (house.state / "mail" / "spool").iterdir():
+                path.unlink()
+            return "354 go"
+
+        hop.script["DATA"] = data
+        body = "Subject: x\r\n\r\n" + "text\r\n" * 50000
+        yield in_thread(send, house.listen(), "b@example.test", body=body)
+        yield until(lambda: house.mta.status()["deferred"])
+        self.assertEqual(hop.messages, [])
+
+    @inlineCallbacks
+    def test_eight_bit_content_needs_a_next_hop_that_takes_it(self):
+        """BODY=8BITMIME only for content that is, and 5.6.3 where it cannot go."""
+        hop = ScriptedHop(self)
+        house = House(self, forward(hop.port))
+        port = house.listen()
+        yield in_thread(send, port, "b@example.test", body="Subject: x\r\n\r\n\u00fc\r\n")
+        yield in_thread(send, port, "b@example.test")
+        yield until(lambda: house.mta.status()["delivered"] == 2)
+        mails = [command for command in hop.commands if command.startswith("MAIL")]
+        self.assertEqual(["8BITMIME" in mail for mail in mails], [True, False])
+        seven = ScriptedHop(self, EHLO="250-next\r\n250 PIPELINING")
+        house = House(self, forward(seven.port))
+        yield in_thread(send, house.listen(), "b@example.test", body="Subject: x\r\n\r\n\u00fc\r\n")
+        yield until(lambda: house.mta.status()["failed"])
+        (row,) = yield house.queue()
+        self.assertIn("5.6.3", row["reply"])
+
+    @inlineCallbacks
+    def test_many_recipients_go_in_batches(self):
+        """A hundred in one transaction, as every server must take."""
+        hop = ScriptedHop(self)
+        house = House(self, forward(hop.port))
+        yield in_thread(send, house.listen(), *(f"b{number}@example.test" for number in range(250)))
+        yield until(lambda: house.mta.status()["delivered"] == 250)
+        self.assertEqual(sorted(len(envelope) - 1 for envelope, _ in hop.messages), [50, 100, 100])
+
+
+class QueueTests(TestCase):
+    @inlineCallbacks
+    def test_deferred_mail_is_tried_again_when_it_is_due(self):
+        """By its own time, without anybody asking; then it is gone."""
+        hop = ScriptedHop(self, MAIL="451 4.0.0 later")
+        retry = Queue(retry=Retry(base=0.3, max=0.3, jitter=0.0))
+        house = House(self, forward(hop.port), queue=retry)
+        yield in_thread(send, house.listen(), "b@example.test")
+        yield until(lambda: house.mta.status()["deferred"] >= 2)
+        hop.script["MAIL"] = "250 ok"
+        yield until(lambda: house.mta.status()["delivered"] == 1)
+        yield until(lambda: house.mta.status()["queued"] == 0)
+        self.assertEqual(len([content for _, content in hop.messages if content]), 1)
+
+    @inlineCallbacks
+    def test_mail_that_is_too_old_fails_with_its_last_reply(self):
+        """After max_age it stays for the operator."""
+        hop = ScriptedHop(self, MAIL="451 4.0.0 later")
+        retry = Queue(retry=Retry(base=0.1, max=0.1, max_age=0.5, jitter=0.0))
+        house = House(self, forward(hop.port), queue=retry)
+        yield in_thread(send, house.listen(), "b@example.test")
+        yield until(lambda: house.mta.status()["failed"])
+        yield until(lambda: house.mta._queue._attempts == 0)
+        (row,) = yield house.queue()
+        self.assertEqual((row["state"], row["reply"], row["due"]), ("failed", "451 4.0.0 later", None))
+
+    @inlineCallbacks
+    def test_queued_mail_survives_a_restart_and_a_changed_rule(self):
+        """The next run sends it to where the rule points then; nothing is sent twice."""
+        down, up = ScriptedHop(self, greeting="421 no"), ScriptedHop(self)
+        state = Path(self.mktemp()).absolute()
+        house = House(self, forward(down.port), state=state, queue=Queue(retry=Retry(base=0.2, max=0.2)))
+        port = house.listen()
+        big = "Subject: big\r\n\r\n" + "text\r\n" * 20000
+        yield in_thread(send, port, "b@example.test")
+        yield in_thread(send, port, "b@example.test", body=big)
+        yield until(lambda: house.mta.status()["deferred"] >= 2)
+        yield house.close()
+        house = House(self, forward(up.port), state=state)
+        yield until(lambda: house.mta.status()["delivered"] == 2)
+        yield until(lambda: house.mta.status()["queued"] == 0)
+        self.assertEqual(sorted(len(content) > 100000 for _, content in up.messages), [False, True])
+        yield until(lambda: not list((state / "mail" / "spool").iterdir()))
+
+    @inlineCallbacks
+    def test_mail_of_a_rule_that_is_gone_is_held_until_it_is_back(self):
+        """With the reason, without attempts; the next start with the rule sends it."""
+        down, up = ScriptedHop(self, greeting="421 no"), ScriptedHop(self)
+        state = Path(self.mktemp()).absolute()
+        soon = Queue(retry=Retry(base=0.2, max=0.2))
+        house = House(self, forward(down.port), state=state, queue=soon)
+        yield in_thread(send, house.listen(), "b@example.test")
+        yield until(lambda: house.mta.status()["deferred"] >= 1)
+        yield house.close()
+        house = House(self, LOCAL, state=state, queue=soon)
+
+        def held():
+            return house.queue().addCallback(lambda rows: rows[0]["state"] == "held" and rows)
+
+        (row,) = yield until(held)
+        self.assertEqual(row["reply"], "no rule named out")
+        yield house.close()
+        house = House(self, forward(up.port), state=state, queue=soon)
+        yield until(lambda: len(up.messages) == 1)
+        yield until(lambda: house.mta.status()["queued"] == 0)

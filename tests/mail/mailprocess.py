@@ -1,0 +1,78 @@
+"""The mail half as a process of its own, for tests that kill it: prints its port and its pid, ends on SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+
+from dcrouter.config.admin import Admin, Config
+from dcrouter.config.mail import Deliver, Email, MailForward, Rule, RuleMatch
+from dcrouter.config.routes import Target
+from dcrouter.config.tls import TlsProfile
+from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.mta import Mta
+from dcrouter.tls.chooser import Chooser
+
+RULES = (
+    Rule(name="local", match=RuleMatch(recipients=("*@local.test",)), action=Deliver(maildir="maildir/{recipient}")),
+    Rule(
+        name="void",
+        match=RuleMatch(recipients=("*@void.test",)),
+        action=MailForward(targets=(Target(host="127.0.0.1", port=1),)),
+    ),
+)
+
+
+class Listener:
+    """Accepts and hands over."""
+
+    def __init__(self, mta: Mta) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self.socket.setblocking(False)
+        self._mta = mta
+        self._count = 0
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "listener"
+
+    def connectionLost(self, reason: Any) -> None:
+        pass
+
+    def doRead(self) -> None:
+        try:
+            accepted, peer = self.socket.accept()
+        except BlockingIOError:
+            return
+        self._count += 1
+        facts = ConnectionFacts(f"s{self._count}", peer, self.socket.getsockname(), time.time())
+        facts.kind = "smtp"
+        self._mta.take(accepted.detach(), facts)
+
+
+def main(state: Path) -> None:
+    email = Email(hostname="mail.example.test", postmaster="b@local.test", rules=RULES)
+    config = Config(state_dir=state, admin=Admin(socket=state / "admin.sock"), email=email)
+    mta = Mta(config, Chooser(TlsProfile(), mail_name="mail.example.test"), reactor)
+    mta.start()
+    listener = Listener(mta)
+    reactor.addReader(listener)
+
+    def end(*_: Any) -> None:
+        reactor.callFromThread(lambda: mta.close().addBoth(lambda _: reactor.stop()))
+
+    signal.signal(signal.SIGTERM, end)
+    print(listener.socket.getsockname()[1], os.getpid(), flush=True)
+    reactor.run(installSignalHandlers=False)
+
+
+main(Path(sys.argv[1]))
