@@ -1,8 +1,9 @@
-"""Prints the lowest versions that setup.cfg allows, as constraints for pip: `python .ci/lowest.py > constraints.txt`."""
+"""Writes the lowest versions that setup.cfg allows as constraints for pip: `python .ci/lowest.py [FILE]`."""
 
 from __future__ import annotations
 
 import re
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -24,4 +25,8 @@ def lowest(setup: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(lowest(Path(__file__).resolve().parent.parent / "setup.cfg")))
+    constraints = "\n".join(lowest(Path(__file__).resolve().parent.parent / "setup.cfg")) + "\n"
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(constraints, "utf-8")
+    else:
+        sys.stdout.write(constraints)
