@@ -39,7 +39,11 @@ ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 READABLE = IN | ENDED
 FAILED = select.EPOLLHUP | select.EPOLLERR
 """Neither direction lives any more."""
-WATCH_READ = IN | select.EPOLLRDHUP | select.EPOLLET
+URGENT = select.EPOLLPRI
+"""A mark in the stream (tcp(7), MSG_OOB): a read stops there although there is more, and splice(2) for good."""
+UNSURE = ENDED | URGENT
+"""After these a short read does not mean that the socket is empty."""
+WATCH_READ = IN | URGENT | select.EPOLLRDHUP | select.EPOLLET
 WATCH_BOTH = WATCH_READ | OUT
 
 BATCH = 256
@@ -147,7 +151,7 @@ class Engine:
         """Leave the reactor; every connection that is still here is closed."""
         for task in list(self.tasks):
             if task.coroutine is not None:
-                task.coroutine.close()
+                self.drive(task, task.coroutine.close)
             self._end(task)
         self._close_all()
         self._reactor.removeReader(self)

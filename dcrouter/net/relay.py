@@ -7,16 +7,20 @@ TLS on either side is copied. Laws 4 (a step has a budget), 5 (only an empty pip
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from typing import Protocol
 
 from dcrouter.errors import TlsError
-from dcrouter.net.engine import ENDED, IN, OUT, READABLE, WAIT, Task
+from dcrouter.net.engine import FAILED, IN, OUT, READABLE, UNSURE, URGENT, WAIT, Task
 from dcrouter.net.pipes import Pipe, Pipes
 from dcrouter.net.stream import BULK, RECV, Plain, Stream
 
 MOVES = 8
 """Reads that one step may make."""
+SPLICED = 4 * BULK
+"""Bytes that one step may splice: they never enter Python, so this takes no longer than copying BULK."""
 SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 _buffer = memoryview(bytearray(BULK))
@@ -26,8 +30,8 @@ _buffer = memoryview(bytearray(BULK))
 class Direction(Protocol):
     """One way of a relay.
 
-    `count`: bytes that have left; `done`: the source's end was read and everything before it has left. When `pump`
-    raises, `source_failed` tells which side it was.
+    `count`: bytes that have left; `done`: the source's end was read, and passed on after everything before it. When
+    `pump` raises, `source_failed` tells which side it was.
     """
 
     count: int
@@ -76,11 +80,11 @@ class Spliced:
                     self.source_failed = True
                     raise
                 if not data:
-                    self.done = True
+                    self.done = sink.finish()
                     return False
                 if len(data) == RECV:
                     self._bulk = True
-                elif not source.ready & ENDED:
+                elif not source.ready & UNSURE:
                     source.ready &= ~IN
             size = sink.send(data)
             self.count += size
@@ -105,19 +109,24 @@ class Spliced:
         moved = 0
         while True:
             if not self._in_pipe:
-                if moved >= BULK:
+                if moved >= SPLICED:
                     break
                 try:
                     self._in_pipe = os.splice(source.fd, into, BULK, flags=SPLICE)
                 except BlockingIOError:
-                    source.ready &= ~IN
-                    self._bulk = moved >= RECV
+                    if source.ready & URGENT:
+                        self._bulk = False
+                        moved = SPLICED  # at TCP's urgent mark, perhaps, which only recv passes
+                    else:
+                        source.ready &= ~IN
+                        self._bulk = moved >= RECV
                     break
                 except OSError:
                     self.source_failed = True
                     raise
                 if not self._in_pipe:
-                    self.done = True
+                    self._bulk = False
+                    moved = SPLICED  # the end, or the urgent mark before it: recv tells
                     break
             if not sink.ready & OUT:
                 return False
@@ -131,7 +140,7 @@ class Spliced:
             moved += size
         self._pipes.give(self._pipe)
         self._pipe = None
-        return moved >= BULK
+        return moved >= SPLICED
 
     def release(self) -> None:
         if self._pipe is not None:
@@ -145,17 +154,21 @@ class Spliced:
 class Copied:
     """Through Python, for a side that speaks TLS."""
 
-    __slots__ = ("_held", "count", "done", "sink", "source", "source_failed")
+    __slots__ = ("_ended", "_held", "count", "done", "sink", "source", "source_failed")
 
     def __init__(self, source: Stream, sink: Stream, first: bytes | None = None) -> None:
         self.source = source
         self.sink = sink
         self.count = 0
         self.done = self.source_failed = False
+        self._ended = False
         self._held: bytes | memoryview | None = first
 
     def pump(self) -> bool:
         source, sink = self.source, self.sink
+        if self._ended:
+            self.done = sink.finish()
+            return False
         moved = 0
         for _ in range(4 * MOVES):  # a TLS record is at most 16 KB
             data = self._held
@@ -168,7 +181,8 @@ class Copied:
                 if data is None:
                     return False
                 if not data:
-                    self.done = True
+                    self._ended = True
+                    self.done = sink.finish()
                     return False
             offered = len(data)
             while data:
@@ -212,16 +226,21 @@ async def relay(
         before = forth.count + back.count
         again = False
         if not forth.done:
-            again = forth.pump()
-            if forth.done and not back.done:
-                target.finish()
+            try:
+                again = forth.pump()
+            except (OSError, TlsError):
+                if not forth.source_failed and not back.done:
+                    with contextlib.suppress(OSError, TlsError):
+                        back.pump()  # the target takes no more; what it said before, and why, is passed on
+                raise
         if not back.done:
             again |= back.pump()
-            if back.done and not forth.done:
-                client.finish()
         if forth.done or back.done:
             if forth.done and back.done:
                 return first or "client"
+            if (client if forth.done else target).ready & FAILED:
+                # Nobody reads any more from the side that has ended: its reset is known from the event alone.
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             if not first:
                 first = "client" if forth.done else "target"
                 timeout = half

@@ -15,10 +15,11 @@ from _socket import (
     socket as RawSocket,
 )  # without the enum and makefile layers of socket.socket: made for every connection
 
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
 
 from dcrouter.errors import TlsError
-from dcrouter.net.engine import ENDED, IN, OUT, READABLE, WAIT, WATCH_BOTH, WATCH_READ, Task
+from dcrouter.net.engine import ENDED, IN, OUT, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
 
 RECV = 16384
 """What a small exchange reads at once; a read that fills it is taken for a bulk transfer."""
@@ -56,7 +57,7 @@ class Plain:
         except BlockingIOError:
             self.ready &= ~IN
             return None
-        if len(data) < size and not self.ready & ENDED:
+        if len(data) < size and not self.ready & UNSURE:
             # A short read has emptied the socket: whatever comes now is a new event (epoll(7), question 9).
             self.ready &= ~IN
         return data
@@ -70,7 +71,7 @@ class Plain:
         except BlockingIOError:
             self.ready &= ~IN
             return None
-        if size < len(buffer) and not self.ready & ENDED:
+        if size < len(buffer) and not self.ready & UNSURE:
             self.ready &= ~IN
         return buffer[:size]
 
@@ -107,14 +108,19 @@ class Plain:
         self.ready &= ~OUT
         self.watch(WATCH_BOTH)
 
-    def finish(self) -> None:
-        """Half-close: the peer reads an end, the other direction lives on."""
-        with contextlib.suppress(OSError):
+    def finish(self) -> bool:
+        """Half-close: the peer reads an end, the other direction lives on. Always True: that never waits."""
+        try:
             self.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # reset already: nobody is there to be told
+            return True
+        return True
 
     def close(self) -> None:
-        """Close (at the end of the batch), whatever state it is in."""
-        self.task.engine.close(self.fd, self.sock)
+        """Close (at the end of the batch), whatever state it is in. Once: the number may be somebody else's later."""
+        if self.fd != -1:
+            self.task.engine.close(self.fd, self.sock)
+            self.fd = -1
 
     def abort(self) -> None:
         """Close with a reset: the peer learns that this was no regular end."""
@@ -146,6 +152,10 @@ class Tls:
     def task(self) -> Task:
         return self.plain.task
 
+    @property
+    def ready(self) -> int:
+        return self.plain.ready
+
     async def accept(self) -> None:
         """Do the server's side of the handshake; TlsError when it fails."""
         self.connection.set_accept_state()
@@ -167,7 +177,7 @@ class Tls:
             except SSL.WantWriteError:
                 plain.blocked()
             except SSL.Error as error:
-                raise tls_error(error) from error
+                raise TlsError(str(failure(error))) from error
             await WAIT
 
     def recv(self, size: int = RECV) -> bytes | None:
@@ -175,21 +185,23 @@ class Tls:
             return None
         self._read_on = READABLE
         try:
-            return self.connection.recv(size)
+            data = self.connection.recv(size)
         except SSL.WantReadError:
             self.plain.ready &= ~IN
-            return None
+            data = None
         except SSL.WantWriteError:
             self._read_on = OUT
             self.plain.blocked()
             return None
         except SSL.ZeroReturnError:
             return b""
-        except SSL.SysCallError:
-            # A bare FIN ends both directions: without close_notify nobody knows whether something is missing.
-            raise ConnectionResetError("the TLS session was cut off") from None
         except SSL.Error as error:
-            raise tls_error(error) from error
+            raise failure(error) from error
+        if self._write_on != OUT:
+            # What the write waited for may just have been read, and there will be no other event for it.
+            self._write_on = OUT
+            self.task.engine.again(self.task)
+        return data
 
     def recv_bulk(self, buffer: memoryview) -> bytes | None:
         """Like `recv`: OpenSSL gives one record at a time, in memory of its own."""
@@ -201,7 +213,7 @@ class Tls:
             return 0
         self._write_on = OUT
         try:
-            return self.connection.send(data)
+            size = self.connection.send(data)
         except SSL.WantWriteError:
             self.plain.blocked()
             return 0
@@ -209,15 +221,27 @@ class Tls:
             self._write_on = READABLE
             self.plain.ready &= ~IN
             return 0
-        except SSL.SysCallError as error:
-            raise ConnectionResetError(*error.args) from None
         except SSL.Error as error:
-            raise tls_error(error) from error
+            raise failure(error) from error
+        if self._read_on == OUT:
+            # What the read had to write first has left with this.
+            self._read_on = READABLE
+            self.task.engine.again(self.task)
+        return size
 
-    def finish(self) -> None:
-        """Send close_notify; the socket itself stays open for the other direction."""
-        with contextlib.suppress(SSL.Error):
+    def finish(self) -> bool:
+        """Send close_notify; the socket itself stays open for the other direction. Once, until it gives True.
+
+        False: the socket is full, and close_notify would be lost; to be tried again.
+        """
+        try:
             self.connection.shutdown()
+        except SSL.WantWriteError:
+            self.plain.blocked()
+            return False
+        except SSL.Error as error:  # broken already: nobody is there to be told
+            failure(error)
+        return True
 
     def close(self) -> None:
         self.plain.close()
@@ -228,15 +252,26 @@ class Tls:
 
 
 Stream = Plain | Tls
+_clear_errors = Binding().lib.ERR_clear_error
 
 
-def tls_error(error: SSL.Error) -> TlsError:
-    """OpenSSL's error queue as one sentence."""
+def failure(error: SSL.Error) -> OSError | TlsError:
+    """What broke a session, as the socket's error or OpenSSL's, in one sentence.
+
+    A bare FIN ends both directions: without close_notify nobody knows whether something is missing. OpenSSL has one
+    error queue per thread, and pyOpenSSL leaves a failed system call in it: the next session would be taken for broken.
+    """
+    _clear_errors()
+    if isinstance(error, SSL.SysCallError):
+        number = error.args[0]
+        return (
+            OSError(number, os.strerror(number)) if number > 0 else ConnectionResetError("the TLS session was cut off")
+        )
     try:
-        reasons = [entry[2] for entry in error.args[0]]
+        reasons = [entry[2] for entry in error.args[0] if entry[2]]
     except (IndexError, TypeError):
         reasons = []
-    return TlsError(", ".join(reasons) or type(error).__name__)
+    return TlsError(", ".join(reasons) or "the TLS session has failed")
 
 
 async def connect(stream: Plain, address: tuple[str, int] | str) -> None:
