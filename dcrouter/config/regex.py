@@ -24,11 +24,20 @@ _LABEL = r"[A-Za-z0-9_-]+"
 
 @define
 class _Group:
-    """A group while it is read: what it holds that must not be repeated, and its alternatives' ends."""
+    """A group while it is read.
+
+    `risky`: it repeats or chooses, and must not be repeated itself. `tail`: the literal characters at its end so far;
+    `tails`: those of the alternatives before. `bare`: it looks around and takes no characters.
+    """
 
     risky: bool = False
     tails: list[str] = field(factory=list)
     tail: str = ""
+    bare: bool = False
+
+    def ends_at_border(self) -> bool:
+        """Whether each alternative ends between two labels."""
+        return not self.bare and all(tail.endswith((".", "@")) for tail in (*self.tails, self.tail))
 
 
 def refuse_explosive(pattern: str) -> None:
@@ -62,6 +71,7 @@ def _read(pattern: str) -> list[str]:
     stack = [_Group()]
     ways = 1
     last: _Group | None = None
+    before = ""
     at = 0
     text = pattern[:-1] if pattern.endswith("$") and not pattern.endswith("\\$") else pattern
     text = text.removesuffix(r"\Z")
@@ -80,11 +90,11 @@ def _read(pattern: str) -> list[str]:
                 raise ValueError(f"'re:{pattern}' refers back to a group: that can take very long")
             found = re.compile(r"\((?:\?(?:P<\w+>|<?[=!]|[aiLmsux-]*:|[aiLmsux]+|:|>|#[^)]*))?").match(text, at)
             step = len(found.group()) if found is not None else 1
-            stack.append(_Group())
+            stack.append(_Group(bare="=" in text[at : at + step] or "!" in text[at : at + step]))
         elif char == ")" and len(stack) > 1:
             closed = stack.pop()
             stack[-1].risky |= closed.risky
-            stack[-1].tail = ""
+            before, stack[-1].tail = stack[-1].tail, "." if closed.ends_at_border() else ""
         elif char == "|":
             group.risky = True
             group.tails.append(group.tail)
@@ -97,7 +107,9 @@ def _read(pattern: str) -> list[str]:
                 raise ValueError(f"'re:{pattern}' repeats what already repeats or chooses: that can take very long")
             ways *= max(1, high - low + 1)
             group.risky = True
-            group.tail = ""
+            # `@(.+\.)?example\.com`: with the group or without it, a label begins here.
+            kept = last is not None and (low, high) == (0, 1) and before.endswith((".", "@"))
+            group.tail = group.tail if kept else ""
         else:
             group.tail = group.tail + char if _LITERALS.match(char) else ""
         last = closed

@@ -10,7 +10,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 DURATION_PATTERN = r"[0-9]{1,15}(\.[0-9]{1,9})?(ms|s|m|h|d)"
-SIZE_PATTERN = r"[0-9]{1,15}(B|KB|MB|GB|TB)"
+SIZE_PATTERN = r"[0-9]{1,16}(B|KB|MB|GB|TB)"
 
 LONGEST = 3650 * 86400.0
 """Ten years: longer ones are typing errors, and timers need no more."""
@@ -19,7 +19,7 @@ LARGEST = 1 << 50
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,9})?)(?P<unit>ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(?P<number>[0-9]{1,15})(?P<unit>B|KB|MB|GB|TB)")
+_SIZE = re.compile(r"(?P<number>[0-9]{1,16})(?P<unit>B|KB|MB|GB|TB)")
 _BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 SHOWN = 60

@@ -1,0 +1,132 @@
+"""The files that a configuration names are looked at while it is checked."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from tests.config.written import FORWARD, FileTestCase
+
+ROUTE = (
+    "routes: [{name: a, match: {ports: 1}, tls: {mode: terminate, certificate: {cert: a.pem, key: a.key}}, "
+    f"action: {FORWARD}}}]\n"
+)
+REENCRYPT = (
+    "routes: [{name: a, match: {ports: 1}, tls: {mode: terminate-and-reencrypt, upstream: {ca: ca.pem}}, "
+    f"action: {FORWARD}}}]\n"
+)
+
+
+def pair(name: str, *, days: int = 1, encryption: KeySerializationEncryption | None = None) -> None:
+    """`name`.pem and `name`.key in the working directory; valid for `days` from now, or until that many ago."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(end - datetime.timedelta(days=30))
+        .not_valid_after(end)
+        .sign(key, hashes.SHA256())
+    )
+    Path(f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    Path(f"{name}.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()))
+
+
+class CertificateTests(FileTestCase):
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def test_a_pair_that_fits(self) -> None:
+        """Is fine wherever it is named."""
+        pair("a")
+        config = self.config(
+            ROUTE + "certificates: {files: [{cert: a.pem, key: a.key}]}\n"
+            "email: {hostname: a.b, certificate: {cert: a.pem, key: a.key}}\n"
+        )
+        self.assertEqual(config.certificates.files[0].cert, self.directory / "a.pem")
+
+    def test_files_that_cannot_be_read(self) -> None:
+        """Missing, or something else than a file; both of a pair in one run."""
+        Path("a.key").mkdir()
+        self.assertEqual(
+            self.problems(ROUTE),
+            [
+                f"1:76: routes[0].tls.certificate.cert: {self.path('a.pem')} cannot be read: no such file or directory",
+                f"1:89: routes[0].tls.certificate.key: {self.path('a.key')} cannot be read: is a directory",
+            ],
+        )
+
+    def test_files_that_are_something_else(self) -> None:
+        """No PEM, or too long for one."""
+        Path("a.pem").write_text("hello")
+        Path("a.key").write_bytes(b"x" * (1 << 20 | 1))
+        self.assertEqual(
+            self.problems(ROUTE),
+            [
+                f"1:76: routes[0].tls.certificate.cert: {self.path('a.pem')} is not a PEM certificate",
+                f"1:89: routes[0].tls.certificate.key: {self.path('a.key')} is larger than 1 MB",
+            ],
+        )
+
+    def test_a_key_of_another_certificate(self) -> None:
+        """Clients would be refused one by one."""
+        pair("a")
+        pair("b")
+        Path("b.key").rename("a.key")
+        self.assertEqual(
+            self.problems(ROUTE),
+            [f"1:89: routes[0].tls.certificate.key: {self.path('a.key')} is not the key of {self.path('a.pem')}"],
+        )
+
+    def test_keys_that_cannot_be_used(self) -> None:
+        """With a pass phrase, or no key at all."""
+        pair("a", encryption=BestAvailableEncryption(b"secret"))
+        (problem,) = self.problems(ROUTE)
+        self.assertTrue(problem.endswith("is encrypted: dcrouter needs the key without a pass phrase"), problem)
+        Path("a.key").write_bytes(Path("a.pem").read_bytes())
+        (problem,) = self.problems(ROUTE)
+        self.assertTrue(problem.endswith("is not a PEM private key"), problem)
+
+    def test_an_expired_certificate_is_a_warning(self) -> None:
+        """It can still be renewed while dcrouter runs."""
+        pair("a", days=-1)
+        _, (warning,) = self.load(ROUTE)
+        self.assertIn(f"1:76: routes[0].tls.certificate.cert: {self.path('a.pem')} expired on 20", warning)
+
+    def test_authorities_of_a_target(self) -> None:
+        """Named, they must be there; and be certificates."""
+        (problem,) = self.problems(REENCRYPT)
+        self.assertEqual(
+            problem, f"1:87: routes[0].tls.upstream.ca: {self.path('ca.pem')} cannot be read: no such file or directory"
+        )
+        pair("ca")
+        self.config(REENCRYPT)
+        self.assertEqual(
+            self.load(REENCRYPT.replace("{ca:", "{verify: false, ca:"))[1],
+            ["1:102: routes[0].tls.upstream.ca: nothing is verified against it: verify is false"],
+        )
+
+    def test_a_unix_socket_need_not_exist_yet(self) -> None:
+        """The backend may start later."""
+        self.config(
+            "routes: [{name: a, match: {ports: 1}, action: {type: forward, target: {unix: /nonexistent/app.sock}}}]"
+        )
+
+    def test_a_unix_target_has_no_name_to_verify(self) -> None:
+        """It must be said, or verification given up."""
+        pair("ca")
+        text = REENCRYPT.replace("{host: h.test, port: 1}", "{unix: /x}")
+        (problem,) = self.problems(text)
+        self.assertTrue(problem.endswith("a unix socket has no name to verify: say tls.upstream.server_name"), problem)
+        self.config(text.replace("{ca:", "{server_name: app.test, ca:"))
