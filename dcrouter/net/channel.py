@@ -17,8 +17,10 @@ import array
 import contextlib
 import json
 import os
+import select
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -77,38 +79,32 @@ class Channel:
 
     def send(self, kind: str, fields: Mapping[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
         """Send one message. The descriptors are duplicated, so the sender keeps (and closes) its own. Dropped after
-        close.
+        close. OSError where descriptors have run out, and nothing else: a dead channel is told to `lost`.
         """
         if self._closed:
             return
         if len(fds) > MAX_FILES:
             raise ValueError(f"at most {MAX_FILES} files in a message")
         frame = memoryview(pack(kind, fields or {}, len(fds)))
-        if self._outgoing:
-            self._outgoing.append((frame, tuple(os.dup(fd) for fd in fds)))
-            return
-        try:
-            sent = self._write(frame, fds)
-        except OSError as error:
-            # The reader will see the end of the channel too; told there, outside of the caller's own work.
-            self.reactor.addReader(self)
-            self._outgoing.append((frame, ()))
-            del error
-            return
+        sent = 0
+        if not self._outgoing:
+            try:
+                sent = self._write(frame, fds)
+            except OSError:  # the writer meets it again, outside of the caller's own work, and ends the channel
+                sent = 0
         if sent < len(frame):
-            rest = () if sent else tuple(os.dup(fd) for fd in fds)
-            self._outgoing.append((frame[sent:], rest))
+            self._outgoing.append((frame[sent:], () if sent else _copies(fds)))
             self.reactor.addWriter(self)
 
     def flush(self, timeout: float) -> None:
-        """Write what still waits, blocking for at most `timeout` seconds: for the last words of a process."""
+        """Write what still waits, blocking for at most `timeout` seconds in all: for the last words of a process."""
+        end = time.monotonic() + timeout
+        writable = select.poll()
         with contextlib.suppress(OSError):
-            self.sock.settimeout(timeout)
-            while self._outgoing:
-                frame, fds = self._outgoing.popleft()
-                self._write(frame, fds)
-                for fd in fds:
-                    os.close(fd)
+            while self._outgoing and (left := end - time.monotonic()) > 0:
+                writable.register(self.sock, select.POLLOUT)
+                writable.poll(left * 1000)
+                self._write_all()
 
     def close(self) -> None:
         """Close this end; `lost` is not called for it."""
@@ -163,26 +159,29 @@ class Channel:
 
     def doWrite(self) -> None:
         try:
-            while self._outgoing:
-                frame, fds = self._outgoing[0]
-                sent = self._write(frame, fds)
-                if sent:
-                    for fd in fds:
-                        os.close(fd)
-                    fds = ()
-                if sent < len(frame):
-                    self._outgoing[0] = (frame[sent:], fds)
-                    return
-                self._outgoing.popleft()
+            self._write_all()
         except OSError as error:
             self._end(str(error))
             return
-        self.reactor.removeWriter(self)
+        if not self._outgoing:
+            self.reactor.removeWriter(self)
 
     def connectionLost(self, reason: object) -> None:
         self._end(str(reason))
 
     # Frames.
+
+    def _write_all(self) -> None:
+        while self._outgoing:
+            frame, fds = self._outgoing[0]
+            sent = self._write(frame, fds)
+            if not sent:
+                return
+            self._outgoing[0] = (frame[sent:], ())
+            for fd in fds:
+                os.close(fd)
+            if sent == len(frame):
+                self._outgoing.popleft()
 
     def _write(self, frame: memoryview, fds: Sequence[int]) -> int:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -199,16 +198,39 @@ class Channel:
             end = HEAD.size + length
             if len(self._incoming) < end:
                 return
-            try:
-                kind, fields = json.loads(self._incoming[HEAD.size : end])
-            except ValueError as error:
-                raise WireError("a message that is not JSON") from error
+            kind, fields = _unpack(self._incoming[HEAD.size : end])
             del self._incoming[:end]
             if len(self._files) < files:
                 raise WireError("a message without its files")
+            if len(self._files) > files and not self._incoming:
+                raise WireError("files without a message")
             self.received(kind, fields, [self._files.popleft() for _ in range(files)])
 
     def _end(self, reason: str) -> None:
         if not self._closed:
             self.close()
             self.lost(reason)
+
+
+def _unpack(payload: bytearray) -> tuple[str, dict[str, Any]]:
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise WireError("a message that is not JSON") from error
+    match message:
+        case [str(kind), dict(fields)]:
+            return kind, fields
+    raise WireError("a message that is not a kind with its fields")
+
+
+def _copies(fds: Sequence[int]) -> tuple[int, ...]:
+    """Duplicates of all, or of none where descriptors have run out (OSError)."""
+    copies: list[int] = []
+    try:
+        for fd in fds:
+            copies.append(os.dup(fd))
+    except OSError:
+        for fd in copies:
+            os.close(fd)
+        raise
+    return tuple(copies)
