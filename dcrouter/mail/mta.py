@@ -87,7 +87,7 @@ class Mta:
 
     def close(self) -> Deferred[None]:
         """Cuts what is left and closes the store; what is queued stays queued."""
-        self._queue.stop()
+        self._queue.leave()
         if self._sessions is not None:
             self._sessions.draining = True
             self._sessions.abort()

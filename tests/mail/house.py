@@ -80,6 +80,10 @@ class House:
         """What is in the new/ of a recipient's Maildir, in order of arrival."""
         return [path.read_bytes() for path in sorted((self.state / "maildir" / recipient / "new").glob("*"))]
 
+    def idle(self) -> Deferred[None]:
+        """Fires when no attempt is under way, and what came of all is in the store."""
+        return self.mta._queue.when_idle()
+
     def queue(self) -> Deferred[list[dict[str, Any]]]:
         return self.mta.queue_list(1000)
 

@@ -127,6 +127,23 @@ class ReceptionTests(TestCase):
         self.assertEqual(house.mta.status()["accepted"], 0)
         self.flushLoggedErrors()
 
+    @inlineCallbacks
+    def test_a_full_store_is_452_until_there_is_room(self):
+        """SQLite says that it is full: 452 4.3.1, and the session goes on; with room the same message is taken."""
+        house = House(self)
+        port = house.listen()
+        writing = house.mta._store._writer._connection
+        pages = writing.execute("PRAGMA page_count").fetchone()[0]
+        writing.execute(f"PRAGMA max_page_count = {pages}")
+        lines = [*HEAD, "RCPT TO:<b@local.test>", "DATA", b"Subject: x\r\n\r\n" + b"text\r\n" * 9000 + b".\r\n"]
+        replies = yield in_thread(dialogue, port, *lines, "NOOP")
+        self.assertEqual([reply[:9] for reply in replies[-2:]], [b"452 4.3.1", b"250 2.0.0"])
+        writing.execute("PRAGMA max_page_count = 100000")
+        replies = yield in_thread(dialogue, port, *lines)
+        self.assertEqual(replies[-1][:9], b"250 2.0.0")
+        self.assertEqual(house.mta.status()["accepted"], 1)
+        self.flushLoggedErrors()
+
 
 class RelayTests(TestCase):
     FORMS = [

@@ -63,6 +63,7 @@ class Queue:
         self._memory = 0
         self._attempts = 0
         self._stopped = False
+        self._leaving = False
         self._idle: list[Deferred[None]] = []
         self._schedule = Schedule(store, clock, now, self._start_due, self._has_room)
 
@@ -74,6 +75,11 @@ class Queue:
         """No further attempt begins."""
         self._stopped = True
         self._schedule.stop()
+
+    def leave(self) -> None:
+        """As `stop`; and who is deferred from now on is so because we go: it stays due, and no attempt is counted."""
+        self.stop()
+        self._leaving = True
 
     def when_idle(self) -> Deferred[None]:
         """Fires when no attempt and no settle is under way."""
@@ -147,13 +153,18 @@ class Queue:
         gone: list[int] = []
         changed: list[tuple[int, int, int, float, str]] = []
         for recipient, outcome in zip(message.envelope.recipients, outcomes, strict=True):
+            if self._leaving and isinstance(outcome, Later):
+                continue
             self._report(message, recipient.address, outcome)
             if isinstance(outcome, Delivered):
                 gone.append(recipient.number)
             else:
                 changed.append((recipient.number, *self._next(message, recipient.attempts, outcome, now)))
         self.counters["delivered"] += len(gone)
-        self._settle(message, gone, changed, whole and not changed)
+        if gone or changed:
+            self._settle(message, gone, changed, whole and len(gone) == len(outcomes))
+        else:
+            self._attempt_over()
 
     def _next(self, message: Message, attempts: int, outcome: Outcome, now: float) -> tuple[int, int, float, str]:
         """(state, attempts, due, reply) of a recipient that does not have the message yet."""

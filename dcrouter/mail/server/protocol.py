@@ -19,12 +19,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcrouter.errors import StoreError, StoreFull, TlsError, WireError
-from dcrouter.events import EndedBy, SessionClosed
+from dcrouter.events import EndedBy
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.envelope import Envelope, Recipient
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.outlet import Outlet
 from dcrouter.mail.server import trace
+from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import LOOP, MAX_HOPS, SENDER_OK
 from dcrouter.mail.server.intake import Intake
 from dcrouter.mail.server.tls import Handshake, negotiated
@@ -58,7 +59,7 @@ class MailProtocol(Protocol):
         self.facts = facts
         self.deadline: float | None = None
         self.awaited = "greeting"
-        self.accepted = 0
+        self._account = Account(facts)
         self._sessions = sessions
         self._machine = Server(sessions.limits[facts.kind or "smtp"])
         self._machine.draining = sessions.draining
@@ -67,13 +68,9 @@ class MailProtocol(Protocol):
         self._tls: str | None = None
         self._began = sessions.clock.seconds()
         self._tls_began = self._began
-        self._tls_seconds: float | None = None
-        self._bytes_in = 0
-        self._bytes_out = 0
         self._paused = False
         self._connected = False
         self._outlet: Outlet | None = None
-        self._ending: tuple[EndedBy, str] | None = None
         self._sender: Sender | None = None
         self._recipients: dict[str, str] = {}
         self._intake: Intake | None = None
@@ -96,7 +93,7 @@ class MailProtocol(Protocol):
         if self._handshake is not None:
             self._receive_hello(self._handshake, data)
             return
-        self._bytes_in += len(data)
+        self._account.bytes_in += len(data)
         self._machine.receive(data)
         if self._machine.waiting:
             self._pause()
@@ -109,14 +106,14 @@ class MailProtocol(Protocol):
             self._intake.abandon()
             self._intake = None
         clean = reason.check(ConnectionDone) is not None
-        cut: tuple[EndedBy, str] = ("client", "connection closed" if clean else reason.getErrorMessage())
-        self._sessions.gone(self, self._closed(*(self._ending or cut)))
+        self._account.ended("client", "connection closed" if clean else reason.getErrorMessage())
+        self._sessions.gone(self, self._account.close(self._sessions.clock.seconds() - self._began))
 
     def expire(self) -> None:
         """The deadline has passed."""
         self.deadline = None
-        if self._ending is not None or self._securing:
-            self._ending = self._ending or ("router", f"{self.awaited} timeout")
+        if self._account.ending is not None or self._securing:
+            self._account.ended("router", f"{self.awaited} timeout")
             self.abort()
             return
         self._machine.close(b"421 4.4.2 Timeout")
@@ -126,9 +123,9 @@ class MailProtocol(Protocol):
         """No further transaction; a session without one ends now."""
         self._machine.draining = True
         if self._securing:
-            self._ending = ("router", "closing")
+            self._account.ended("router", "closing")
             self.abort()
-        elif self._machine.idle and not self._machine.waiting and self._ending is None:
+        elif self._machine.idle and not self._machine.waiting and self._account.ending is None:
             self._machine.close(_DRAINING)
             self._end("router", "closing")
 
@@ -137,29 +134,6 @@ class MailProtocol(Protocol):
         transport: Any = self.transport
         if self._connected:
             transport.abortConnection()
-
-    def _closed(self, ended_by: EndedBy, reason: str) -> SessionClosed:
-        total = self._sessions.clock.seconds() - self._began
-        phases = {} if self._tls_seconds is None else {"tls": round(self._tls_seconds, 6)}
-        phases["smtp"] = round(total - (self._tls_seconds or 0.0), 6)
-        facts = self.facts
-        return SessionClosed(
-            session=facts.session,
-            route=facts.route,
-            accepted=facts.accepted,
-            peer=facts.peer,
-            local=facts.local,
-            via=facts.via,
-            kind=facts.kind,
-            sni=facts.sni,
-            alpn=facts.alpn,
-            tls_version=facts.tls_version,
-            bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
-            phases=phases,
-            ended_by=ended_by,
-            reason=reason,
-        )
 
     # ------------------------------------------------------------------ TLS
 
@@ -182,13 +156,13 @@ class MailProtocol(Protocol):
                 self._handshake = None
 
     def _refuse_tls(self, alert: bytes, reason: str, ended_by: EndedBy) -> None:
-        self._ending = (ended_by, reason)
+        self._account.ended(ended_by, reason)
         self._write(alert)
         self._lose()
 
     def handshakeCompleted(self) -> None:
         now = self._sessions.clock.seconds()
-        self._tls_seconds = now - self._tls_began
+        self._account.tls_seconds = now - self._tls_began
         version, cipher = negotiated(self.transport)
         self.facts.tls_version = version
         self._tls = f"{version} with cipher {cipher}"
@@ -310,7 +284,6 @@ class MailProtocol(Protocol):
         return self._sessions.keep(message).addCallback(self._kept, message)
 
     def _kept(self, _: None, message: Message) -> None:
-        self.accepted += 1
         self._log.info(
             "{session}: message {message} accepted from {sender} for {recipients}, {size} bytes",
             session=self.facts.session,
@@ -362,7 +335,7 @@ class MailProtocol(Protocol):
 
     def _write(self, data: bytes) -> None:
         if data and self._connected and self._outlet is not None:
-            self._bytes_out += len(data)
+            self._account.bytes_out += len(data)
             self._outlet.write(data)
 
     def _pause(self) -> None:
@@ -379,8 +352,8 @@ class MailProtocol(Protocol):
 
     def _end(self, ended_by: EndedBy, reason: str) -> None:
         """What is left to say is said; then the connection is closed."""
-        if self._ending is None:
-            self._ending = (ended_by, reason)
+        if self._account.ending is None:
+            self._account.ended(ended_by, reason)
             self._write(self._machine.take_output())
             self._lose()
 

@@ -21,6 +21,7 @@ from dcrouter.config.mail import Email
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.message import Ids, Message
+from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import Admission
 from dcrouter.mail.server.intake import InThread
 from dcrouter.mail.server.protocol import MailProtocol
@@ -80,7 +81,10 @@ class Sessions:
             except OSError as error:
                 if error.errno not in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
                     self._log.error("{session}: not taken: {reason}", session=facts.session, reason=str(error))
-                self._report(facts, error)
+                if self._closed is not None:
+                    account = Account(facts)
+                    account.ended("client", f"gone before the greeting: {error.strerror}")
+                    self._closed(account.close(0.0))
 
     def begin(self, facts: ConnectionFacts) -> MailProtocol:
         """A session for a transport that is being made."""
@@ -128,23 +132,6 @@ class Sessions:
         late = [one for one in self._sessions if one.deadline is not None and one.deadline <= now]
         for session in late:
             session.expire()
-
-    def _report(self, facts: ConnectionFacts, error: OSError) -> None:
-        if self._closed is not None:
-            self._closed(
-                SessionClosed(
-                    session=facts.session,
-                    route=facts.route,
-                    accepted=facts.accepted,
-                    peer=facts.peer,
-                    local=facts.local,
-                    via=facts.via,
-                    kind=facts.kind,
-                    phases={},
-                    ended_by="client",
-                    reason=f"gone before the greeting: {error.strerror}",
-                )
-            )
 
 
 class _Adopting(Factory):

@@ -28,7 +28,7 @@ class ForwardTests(TestCase):
         yield until(
             lambda: status()["delivered"] + status()["deferred"] + status()["failed"] >= len(recipients or (1,))
         )
-        yield until(lambda: house.mta._queue._attempts == 0)
+        yield house.idle()
         rows = yield house.queue()
         return rows
 
@@ -169,6 +169,7 @@ class ForwardTests(TestCase):
         house = House(self, forward(seven.port))
         yield in_thread(send, house.listen(), "b@example.test", body="Subject: x\r\n\r\n\u00fc\r\n")
         yield until(lambda: house.mta.status()["failed"])
+        yield house.idle()
         (row,) = yield house.queue()
         self.assertIn("5.6.3", row["reply"])
 
@@ -204,9 +205,23 @@ class QueueTests(TestCase):
         house = House(self, forward(hop.port), queue=retry)
         yield in_thread(send, house.listen(), "b@example.test")
         yield until(lambda: house.mta.status()["failed"])
-        yield until(lambda: house.mta._queue._attempts == 0)
+        yield house.idle()
         (row,) = yield house.queue()
         self.assertEqual((row["state"], row["reply"], row["due"]), ("failed", "451 4.0.0 later", None))
+
+    @inlineCallbacks
+    def test_mail_that_waits_when_we_close_is_due_at_the_next_start(self):
+        """Going away is no attempt: nothing is deferred, and the next run sends at once what this one could not."""
+        slow = ScriptedHop(self, greeting=SILENT)
+        state = Path(self.mktemp()).absolute()
+        house = House(self, forward(slow.port), state=state)
+        yield in_thread(send, house.listen(), "b@example.test")
+        yield until(lambda: slow.connections)
+        yield house.close()
+        up = ScriptedHop(self)
+        house = House(self, forward(up.port), state=state)
+        yield until(lambda: house.mta.status()["delivered"] == 1)
+        yield until(lambda: house.mta.status()["queued"] == 0)
 
     @inlineCallbacks
     def test_queued_mail_survives_a_restart_and_a_changed_rule(self):

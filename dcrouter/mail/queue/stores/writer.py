@@ -3,7 +3,8 @@
 Steps of its loop:
 
 1. Puts first: a sender waits for each of them. One transaction for a whole group, however many there are (bounded).
-2. Settles when no put waits, when they have become many or old. Never in the transaction of a put.
+2. Settles when they have become many, or a little old: nobody waits for them, and each commit is one for the disk.
+   Never in the transaction of a put.
 3. The callers hear of a group at once, through one callFromThread.
 
 Rows arrive as flat lists, made by the reactor's thread, and leave as few, long statements: Python gives the GIL up and
@@ -35,9 +36,11 @@ MAX_GROUP = 500
 MAX_GROUP_OCTETS = 8 * 1024 * 1024
 
 SETTLES_AT_ONCE = 400
-"""Settles that go even while puts wait ..."""
-SETTLE_WITHIN = 0.1
-"""... and the seconds after which they do."""
+"""Settles that are written without waiting for more ..."""
+SETTLE_WITHIN = 0.05
+"""... and the seconds after which all are: what a crash within them makes us send twice."""
+
+_FOR_EVER = 3600.0
 
 _BATCHES = (64, 16, 4, 1)
 
@@ -142,11 +145,11 @@ class Writer:
             with self._lock:
                 puts = self._puts.popleft() if self._puts else None
                 settles = None
-                if self._settles and (puts is None or self._settles_are_due()):
+                left = self._settle_in()
+                if left <= 0.0:
                     settles, self._settles = self._settles, Settles()
                 idle = puts is None and settles is None
-                if idle:
-                    self._asleep = True
+                self._asleep = idle
             if puts is not None:
                 self._commit(self._write_puts, puts)
             if settles is not None:
@@ -155,10 +158,15 @@ class Writer:
                 if self._closing:
                     self._connection.close()
                     return
-                self._work.acquire()
+                self._work.acquire(timeout=left if left < _FOR_EVER else None)
 
-    def _settles_are_due(self) -> bool:
-        return len(self._settles) >= SETTLES_AT_ONCE or monotonic() - self._settles.since >= SETTLE_WITHIN
+    def _settle_in(self) -> float:
+        """Seconds until the settles that have gathered are to be written."""
+        if not self._settles:
+            return _FOR_EVER
+        if self._closing or len(self._settles) >= SETTLES_AT_ONCE:
+            return 0.0
+        return self._settles.since + SETTLE_WITHIN - monotonic()
 
     def _commit(self, write: Callable[[Any], None], group: Puts | Settles) -> None:
         error: StoreError | None = None

@@ -1,0 +1,48 @@
+"""What an SMTP session has cost, and how it ended: kept while it lasts, told when it is over."""
+
+from __future__ import annotations
+
+from dcrouter.events import EndedBy, SessionClosed
+from dcrouter.facts import ConnectionFacts
+
+
+class Account:
+    """One session's. Times are those of the reactor's clock; bytes are counted as SMTP sees them, inside of TLS."""
+
+    __slots__ = ("bytes_in", "bytes_out", "ending", "facts", "tls_seconds")
+
+    def __init__(self, facts: ConnectionFacts) -> None:
+        self.facts = facts
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.tls_seconds: float | None = None
+        self.ending: tuple[EndedBy, str] | None = None
+
+    def ended(self, ended_by: EndedBy, reason: str) -> None:
+        """The first end that is told of is the one that counts."""
+        if self.ending is None:
+            self.ending = (ended_by, reason)
+
+    def close(self, seconds: float) -> SessionClosed:
+        """The whole, after `seconds`; a session whose end nobody told of was ended by its client."""
+        facts = self.facts
+        ended_by, reason = self.ending or ("client", "connection closed")
+        phases = {} if self.tls_seconds is None else {"tls": round(self.tls_seconds, 6)}
+        phases["smtp"] = round(seconds - (self.tls_seconds or 0.0), 6)
+        return SessionClosed(
+            session=facts.session,
+            route=facts.route,
+            accepted=facts.accepted,
+            peer=facts.peer,
+            local=facts.local,
+            via=facts.via,
+            kind=facts.kind,
+            sni=facts.sni,
+            alpn=facts.alpn,
+            tls_version=facts.tls_version,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            phases=phases,
+            ended_by=ended_by,
+            reason=reason,
+        )

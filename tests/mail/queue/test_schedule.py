@@ -1,0 +1,102 @@
+"""The schedule on a clock that is turned by hand: woken by time, never by asking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.mail import Retry
+from dcrouter.mail.delivery.outcome import Deferred as Later
+from dcrouter.mail.delivery.outcome import Delivered, Outcome
+from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.message import Message
+from dcrouter.mail.queue.queue import Queue
+from dcrouter.mail.queue.stores.sqlite import SqliteStore
+from tests.mail.house import until
+
+
+def message(number: int) -> Message:
+    return Message(
+        id=number,
+        envelope=Envelope(
+            session="s", sender="a@x.test", recipients=(Recipient(number=0, address="b@y.test", rule="r"),)
+        ),
+        received=0.0,
+        size=3,
+        eightbit=False,
+        octets=b"x\r\n",
+    )
+
+
+class ScheduleTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = SqliteStore(Path(self.mktemp()).absolute(), reactor)
+        self.store.open()
+        self.addCleanup(self.store.close)
+        self.tries: list[tuple[int, float]] = []
+        self.answers: list[Outcome] = []
+        self.hanging: list[Deferred[list[Outcome]]] = []
+        retry = Retry(base=100.0, max=400.0, max_age=1000.0, jitter=0.0)
+        self.queue = Queue(self.store, self._attempt, retry, self.clock, self.clock.seconds)
+
+    def _attempt(self, message: Message) -> Deferred[list[Outcome]]:
+        self.tries.append((message.id, self.clock.seconds()))
+        outcome: Deferred[list[Outcome]] = Deferred()
+        if self.answers:
+            outcome.callback([self.answers.pop(0)])
+        else:
+            self.hanging.append(outcome)
+        return outcome
+
+    @inlineCallbacks
+    def _turn(self, seconds: float, tries: int):
+        """Turns the clock and waits until there have been so many attempts."""
+        self.clock.advance(seconds)
+        yield until(lambda: len(self.tries) == tries)
+        yield self.queue.when_idle()
+
+    @inlineCallbacks
+    def test_waits_double_and_end_with_the_age(self):
+        """Attempts at 0, 100, 300, 700, 1000; then it has failed."""
+        self.answers = [Later("451 later")] * 9
+        self.queue.start([])
+        yield self.queue.put(message(1))
+        yield self._turn(0.0, 1)
+        for wait, tries in ((100.0, 2), (200.0, 3), (400.0, 4), (300.0, 5)):
+            yield until(lambda: self.clock.getDelayedCalls())
+            yield self._turn(wait, tries)
+        self.assertEqual([when for _, when in self.tries], [0.0, 100.0, 300.0, 700.0, 1000.0])
+        (row,) = yield self.store.listing(10)
+        self.assertEqual((row["state"], row["attempts"]), ("failed", 5))
+        self.assertEqual(self.queue.counters["failed"], 1)
+
+    @inlineCallbacks
+    def test_what_is_under_way_is_not_started_again(self):
+        """A walk passes over claims, also those whose row is due."""
+        self.queue.start([])
+        yield self.queue.put(message(1))
+        self.answers = [Later("451 later")]
+        yield self.queue.put(message(2))
+        yield until(lambda: self.clock.getDelayedCalls())
+        self.answers = [Delivered("250 ok", "t")]
+        self.clock.advance(100.0)
+        yield until(lambda: len(self.tries) == 3)
+        self.assertEqual([number for number, _ in self.tries], [1, 2, 2])
+        self.hanging[0].callback([Delivered("250 ok", "t")])
+        yield self.queue.when_idle()
+        self.assertEqual(self.store.messages, 0)
+
+    @inlineCallbacks
+    def test_nothing_wakes_an_empty_queue(self):
+        """No timer is set where nothing waits."""
+        self.answers = [Delivered("250 ok", "t")]
+        self.queue.start([])
+        yield self.queue.put(message(1))
+        yield self.queue.when_idle()
+        yield until(lambda: self.store.messages == 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
