@@ -5,7 +5,7 @@ All of it is known without a byte from the client, except names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from dcrouter.config.routes import Address, Network, PortRange
@@ -34,6 +34,49 @@ def _networks_overlap(a: Network, b: Network) -> bool:
     if isinstance(a, IPv4Network):
         return isinstance(b, IPv4Network) and a.overlaps(b)
     return isinstance(b, IPv6Network) and a.overlaps(b)
+
+
+Interval = tuple[int, int]
+"""First and last, both included."""
+
+_BEFORE_V6 = 1 << 32
+_LAST = _BEFORE_V6 + (1 << 128) - 1
+
+
+def client_intervals(clients: Sequence[Network] | None) -> list[Interval]:
+    """Networks as numbers on one line, IPv6 behind IPv4; None: all of it."""
+    if clients is None:
+        return [(0, _LAST)]
+    offset = {4: 0, 6: _BEFORE_V6}
+    return [
+        (
+            int(network.network_address) + offset[network.version],
+            int(network.broadcast_address) + offset[network.version],
+        )
+        for network in clients
+    ]
+
+
+def overlapping(ones: Sequence[Sequence[Interval]], others: Sequence[Sequence[Interval]]) -> Iterator[tuple[int, int]]:
+    """(index in `ones`, index in `others`) of those with an overlap, each once: a sweep, for there may be thousands."""
+    starts = sorted(
+        (start, end, side, at)
+        for side, given in enumerate((ones, others))
+        for at, intervals in enumerate(given)
+        for start, end in intervals
+    )
+    opened: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    seen: set[tuple[int, int]] = set()
+    for start, end, side, at in starts:
+        facing = opened[1 - side]
+        for passed in [one for one, last in facing.items() if last < start]:
+            del facing[passed]
+        for one in facing:
+            pair = (at, one) if side == 0 else (one, at)
+            if pair not in seen:
+                seen.add(pair)
+                yield pair
+        opened[side][at] = max(end, opened[side].get(at, 0))
 
 
 class NameSet:

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import needs_bytes
 from dcrouter.config.order import Rank, rank
-from dcrouter.config.overlap import clients_overlap, listen_overlap, ports_overlap
+from dcrouter.config.overlap import client_intervals, clients_overlap, listen_overlap, overlapping, ports_overlap
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.routes import Address, Forward, MailHandover, Network, PortRange, Route
@@ -182,23 +182,24 @@ def _groups(config: Config, routes: Iterable[Route]) -> list[Group]:
 
 
 def _meeting(ones: Sequence[Group], others: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
-    """Pairs whose doors meet, each once: a sweep over the ports, because most doors have their own."""
-    starts = sorted(
-        (ports.start, ports.end, side, at)
-        for side, groups in enumerate((ones, others))
-        for at, group in enumerate(groups)
-        for ports in group.door.ports
-    )
-    open_: tuple[dict[int, int], dict[int, int]] = ({}, {})
-    seen: set[tuple[int, int]] = set()
-    for start, end, side, at in starts:
-        facing = open_[1 - side]
-        for passed in [one for one, last in facing.items() if last < start]:
-            del facing[passed]
-        for one in facing:
-            pair = (at, one) if side == 0 else (one, at)
-            if pair not in seen:
-                seen.add(pair)
-                if ones[pair[0]].door.meets(others[pair[1]].door):
-                    yield ones[pair[0]], others[pair[1]]
-        open_[side][at] = max(end, open_[side].get(at, 0))
+    """Pairs whose doors meet, each once; by ports first and clients then, because most doors have their own of one."""
+    near, far = _by_ports(ones), _by_ports(others)
+    for at, beside in overlapping(
+        [_port_intervals(cluster) for cluster in near], [_port_intervals(one) for one in far]
+    ):
+        if listen_overlap(near[at][0].door.listen, far[beside][0].door.listen):
+            clients = [[client_intervals(group.door.clients) for group in one] for one in (near[at], far[beside])]
+            for one, other in overlapping(*clients):
+                yield near[at][one], far[beside][other]
+
+
+def _by_ports(groups: Sequence[Group]) -> list[list[Group]]:
+    """Those with the same ports and addresses together."""
+    clusters: dict[Hashable, list[Group]] = {}
+    for group in groups:
+        clusters.setdefault((group.door.ports, group.door.listen), []).append(group)
+    return list(clusters.values())
+
+
+def _port_intervals(cluster: Sequence[Group]) -> list[tuple[int, int]]:
+    return [(ports.start, ports.end) for ports in cluster[0].door.ports]
