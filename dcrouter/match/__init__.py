@@ -1,1 +1,1 @@
-"""Who is meant: names, addresses and recipients, found by look-ups however many there are; for routes and mail rules."""
+"""Who is meant: names, addresses and recipients, found by look-ups however many there are."""
