@@ -22,6 +22,10 @@ class Outlet:
         self._transport = transport
         self._socket: socket.socket | None = handle if plain else None
 
+    def through_transport(self) -> None:
+        """From now on nothing may overtake what the transport has been given by others."""
+        self._socket = None
+
     def write(self, data: bytes) -> None:
         if self._socket is None or self._transport.disconnecting:
             self._transport.write(data)

@@ -142,7 +142,8 @@ class NextHop(Protocol):
             return
         for event in events:
             if isinstance(event, SendBody):
-                self._send_body()
+                if self._client.phase == "body":  # else it was refused in the same breath
+                    self._send_body()
             elif isinstance(event, Finished):
                 self._finished(event)
             elif isinstance(event, Ready):
@@ -170,7 +171,9 @@ class NextHop(Protocol):
         sending.finished(event.replies, self._owner.target)
         if self._over:
             return
-        if event.usable:
+        if self._next_piece is not None:
+            self.abort("answered within the message")
+        elif event.usable:
             self._owner.ready(self)
         else:
             self.leave()
@@ -185,6 +188,7 @@ class NextHop(Protocol):
             self._outlet.write(stuffer.send(content.octets) + stuffer.end())
             self._client.body_sent()
             return
+        self._outlet.through_transport()
         self._stuffer = stuffer
         self._next_piece = content.pieces()
         self.transport.registerProducer(self, False)  # type: ignore[attr-defined]

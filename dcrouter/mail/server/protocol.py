@@ -90,6 +90,8 @@ class MailProtocol(Protocol):
             self._greet()
 
     def dataReceived(self, data: bytes) -> None:
+        if self._account.ending is not None:
+            return
         if self._handshake is not None:
             self._receive_hello(self._handshake, data)
             return
@@ -102,7 +104,7 @@ class MailProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._connected = False
-        if self._intake is not None and not self._machine.waiting:
+        if self._intake is not None:
             self._intake.abandon()
             self._intake = None
         clean = reason.check(ConnectionDone) is not None

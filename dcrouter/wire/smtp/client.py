@@ -5,6 +5,7 @@ How it is driven:
 1. `receive(data)` takes what the server sends; it gives events in order. WireError: the peer does not speak SMTP.
 2. After `Ready`, `begin(transaction)` starts one message. At `SendBody` the caller writes the message, stuffed, with
    its end mark, then says `body_sent()`. `Finished` carries one reply per recipient; the next transaction may begin.
+   A refusal within the message finishes it too: the connection has to be cut then, or it would end as a message.
 3. `take_output()` gives the bytes to write now. `phase` says which reply is awaited, for the timeout.
 4. `quit()` ends the session. After `Unusable`, or `Finished` with `usable` False, nothing more may be begun.
 
@@ -148,6 +149,9 @@ class Client:
         for reply in self._reader.receive(data):
             if not self._expected:
                 self._closing = True  # 421 out of the blue, or nonsense: either way not a session to reuse
+                if self._body_due and reply.code >= 400:
+                    self._body_due = False
+                    events.append(self._finish(reply))
                 continue
             event = self._take(self._expected.popleft(), reply)
             if event is not None:
@@ -253,7 +257,7 @@ class Client:
         if self._mail_refusal is not None:
             replies = (self._mail_refusal,) * count
         else:
-            replies = tuple(refusal or reply or _NO_8BIT for refusal in self._refusals)
+            replies = tuple(one for refusal in self._refusals if (one := refusal or reply) is not None)
         self._transaction = None
         return Finished(replies, self.usable)
 

@@ -155,6 +155,24 @@ class ForwardTests(TestCase):
         self.assertEqual(hop.messages, [])
 
     @inlineCallbacks
+    def test_a_refusal_within_the_message_is_its_answer(self):
+        """The next hop says 552 while the message is still on its way: failed at once, and the connection is cut."""
+
+        def enough(line):
+            hop.sessions[0].transport.write(b"354 go\r\n552 5.3.4 enough\r\n")
+            hop.sessions[0].transport.pauseProducing()
+            return SILENT
+
+        hop = ScriptedHop(self, DATA=enough)
+        house = House(self, forward(hop.port))
+        body = "Subject: x\r\n\r\n" + "text\r\n" * 500000
+        yield in_thread(send, house.listen(), "b@example.test", body=body)
+        yield until(lambda: house.mta.status()["failed"])
+        yield house.idle()
+        (row,) = yield house.queue()
+        self.assertEqual((row["reply"], hop.messages), ("552 5.3.4 enough", []))
+
+    @inlineCallbacks
     def test_eight_bit_content_needs_a_next_hop_that_takes_it(self):
         """BODY=8BITMIME only for content that is, and 5.6.3 where it cannot go."""
         hop = ScriptedHop(self)

@@ -146,6 +146,14 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(self.hear(b"421 bye"), [])
         self.assertFalse(self.client.usable)
 
+    def test_a_refusal_within_the_message_finishes_it(self) -> None:
+        """A server that has seen enough says so; its reply is the result, and the session is not used again."""
+        self.greet()
+        self.client.begin(ONE)
+        self.hear(b"250 ok", b"250 ok", b"354 go")
+        self.assertEqual(self.codes(self.hear(b"552 5.3.4 enough")), [552])
+        self.assertFalse(self.client.usable)
+
     def test_garbage_is_an_error(self) -> None:
         """Whoever does not speak SMTP is not spoken to."""
         self.assertRaises(WireError, self.hear, b"SSH-2.0-OpenSSH_9.2")
