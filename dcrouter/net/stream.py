@@ -177,7 +177,8 @@ class Tls:
             except SSL.WantWriteError:
                 plain.blocked()
             except SSL.Error as error:
-                raise TlsError(str(failure(error))) from error
+                cause = failure(error)
+                raise TlsError(getattr(cause, "strerror", None) or str(cause)) from error
             await WAIT
 
     def recv(self, size: int = RECV) -> bytes | None:
@@ -259,7 +260,8 @@ def failure(error: SSL.Error) -> OSError | TlsError:
     """What broke a session, as the socket's error or OpenSSL's, in one sentence.
 
     A bare FIN ends both directions: without close_notify nobody knows whether something is missing. OpenSSL has one
-    error queue per thread, and pyOpenSSL leaves a failed system call in it: the next session would be taken for broken.
+    error queue per thread, in which pyOpenSSL leaves a failed system call: the next session's failure would be taken
+    for this one's, and before OpenSSL 4 even its success (SSL_get_error(3)).
     """
     _clear_errors()
     if isinstance(error, SSL.SysCallError):

@@ -18,11 +18,13 @@ from OpenSSL import SSL
 
 MODES = 0x1 | 0x2 | SSL.MODE_RELEASE_BUFFERS
 """ENABLE_PARTIAL_WRITE, ACCEPT_MOVING_WRITE_BUFFER: as tls/profile.py sets them."""
+_ALLOW_CLIENT_RENEGOTIATION = 0x100  # from openssl/ssl.h; of TLS 1.2 only
 TLS12, TLS13 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
 
 
 @functools.cache
-def _identity() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def identity() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A certificate that nobody trusts, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay.test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -34,23 +36,25 @@ def _identity() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
 @functools.cache
 def server_context(version: int = TLS13) -> SSL.Context:
     """A server that speaks `version` only, with a certificate that nobody trusts."""
-    certificate, key = _identity()
+    certificate, key = identity()
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.use_certificate(certificate)
     context.use_privatekey(key)
-    return _only(context, version)
+    return only(context, version)
 
 
 @functools.cache
 def client_context(version: int = TLS13) -> SSL.Context:
     """A client that speaks `version` only and believes everybody."""
-    return _only(SSL.Context(SSL.TLS_CLIENT_METHOD), version)
+    return only(SSL.Context(SSL.TLS_CLIENT_METHOD), version)
 
 
-def _only(context: SSL.Context, version: int) -> SSL.Context:
+def only(context: SSL.Context, version: int) -> SSL.Context:
+    """`context`, for one version of TLS."""
     context.set_min_proto_version(version)
     context.set_max_proto_version(version)
     context.set_mode(MODES)
+    context.set_options(_ALLOW_CLIENT_RENEGOTIATION)
     return context
 
 
