@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from dcrouter.tls.chooser import Chooser
-from dcrouter.wire.clienthello import ClientHello, parse
+from dcrouter.wire.clienthello import ClientHello, needed, parse
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -30,18 +30,24 @@ class Handshake:
 
     def __init__(self, chooser: Chooser) -> None:
         self._chooser = chooser
-        self._collected = b""
+        self._collected = bytearray()
+        self._needed = 0  # octets before another look makes sense: a dribbled hello must not be parsed for each of them
 
     def receive(self, data: bytes, transport: Any) -> ClientHello | None:
         """Starts TLS on `transport` once the hello is whole, and gives it. Raises WireError (reply: an alert),
         TlsError.
         """
         self._collected += data
-        hello = parse(self._collected)
-        if hello is not None:
-            context = self._chooser.mail_context(hello.sni)
-            transport.startTLS(_Creator(context))
-            transport.protocol.dataReceived(self._collected)
+        if len(self._collected) < self._needed:
+            return None
+        collected = bytes(self._collected)
+        hello = parse(collected)
+        if hello is None:
+            self._needed = needed(collected)
+            return None
+        context = self._chooser.mail_context(hello.sni)
+        transport.startTLS(_Creator(context))
+        transport.protocol.dataReceived(collected)
         return hello
 
 
