@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -104,7 +104,13 @@ class Queue:
     # ------------------------------------------------------------------ attempts
 
     def _kept(self, _: None, message: Message, keys: list[tuple[int, int]]) -> None:
+        """It is durable: whatever happens from here on, the client is told so."""
         self.counters["accepted"] += 1
+        maybeDeferred(self._start_new, message, keys).addErrback(
+            lambda failure: self._log.failure("message {message}: not started", failure, message=message.name)
+        )
+
+    def _start_new(self, message: Message, keys: list[tuple[int, int]]) -> None:
         if self._stopped or len(self._claims) > MAX_CLAIMED:
             self._claims.difference_update(keys)
             self._schedule.walk()
@@ -143,7 +149,13 @@ class Queue:
         self._attempts += 1
         if message.octets is not None:
             self._memory += len(message.octets)
-        self._attempt(message).addCallback(self._ended, message, whole)
+        outcomes = maybeDeferred(self._attempt, message).addErrback(self._broken, message)
+        outcomes.addCallback(self._ended, message, whole)
+
+    def _broken(self, failure: Failure, message: Message) -> list[Outcome]:
+        """An attempt that ended in an error of ours: the message stays, and somebody is told."""
+        self._log.failure("message {message}: the attempt broke", failure, message=message.name)
+        return [Later("4.3.0 internal error")] * len(message.envelope.recipients)
 
     def _ended(self, outcomes: list[Outcome], message: Message, whole: bool) -> None:
         if message.octets is not None:
@@ -182,7 +194,10 @@ class Queue:
     def _settle(
         self, message: Message, gone: list[int], changed: list[tuple[int, int, int, float, str]], whole: bool
     ) -> None:
-        settled = self._store.finish(message) if whole else self._store.settle(message, gone, changed)
+        if whole:
+            settled = maybeDeferred(self._store.finish, message)
+        else:
+            settled = maybeDeferred(self._store.settle, message, gone, changed)
         settled.addCallbacks(
             self._released,
             self._unsettled,

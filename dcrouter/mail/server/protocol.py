@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
@@ -263,9 +264,12 @@ class MailProtocol(Protocol):
             intake.abandon()
             self._machine.answer(LOOP)
             return
-        ended.addCallback(self._keep, intake).addErrback(self._not_kept, intake)
+        kept: Deferred[Any] = ended.addCallback(self._keep, intake)
+        kept.addCallbacks(self._kept, self._not_kept, errbackArgs=(intake,))
+        kept.addErrback(lambda failure: self._log.failure("{session}", failure, session=self.facts.session))
 
-    def _keep(self, _: None, intake: Intake) -> Any:
+    def _keep(self, _: None, intake: Intake) -> Deferred[Message]:
+        """Fires with the message once it is durable; from then on it is not this session's to take back."""
         assert self._sender is not None
         message = Message(
             id=self._message,
@@ -283,9 +287,9 @@ class MailProtocol(Protocol):
             spooled=intake.spooled,
             octets=intake.octets,
         )
-        return self._sessions.keep(message).addCallback(self._kept, message)
+        return self._sessions.keep(message).addCallback(lambda _: message)
 
-    def _kept(self, _: None, message: Message) -> None:
+    def _kept(self, message: Message) -> None:
         self._log.info(
             "{session}: message {message} accepted from {sender} for {recipients}, {size} bytes",
             session=self.facts.session,
@@ -298,13 +302,14 @@ class MailProtocol(Protocol):
         self._answer(b"250 2.0.0 Queued as %x\r\n" % message.id)
 
     def _not_kept(self, failure: Failure, intake: Intake) -> None:
-        failure.trap(StoreError)
         intake.abandon()
-        self._log.error(
-            "{session}: a message could not be kept: {reason}",
-            session=self.facts.session,
-            reason=failure.getErrorMessage(),
-        )
+        if failure.check(StoreError):
+            reason = failure.getErrorMessage()
+            self._log.error(
+                "{session}: a message could not be kept: {reason}", session=self.facts.session, reason=reason
+            )
+        else:
+            self._log.failure("{session}: a message could not be kept", failure, session=self.facts.session)
         self._answer(_FULL if failure.check(StoreFull) else _BROKEN)
 
     def _answer(self, reply: bytes) -> None:
