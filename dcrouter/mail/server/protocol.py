@@ -261,6 +261,7 @@ class MailProtocol(Protocol):
             intake.add(event.octets)
         ended = intake.end()
         if intake.hops >= MAX_HOPS:
+            ended.addErrback(lambda _: None)  # it is refused anyway
             intake.abandon()
             self._machine.answer(LOOP)
             return
