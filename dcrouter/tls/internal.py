@@ -116,7 +116,7 @@ class InternalCa:
         credential = make([leaf], key, source="internal")
         self._sweep()
         _write(path, credential.key + credential.chain, 0o600)
-        _log.info("the internal CA has certified {names}", names=list(names))
+        _log.info("the internal CA has certified {names}", names=", ".join(names))
         return credential
 
     def _sweep(self) -> None:

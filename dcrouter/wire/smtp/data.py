@@ -1,8 +1,8 @@
 """A message on its way through DATA: `Unstuffer` takes it off the wire, `Stuffer` puts it there.
 
 Contract: both take bytes cut anywhere, keep at most four of them, and look at chunks, never at lines. Only CRLF.CRLF
-ends a message (the CRLF of the DATA line counts as its first). A lone CR, a lone LF, a NUL or a line beyond 998
-octets makes a received message bad: it is read to its true end and then refused. What `Stuffer` emits contains none
+ends a message (the CRLF of the DATA line counts as its first). A lone CR, a lone LF, a NUL or a line beyond
+MAX_TEXT_LINE makes a received message bad: it is read to its true end and then refused. What `Stuffer` emits contains none
 of them, whatever it was given. RFC 5321 2.3.8, 4.1.1.4, 4.5.2, 4.5.3.1.6; SMTP smuggling, CVE-2023-51764 and its kin.
 """
 
@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-MAX_TEXT_LINE = 998
-"""Octets between two CRLFs, RFC 5321 4.5.3.1.6 (1000 with the CRLF)."""
+MAX_TEXT_LINE = 65536
+"""Octets between two CRLFs. RFC 5321 4.5.3.1.6 asks for 998 at least; real senders write longer ones, and breaking or
+refusing those would break signatures or lose mail."""
 
 Flaw = Literal["stray", "long-line"]
 

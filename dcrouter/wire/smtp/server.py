@@ -52,7 +52,7 @@ _BAD_SEQUENCE = b"503 5.5.1 Bad sequence of commands"
 _NO_ARGUMENT = b"501 5.5.4 This command takes no argument"
 _FLAWS = {
     "stray": b"550 5.5.2 Lone CR, LF or NUL in the message; lines end with CRLF",
-    "long-line": b"554 5.6.0 A line of the message is longer than 998 octets",
+    "long-line": b"554 5.6.0 A line of the message is longer than 65536 octets",
 }
 _TOO_BIG = b"552 5.3.4 Message too big"
 

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.wire.smtp import events
 from dcrouter.wire.smtp.command import MAX_COMMAND_LINE
+from dcrouter.wire.smtp.data import MAX_TEXT_LINE
 from dcrouter.wire.smtp.server import MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REFUSED_RECIPIENTS, Server
 
 LIMITS = events.Limits(hostname="mx.example", max_size=1000, max_recipients=3, starttls=True)
@@ -268,7 +269,7 @@ class LimitTests(SynchronousTestCase):
 
     def test_spoiled_messages_are_refused_after_their_end(self) -> None:
         """A lone LF, CR or NUL, or a line too long: 5xx, then the session goes on."""
-        for body in (b"a\nb\r\n", b"a\rb\r\n", b"a\0b\r\n", b"x" * 999 + b"\r\n"):
+        for body in (b"a\nb\r\n", b"a\rb\r\n", b"a\0b\r\n", b"x" * (MAX_TEXT_LINE + 1) + b"\r\n"):
             session = Session(events.Limits(hostname="mx", max_size=5000, max_recipients=1))
             session.lines(*START, "DATA")
             reply, after, _ = session.send(body + b".\r\nNOOP\r\n").split(b"\r\n")
