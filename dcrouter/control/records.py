@@ -22,7 +22,7 @@ LEGACY = frozenset({"message", "time", "system", "isError", "failure", "why", "f
 NOISE = (
     "(UNIX Port ",
     "(TCP Port ",
-    "Site starting on ",
+    "QuietSite starting on ",
     "Starting factory",
     "Stopping factory",
     "Main loop terminated",
