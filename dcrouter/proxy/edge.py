@@ -274,7 +274,7 @@ class Edge:
         elapsed = time.monotonic() - self._drain_began
         for task, session in list(self._sessions.items()):
             timeouts = session.route.timeouts if session.route is not None else self._config.defaults.timeouts
-            if elapsed >= timeouts.drain:
+            if timeouts.drain and elapsed >= timeouts.drain:
                 task.throw(Refused("drained"))
         if self._sessions:
             self._reactor.callLater(PAUSE, self._watch_drain)

@@ -656,6 +656,30 @@ class MailTests(EdgeTest):
 
 
 class DrainTests(EdgeTest):
+    def test_no_drain_timeout_is_no_limit(self) -> None:
+        """0s is none, here as everywhere."""
+        backend = Backend(self, echo)
+        port = self.port()
+        edge = self.open(route("web", port, backend.target, timeouts=Timeouts(drain=0.0)))
+        client = socket.create_connection(("127.0.0.1", port), 5)
+        client.sendall(b"before")
+        self.assertEqual(self.loop.received(client), b"before")
+        drained: list[object] = []
+        edge.drain().addCallback(drained.append)
+        for _ in range(5):
+            self.loop.reactor.advance(0.1)
+            self.loop.turn()
+        client.sendall(b"still here")
+        self.assertEqual(self.loop.received(client), b"still here")
+        self.assertEqual(drained, [])
+        client.close()
+
+        def over() -> bool:
+            self.loop.reactor.advance(0.1)
+            return bool(drained)
+
+        self.loop.until(over)
+
     def test_drain_lets_connections_end_and_then_closes_them(self) -> None:
         """New ones are refused at once; running ones have timeouts.drain of their route."""
         backend = Backend(self, echo)
