@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench import load, peers, report, rounds
 from bench.backend import make_bulk, make_certificate
-from bench.machine import cores, steal_ticks
+from bench.machine import cores, noise
 from bench.process import raise_descriptor_limit
 from bench.rows import ROWS
 
@@ -57,7 +57,7 @@ def main() -> int:
     raise_descriptor_limit()
     options = rounds.Options(seconds=asked.seconds, repeat=asked.repeat, sides=sides, cores=cores())
     print(report.header(), flush=True)
-    begin, stolen = time.monotonic(), steal_ticks()
+    begin, before = time.monotonic(), noise()
     results = []
     with tempfile.TemporaryDirectory(prefix="dcrouter-bench-") as directory:
         data = Path(directory)
@@ -67,9 +67,7 @@ def main() -> int:
             if "all" in asked.rows or row.name in asked.rows:
                 results.append(rounds.run(row, options, certificate, data))
                 print(report.table(results[-1]), flush=True)
-    taken, ticks = (after - before for after, before in zip(steal_ticks(), stolen, strict=True))
-    share = 100 * taken / max(1, ticks)
-    print(f"\n{time.monotonic() - begin:.0f} s; {share:.1f} % of the processors' time went elsewhere (steal)")
+    print(f"\n{time.monotonic() - begin:.0f} s; {noise().since(before)}")
     if asked.json is not None:
         asked.json.write_text(json.dumps(report.as_plain(results), indent=1) + "\n")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import shutil
 import ssl
 import subprocess
@@ -97,7 +98,37 @@ def _nginx_openssl() -> str:
     return running if running.startswith("OpenSSL") else _first(r"built with (OpenSSL \S+)", "nginx", "-V")
 
 
-def steal_ticks() -> tuple[int, int]:
-    """(ticks that the hypervisor took, all ticks) since boot, of all cores: how quiet the machine was."""
-    fields = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return fields[7], sum(fields)
+@frozen(kw_only=True)
+class Noise:
+    """Seconds of processor time so far, of all cores: `total`, `busy`, `own` (this program's and what it started), and
+    `stolen` by the hypervisor."""
+
+    total: float
+    busy: float
+    own: float
+    stolen: float
+
+    def since(self, before: Noise) -> str:
+        """How quiet the machine was: figures of a run beside which others worked are not worth keeping."""
+        total = max(self.total - before.total, 1e-9)
+        others = max(self.busy - before.busy - (self.own - before.own), 0.0)
+        stolen = self.stolen - before.stolen
+        return (
+            f"{100 * others / total:.0f} % of the processors went to others, {100 * stolen / total:.1f} % were stolen"
+        )
+
+
+def noise() -> Noise:
+    """The counters as they stand now; children count once they have ended."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    user, nice, system, idle, waiting, irq, softirq, stolen = (
+        int(value) / ticks for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    )
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    busy = user + nice + system + irq + softirq
+    return Noise(
+        total=busy + idle + waiting + stolen,
+        busy=busy,
+        own=sum(usage.ru_utime + usage.ru_stime for usage in spent),
+        stolen=stolen,
+    )
