@@ -132,7 +132,7 @@ class Session:
             facts.sni = first.tls.sni
             route = table.find_tls(facts) or self.edge.fallback
             if route is None:
-                raise WireError(f"no route for {facts.sni or 'a client without SNI'}", ALERT_UNRECOGNIZED_NAME)
+                raise Refused(f"no route for {facts.sni or 'a client without SNI'}", ALERT_UNRECOGNIZED_NAME)
             return route
         return table.find_plain(facts, first.host) or self.edge.fallback
 

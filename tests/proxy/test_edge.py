@@ -399,6 +399,7 @@ class TlsTests(EdgeTest):
         self.assertIn("UNRECOGNIZED_NAME", str(caught.exception).upper())
         event = self.event()
         self.assertEqual((event.sni, event.reason), ("b.example", "no route for b.example"))
+        self.assertEqual(event.ended_by, "router")
         self.assertEqual(len(ALERT_UNRECOGNIZED_NAME), 7)
 
     def test_a_hello_in_single_bytes_and_in_many_records_finds_its_route(self) -> None:
