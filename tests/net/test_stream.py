@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import random
 import socket
@@ -49,14 +50,18 @@ class StreamCase(SynchronousTestCase):
         return self.loop.engine.spawn(make)
 
     def secure(
-        self, serve: Callable[[Tls], Coroutine[Any, None, None]], version: int = TLS13, send_buffer: int = 0
+        self,
+        serve: Callable[[Tls], Coroutine[Any, None, None]],
+        version: int = TLS13,
+        send_buffer: int = 0,
+        partial: bool = True,
     ) -> End:
         """`serve` a session that has begun; gives the client's end of it."""
         client, side = self.pair(send_buffer)
         begun: list[bool] = []
 
         async def accept(plain: Plain) -> None:
-            stream = Tls(plain, server_context(version))
+            stream = Tls(plain, server_context(version, partial))
             await stream.accept()
             begun.append(True)
             await serve(stream)
@@ -247,7 +252,7 @@ class TlsTests(StreamCase):
             self.assertEqual({len(piece) for piece in pieces}, {100})
 
     def test_large_writes_through_a_tiny_socket(self) -> None:
-        """256 KB at a time, of which OpenSSL takes what fits, in records that the kernel cuts anywhere."""
+        """256 KB at a time, of which OpenSSL takes what fits, or all, in records that the kernel cuts anywhere."""
         data = random.Random(2).randbytes(2_000_000)
         takes: set[int] = set()
 
@@ -262,13 +267,15 @@ class TlsTests(StreamCase):
             while not stream.finish():
                 await WAIT
 
-        for version in (TLS12, TLS13):
-            end = self.secure(serve, version, send_buffer=2048)
+        for version, partial in itertools.product((TLS12, TLS13), (True, False)):
+            takes.clear()
+            end = self.secure(serve, version, send_buffer=2048, partial=partial)
             end.random_chunks(3)
             self.loop.until(lambda end=end: end.move() and end.over)
             self.assertTrue(end.ended, end.error)
             self.assertEqual(end.got, data)
             self.assertIn(0, takes)
+            self.assertEqual(16384 in takes, partial)
 
     def test_the_failure_of_one_session_is_not_another_ones(self) -> None:
         """OpenSSL has one queue of errors per thread; a failed system call must not stay in it (SSL_get_error(3))."""

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-MODES = 0x1 | 0x2 | SSL.MODE_RELEASE_BUFFERS
-"""ENABLE_PARTIAL_WRITE, ACCEPT_MOVING_WRITE_BUFFER: as tls/profile.py sets them."""
+PARTIAL_WRITE = 0x1
+"""SSL_MODE_ENABLE_PARTIAL_WRITE: a write takes what fits, else all or nothing. pyOpenSSL sets it in every context."""
 _ALLOW_CLIENT_RENEGOTIATION = 0x100  # from openssl/ssl.h; of TLS 1.2 only
 TLS12, TLS13 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
 
@@ -34,12 +34,14 @@ def identity() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
 
 
 @functools.cache
-def server_context(version: int = TLS13) -> SSL.Context:
-    """A server that speaks `version` only, with a certificate that nobody trusts."""
+def server_context(version: int = TLS13, partial: bool = True) -> SSL.Context:
+    """A server that speaks `version` only, with a certificate that nobody trusts. `partial`: see PARTIAL_WRITE."""
     certificate, key = identity()
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.use_certificate(certificate)
     context.use_privatekey(key)
+    if not partial:
+        context.clear_mode(PARTIAL_WRITE)
     return only(context, version)
 
 
@@ -53,7 +55,7 @@ def only(context: SSL.Context, version: int) -> SSL.Context:
     """`context`, for one version of TLS."""
     context.set_min_proto_version(version)
     context.set_max_proto_version(version)
-    context.set_mode(MODES)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_options(_ALLOW_CLIENT_RENEGOTIATION)
     return context
 
