@@ -34,6 +34,8 @@ READY_TIMEOUT = 30.0
 EXIT_TIMEOUT = 3.0
 """Seconds that a dismissed child has to end by itself."""
 DRAIN_MARGIN = 2.0
+REJOIN = 0.5
+"""Seconds before two living children whose socketpair broke (descriptors ran out) get a new one."""
 
 Message = tuple[str, dict[str, Any], Sequence[int]]
 """(kind, fields, descriptors that stay the sender's)"""
@@ -79,6 +81,7 @@ class Children:
         self._started: Deferred[None] | None = None
         self._stopped: Deferred[None] | None = None
         self._last: list[IDelayedCall] = []
+        self._joining: IDelayedCall | None = None
 
     def start(self) -> Deferred[None]:
         """Start every role; fires when all are ready, fails with StartError when one cannot be started at all."""
@@ -140,6 +143,7 @@ class Children:
         self._stopping = True
         stopped: Deferred[None] = Deferred()
         self._stopped = stopped
+        _cancel(self._joining)
         for post in self._posts.values():
             _cancel(post.later)
             _cancel(post.silent)
@@ -175,6 +179,7 @@ class Children:
         self._join()
 
     def _join(self) -> None:
+        _cancel(self._joining)
         children = self._alive()
         if len(children) < 2:
             return
@@ -182,6 +187,11 @@ class Children:
         with one, other:
             for child, end in zip(children, (one, other), strict=True):
                 child.send("peer", {}, [end.fileno()])
+
+    def _rejoin(self) -> None:
+        """Their socketpair broke. Where one has died its successor joins anew; where both live, they do so soon."""
+        if not self._stopping and (self._joining is None or not self._joining.active()):
+            self._joining = self.reactor.callLater(REJOIN, self._join)
 
     def _is_silent(self, child: Child) -> None:
         self.log.error("{role} is not ready after {seconds:g} s", role=child.role, seconds=READY_TIMEOUT)
@@ -237,6 +247,8 @@ class Children:
         answer = self._replies.pop(fields["id"], None) if kind in ("status", "queue") and "id" in fields else None
         if answer is not None:
             answer.callback({name: value for name, value in fields.items() if name != "id"})
+        elif kind == "alone":
+            self._rejoin()
         elif "id" not in fields:
             self.received(child.role, kind, fields)
 

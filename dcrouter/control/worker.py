@@ -184,6 +184,7 @@ class Worker(ABC):
         if self.peer is peer:
             self.peer = None
             self.met(None)
+            self.channel.send("alone")
 
     def _go(self, fields: Fields, fds: list[int]) -> None:
         self.go()

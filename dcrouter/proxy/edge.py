@@ -46,6 +46,8 @@ PAUSE = 0.1
 """Seconds a listener rests when descriptors have run out."""
 HANDOVERS = 512
 """Connections on their way to the mail process; beyond that its listeners pause."""
+MAIL_RESERVED = 1024
+"""Descriptors that the mail process, which has the same limit of files, keeps for deliveries and spool files."""
 
 
 class Edge:
@@ -83,7 +85,9 @@ class Edge:
         self._drain_began = 0.0
         self._mail_channel: Channel | None = None
         self._handed: dict[str, tuple[str, list[Admission]]] = {}
-        self._capacity = max((resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED) // 2, 16)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._capacity = max((limit - RESERVED) // 2, 16)
+        self._mail_capacity = max(limit - MAIL_RESERVED, limit // 4)
         self._resting = False
         self._number = 0
         self._prefix = f"{int(time.time()):x}-"
@@ -128,6 +132,8 @@ class Edge:
         address, entered = self._handed.pop(session, ("", []))
         for admission in entered:
             admission.leave(address)
+        if len(self._handed) == self._mail_capacity - 1:
+            self._resume()
 
     def drain(self) -> Deferred[None]:
         """Accept no more; fires when every connection has ended, by itself or after its route's timeouts.drain."""
@@ -247,6 +253,8 @@ class Edge:
         channel.send("connection", facts.to_plain(), [plain.fd])
         self._handed[facts.session] = (facts.peer[0], session.entered)
         session.hand_over()
+        if len(self._handed) >= self._mail_capacity:
+            self._resume()
         if channel.waiting > HANDOVERS:
             self._resume()
             self._reactor.callLater(PAUSE, self._resume)
@@ -256,7 +264,8 @@ class Edge:
     def _resume(self) -> None:
         if self._resting or not self._accepting:
             return
-        mail = self._mail_channel is not None and self._mail_channel.waiting <= HANDOVERS
+        channel = self._mail_channel
+        mail = channel is not None and channel.waiting <= HANDOVERS and len(self._handed) < self._mail_capacity
         for listener in self._listeners:
             if listener.table.mail and not mail:
                 listener.pause()

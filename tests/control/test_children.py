@@ -98,6 +98,19 @@ class TestLives(ChildrenCase):
         self.assertEqual(died[0]["cause"], "killed by SIGKILL")
         self.assertEqual(died[0]["log_level"].name, "error")
 
+    async def test_two_living_children_whose_socketpair_broke_are_joined_anew(self) -> None:
+        """Descriptors can run out in one of them: mail must not stay paused until somebody dies."""
+        await self.children.start()
+        self.children._message(self.children._alive()[0], "alone", {}, [])
+        await until(lambda: any(call.func == self.children._join for call in reactor.getDelayedCalls()))
+
+        async def peers() -> tuple[int, int]:
+            edge, mail = await self.children.ask("edge", "status"), await self.children.ask("mail", "status")
+            return edge["peers"], mail["peers"]
+
+        await deferLater(reactor, module.REJOIN + 0.1)
+        self.assertEqual(await peers(), (2, 2))
+
     async def test_the_wait_before_a_restart_doubles(self) -> None:
         """A child that dies again and again is started ever later, up to a bound."""
         await self.children.start()
