@@ -166,8 +166,8 @@ def _tell_sessions(
 
 
 def _stay(screen: Screen, router: Router) -> None:
-    screen.title("Everything stays as it is until Ctrl-C.")
     with contextlib.suppress(KeyboardInterrupt):
+        screen.title("Everything stays as it is until Ctrl-C.")
         while not router.ended:
             router.wait(STAY)
     screen.line()
