@@ -65,7 +65,7 @@ http {{
 
 
 class Nginx(Program):
-    """`port` speaks plain HTTP, `tls` HTTPS with HTTP/2, for `names`. Files under `data`; /hello answers shortly; PUT to /up/.
+    """`port` speaks plain HTTP, `tls` HTTPS with HTTP/2, for `names`: files under `data`, /hello, PUT to /up/.
 
     `ca`: a PEM file with the authority of its certificate.
     """

@@ -87,6 +87,7 @@ class Router:
         self.ports = {name: one.port for name, one in self._reserved.items()}
         self._command = (*_dies_with_us(), *_limited(descriptors), *command)
         self._log = self.base / "out.log"
+        self._log.touch()
         self.process: subprocess.Popen[bytes] | None = None
         config = Template(common + text).substitute({**self.ports, "base": self.base, **values})
         (self.base / "routes.yaml").write_text(config)
@@ -228,6 +229,15 @@ def is_alive(pid: int) -> bool:
 def descriptors(pid: int) -> int:
     """How many files a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def sockets(pid: int) -> int:
+    """How many of them are sockets: pipes are pooled, so their number is not that of transfers."""
+    count = 0
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            count += os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:")
+    return count
 
 
 def resident(pid: int) -> int:
