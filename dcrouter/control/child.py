@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from signal import Signals
 from typing import Any, Literal
 
@@ -33,6 +34,11 @@ ORPHANED = 1.0
 def command(role: str) -> Sequence[str]:
     """How a child is started: the same Python, without its working directory on the path."""
     return (sys.executable, "-P", "-m", "dcrouter.service", role)
+
+
+def environment() -> dict[str, str]:
+    """What a child starts with: ours, and our settings of OpenSSL unless the operator has his own (openssl.cnf)."""
+    return {"OPENSSL_CONF": str(files("dcrouter.tls") / "openssl.cnf"), **os.environ}
 
 
 class Child(ProcessProtocol):
@@ -66,11 +72,13 @@ class Child(ProcessProtocol):
         """Start the process; OSError where that is impossible. `lock` (or -1) stays the caller's."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs, open(os.devnull, "rb") as nothing:
-            files: dict[int, int | str] = {0: nothing.fileno(), 1: "r", 2: "r", 3: theirs.fileno()}
+            descriptors: dict[int, int | str] = {0: nothing.fileno(), 1: "r", 2: "r", 3: theirs.fileno()}
             if lock != -1:
-                files[4] = lock
+                descriptors[4] = lock
             try:
-                process = self.reactor.spawnProcess(self, command[0], list(command), env=None, childFDs=files)
+                process = self.reactor.spawnProcess(
+                    self, command[0], list(command), env=environment(), childFDs=descriptors
+                )
             except OSError:
                 ours.close()
                 raise

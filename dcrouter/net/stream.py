@@ -15,11 +15,11 @@ from _socket import (
     socket as RawSocket,
 )  # without the enum and makefile layers of socket.socket: made for every connection
 
-from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
 
 from dcrouter.errors import TlsError
 from dcrouter.net.engine import ENDED, IN, OUT, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
+from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, clear_errors
 
 RECV = 16384
 """What a small exchange reads at once; a read that fills it is taken for a bulk transfer."""
@@ -137,14 +137,17 @@ class Plain:
 class Tls:
     """A TLS session on a `Plain`. Owns it: closing this closes the socket.
 
-    A read may wait for OUT and a write for IN (SSL_get_error(3)): `_read_on` and `_write_on` remember for which.
+    A read may wait for OUT and a write for IN (SSL_get_error(3)): `_read_on` and `_write_on` remember for which. A peer
+    that is gone without close_notify has cut its side off, but not once we have said ours: that is an end then.
     """
 
-    __slots__ = ("_read_on", "_write_on", "connection", "plain")
+    __slots__ = ("_finished", "_read_on", "_records", "_write_on", "connection", "plain")
 
     def __init__(self, plain: Plain, context: SSL.Context) -> None:
         self.plain = plain
         self.connection = SSL.Connection(context, plain.sock)  # type: ignore[arg-type]  # only its fileno is used
+        self._records = Records(self.connection)
+        self._finished = False
         self._read_on = READABLE
         self._write_on = OUT
 
@@ -168,36 +171,43 @@ class Tls:
 
     async def _handshake(self) -> None:
         plain = self.plain
-        shake = self.connection.do_handshake
         while True:
             try:
-                return shake()
-            except SSL.WantReadError:
-                plain.ready &= ~IN
-            except SSL.WantWriteError:
-                plain.blocked()
+                step = self._records.handshake()
             except SSL.Error as error:
                 cause = failure(error)
                 raise TlsError(getattr(cause, "strerror", None) or str(cause)) from error
+            if step == READ_MORE:
+                plain.ready &= ~IN
+            elif step == WRITE_MORE:
+                plain.blocked()
+            elif step == CUT:
+                raise TlsError(CUT_OFF)
+            else:
+                return
             await WAIT
 
     def recv(self, size: int = RECV) -> bytes | None:
-        if not (self.plain.ready & self._read_on or self.connection.pending()):
+        if not (self.plain.ready & self._read_on or self._records.pending()):
             return None
-        self._read_on = READABLE
         try:
-            data = self.connection.recv(size)
-        except SSL.WantReadError:
+            given = self._records.read(size)
+        except SSL.Error as error:
+            raise failure(error) from error
+        self._read_on = READABLE
+        if type(given) is bytes:
+            data = given
+        elif given == READ_MORE:
             self.plain.ready &= ~IN
             data = None
-        except SSL.WantWriteError:
+        elif given == WRITE_MORE:
             self._read_on = OUT
             self.plain.blocked()
             return None
-        except SSL.ZeroReturnError:
-            return b""
-        except SSL.Error as error:
-            raise failure(error) from error
+        elif self._finished:  # a client that has its answer seldom says more
+            data = b""
+        else:
+            raise ConnectionResetError(CUT_OFF)
         if self._write_on != OUT:
             # What the write waited for may just have been read, and there will be no other event for it.
             self._write_on = OUT
@@ -214,16 +224,18 @@ class Tls:
             return 0
         self._write_on = OUT
         try:
-            size = self.connection.send(data)
-        except SSL.WantWriteError:
+            size = self._records.write(data)
+        except SSL.Error as error:
+            raise failure(error) from error
+        if size == WRITE_MORE:
             self.plain.blocked()
             return 0
-        except SSL.WantReadError:
+        if size == READ_MORE:
             self._write_on = READABLE
             self.plain.ready &= ~IN
             return 0
-        except SSL.Error as error:
-            raise failure(error) from error
+        if size == CUT:
+            raise ConnectionResetError(CUT_OFF)
         if self._read_on == OUT:
             # What the read had to write first has left with this.
             self._read_on = READABLE
@@ -242,6 +254,7 @@ class Tls:
             return False
         except SSL.Error as error:  # broken already: nobody is there to be told
             failure(error)
+        self._finished = True
         return True
 
     def close(self) -> None:
@@ -253,7 +266,7 @@ class Tls:
 
 
 Stream = Plain | Tls
-_clear_errors = Binding().lib.ERR_clear_error
+CUT_OFF = "the TLS session was cut off"
 
 
 def failure(error: SSL.Error) -> OSError | TlsError:
@@ -263,12 +276,10 @@ def failure(error: SSL.Error) -> OSError | TlsError:
     error queue per thread, in which pyOpenSSL leaves a failed system call: the next session's failure would be taken
     for this one's, and before OpenSSL 4 even its success (SSL_get_error(3)).
     """
-    _clear_errors()
+    clear_errors()
     if isinstance(error, SSL.SysCallError):
         number = error.args[0]
-        return (
-            OSError(number, os.strerror(number)) if number > 0 else ConnectionResetError("the TLS session was cut off")
-        )
+        return OSError(number, os.strerror(number)) if number > 0 else ConnectionResetError(CUT_OFF)
     try:
         reasons = [entry[2] for entry in error.args[0] if entry[2]]
     except (IndexError, TypeError):

@@ -1,0 +1,81 @@
+"""What is asked of OpenSSL for every record, straight: a read, a write, a step of the handshake.
+
+pyOpenSSL makes and copies a buffer for each read and raises for each "not yet", which beside a handshake of 0.3 ms is a
+tenth of a connection's work. Here each answer is a value. All else stays with pyOpenSSL: its Connection owns the
+session, and says in its own exceptions what has broken one.
+
+Contract: a result, or one of the negative numbers below. Of pyOpenSSL the names `_ssl` and `_raise_ssl_error` are
+borrowed, of cryptography those of `Binding().lib` (tests/net/test_openssl.py; CI runs it with the lowest versions too).
+SSL_read(3), SSL_write(3), SSL_get_error(3).
+"""
+
+from __future__ import annotations
+
+from cryptography.hazmat.bindings.openssl.binding import Binding
+from OpenSSL import SSL
+
+_library, _ffi = Binding().lib, Binding().ffi
+_do_handshake, _read, _write = _library.SSL_do_handshake, _library.SSL_read, _library.SSL_write
+_get_error, _pending = _library.SSL_get_error, _library.SSL_pending
+_peek_error, _reason, clear_errors = _library.ERR_peek_error, _library.ERR_GET_REASON, _library.ERR_clear_error
+
+READ_MORE = -_library.SSL_ERROR_WANT_READ
+"""To be tried again when there is more to read."""
+WRITE_MORE = -_library.SSL_ERROR_WANT_WRITE
+"""To be tried again when there is room to write."""
+CUT = -_library.SSL_ERROR_SSL
+"""The peer's end came without close_notify: nobody knows whether something is missing (RFC 8446 section 6.1)."""
+
+_RETRY = (READ_MORE, WRITE_MORE)
+_END = -_library.SSL_ERROR_ZERO_RETURN
+_CUT_OFF = _library.SSL_R_UNEXPECTED_EOF_WHILE_READING
+
+RECORD = 16384
+"""The most that a record holds, and one read gives (RFC 8446 section 5.1)."""
+_buffer = _ffi.new("char[]", RECORD)
+_content = memoryview(_ffi.buffer(_buffer))
+"""One for all sessions: its bytes are copied out, or sent on, before the next read."""
+
+
+class Records:
+    """The calls on one `connection`, which must not be used from two sides at once."""
+
+    __slots__ = ("_connection", "_ssl")
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection = connection
+        self._ssl = connection._ssl
+
+    def handshake(self) -> int:
+        """Go on with it: 1 when it is done, READ_MORE, WRITE_MORE; SSL.Error when it has failed."""
+        result: int = _do_handshake(self._ssl)
+        return result if result == 1 else self._why(result)
+
+    def read(self, size: int) -> bytes | int:
+        """At most `size` bytes of a record, b"" after close_notify; READ_MORE, WRITE_MORE, CUT; SSL.Error."""
+        result: int = _read(self._ssl, _buffer, size if size < RECORD else RECORD)
+        if result > 0:
+            return _content[:result].tobytes()
+        return self._why(result) or b""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """How many bytes were taken; READ_MORE, WRITE_MORE: the same bytes must be offered again; SSL.Error."""
+        result: int = _write(self._ssl, data if type(data) is bytes else _ffi.from_buffer(data), len(data))
+        return result if result > 0 else self._why(result)
+
+    def pending(self) -> bool:
+        """Whether a record that was read has not been given in whole."""
+        return bool(_pending(self._ssl))
+
+    def _why(self, result: int) -> int:
+        """0 after close_notify."""
+        outcome: int = -_get_error(self._ssl, result)
+        if outcome in _RETRY:
+            return outcome
+        if outcome == _END:
+            return 0
+        if outcome == CUT and _reason(_peek_error()) == _CUT_OFF:
+            clear_errors()
+            return outcome
+        self._connection._raise_ssl_error(self._ssl, result)
+        raise AssertionError("OpenSSL failed without a reason")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import socket
+
+from OpenSSL import SSL
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.net.openssl import CUT, READ_MORE, RECORD, WRITE_MORE, Records
+from tests.support.ends import TLS12, TLS13, client_context, server_context
+
+
+class RecordsTests(SynchronousTestCase):
+    """The names that are borrowed from pyOpenSSL and cryptography exist, and mean what they should."""
+
+    def begun(self, version: int = TLS13) -> tuple[Records, SSL.Connection, socket.socket]:
+        """Our side and the client's of a session that has begun, both never waiting, and the client's socket."""
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            self.addCleanup(sock.close)
+            sock.setblocking(False)
+        server, client = SSL.Connection(server_context(version), ours), SSL.Connection(client_context(version), theirs)
+        server.set_accept_state()
+        client.set_connect_state()
+        records = Records(server)
+        self.assertEqual(records.handshake(), READ_MORE)
+        for _ in range(4):
+            try:
+                client.do_handshake()
+            except SSL.WantReadError:
+                self.assertIn(records.handshake(), (READ_MORE, 1))
+        self.assertEqual(records.handshake(), 1)
+        return records, client, theirs
+
+    def test_bytes_in_parts_and_the_end(self) -> None:
+        for version in (TLS12, TLS13):
+            records, client, _ = self.begun(version)
+            self.assertEqual(records.read(RECORD), READ_MORE)
+            client.send(b"hello")
+            self.assertEqual(records.read(2), b"he")
+            self.assertTrue(records.pending())
+            self.assertEqual(records.read(10 * RECORD), b"llo")
+            self.assertFalse(records.pending())
+            self.assertEqual(records.write(b"one"), 3)
+            self.assertEqual(records.write(memoryview(b"two")), 3)
+            self.assertEqual(client.recv(100) + client.recv(100), b"onetwo")
+            client.shutdown()
+            self.assertEqual(records.read(RECORD), b"")
+
+    def test_a_full_socket(self) -> None:
+        records, client, _ = self.begun()
+        sent = 0
+        while (size := records.write(bytes(RECORD))) > 0:
+            sent += size
+        self.assertEqual(size, WRITE_MORE)
+        while sent > 0:
+            sent -= len(client.recv(RECORD))
+        self.assertEqual(records.write(bytes(RECORD)), RECORD)
+
+    def test_a_cut_leaves_no_error_behind(self) -> None:
+        for version in (TLS12, TLS13):
+            records, _, theirs = self.begun(version)
+            theirs.shutdown(socket.SHUT_WR)
+            self.assertEqual(records.read(RECORD), CUT)
+            self.assertEqual(self.begun()[0].read(RECORD), READ_MORE)
+
+    def test_what_breaks_a_session_is_raised(self) -> None:
+        records, _, theirs = self.begun()
+        theirs.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        self.assertRaises(SSL.Error, records.read, RECORD)
