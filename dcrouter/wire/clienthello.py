@@ -36,12 +36,13 @@ GREASE = frozenset(value << 8 | value for value in range(0x0A, 0x100, 0x10))
 """Values that clients mix in to keep servers tolerant (RFC 8701 section 2); they are left out of what `parse` gives."""
 
 _SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS = 0, 13, 16, 43
-_INTERESTING = frozenset((_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS))
-_TLS12 = 0x0303
+_TLS12 = b"\x03\x03"
 _EAGER_RECORDS = 16
 
 _RECORD = struct.Struct(">BBxH")
 _RECORD_AND_HANDSHAKE = struct.Struct(">BBxHBBH")
+_BEGINNING = struct.Struct(">H32xB")
+"""The legacy version, the random and the length of the session id."""
 _U16 = struct.Struct(">H")
 _EXTENSION = struct.Struct(">HH")
 _NAME_ENTRY = struct.Struct(">HBH")
@@ -59,9 +60,17 @@ class ClientHello:
 
     sni: str | None
     alpn: tuple[str, ...]
-    versions: tuple[int, ...]
-    signature_algorithms: tuple[int, ...]
     length: int
+    _versions: bytes
+    _signature_algorithms: bytes
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        return _without_grease(self._versions)
+
+    @property
+    def signature_algorithms(self) -> tuple[int, ...]:
+        return _without_grease(self._signature_algorithms)
 
 
 def looks_like_tls(first: bytes) -> bool:
@@ -186,12 +195,11 @@ def _hello(raw: bytes, position: int, end: int, length: int) -> ClientHello:
     """Reads raw[position:end], the message without its header (RFC 8446 section 4.1.2)."""
     if end - position < 41:
         raise _broken("too short")
-    legacy: int = _U16.unpack_from(raw, position)[0]
+    legacy, session_id = _BEGINNING.unpack_from(raw, position)
     if legacy >> 8 != 3:
         raise _broken("an unknown version")
-    position += 34
-    session_id = raw[position]
-    position += 1 + session_id
+    versions = min(raw[position : position + 2], _TLS12)
+    position += 35 + session_id
     if session_id > 32 or position + 2 > end:
         raise _broken("a bad session id")
     suites = _U16.unpack_from(raw, position)[0]
@@ -205,36 +213,45 @@ def _hello(raw: bytes, position: int, end: int, length: int) -> ClientHello:
 
     sni: str | None = None
     alpn: tuple[str, ...] = ()
-    versions: tuple[int, ...] = (min(legacy, _TLS12),)
-    signature_algorithms: tuple[int, ...] = ()
+    signature_algorithms = b""
     if position < end:  # TLS 1.2 may do without extensions
-        if position + 2 > end or position + 2 + _U16.unpack_from(raw, position)[0] != end:
-            raise _broken("a bad length of extensions")
-        position += 2
-        kinds = []
-        unpack = _EXTENSION.unpack_from
-        while position < end:
-            if position + 4 > end:
-                raise _broken("an extension is cut off")
-            kind, size = unpack(raw, position)
-            start = position + 4
-            position = start + size
-            if position > end:
-                raise _broken("an extension is too long")
-            kinds.append(kind)
-            if kind in _INTERESTING:
-                value = raw[start:position]
-                if kind == _SERVER_NAME:
-                    sni = _server_name(value)
-                elif kind == _ALPN:
-                    alpn = _protocols(value)
-                elif kind == _SUPPORTED_VERSIONS:
-                    versions = _numbers(value, 1)
-                else:
-                    signature_algorithms = _numbers(value, 2)
-        if len(set(kinds)) != len(kinds):
-            raise _broken("an extension comes twice")
-    return ClientHello(sni=sni, alpn=alpn, versions=versions, signature_algorithms=signature_algorithms, length=length)
+        starts = _extensions(raw, position, end)
+        if (start := starts.get(_SERVER_NAME)) is not None:
+            sni = _server_name(_value(raw, start))
+        if (start := starts.get(_ALPN)) is not None:
+            alpn = _protocols(_value(raw, start))
+        if (start := starts.get(_SUPPORTED_VERSIONS)) is not None:
+            versions = _numbers(_value(raw, start), 1)
+        if (start := starts.get(_SIGNATURE_ALGORITHMS)) is not None:
+            signature_algorithms = _numbers(_value(raw, start), 2)
+    return ClientHello(sni=sni, alpn=alpn, length=length, versions=versions, signature_algorithms=signature_algorithms)
+
+
+def _extensions(raw: bytes, position: int, end: int) -> dict[int, int]:
+    """Where the value of each extension in raw[position:end] starts, behind its length (RFC 8446 section 4.2)."""
+    if position + 2 > end or position + 2 + _U16.unpack_from(raw, position)[0] != end:
+        raise _broken("a bad length of extensions")
+    position += 2
+    starts: dict[int, int] = {}
+    count = 0
+    last = end - 4
+    unpack = _EXTENSION.unpack_from
+    # The longest loop of a connection: some fifteen rounds.
+    while position <= last:
+        kind, size = unpack(raw, position)
+        position += 4
+        starts[kind] = position
+        position += size
+        count += 1
+    if position != end:
+        raise _broken("an extension is cut off or too long")
+    if len(starts) != count:
+        raise _broken("an extension comes twice")
+    return starts
+
+
+def _value(raw: bytes, start: int) -> bytes:
+    return raw[start : start + _U16.unpack_from(raw, start - 2)[0]]
 
 
 def _server_name(value: bytes) -> str | None:
@@ -270,12 +287,14 @@ def _protocols(value: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _numbers(value: bytes, prefix: int) -> tuple[int, ...]:
-    """A list of 16-bit numbers behind its length of `prefix` bytes."""
+def _numbers(value: bytes, prefix: int) -> bytes:
+    """What is behind the length, of `prefix` bytes, of a list of 16-bit numbers."""
     size = len(value) - prefix
     if size < 2 or size & 1 or int.from_bytes(value[:prefix], "big") != size:
         raise _broken("a bad list of numbers")
-    numbers = struct.unpack_from(f">{size >> 1}H", value, prefix)
-    if not GREASE.isdisjoint(numbers):
-        numbers = tuple(number for number in numbers if number not in GREASE)
-    return numbers
+    return value[prefix:]
+
+
+def _without_grease(numbers: bytes) -> tuple[int, ...]:
+    """A list of 16-bit numbers."""
+    return tuple(number for (number,) in _U16.iter_unpack(numbers) if number not in GREASE)
