@@ -34,7 +34,8 @@ from dcrouter.net.wheel import NEVER, TICK, Wheel
 
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
-ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+RDHUP = select.EPOLLRDHUP
+ENDED = RDHUP | select.EPOLLHUP | select.EPOLLERR
 """The peer has finished, or the socket has failed: reading goes on until that is read."""
 READABLE = IN | ENDED
 FAILED = select.EPOLLHUP | select.EPOLLERR
@@ -93,15 +94,18 @@ class Task:
         self.resume: Callable[[None], object] = _nothing
 
     def within(self, seconds: float, phase: str) -> None:
-        """From now on at most `seconds` (0: for ever) may pass, else TimedOut(phase) is raised in the coroutine."""
+        """From now on at most `seconds` (0: for ever) may pass, else TimedOut(phase) is raised in the coroutine.
+
+        To be called by the coroutine itself, as `until` and `limit`: the wheel is told when it gives way, which many a
+        phase never does.
+        """
         self.phase = phase
-        self.until(self.engine.now + seconds if seconds else NEVER)
+        deadline = self.engine.now + seconds if seconds else NEVER
+        self.deadline = deadline if deadline < self.limit_at else self.limit_at
 
     def until(self, deadline: float) -> None:
-        """Move the deadline of the phase; cheap when it moves on."""
+        """Move the deadline of the phase."""
         self.deadline = deadline if deadline < self.limit_at else self.limit_at
-        if self.deadline < self.due:
-            self.engine.wheel.arm(self)
 
     def limit(self, seconds: float) -> None:
         """However busy it is, TimedOut("lifetime") is raised in `seconds`."""
@@ -241,6 +245,9 @@ class Engine:
                     self._end(task)
                 except BaseException as error:
                     self._failed(task, error)
+                else:
+                    if task.deadline < task.due:
+                        self.wheel.arm(task)
             for fd in accepting:
                 accept = sources.get(fd)
                 if accept is not None:
@@ -272,6 +279,9 @@ class Engine:
             self._end(task)
         except BaseException as error:
             self._failed(task, error)
+        else:
+            if task.deadline < task.due:
+                self.wheel.arm(task)
 
     def _end(self, task: Task) -> None:
         task.coroutine = None

@@ -13,7 +13,7 @@ import os
 from typing import Protocol
 
 from dcrouter.errors import TlsError
-from dcrouter.net.engine import FAILED, IN, OUT, READABLE, UNSURE, URGENT, WAIT, Task
+from dcrouter.net.engine import FAILED, IN, OUT, READABLE, URGENT, WAIT, Task
 from dcrouter.net.pipes import Pipe, Pipes
 from dcrouter.net.stream import BULK, RECV, Plain, Stream
 
@@ -38,8 +38,8 @@ class Direction(Protocol):
     done: bool
     source_failed: bool
 
-    def pump(self) -> bool:
-        """Move what can be moved within the budget; True if there may be more at once."""
+    def pump(self, last: bool = False) -> bool:
+        """Move what can be moved within the budget; True if there may be more at once. `last`: as Stream.finish."""
 
     def release(self) -> None:
         """Give back what is held, at the end."""
@@ -62,30 +62,24 @@ class Spliced:
         self._held: bytes | None = first
         self._bulk = False
 
-    def pump(self) -> bool:
+    def pump(self, last: bool = False) -> bool:
         if self._bulk and not self._held:
             return self._splice()
         source, sink = self.source, self.sink
         for _ in range(MOVES):
             data = self._held
             if data is None:
-                if not source.ready & READABLE:
-                    return False
                 try:
-                    data = source.sock.recv(RECV)
-                except BlockingIOError:
-                    source.ready &= ~IN
-                    return False
+                    data = source.recv()
                 except OSError:
                     self.source_failed = True
                     raise
                 if not data:
-                    self.done = sink.finish()
+                    if data is not None:
+                        self.done = sink.finish(last)
                     return False
                 if len(data) == RECV:
                     self._bulk = True
-                elif not source.ready & UNSURE:
-                    source.ready &= ~IN
             size = sink.send(data)
             self.count += size
             if size < len(data):
@@ -164,10 +158,10 @@ class Copied:
         self._ended = False
         self._held: bytes | memoryview | None = first
 
-    def pump(self) -> bool:
+    def pump(self, last: bool = False) -> bool:
         source, sink = self.source, self.sink
         if self._ended:
-            self.done = sink.finish()
+            self.done = sink.finish(last)
             return False
         moved = 0
         for _ in range(4 * MOVES):  # a TLS record is at most 16 KB
@@ -182,7 +176,7 @@ class Copied:
                     return False
                 if not data:
                     self._ended = True
-                    self.done = sink.finish()
+                    self.done = sink.finish(last)
                     return False
             offered = len(data)
             while data:
@@ -227,14 +221,14 @@ async def relay(
         again = False
         if not forth.done:
             try:
-                again = forth.pump()
+                again = forth.pump(back.done)
             except (OSError, TlsError):
                 if not forth.source_failed and not back.done:
                     with contextlib.suppress(OSError, TlsError):
                         back.pump()  # the target takes no more; what it said before, and why, is passed on
                 raise
         if not back.done:
-            again |= back.pump()
+            again |= back.pump(forth.done)
         if forth.done or back.done:
             if forth.done and back.done:
                 return first or "client"

@@ -18,7 +18,7 @@ from _socket import (
 from OpenSSL import SSL
 
 from dcrouter.errors import TlsError
-from dcrouter.net.engine import ENDED, IN, OUT, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
+from dcrouter.net.engine import ENDED, IN, OUT, RDHUP, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
 from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, clear_errors
 
 RECV = 16384
@@ -28,9 +28,12 @@ BULK = 262144
 
 
 class Plain:
-    """A non-blocking TCP or unix socket, registered with the engine until closed or released."""
+    """A non-blocking TCP or unix socket, registered with the engine until closed or released.
 
-    __slots__ = ("fd", "ready", "sock", "task", "watching")
+    `over`: there is nothing behind what was read last but the peer's end.
+    """
+
+    __slots__ = ("fd", "over", "ready", "sock", "task", "watching")
 
     def __init__(self, task: Task, sock: RawSocket, ready: int) -> None:
         """Take `sock` over. `ready`: what is worth trying at once (IN, OUT); nothing is watched yet."""
@@ -39,6 +42,7 @@ class Plain:
         self.fd = sock.fileno()
         self.ready = ready
         self.watching = 0
+        self.over = False
 
     def watch(self, events: int = WATCH_READ) -> None:
         """Let the engine report `events` from now on; what is ready already is reported (again)."""
@@ -50,6 +54,8 @@ class Plain:
             self.watching = events
 
     def recv(self, size: int = RECV) -> bytes | None:
+        if self.over:
+            return b""
         if not self.ready & READABLE:
             return None
         try:
@@ -57,13 +63,14 @@ class Plain:
         except BlockingIOError:
             self.ready &= ~IN
             return None
-        if len(data) < size and not self.ready & UNSURE:
-            # A short read has emptied the socket: whatever comes now is a new event (epoll(7), question 9).
-            self.ready &= ~IN
+        if len(data) < size:
+            self.drained()
         return data
 
     def recv_bulk(self, buffer: memoryview) -> memoryview | bytes | None:
         """Like `recv`, as much as fits into `buffer`; what it gives is good until the buffer is used again."""
+        if self.over:
+            return b""
         if not self.ready & READABLE:
             return None
         try:
@@ -71,9 +78,19 @@ class Plain:
         except BlockingIOError:
             self.ready &= ~IN
             return None
-        if size < len(buffer) and not self.ready & UNSURE:
-            self.ready &= ~IN
+        if size < len(buffer):
+            self.drained()
         return buffer[:size]
+
+    def drained(self) -> None:
+        """A short read has emptied the socket: whatever comes now is a new event (epoll(7), question 9), and after the
+        peer's end nothing does.
+        """
+        unsure = self.ready & UNSURE
+        if not unsure:
+            self.ready &= ~IN
+        elif unsure == RDHUP:
+            self.over = True
 
     def peek(self, size: int) -> bytes | None:
         """The first bytes, left where they are; None when there are none yet."""
@@ -108,8 +125,13 @@ class Plain:
         self.ready &= ~OUT
         self.watch(WATCH_BOTH)
 
-    def finish(self) -> bool:
-        """Half-close: the peer reads an end, the other direction lives on. Always True: that never waits."""
+    def finish(self, last: bool = False) -> bool:
+        """Half-close: the peer reads an end, the other direction lives on. Always True: that never waits.
+
+        `last`: that one has ended already. The caller closes at once, which says the same.
+        """
+        if last:
+            return True
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:  # reset already: nobody is there to be told
@@ -242,7 +264,7 @@ class Tls:
             self.task.engine.again(self.task)
         return size
 
-    def finish(self) -> bool:
+    def finish(self, last: bool = False) -> bool:
         """Send close_notify; the socket itself stays open for the other direction. Once, until it gives True.
 
         False: the socket is full, and close_notify would be lost; to be tried again.

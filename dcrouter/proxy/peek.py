@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from attrs import frozen
-
 from dcrouter.errors import WireError
 from dcrouter.net.engine import ENDED, IN, WAIT
 from dcrouter.net.stream import Plain
@@ -23,14 +21,6 @@ if TYPE_CHECKING:
 
 FIRST_LOOK = 4096
 """Today's ClientHello is about 1.7 KB."""
-
-
-@frozen
-class FirstBytes:
-    """What a client began with: a ClientHello, or a request for `host`, or neither."""
-
-    tls: ClientHello | None = None
-    host: str | None = None
 
 
 async def proxy_header(session: Session) -> None:
@@ -49,18 +39,18 @@ async def proxy_header(session: Session) -> None:
     # LOCAL and UNKNOWN speak for the proxy itself (its health checks): the peer is the proxy then.
 
 
-async def first_bytes(session: Session) -> FirstBytes:
-    """What the client begins with, all of it still in the socket."""
+async def first_bytes(session: Session) -> ClientHello | str | None:
+    """What the client begins with, all of it still in the socket: a ClientHello, a request for a host, or neither."""
     plain = session.plain
     data = await _more(plain, 0, FIRST_LOOK)
     if clienthello.looks_like_tls(data):
-        return FirstBytes(tls=await _client_hello(plain, data))
+        return clienthello.parse(data) or await _rest_of_hello(plain, data)
     if session.listener.table.expects_http:
-        return FirstBytes(host=await _request_host(plain, data))
-    return FirstBytes()
+        return await _request_host(plain, data)
+    return None
 
 
-async def _client_hello(plain: Plain, data: bytes) -> ClientHello:
+async def _rest_of_hello(plain: Plain, data: bytes) -> ClientHello:
     low_water = 1
     while (hello := clienthello.parse(data)) is None:
         needed = clienthello.needed(data)

@@ -21,7 +21,7 @@ from dcrouter.proxy import peek
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import BoundRoute
 from dcrouter.proxy.table import MORE
-from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME
+from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, ClientHello
 
 if TYPE_CHECKING:
     from dcrouter.proxy.edge import Edge
@@ -128,13 +128,13 @@ class Session:
             return found or self.edge.fallback
         self.enter("hello", self.edge.hello_timeout)
         first = await peek.first_bytes(self)
-        if first.tls is not None:
-            facts.sni = first.tls.sni
+        if isinstance(first, ClientHello):
+            facts.sni = first.sni
             route = table.find_tls(facts) or self.edge.fallback
             if route is None:
                 raise Refused(f"no route for {facts.sni or 'a client without SNI'}", ALERT_UNRECOGNIZED_NAME)
             return route
-        return table.find_plain(facts, first.host) or self.edge.fallback
+        return table.find_plain(facts, first) or self.edge.fallback
 
     def _admit(self, admission: Admission) -> None:
         address = self.facts.peer[0]
