@@ -18,7 +18,7 @@ from _socket import (
 from OpenSSL import SSL
 
 from dcrouter.errors import TlsError
-from dcrouter.net.engine import ENDED, IN, OUT, RDHUP, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
+from dcrouter.net.engine import ENDED, FAILED, IN, OUT, RDHUP, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
 from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, clear_errors
 
 RECV = 16384
@@ -309,10 +309,11 @@ def failure(error: SSL.Error) -> OSError | TlsError:
     return TlsError(", ".join(reasons) or "the TLS session has failed")
 
 
-async def connect(stream: Plain, address: tuple[str, int] | str) -> None:
+async def connect(stream: Plain, address: tuple[str, int] | str, beside: Plain | None = None) -> None:
     """Connect `stream` (fresh, not watched yet) to a literal address or a path; OSError says why not.
 
-    Done on OUT or ERR only: the caller's other socket may wake the task meanwhile.
+    Done on OUT or ERR only: the caller's other socket, `beside`, may wake the task meanwhile. When that one fails there
+    is nobody left to connect for: ConnectionAbortedError.
     """
     sock = stream.sock
     error = sock.connect_ex(address)
@@ -322,6 +323,8 @@ async def connect(stream: Plain, address: tuple[str, int] | str) -> None:
         if error == errno.EALREADY:
             stream.watch(WATCH_BOTH)
             while not stream.ready & (OUT | ENDED):
+                if beside is not None and beside.ready & FAILED:
+                    raise ConnectionAbortedError(errno.ECONNABORTED, "gone before the target answered")
                 await WAIT
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:

@@ -12,6 +12,7 @@ from _socket import socket as RawSocket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -77,8 +78,8 @@ class Edge:
         self.routes = [self._bind(route, protocols) for route in routes]
         self._tables = tables(self.routes)
         self.fallback = self._fallback(config.defaults.target)
-        self._web = Admission(_counters(config.defaults.security))
-        self._mail = Admission(_counters(config.email.security) if config.email is not None else Security())
+        self._web = Admission(_of_all(config.defaults.security))
+        self._mail = Admission(_of_all(config.email.security) if config.email is not None else Security())
         self._listeners: list[Listener] = []
         self._accepting = False
         self._draining: Deferred[None] | None = None
@@ -331,9 +332,11 @@ class Edge:
         return Upstream(client_context(upstream, ca), upstream.verify, upstream.server_name)
 
 
-def _counters(security: Security) -> Security:
-    """Only what counts all routes together: allow and block have been merged into each route."""
-    return Security(max_connections=security.max_connections, max_connections_per_ip=security.max_connections_per_ip)
+def _of_all(security: Security) -> Security:
+    """What holds whatever the route will be, so that nobody is waited for in vain: the counters of all routes together,
+    and `block`, to which a route can only add. `allow` has been merged into each route, which may replace it.
+    """
+    return evolve(security, allow=None)
 
 
 def _local(sock: RawSocket) -> str:

@@ -149,6 +149,16 @@ class TestCuts(SynchronousTestCase):
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             self.assertIn(b"a page", read_all(client))
 
+    def test_nobody_is_connected_for_who_has_gone(self) -> None:
+        """A client that resets while its target does not answer ends that attempt, and is the one who ended it."""
+        client = self.router.connect("nowhere")
+        peer = list(client.getsockname())
+        until(lambda: self.router.counters("edge")["active"])
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        (line,) = self.router.access(peer=peer)
+        self.assertEqual((line["ended_by"], line["reason"]), ("client", "gone before the target answered"))
+
 
 class TestHellos(SynchronousTestCase):
     router: Router

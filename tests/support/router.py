@@ -186,14 +186,15 @@ class Router:
         """The access lines whose `fields` have these values, once there are `count`; then that is all there are."""
 
         def found() -> list[dict[str, Any]] | None:
-            lines = [line for line in self._access() if all(line.get(key) == want for key, want in fields.items())]
+            lines = [line for line in self.access_lines() if all(line.get(key) == want for key, want in fields.items())]
             return lines if len(lines) >= count else None
 
         lines = until(found)
         assert lines is not None and len(lines) == count, lines
         return lines
 
-    def _access(self) -> list[dict[str, Any]]:
+    def access_lines(self) -> list[dict[str, Any]]:
+        """The access log so far."""
         with contextlib.suppress(FileNotFoundError):
             text = (self.state / "access.log").read_text()
             return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

@@ -85,6 +85,8 @@ class ForwardAction:
             session.enter("connect", seconds)
             try:
                 return await self._open(session, candidate)
+            except ConnectionAbortedError:
+                raise
             except (OSError, TlsError, TimedOut) as error:
                 if isinstance(error, TimedOut) and error.phase != "connect":
                     raise
@@ -95,7 +97,7 @@ class ForwardAction:
     async def _open(self, session: Session, candidate: Candidate) -> Stream:
         plain = open_socket(session.task, candidate.family)
         try:
-            await connect(plain, candidate.address)
+            await connect(plain, candidate.address, session.plain)
             return plain if self._upstream is None else await self._upstream.secure(plain, candidate.host)
         except BaseException:
             plain.close()

@@ -1,0 +1,217 @@
+"""What is written of each connection, and clients that keep silent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import time
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.edge import Backend, echo, read_all, read_anyhow
+from tests.support.hello import client_hello
+from tests.support.router import Router, until
+
+TEXT = """
+defaults:
+  timeouts: {hello: 700ms, idle: 700ms, connect: 1s}
+  security: {block: [127.0.0.3/32]}
+http: {request_timeout: 700ms}
+proxy_protocol: [{from: [127.0.0.1/32], ports: [$proxied], timeout: 700ms}]
+routes:
+  - name: echo
+    match: {ports: $echo}
+    action: {type: forward, target: {host: 127.0.0.1, port: $backend}}
+  - name: through
+    match: {ports: $tls, domains: [www.example.test]}
+    tls: {mode: passthrough}
+    action: {type: forward, target: {host: 127.0.0.1, port: $backend}}
+  - name: ended
+    match: {ports: $tls, domains: ["*.ended.example.test"]}
+    tls: {mode: terminate}
+    action: {type: respond, body: "a page"}
+  - name: page
+    match: {ports: [$http, $proxied]}
+    action: {type: respond, body: "a page"}
+  - name: down
+    match: {ports: $down}
+    action: {type: forward, target: {host: 127.0.0.1, port: $nobody}}
+  - name: few
+    match: {ports: $few}
+    security: {max_connections_per_ip: 2}
+    action: {type: forward, target: {host: 127.0.0.1, port: $backend}}
+  - name: closed
+    match: {ports: $closed}
+    security: {block: [127.0.0.4/32]}
+    action: {type: respond, body: "a page"}
+"""
+PORTS = ("echo", "tls", "http", "proxied", "down", "few", "closed", "nobody")
+
+
+class LogCase(SynchronousTestCase):
+    router: Router
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        backend = Backend(_Class(cls), echo)
+        cls.backend = backend
+        cls.router = Router(TEXT, ports=PORTS, expected=["cannot connect to"], backend=backend.port)
+        cls.addClassCleanup(cls.router.close)
+
+
+class _Class:
+    def __init__(self, case: type[SynchronousTestCase]) -> None:
+        self.addCleanup = case.addClassCleanup
+
+
+class TestAccessLog(LogCase):
+    def test_a_connection_is_one_line_with_all_that_is_known(self) -> None:
+        """Forwarded, plain: who, where to, how much each way, how long in each phase, who ended it."""
+        began = time.time()
+        with self.router.connect("echo") as client:
+            peer = list(client.getsockname())
+            client.sendall(b"hello")
+            client.recv(5)
+            client.shutdown(socket.SHUT_WR)
+            read_all(client)
+        (line,) = self.router.access(peer=peer)
+        self.assertEqual(line["event"], "session")
+        self.assertEqual(line["route"], "echo")
+        self.assertEqual(line["local"], ["127.0.0.1", self.router.ports["echo"]])
+        self.assertEqual(line["target"], f"127.0.0.1:{self.backend.port}")
+        self.assertEqual((line["bytes_in"], line["bytes_out"]), (5, 5))
+        self.assertEqual((line["ended_by"], line["reason"]), ("client", "closed"))
+        self.assertEqual(list(line["phases"]), ["connect", "relay"])
+        self.assertTrue(began - 0.1 <= line["accepted"] <= time.time())
+        self.assertNotIn("sni", line)
+
+    def test_what_tls_has_told_is_there(self) -> None:
+        """Terminated: name, version, ALPN; the bytes inside of TLS."""
+        context = ssl.create_default_context(cafile=str(self.router.state / "internal-ca" / "ca.pem"))
+        context.set_alpn_protocols(["http/1.1"])
+        name = "a.ended.example.test"
+        with self.router.connect("tls") as sock, context.wrap_socket(sock, server_hostname=name) as client:
+            request = b"GET / HTTP/1.1\r\nHost: a.ended.example.test\r\n\r\n"
+            client.sendall(request)
+            answer = read_all(client)
+        (line,) = self.router.access(sni=name)
+        self.assertEqual((line["route"], line["tls_version"], line["alpn"]), ("ended", "TLSv1.3", "http/1.1"))
+        self.assertEqual((line["bytes_in"], line["bytes_out"]), (len(request), len(answer)))
+        self.assertEqual(list(line["phases"]), ["hello", "tls", "request", "response", "linger"])
+
+    def test_each_refusal_has_its_reason(self) -> None:
+        """Nobody at the target, too many of one address, a blocked address."""
+        with self.router.connect("down") as client:
+            self.assertEqual(read_anyhow(client), b"")
+        (line,) = self.router.access(route="down")
+        self.assertEqual(line["ended_by"], "router")
+        self.assertIn("Connection refused", line["reason"])
+        with self.router.connect("few") as one, self.router.connect("few") as two, self.router.connect("few") as three:
+            for client in (one, two):
+                client.sendall(b"x")
+                client.recv(1)
+            self.assertEqual(read_anyhow(three), b"")
+            peer = list(three.getsockname())
+        (line,) = self.router.access(peer=peer)
+        self.assertEqual((line["route"], line["reason"]), ("few", "max_connections_per_ip"))
+        for source, route in (("127.0.0.4", "closed"), ("127.0.0.3", None)):
+            with socket.create_connection(("127.0.0.1", self.router.ports["closed"]), 5, (source, 0)) as client:
+                if route is not None:  # whom every route blocks is not even asked what it wants
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertEqual(read_anyhow(client), b"")
+                peer = list(client.getsockname())
+            (line,) = self.router.access(peer=peer)
+            self.assertEqual((line.get("route"), line["reason"]), (route, "blocked"))
+
+    def test_each_of_many_connections_has_its_line(self) -> None:
+        """A thousand, each once, each with a session of its own."""
+        for _ in range(20):
+            clients = [self.router.connect("http") for _ in range(50)]
+            for client in clients:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            for client in clients:
+                self.assertIn(b"a page", read_all(client))
+                client.close()
+        lines = self.router.access(1000, route="page", reason="answered")
+        self.assertEqual(len({line["session"] for line in lines}), 1000)
+
+    def test_a_rotated_log_goes_on_in_a_new_file(self) -> None:
+        """As logrotate does it: renamed, then SIGUSR1; no line is lost and none is in both."""
+
+        def connect() -> None:
+            with self.router.connect("closed") as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                read_all(client)
+
+        path = self.router.state / "access.log"
+        connect()
+        until(lambda: self.router.access_lines())
+        before = path.with_suffix(".1")
+        path.rename(before)
+        connect()
+        os.kill(self.router.pids()["parent"], signal.SIGUSR1)
+        until(path.exists)
+        connect()
+        until(lambda: len(self.router.access_lines()) >= 1)
+        until(lambda: (before.read_text() + path.read_text()).count('"answered"') >= 3)
+
+
+class TestSilence(LogCase):
+    def closed(self, port: str, say: bytes, reason: str) -> None:
+        """A client that says `say` and nothing more is closed, and its line says for which timeout."""
+        with self.router.connect(port) as client:
+            peer = list(client.getsockname())
+            client.sendall(say)
+            read_anyhow(client)
+        (line,) = self.router.access(peer=peer)
+        self.assertEqual(line["ended_by"], "router", line)
+        self.assertIn(reason, line["reason"])
+
+    def test_whoever_waits_too_long_is_closed(self) -> None:
+        """In every phase in which the client is to speak."""
+        self.closed("tls", b"", "hello")
+        self.closed("tls", client_hello("www.example.test")[:50], "hello")
+        self.closed("tls", client_hello("a.ended.example.test"), "hello")
+        self.closed("http", b"", "hello")
+        self.closed("http", b"GET / HTTP/1.1\r\nHost: x\r\n", "hello")
+        self.closed("echo", b"", "idle")
+
+    def test_a_request_must_follow_the_handshake(self) -> None:
+        """Inside of TLS: nothing, or half of one."""
+        context = ssl.create_default_context(cafile=str(self.router.state / "internal-ca" / "ca.pem"))
+        for number, say in enumerate((b"", b"GET / HTTP/1.1\r\n")):
+            name = f"silent{number}.ended.example.test"
+            with self.router.connect("tls") as sock, context.wrap_socket(sock, server_hostname=name) as client:
+                client.sendall(say)
+                with contextlib.suppress(OSError):
+                    client.recv(1)
+            self.router.access(sni=name, ended_by="router", reason="request_timeout timeout")
+
+    def test_a_header_that_does_not_come_is_not_waited_for(self) -> None:
+        """PROXY: none, or half of one."""
+        for say in (b"", b"PROXY TCP4 192.0"):
+            with self.router.connect("proxied") as client:
+                peer = list(client.getsockname())
+                client.sendall(say)
+                read_anyhow(client)
+            (line,) = self.router.access(peer=peer)
+            self.assertIn("proxy_header", line["reason"])
+
+    def test_one_byte_at_a_time_gains_no_time(self) -> None:
+        """The deadline is that of the whole head, and not of each byte."""
+        began = time.monotonic()
+        with self.router.connect("http") as client:
+            client.settimeout(0.05)
+            try:
+                while True:
+                    client.sendall(b"G")
+                    try:
+                        if not client.recv(100):
+                            break
+                    except TimeoutError:
+                        self.assertLess(time.monotonic() - began, 10)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
