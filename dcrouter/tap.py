@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -132,7 +133,9 @@ class TwistdRouter(Router):
             os.close(pipe)
         pid_file = self.twistd.get("pidfile")
         if pid_file:
-            Path(pid_file).unlink(missing_ok=True)
+            # After the step down its directory may be closed to us: the next start sees that nobody has this pid.
+            with contextlib.suppress(OSError):
+                Path(pid_file).unlink()
         raise SystemExit(1)
 
 

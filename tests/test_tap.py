@@ -319,6 +319,24 @@ class TestRuns(ServiceCase):
         os.kill(self.pids()[0], signal.SIGUSR1)
         until(lambda: log.exists() and "log files are open anew" in log.read_text())
 
+    def test_a_refusal_after_the_step_down_is_one_line_too(self) -> None:
+        """As a daemon whose user may not remove the pid file: exit status 1, and no traceback anywhere."""
+        python = _python_for_nobody()
+        self.base.chmod(0o755)
+        state = self.base / "state"
+        (state / "internal-ca").mkdir(parents=True)
+        (state / "internal-ca" / "ca.pem").write_text("no certificate")
+        path = self.base / "routes.yaml"
+        path.write_text("user: nobody\n" + path.read_text().replace("{format: json}", "{format: json, file: d.log}"))
+        command = [python, "-c", "from twisted.scripts.twistd import run; run()", "--pidfile=twistd.pid", "dcrouter"]
+        environment = {**os.environ, "PYTHONPATH": PACKAGES}
+
+        done = subprocess.run(command, cwd=self.base, env=environment, capture_output=True, text=True, timeout=60)
+
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("internal-ca/ca.key does not exist", done.stderr.splitlines()[0])
+        self.assertNotIn("Traceback", done.stderr + (state / "d.log").read_text())
+
     def test_sigusr1_opens_log_files_anew(self) -> None:
         """As logrotate does it, with the log and the access log."""
         path = self.base / "routes.yaml"

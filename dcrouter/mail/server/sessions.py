@@ -109,7 +109,10 @@ class Sessions:
                 waiter.callback(None)
 
     def drain(self, timeout: float) -> Deferred[None]:
-        """No new transactions; fires when all sessions have ended, which they have after `timeout` seconds."""
+        """No new transactions; fires when all sessions have ended, which they have after `timeout` seconds.
+
+        0: whenever they end, of themselves or by `email.timeouts`.
+        """
         self.draining = True
         done: Deferred[None] = Deferred()
         for session in list(self._sessions):
@@ -118,6 +121,8 @@ class Sessions:
             done.callback(None)
             return done
         self._empty.append(done)
+        if not timeout:
+            return done
         cut = self.clock.callLater(timeout, self.abort)
         return done.addBoth(lambda _: cut.cancel() if cut.active() else None)
 
