@@ -69,6 +69,8 @@ class Spliced:
         for _ in range(MOVES):
             data = self._held
             if data is None:
+                if not source.ready & READABLE:
+                    return False
                 try:
                     data = source.recv()
                 except OSError:

@@ -228,7 +228,7 @@ def _hello(raw: bytes, position: int, end: int, length: int) -> ClientHello:
 
 
 def _extensions(raw: bytes, position: int, end: int) -> dict[int, int]:
-    """Where the value of each extension in raw[position:end] starts, behind its length (RFC 8446 section 4.2)."""
+    """Where each extension in raw[position:end] starts, by its kind (RFC 8446 section 4.2)."""
     if position + 2 > end or position + 2 + _U16.unpack_from(raw, position)[0] != end:
         raise _broken("a bad length of extensions")
     position += 2
@@ -239,9 +239,8 @@ def _extensions(raw: bytes, position: int, end: int) -> dict[int, int]:
     # The longest loop of a connection: some fifteen rounds.
     while position <= last:
         kind, size = unpack(raw, position)
-        position += 4
         starts[kind] = position
-        position += size
+        position += size + 4
         count += 1
     if position != end:
         raise _broken("an extension is cut off or too long")
@@ -251,7 +250,7 @@ def _extensions(raw: bytes, position: int, end: int) -> dict[int, int]:
 
 
 def _value(raw: bytes, start: int) -> bytes:
-    return raw[start : start + _U16.unpack_from(raw, start - 2)[0]]
+    return raw[start + 4 : start + 4 + _EXTENSION.unpack_from(raw, start)[1]]
 
 
 def _server_name(value: bytes) -> str | None:
