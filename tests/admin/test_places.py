@@ -1,0 +1,44 @@
+"""Where the configuration is looked for, and what is said where it is not."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from shutil import rmtree
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.admin.places import find_config
+from dcrouter.errors import ConfigError
+
+
+class PlacesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.base)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.base)
+
+    def refused(self, given: str) -> str:
+        return str(self.assertRaises(ConfigError, find_config, given))
+
+    def test_the_file_here_comes_first(self) -> None:
+        """Without a name, ./routes.yaml, as an absolute path."""
+        (self.base / "routes.yaml").write_text("version: 1")
+        self.assertEqual(find_config(None), Path.cwd() / "routes.yaml")
+
+    def test_what_is_named_need_not_be_a_plain_file(self) -> None:
+        """A pipe, as of `<(...)` in a shell, can be read too."""
+        os.mkfifo(self.base / "pipe")
+        self.assertEqual(find_config("pipe"), Path.cwd() / "pipe")
+
+    def test_a_place_that_is_closed_to_us_is_a_sentence(self) -> None:
+        """Whatever keeps us from looking is told with the path, and is no traceback."""
+        name = "n" * 300
+        self.assertEqual(self.refused(name), f"{name}: cannot be read: file name too long")
+
+    def test_what_is_not_there_is_told(self) -> None:
+        """Nothing, and a folder."""
+        self.assertEqual(self.refused("nothing.yaml"), "nothing.yaml: there is no such file")
+        self.assertEqual(self.refused("."), ".: is a directory")
