@@ -19,9 +19,9 @@ def find_config(given: str | None) -> Path:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise ConfigError([f"{path}: cannot be read: {(error.strerror or str(error)).lower()}"]) from error
+            raise StartError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
         if stat.S_ISREG(mode) or (given is not None and not stat.S_ISDIR(mode)):
-            return path.absolute()
+            return path
     if given is not None:
         raise StartError(f"{given}: {'is a directory' if Path(given).is_dir() else 'there is no such file'}")
     raise StartError(
