@@ -116,6 +116,50 @@ class ReceptionTests(TestCase):
         self.assertEqual(replies[-1][:9], b"530 5.7.0")
 
     @inlineCallbacks
+    def test_a_client_that_does_not_read_is_not_read(self):
+        """Its replies do not pile up here; once it reads, all of them are there, in clear and in TLS."""
+        house = House(self, max_recipients=10)
+        port = house.listen()
+        context = ssl.create_default_context(cafile=house.ca_file)
+        lines = b"RCPT TO:<b@local.test>\r\n" * 1000
+
+        def flood(secure: bool) -> tuple[int, int, int]:
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(20)
+            connection.connect(("127.0.0.1", port))
+            if secure:
+                connection.recv(1000)
+                connection.sendall(b"EHLO c\r\n")
+                connection.recv(1000)
+                connection.sendall(b"STARTTLS\r\n")
+                connection.recv(1000)
+                connection = context.wrap_socket(connection, server_hostname=HOSTNAME)
+            with connection:
+                stream = connection.makefile("rb")
+                connection.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\n")
+                while not stream.readline().startswith(b"250 2.1.0"):
+                    pass
+                connection.settimeout(1)
+                sent = 0
+                with contextlib.suppress(TimeoutError):
+                    while sent < 64_000_000:
+                        connection.sendall(lines)
+                        sent += len(lines)
+                connection.settimeout(20)
+                asked = sent // len(lines) * 1000
+                return (
+                    sent,
+                    asked,
+                    [stream.readline() for _ in range(asked)].count(b"452 4.5.3 Too many recipients\r\n"),
+                )
+
+        for secure in (False, True):
+            sent, asked, refused = yield in_thread(flood, secure)
+            self.assertLess(sent, 64_000_000)
+            self.assertEqual(refused, asked - 10)
+
+    @inlineCallbacks
     def test_no_room_is_452_and_never_250(self):
         """A spool that cannot be written: the client is told to come back, and the queue stays empty."""
         house = House(self)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -48,7 +48,7 @@ _FULL = b"452 4.3.1 Insufficient system storage\r\n"
 _BROKEN = b"451 4.3.0 The message could not be kept\r\n"
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IPushProducer)
 class MailProtocol(Protocol):
     """`deadline`: when the client must have done what is awaited, on the reactor's clock; None while we are the slow
     one.
@@ -70,6 +70,7 @@ class MailProtocol(Protocol):
         self._began = sessions.clock.seconds()
         self._tls_began = self._began
         self._paused = False
+        self._unread = False
         self._connected = False
         self._outlet: Outlet | None = None
         self._sender: Sender | None = None
@@ -83,6 +84,7 @@ class MailProtocol(Protocol):
         self._connected = True
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
         self._outlet = Outlet(transport)
         self.deadline = self._began + self._sessions.timeouts.greeting
         if self.facts.kind == "smtps":
@@ -346,6 +348,20 @@ class MailProtocol(Protocol):
             self._account.bytes_out += len(data)
             self._outlet.write(data)
 
+    def pauseProducing(self) -> None:
+        """Replies pile up: a client that does not read them is not read either."""
+        self._unread = True
+        self._pause()
+
+    def resumeProducing(self) -> None:
+        """The replies have left."""
+        self._unread = False
+        if not (self._machine.waiting or (self._intake is not None and self._intake.backlogged)):
+            self._resume()
+
+    def stopProducing(self) -> None:
+        """The connection ends; connectionLost says so."""
+
     def _pause(self) -> None:
         if not self._paused and self._connected:
             self._paused = True
@@ -353,7 +369,7 @@ class MailProtocol(Protocol):
             transport.pauseProducing()
 
     def _resume(self) -> None:
-        if self._paused and self._connected:
+        if self._paused and self._connected and not self._unread:
             self._paused = False
             transport: Any = self.transport
             transport.resumeProducing()
@@ -370,8 +386,10 @@ class MailProtocol(Protocol):
             self._intake.abandon()
             self._intake = None
         self.deadline = self._sessions.clock.seconds() + CLOSE_WITHIN
-        if self._connected and self.transport is not None:
-            self.transport.loseConnection()
+        if self._connected:
+            transport: Any = self.transport
+            transport.unregisterProducer()  # or it would wait for us to end
+            transport.loseConnection()
 
 
 _DUTIES: dict[type, Callable[[MailProtocol, Any], None]] = {
