@@ -54,6 +54,7 @@ class MailProtocol(Protocol):
     one.
     """
 
+    transport: Any
     _log = Logger()
 
     def __init__(self, sessions: Sessions, facts: ConnectionFacts) -> None:
@@ -82,10 +83,9 @@ class MailProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self._connected = True
-        transport: Any = self.transport
-        transport.setTcpNoDelay(True)
-        transport.registerProducer(self, True)
-        self._outlet = Outlet(transport)
+        self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self._outlet = Outlet(self.transport)
         self.deadline = self._began + self._sessions.timeouts.greeting
         if self.facts.kind == "smtps":
             self._begin_tls()
@@ -136,9 +136,8 @@ class MailProtocol(Protocol):
 
     def abort(self) -> None:
         """Cuts the connection now."""
-        transport: Any = self.transport
         if self._connected:
-            transport.abortConnection()
+            self.transport.abortConnection()
 
     # ------------------------------------------------------------------ TLS
 
@@ -365,14 +364,12 @@ class MailProtocol(Protocol):
     def _pause(self) -> None:
         if not self._paused and self._connected:
             self._paused = True
-            transport: Any = self.transport
-            transport.pauseProducing()
+            self.transport.pauseProducing()
 
     def _resume(self) -> None:
         if self._paused and self._connected and not self._unread:
             self._paused = False
-            transport: Any = self.transport
-            transport.resumeProducing()
+            self.transport.resumeProducing()
 
     def _end(self, ended_by: EndedBy, reason: str) -> None:
         """What is left to say is said; then the connection is closed."""
@@ -387,9 +384,8 @@ class MailProtocol(Protocol):
             self._intake = None
         self.deadline = self._sessions.clock.seconds() + CLOSE_WITHIN
         if self._connected:
-            transport: Any = self.transport
-            transport.unregisterProducer()  # or it would wait for us to end
-            transport.loseConnection()
+            self.transport.unregisterProducer()  # or it would wait for us to end
+            self.transport.loseConnection()
 
 
 _DUTIES: dict[type, Callable[[MailProtocol, Any], None]] = {
