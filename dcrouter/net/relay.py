@@ -25,6 +25,16 @@ SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 _buffer = memoryview(bytearray(BULK))
 """One for all connections: nothing stays in it after a step."""
+_small = _buffer[:RECV]
+HELD = 32 * 1024 * 1024
+"""Bytes that sinks which block may leave over in all copying directions together; beyond that each reads RECV at once,
+so that many clients that ask for much and read nothing cost 16 KB each and not BULK."""
+
+
+class _Held:
+    """How many bytes are left over now, in all copying directions of this process."""
+
+    total = 0
 
 
 class Direction(Protocol):
@@ -150,7 +160,7 @@ class Spliced:
 class Copied:
     """Through Python, for a side that speaks TLS."""
 
-    __slots__ = ("_ended", "_held", "count", "done", "sink", "source", "source_failed")
+    __slots__ = ("_counted", "_ended", "_held", "count", "done", "sink", "source", "source_failed")
 
     def __init__(self, source: Stream, sink: Stream, first: bytes | None = None) -> None:
         self.source = source
@@ -159,6 +169,7 @@ class Copied:
         self.done = self.source_failed = False
         self._ended = False
         self._held: bytes | memoryview | None = first
+        self._counted = 0
 
     def pump(self, last: bool = False) -> bool:
         source, sink = self.source, self.sink
@@ -170,7 +181,7 @@ class Copied:
             data = self._held
             if data is None:
                 try:
-                    data = source.recv_bulk(_buffer)
+                    data = source.recv_bulk(_buffer if _Held.total < HELD else _small)
                 except (OSError, TlsError):
                     self.source_failed = True
                     raise
@@ -184,19 +195,27 @@ class Copied:
             while data:
                 size = sink.send(data)
                 if not size:
-                    self._held = bytes(data)
+                    self._hold(data if self._held is not None else memoryview(bytes(data)))
                     self.count += offered - len(data)
                     return False
                 data = data[size:]
-            self._held = None
+            if self._held is not None:
+                self.release()
             self.count += offered
             moved += offered
             if moved >= BULK:
                 return True
         return True
 
+    def _hold(self, data: bytes | memoryview) -> None:
+        self._held = data
+        _Held.total += len(data) - self._counted
+        self._counted = len(data)
+
     def release(self) -> None:
         self._held = None
+        _Held.total -= self._counted
+        self._counted = 0
 
 
 def direction(source: Stream, sink: Stream, pipes: Pipes, first: bytes | None = None) -> Direction:
