@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.edge import Backend, echo
 from tests.support.peers import require
 from tests.support.programs import Nginx
-from tests.support.router import Router, resident
+from tests.support.router import Router, both_ends, resident
 from tests.support.shell import run
 
 TEXT = """
@@ -195,12 +195,12 @@ class TestLongLived(SynchronousTestCase):
     def test_a_reset_reaches_the_other_side(self) -> None:
         """A client that vanishes with a RST is not taken for one that ended regularly: its line says so."""
         client = self.router.connect("echo")
-        peer = list(client.getsockname())
+        ends = both_ends(client)
         client.sendall(b"x")
         client.recv(1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-        (line,) = self.router.access(peer=peer)
+        (line,) = self.router.access(**ends)
         self.assertEqual(line["ended_by"], "client")
         self.assertEqual((line["bytes_in"], line["bytes_out"]), (1, 1))
         self.assertIn("reset", line["reason"])

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.edge import Backend, echo, read_all
 from tests.support.hello import client_hello
-from tests.support.router import Router, descriptors, resident, sockets, until
+from tests.support.router import Router, both_ends, descriptors, resident, sockets, until
 
 TEXT = """
 defaults: {timeouts: {hello: 30s, connect: 2s}}
@@ -41,7 +41,7 @@ routes:
     match: {ports: $http}
     action: {type: respond, body: "a page"}
 """
-ROUNDS = 250
+ROUNDS = 150
 """Connections of each kind; there are 16 kinds."""
 AT_ONCE = 50
 """Of them open at the same time."""
@@ -152,11 +152,11 @@ class TestCuts(SynchronousTestCase):
     def test_nobody_is_connected_for_who_has_gone(self) -> None:
         """A client that resets while its target does not answer ends that attempt, and is the one who ended it."""
         client = self.router.connect("nowhere")
-        peer = list(client.getsockname())
+        ends = both_ends(client)
         until(lambda: self.router.counters("edge")["active"])
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-        (line,) = self.router.access(peer=peer)
+        (line,) = self.router.access(**ends)
         self.assertEqual((line["ended_by"], line["reason"]), ("client", "gone before the target answered"))
 
 

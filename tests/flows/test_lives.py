@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.edge import Backend, echo, read_all
 from tests.support.mailboxes import messages
-from tests.support.router import RUN, Router, is_alive, until
+from tests.support.router import RUN, Router, both_ends, is_alive, until
 
 TEXT = """
 defaults: {timeouts: {drain: $drain}}
@@ -117,7 +117,7 @@ class TestKills(LivesCase):
         for client in clients:
             client.start()
         try:
-            for _ in range(4):
+            for _ in range(3):
                 before = len(acknowledged)
                 until(lambda before=before: len(acknowledged) > before + 40)
                 pid = router.pids()["mail"]
@@ -186,9 +186,9 @@ class TestStops(LivesCase):
             client.recv(1)
             mail.recv(100)
             mail.sendall(b"EHLO client.test\r\nMAIL FROM:<a@b.test>\r\n")
-            peer = list(client.getsockname())
+            ends = both_ends(client)
             self.assertEqual(router.stop(), 0)
-        (line,) = router.access(peer=peer)
+        (line,) = router.access(**ends)
         self.assertEqual((line["ended_by"], line["reason"]), ("router", "drained"))
 
     def test_a_second_signal_ends_it_at_once(self) -> None:

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.edge import Backend, echo, read_all, read_anyhow
 from tests.support.hello import client_hello
-from tests.support.router import Router, until
+from tests.support.router import Router, both_ends, until
 
 TEXT = """
 defaults:
@@ -72,12 +72,12 @@ class TestAccessLog(LogCase):
         """Forwarded, plain: who, where to, how much each way, how long in each phase, who ended it."""
         began = time.time()
         with self.router.connect("echo") as client:
-            peer = list(client.getsockname())
+            ends = both_ends(client)
             client.sendall(b"hello")
             client.recv(5)
             client.shutdown(socket.SHUT_WR)
             read_all(client)
-        (line,) = self.router.access(peer=peer)
+        (line,) = self.router.access(**ends)
         self.assertEqual(line["event"], "session")
         self.assertEqual(line["route"], "echo")
         self.assertEqual(line["local"], ["127.0.0.1", self.router.ports["echo"]])
@@ -113,17 +113,17 @@ class TestAccessLog(LogCase):
             for client in (one, two):
                 client.sendall(b"x")
                 client.recv(1)
+            ends = both_ends(three)
             self.assertEqual(read_anyhow(three), b"")
-            peer = list(three.getsockname())
-        (line,) = self.router.access(peer=peer)
+        (line,) = self.router.access(**ends)
         self.assertEqual((line["route"], line["reason"]), ("few", "max_connections_per_ip"))
         for source, route in (("127.0.0.4", "closed"), ("127.0.0.3", None)):
             with socket.create_connection(("127.0.0.1", self.router.ports["closed"]), 5, (source, 0)) as client:
+                ends = both_ends(client)
                 if route is not None:  # whom every route blocks is not even asked what it wants
                     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 self.assertEqual(read_anyhow(client), b"")
-                peer = list(client.getsockname())
-            (line,) = self.router.access(peer=peer)
+            (line,) = self.router.access(**ends)
             self.assertEqual((line.get("route"), line["reason"]), (route, "blocked"))
 
     def test_each_of_many_connections_has_its_line(self) -> None:
@@ -163,10 +163,10 @@ class TestSilence(LogCase):
     def closed(self, port: str, say: bytes, reason: str) -> None:
         """A client that says `say` and nothing more is closed, and its line says for which timeout."""
         with self.router.connect(port) as client:
-            peer = list(client.getsockname())
+            ends = both_ends(client)
             client.sendall(say)
             read_anyhow(client)
-        (line,) = self.router.access(peer=peer)
+        (line,) = self.router.access(**ends)
         self.assertEqual(line["ended_by"], "router", line)
         self.assertIn(reason, line["reason"])
 
@@ -194,10 +194,10 @@ class TestSilence(LogCase):
         """PROXY: none, or half of one."""
         for say in (b"", b"PROXY TCP4 192.0"):
             with self.router.connect("proxied") as client:
-                peer = list(client.getsockname())
+                ends = both_ends(client)
                 client.sendall(say)
                 read_anyhow(client)
-            (line,) = self.router.access(peer=peer)
+            (line,) = self.router.access(**ends)
             self.assertIn("proxy_header", line["reason"])
 
     def test_one_byte_at_a_time_gains_no_time(self) -> None:

@@ -219,6 +219,11 @@ class Router:
         shutil.rmtree(self.base, ignore_errors=True)
 
 
+def both_ends(client: socket.socket) -> dict[str, Any]:
+    """What the access line of this connection says of its two ends; one alone may come again in a long log."""
+    return {"peer": list(client.getsockname()[:2]), "local": list(client.getpeername()[:2])}
+
+
 def is_alive(pid: int) -> bool:
     """Whether there is such a process that has not ended (a zombie has)."""
     try:
