@@ -7,6 +7,7 @@ import random
 import resource
 
 from dcrouter.errors import TimedOut, TlsError
+from dcrouter.net import relay
 from dcrouter.net.engine import WAIT, Task
 from dcrouter.net.pipes import Pipes
 from dcrouter.net.relay import SPLICED, Spliced
@@ -62,6 +63,29 @@ class PipeTests(RelayCase):
         self.assertEqual(joined.pipes._free, [])
         joined.close()
         self.assertNothingLeft()
+
+
+class HeldTests(RelayCase):
+    def test_what_blocked_sinks_leave_over_has_one_bound(self) -> None:
+        """Clients that ask for much and read nothing share a budget; beyond it each holds a small read at most."""
+        self.patch(relay, "HELD", 100_000)
+        before = relay._Held.total
+        deaf = []
+        for _ in range(4):
+            joined = self.join("client")
+            joined.client.deaf = True
+            joined.target.say(b"x" * 8_000_000)
+            joined.settle()
+            deaf.append(joined)
+        held = [len(joined.back._held or b"") for joined in deaf]  # type: ignore[union-attr]
+        self.assertEqual(sum(held), relay._Held.total - before)
+        self.assertLessEqual(sum(held), 100_000 + BULK + 4 * RECV)
+        self.assertLessEqual(held[-1], max(RECV, *held[:-1]))
+        for joined in deaf:
+            joined.client.reset()
+            joined.target.reset()
+            joined.close()
+        self.assertEqual(relay._Held.total, before)
 
 
 class FairnessTests(RelayCase):
