@@ -135,6 +135,7 @@ class NextHop(Protocol):
     # ------------------------------------------------------------------ what the server says
 
     def dataReceived(self, data: bytes) -> None:
+        replies = self._client.replies
         try:
             events = self._client.receive(data)
         except WireError as error:
@@ -151,7 +152,10 @@ class NextHop(Protocol):
                 self._owner.ready(self)
             elif isinstance(event, Unusable):
                 self.abort(f"refused: {event.reply.text}")
-        self._flush()
+        if events or self._client.replies != replies:
+            self._flush()  # and not before: a reply that only dribbles in moves no deadline
+        if self._sending is None and self.established and not (self._client.usable or self._over or self._reason):
+            self._owner.tired(self)  # it said goodbye, or something that nobody asked for
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._timer is not None:

@@ -68,12 +68,13 @@ _NO_8BIT = Reply(code=554, lines=("5.6.3 The next hop does not take 8-bit conten
 
 class Client:
     """One session. `name`: what we call ourselves. `extensions`: keyword -> parameters, upper case, as EHLO gave
-    them.
+    them. `replies`: how many awaited replies have come, whole.
     """
 
     def __init__(self, name: str) -> None:
         self.extensions: dict[str, str] = {}
         self.ready = False
+        self.replies = 0
         self._name = name
         self._reader = ReplyReader()
         self._expected: deque[Phase] = deque(("greeting",))
@@ -153,6 +154,7 @@ class Client:
                     self._body_due = False
                     events.append(self._finish(reply))
                 continue
+            self.replies += 1
             event = self._take(self._expected.popleft(), reply)
             if event is not None:
                 events.append(event)

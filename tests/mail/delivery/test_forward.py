@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import Queue, Retry
@@ -99,6 +100,33 @@ class ForwardTests(TestCase):
         house = House(self, forward(closed_port(), good.port), patience=QUICK)
         rows = yield self.outcome(house)
         self.assertEqual((rows, len(good.messages)), ([], len(tempers) + 1))
+
+    @inlineCallbacks
+    def test_a_reply_that_only_dribbles_in_is_not_waited_for(self):
+        """One more line of it is no progress: the next target has the message."""
+        slow, good = ScriptedHop(self), ScriptedHop(self)
+
+        def dribble(line: str) -> str:
+            more = LoopingCall(slow.sessions[-1].sendLine, b"250-more")
+            more.start(0.1)
+            self.addCleanup(more.stop)
+            return SILENT
+
+        slow.script["EHLO"] = dribble
+        house = House(self, forward(slow.port, good.port), patience=QUICK)
+        rows = yield self.outcome(house)
+        self.assertEqual((rows, len(good.messages)), ([], 1))
+
+    @inlineCallbacks
+    def test_a_connection_with_replies_to_nothing_is_not_used_again(self):
+        """Nobody knows what the next one would answer."""
+        hop = ScriptedHop(self, final="250 2.0.0 taken\r\n250 2.0.0 taken")
+        house = House(self, forward(hop.port))
+        port = house.listen()
+        for count in (1, 2):
+            yield in_thread(send, port, "b@example.test")
+            yield until(lambda count=count: house.mta.status()["delivered"] == count)
+        self.assertEqual((hop.connections, len(hop.messages)), (2, 2))
 
     @inlineCallbacks
     def test_targets_beyond_the_retries_are_not_tried(self):
