@@ -28,7 +28,9 @@ _CHUNK = 256 * 1024
 def encoded(part: str) -> str:
     """`part` as a file name or a piece of one: no slash, no NUL, no leading dot, never empty, lower case."""
     name = quote(part.lower(), safe=_SAFE)
-    if not name or name[0] == ".":
+    if not name:
+        return "%"
+    if name[0] == ".":
         name = "%2E" + name[1:]
     if len(name) > MAX_PART:
         digest = hashlib.sha256(part.lower().encode()).hexdigest()[:24]
@@ -118,8 +120,9 @@ def _make(directory: Path) -> None:
     missing = [directory]
     while not missing[-1].exists() and missing[-1].parent != missing[-1]:
         missing.append(missing[-1].parent)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("tmp", "new", "cur"):
-        (directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / name).mkdir(mode=0o700, exist_ok=True)
     for made in missing:
         sync_directory(made)
 

@@ -38,7 +38,7 @@ def parse_greeting(argument: str) -> str:
     here.
     """
     name = argument.strip()
-    if is_domain(name.rstrip(".")) or _LITERAL.fullmatch(name):
+    if is_domain(name.removesuffix(".")) or _LITERAL.fullmatch(name):
         return name
     raise WireError("not a host name", b"501 5.5.4 Give your host name")
 

@@ -2,8 +2,9 @@
 
 Contract: both take bytes cut anywhere, keep at most four of them, and look at chunks, never at lines. Only CRLF.CRLF
 ends a message (the CRLF of the DATA line counts as its first). A lone CR, a lone LF, a NUL or a line beyond
-MAX_TEXT_LINE makes a received message bad: it is read to its true end and then refused. What `Stuffer` emits contains none
-of them, whatever it was given. RFC 5321 2.3.8, 4.1.1.4, 4.5.2, 4.5.3.1.6; SMTP smuggling, CVE-2023-51764 and its kin.
+MAX_TEXT_LINE makes a received message bad: it is read to its true end and then refused. What `Stuffer` emits contains
+none of them, whatever it was given. RFC 5321 2.3.8, 4.1.1.4, 4.5.2, 4.5.3.1.6; SMTP smuggling, CVE-2023-51764 and its
+kin.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class PathTests(SynchronousTestCase):
             ("../../x", "%2E.%2F..%2Fx"),
             ("..", "%2E."),
             (".", "%2E"),
-            ("", "%2E"),
+            ("", "%"),
             ("a\0b", "a%00b"),
             ("a b", "a%20b"),
             ("~root", "~root"),
@@ -94,6 +94,12 @@ class DeliveryTests(SynchronousTestCase):
         head, _, content = path.read_bytes().partition(b"\nx")
         self.assertEqual(b"x" + content, source.read_bytes().replace(b"\r\n", b"\n"))
         self.assertEqual(head, b"Return-Path: <a@x.test>\nDelivered-To: b@local.test")
+
+    def test_only_its_owner_sees_into_a_maildir(self) -> None:
+        """Neither mail nor how much of it there is."""
+        self.delivery().write()
+        for directory in (self.directory, self.directory / "new"):
+            self.assertEqual(directory.stat().st_mode & 0o777, 0o700)
 
     def test_what_cannot_be_written_leaves_nothing(self) -> None:
         """OSError, and no file in new/ or tmp/."""
