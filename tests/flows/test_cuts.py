@@ -241,7 +241,7 @@ routes:
 
 class TestFewDescriptors(SynchronousTestCase):
     def test_more_connections_than_descriptors_wait_and_are_served(self) -> None:
-        """With 400 open files, 600 clients: nobody is turned away, the log stays short, and all are answered."""
+        """With 200 open files, 600 clients: nobody is turned away, the log stays short, and all are answered."""
         router = Router(
             """
 routes:
@@ -251,7 +251,7 @@ routes:
 """,
             ports=("plain",),
             expected=["out of descriptors", "cannot connect to"],
-            descriptors=400,
+            descriptors=200,
             echo=Backend(self, echo).port,
         )
         self.addCleanup(router.close)
@@ -261,7 +261,7 @@ routes:
         for number, client in enumerate(clients):
             client.sendall(b"%d" % number)
         until(lambda: router.counters("edge")["pauses"])
-        self.assertLess(descriptors(edge), 400)
+        self.assertLess(descriptors(edge), 200)
         answered = 0
         for number, client in enumerate(clients):  # as one leaves, another gets in
             self.assertEqual(client.recv(100), b"%d" % number)

@@ -261,11 +261,11 @@ class TestLimits(SynchronousTestCase):
         self.assertEqual({line["reason"] for line in lines}, {"greeting timeout", "command timeout"})
 
     def test_more_clients_than_descriptors_are_served_in_turn(self) -> None:
-        """With 400 open files, 500 sessions: the mail process lives, nobody is lost, all get the greeting."""
+        """With 200 open files, 500 sessions: the mail process lives, nobody is lost, all get the greeting."""
         router = Router(
             LIMITED.replace("max_connections_per_ip: 2", "max_connections_per_ip: 5000").replace("1s", "60s"),
             ports=("smtp", "smtps"),
-            descriptors=400,
+            descriptors=200,
             expected=["out of descriptors"],
         )
         self.addCleanup(router.close)
