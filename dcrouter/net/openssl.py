@@ -16,8 +16,8 @@ from OpenSSL import SSL
 
 _library, _ffi = Binding().lib, Binding().ffi
 _do_handshake, _read, _write = _library.SSL_do_handshake, _library.SSL_read, _library.SSL_write
-_get_error, _pending = _library.SSL_get_error, _library.SSL_pending
-_peek_error, _reason, clear_errors = _library.ERR_peek_error, _library.ERR_GET_REASON, _library.ERR_clear_error
+_get_error, _peek_error = _library.SSL_get_error, _library.ERR_peek_error
+_reason, clear_errors = _library.ERR_GET_REASON, _library.ERR_clear_error
 
 READ_MORE = -_library.SSL_ERROR_WANT_READ
 """To be tried again when there is more to read."""
@@ -52,7 +52,10 @@ class Records:
         return result if result == 1 else self._why(result)
 
     def read(self, size: int) -> bytes | int:
-        """At most `size` bytes of a record, b"" after close_notify; READ_MORE, WRITE_MORE, CUT; SSL.Error."""
+        """At most `size` bytes of a record, b"" after close_notify; READ_MORE, WRITE_MORE, CUT; SSL.Error.
+
+        Less than `size` and RECORD: that was the rest of the record.
+        """
         result: int = _read(self._ssl, _buffer, size if size < RECORD else RECORD)
         if result > 0:
             return _content[:result].tobytes()
@@ -62,10 +65,6 @@ class Records:
         """How many bytes were taken; READ_MORE, WRITE_MORE: the same bytes must be offered again; SSL.Error."""
         result: int = _write(self._ssl, data if type(data) is bytes else _ffi.from_buffer(data), len(data))
         return result if result > 0 else self._why(result)
-
-    def pending(self) -> bool:
-        """Whether a record that was read has not been given in whole."""
-        return bool(_pending(self._ssl))
 
     def _why(self, result: int) -> int:
         """0 after close_notify."""

@@ -191,18 +191,18 @@ class Copied:
                     self._ended = True
                     self.done = sink.finish(last)
                     return False
-            offered = len(data)
-            while data:
+            while True:
                 size = sink.send(data)
+                self.count += size
+                moved += size
+                if size == len(data):
+                    break
+                data = data[size:]
                 if not size:
                     self._hold(data if self._held is not None else memoryview(bytes(data)))
-                    self.count += offered - len(data)
                     return False
-                data = data[size:]
             if self._held is not None:
                 self.release()
-            self.count += offered
-            moved += offered
             if moved >= BULK:
                 return True
         return True

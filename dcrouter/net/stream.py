@@ -159,17 +159,18 @@ class Plain:
 class Tls:
     """A TLS session on a `Plain`. Owns it: closing this closes the socket.
 
-    A read may wait for OUT and a write for IN (SSL_get_error(3)): `_read_on` and `_write_on` remember for which. A peer
-    that is gone without close_notify has cut its side off, but not once we have said ours: that is an end then.
+    A read may wait for OUT and a write for IN (SSL_get_error(3)): `_read_on` and `_write_on` remember for which.
+    `_held`: OpenSSL may have more of the last record, which brings no event. A peer that is gone without close_notify
+    has cut its side off, but not once we have said ours: that is an end then.
     """
 
-    __slots__ = ("_finished", "_read_on", "_records", "_write_on", "connection", "plain")
+    __slots__ = ("_finished", "_held", "_read_on", "_records", "_write_on", "connection", "plain")
 
     def __init__(self, plain: Plain, context: SSL.Context) -> None:
         self.plain = plain
-        self.connection = SSL.Connection(context, plain.sock)  # type: ignore[arg-type]  # only its fileno is used
+        self.connection = SSL.Connection(context, plain.fd)  # type: ignore[arg-type]  # it asks a socket for no more
         self._records = Records(self.connection)
-        self._finished = False
+        self._finished = self._held = False
         self._read_on = READABLE
         self._write_on = OUT
 
@@ -210,15 +211,17 @@ class Tls:
             await WAIT
 
     def recv(self, size: int = RECV) -> bytes | None:
-        if not (self.plain.ready & self._read_on or self._records.pending()):
+        if not (self.plain.ready & self._read_on or self._held):
             return None
         try:
             given = self._records.read(size)
         except SSL.Error as error:
             raise failure(error) from error
         self._read_on = READABLE
+        self._held = False
         if type(given) is bytes:
             data = given
+            self._held = len(data) == size
         elif given == READ_MORE:
             self.plain.ready &= ~IN
             data = None

@@ -137,11 +137,12 @@ class Session:
         return table.find_plain(facts, first) or self.edge.fallback
 
     def _admit(self, admission: Admission) -> None:
-        address = self.facts.peer[0]
-        refused = admission.limited and (admission.refuses(address) or admission.enter(address))
-        if refused:
-            raise Refused(refused, self.edge.refusal(self.listener.table))
-        if not admission.limited:
+        if admission.limited:
+            address = self.facts.peer[0]
+            refused = admission.refuses(address) or admission.enter(address)
+            if refused:
+                raise Refused(refused, self.edge.refusal(self.listener.table))
+        else:
             admission.connections += 1
         self.entered.append(admission)
 
