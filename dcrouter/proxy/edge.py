@@ -91,7 +91,7 @@ class Edge:
         self._mail_capacity = max(limit - MAIL_RESERVED, limit // 4)
         self._resting = False
         self._number = 0
-        self._prefix = f"{int(time.time()):x}-"
+        self._prefix = f"{int(time.time() * 1000):x}-"
         self._sessions: dict[Task, Session] = {}
         self.accepted = 0
         self.pauses = 0
