@@ -40,8 +40,23 @@ class WaitingTests(FileTestCase):
 
     def test_a_mail_route_beside_anything_that_waits_is_an_error(self) -> None:
         """Plain HTTP too: mail clients never speak first."""
-        self.assert_cannot_tell(two("action: {type: mail}", f"{TLS}, action: {FORWARD}"))
-        self.assert_cannot_tell(two("action: {type: mail}", "action: {type: respond}"))
+        email = "email: {hostname: mx.test, ports: [25]}"
+        self.assert_cannot_tell(two("action: {type: mail}", f"{TLS}, action: {FORWARD}") + email)
+        self.assert_cannot_tell(two("action: {type: mail}", "action: {type: respond}") + email)
+
+    def test_a_mail_route_without_a_mail_server_is_an_error(self) -> None:
+        """Nobody would ever take its connections; a route that is switched off, and one beside a broken `email`, may."""
+        route = "routes: [{name: a, match: {ports: 465}, action: {type: mail, kind: smtps}}]\n"
+        self.assertEqual(
+            self.problems(route),
+            [
+                "1:50: routes[0].action.type: there is no mail server for it: `email` is missing (with its `ports`, "
+                "routes like this make themselves)"
+            ],
+        )
+        self.assert_fine(route + "email: {hostname: mx.test, ports: [25]}")
+        self.assert_fine(route.replace("name: a", "name: a, enabled: false"))
+        self.assertEqual(self.problems(route + "email: {}"), ["2:1: email: 'hostname' is missing"])
 
     def test_a_plain_forward_beside_plain_http_is_fine(self) -> None:
         """There the client speaks first."""

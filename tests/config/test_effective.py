@@ -151,6 +151,7 @@ class ProtocolTests(FileTestCase):
                   - {{name: sni, match: {{ports: 7, domains: [a.b]}}, tls: {{mode: passthrough}}, action: {FORWARD}}}
                   - {{name: ends, match: {{ports: 8, domains: [a.b]}}, tls: {{mode: terminate}}, action: {FORWARD}}}
                   - {{name: mail, match: {{ports: 9}}, action: {{type: mail}}}}
+                email: {{hostname: mx.test, ports: [25]}}
                 """
             ),
             {
@@ -163,6 +164,7 @@ class ProtocolTests(FileTestCase):
                 "sni": "tcp",
                 "ends": "tcp",
                 "mail": "tcp",
+                "smtp-25": "tcp",
             },
         )
 

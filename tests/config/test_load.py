@@ -196,6 +196,7 @@ class ShortFormTests(FileTestCase):
               - {name: c, match: {ports: 3}, action: {type: block}}
               - {name: d, match: {ports: 4}, action: {type: block, status: 404}}
               - {name: e, match: {ports: 5}, action: {type: mail, kind: smtps}}
+            email: {hostname: mx.test}
             """
         )
         self.assertEqual(

@@ -59,6 +59,7 @@ class Group:
 def check_doors(config: Config, root: Place, reader: Reader) -> None:
     """`root`: the document."""
     routes = [route for route in config.routes if route.enabled]
+    _check_handovers(config, routes, root, reader)
     _check_mail(config, root, reader)
     plain = _groups(config, (route for route in routes if _client_may_wait(route)))
     tls = _groups(config, (route for route in routes if needs_bytes(route) and route.tls is not None))
@@ -89,6 +90,17 @@ def _check_waiting(route: Route, others: Group, first: tuple[Rank, Route], reade
         f"cannot be told apart from route {other.name!r}, which needs the client's first bytes: a client that waits "
         f"for the server would wait for ever (give it a priority above {other.priority}, or another port)"
     )
+
+
+def _check_handovers(config: Config, routes: Sequence[Route], root: Place, reader: Reader) -> None:
+    """A `mail` route needs a mail server to hand its connections to, or its clients wait for ever."""
+    if config.email is not None or root.findings.touch(("email",)):
+        return
+    for route in routes:
+        if isinstance(route.action, MailHandover):
+            reader.place(route).at("action", "type").tell(
+                "there is no mail server for it: `email` is missing (with its `ports`, routes like this make themselves)"
+            )
 
 
 def _check_mail(config: Config, root: Place, reader: Reader) -> None:
