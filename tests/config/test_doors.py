@@ -45,13 +45,13 @@ class WaitingTests(FileTestCase):
         self.assert_cannot_tell(two("action: {type: mail}", "action: {type: respond}") + email)
 
     def test_a_mail_route_without_a_mail_server_is_an_error(self) -> None:
-        """Nobody would ever take its connections; a route that is switched off, and one beside a broken `email`, may."""
-        route = "routes: [{name: a, match: {ports: 465}, action: {type: mail, kind: smtps}}]\n"
+        """Nobody would ever take its connections. Not so where the route is off, or `email` is there but wrong."""
+        route = "routes: [{name: a, match: {ports: 9465}, action: {type: mail, kind: smtps}}]\n"
         self.assertEqual(
             self.problems(route),
             [
-                "1:50: routes[0].action.type: there is no mail server for it: `email` is missing (with its `ports`, "
-                "routes like this make themselves)"
+                "1:51: routes[0].action.type: no mail server would take it: `email` is missing (its `ports` make such "
+                "routes by themselves)"
             ],
         )
         self.assert_fine(route + "email: {hostname: mx.test, ports: [25]}")

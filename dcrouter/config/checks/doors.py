@@ -99,7 +99,7 @@ def _check_handovers(config: Config, routes: Sequence[Route], root: Place, reade
     for route in routes:
         if isinstance(route.action, MailHandover):
             reader.place(route).at("action", "type").tell(
-                "there is no mail server for it: `email` is missing (with its `ports`, routes like this make themselves)"
+                "no mail server would take it: `email` is missing (its `ports` make such routes by themselves)"
             )
 
 
