@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from dcrouter.errors import StartError
@@ -24,7 +27,8 @@ class LogFile:
     def open(self) -> None:
         """Open it, making its directory and itself where missing; StartError with one line where that is impossible.
 
-        `owner` (uid, gid) gets a file that root made, so that it can be opened again after the step down.
+        `owner` (uid, gid) gets a file that root made, so that it can be opened again after the step down. Where others
+        than root can put links in its way, it is opened with the rights of `owner`.
         """
         if self._fd == -1:
             try:
@@ -67,9 +71,47 @@ class LogFile:
     def _opened(self) -> int:
         if self.path is None:
             return os.dup(1)
-        with contextlib.suppress(FileExistsError):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
-        if self.owner is not None and os.geteuid() == 0 and os.fstat(fd).st_uid == 0 and self.path.is_file():
+        if self.owner is None or os.geteuid() != 0:
+            return _open(self.path)
+        if not _is_roots(self.path):
+            with _acting_as(*self.owner):
+                return _open(self.path)
+        fd = _open(self.path)
+        if self.path.is_file():
             os.fchown(fd, *self.owner)
         return fd
+
+
+def _open(path: Path) -> int:
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
+
+
+def _is_roots(path: Path) -> bool:
+    """Whether only root decides what `path` means. Elsewhere a link may wait there for root to follow it."""
+    path = path.absolute()
+    for place in (*reversed(path.parents), path):
+        try:
+            status = place.lstat()
+        except FileNotFoundError:
+            return True
+        others_write = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+        if status.st_uid != 0 or (stat.S_ISDIR(status.st_mode) and others_write):
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _acting_as(uid: int, gid: int) -> Iterator[None]:
+    """Open files with the rights of `uid` for a moment, and be root again."""
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)

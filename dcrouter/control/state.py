@@ -90,8 +90,10 @@ class StateDirectory:
         try:
             text = path.read_text("ascii").strip()
         except FileNotFoundError:
-            path.write_text(f"{SCHEMA}\n", "ascii")
-            path.chmod(0o600)
+            # Never through a link: root makes it, in a directory that others may own.
+            fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.write(fresh, f"{SCHEMA}\n".encode())
+            os.close(fresh)
             return
         except UnicodeDecodeError:
             text = ""

@@ -250,3 +250,28 @@ class TestOwner(SynchronousTestCase):
         file.open()
         self.addCleanup(file.close)
         self.assertEqual((base / "x.log").stat().st_uid, 65534)
+
+    def test_root_follows_no_link_that_others_have_laid(self) -> None:
+        """In a directory of the user's, a link to a file of root's is worth what the user may do with that file."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, base)
+        base.chmod(0o711)
+        secret, theirs = base / "secret", base / "state"
+        secret.write_text("")
+        secret.chmod(0o600)
+        theirs.mkdir()
+        os.symlink(secret, theirs / "x.log")
+        os.symlink(base, theirs / "logs")
+        for place in (theirs, theirs / "x.log", theirs / "logs"):
+            os.chown(place, 65534, 65534, follow_symlinks=False)
+        for name in ("x.log", "logs/new.log", "logs/deep/new.log"):
+            with self.assertRaises(StartError):
+                LogFile(theirs / name, owner=(65534, 65534)).open()
+        self.assertEqual((secret.stat().st_uid, os.geteuid(), os.getegid()), (0, 0, 0))
+        self.assertEqual(sorted(os.listdir(base)), ["secret", "state"])
+        file = LogFile(theirs / "own.log", owner=(65534, 65534))
+        file.open()
+        self.addCleanup(file.close)
+        self.assertEqual((theirs / "own.log").stat().st_uid, 65534)

@@ -90,6 +90,13 @@ class TestStateDirectory(SynchronousTestCase):
         self.assertIn("schema version 99, written by a newer dcrouter", self.refused())
         self.assertEqual((self.path / "version").read_text(), "99\n")
 
+    def test_the_version_is_not_written_through_a_link(self) -> None:
+        """The directory is its user's, and root makes the file: it must not make another one elsewhere."""
+        self.path.mkdir(parents=True)
+        os.symlink(self.base / "elsewhere", self.path / "version")
+        self.assertIn("File exists", self.refused())
+        self.assertFalse((self.base / "elsewhere").exists())
+
     def test_a_version_that_is_no_number_is_refused(self) -> None:
         """A damaged version file is not guessed at."""
         self.opened().close()
