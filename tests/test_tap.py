@@ -190,6 +190,19 @@ class TestRefusals(ServiceCase):
             (line,) = self.refused(way)
             self.assertIn("written by a newer dcrouter", line)
 
+    def test_a_mail_queue_that_cannot_be_opened_is_named(self) -> None:
+        """In one line for each attempt, without a traceback; nothing has been announced."""
+        queue = self.base / "state" / "mail" / "queue.sqlite"
+        queue.parent.mkdir(parents=True)
+        queue.write_bytes(b"no database" * 1000)
+        self.write(format="text")
+        done = subprocess.run(self.ways["run"], cwd=self.base, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn(f"cannot start: the mail queue {queue} cannot be opened: ", done.stdout)
+        self.assertIn("dcrouter: the mail process does not start", done.stderr)
+        self.assertNotIn("Traceback", done.stdout + done.stderr)
+        self.assertNotIn("listening on", done.stdout)
+
     def test_a_second_instance_is_refused(self) -> None:
         """With the pid of the first, which goes on."""
         self.start("run")

@@ -20,6 +20,7 @@ from twisted.logger import Logger, globalLogBeginner
 from dcrouter.config.admin import Config
 from dcrouter.config.load import from_plain
 from dcrouter.control.records import ChannelObserver
+from dcrouter.errors import DcrouterError
 from dcrouter.events import SessionClosed
 from dcrouter.net.channel import Channel
 from dcrouter.tls.chooser import Chooser
@@ -164,7 +165,10 @@ class Worker(ABC):
         ready.addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
-        self.log.failure("cannot start", failure)
+        if failure.check(DcrouterError):
+            self.log.error("cannot start: {reason}", reason=str(failure.value))
+        else:
+            self.log.failure("cannot start", failure)
         self._end()
 
     def _credentials(self, fields: Fields, fds: list[int]) -> None:

@@ -78,7 +78,8 @@ class SqliteStore:
             self._reader = self._connect()
             self._reader.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
-            raise as_store_error(error) from error
+            cause = as_store_error(error)
+            raise type(cause)(f"the mail queue {self._path} cannot be opened: {cause}") from error
         except OSError as error:
             raise StoreError(f"the mail queue in {self._directory}: {error}") from error
         self._writer = Writer(writing, self._reactor, messages)

@@ -113,6 +113,15 @@ class StoreTests(TestCase):
         error = self.assertRaises(StoreError, SqliteStore(self.directory, reactor).open)
         self.assertIn("newer", str(error))
 
+    def test_what_is_no_database_is_named(self):
+        """The operator must know which file to bring back, or to put away."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir(parents=True)
+        (directory / "queue.sqlite").write_bytes(b"no database" * 1000)
+        error = self.assertRaises(StoreError, SqliteStore(directory, reactor).open)
+        self.assertIn(f"the mail queue {directory}/queue.sqlite cannot be opened: ", str(error))
+        self.assertIn("file is not a database", str(error))
+
     def test_durability_is_what_it_says(self):
         """WAL and synchronous=FULL on the connection that writes; nobody else can read the directory."""
         store = self.open()
