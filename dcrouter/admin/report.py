@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
+
+_INSTANTS = ("received", "due")
+"""What `queue list` shows as a time of day; --json keeps the seconds."""
 
 
 def status_lines(status: dict[str, Any]) -> Iterator[str]:
@@ -19,9 +23,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
             yield "  does not answer"
         else:
             yield from _counters(counters, "  ")
-    for listener in status["listeners"]:
-        address = f"[{listener['address']}]" if ":" in listener["address"] else listener["address"]
-        yield f"listening on {address}:{listener['port']} ({', '.join(listener['routes'])})"
+    yield from _listening(status["listeners"])
     dropped = {"access log": (status["access_log"] or {}).get("dropped", 0), "log": status["log"]["dropped"]}
     for what, lines in dropped.items():
         if lines:
@@ -33,7 +35,7 @@ def queue_lines(messages: list[dict[str, Any]]) -> Iterator[str]:
     if not messages:
         yield "the queue is empty"
     for message in messages:
-        yield "  ".join(f"{key}={_word(value)}" for key, value in message.items() if value is not None)
+        yield "  ".join(f"{key}={_of_message(key, value)}" for key, value in message.items() if value is not None)
 
 
 def duration(seconds: float) -> str:
@@ -46,6 +48,27 @@ def duration(seconds: float) -> str:
         if count or (name == "s" and not parts):
             parts.append(f"{count} {name}")
     return " ".join(parts[:2])
+
+
+def _listening(listeners: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """A line for each address and run of ports with the same routes: a range can have thousands of ports."""
+    runs: dict[tuple[str, tuple[str, ...]], list[list[int]]] = {}
+    for listener in listeners:
+        ports = runs.setdefault((listener["address"], tuple(listener["routes"])), [])
+        if ports and ports[-1][-1] + 1 == listener["port"]:
+            ports[-1][1:] = [listener["port"]]
+        else:
+            ports.append([listener["port"]])
+    for (address, routes), ports in runs.items():
+        shown = f"[{address}]" if ":" in address else address
+        for run in ports:
+            yield f"listening on {shown}:{'-'.join(map(str, run))} ({', '.join(routes)})"
+
+
+def _of_message(key: str, value: object) -> str:
+    if key in _INSTANTS and isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "<>" if key == "sender" and value == "" else _word(value)
 
 
 def _counters(counters: dict[str, Any], indent: str) -> Iterator[str]:

@@ -32,7 +32,7 @@ def rows(config: Config) -> list[dict[str, Any]]:
             "listen": _listen(route),
             "match": _match(route),
             "tls": _tls(route),
-            "action": _action(route),
+            "action": _action(route, protocols.of(route)),
             "generated": route.name not in written,
         }
         for number, route in enumerate(routes, 1)
@@ -58,7 +58,7 @@ def _listen(route: Route) -> str:
     ports = ",".join(_range(given) for given in route.match.ports)
     if route.match.listen is None:
         return ports
-    return f"{','.join(map(str, route.match.listen))}:{ports}"
+    return f"{','.join(_host(str(address)) for address in route.match.listen)}:{ports}"
 
 
 def _range(given: PortRange) -> str:
@@ -85,7 +85,7 @@ def _tls(route: Route) -> str:
     return f"{route.tls.mode} ({choice.cert.name if isinstance(choice, CertificateFiles) else choice})"
 
 
-def _action(route: Route) -> str:
+def _action(route: Route, protocol: str) -> str:
     action = route.action
     if isinstance(action, Forward):
         text = "forward to " + ", ".join(_target(target) for target in action.targets)
@@ -95,11 +95,15 @@ def _action(route: Route) -> str:
     if isinstance(action, Respond):
         return f"respond {action.status}"
     if isinstance(action, Block):
-        return "block"
+        return f"block {action.status}" if protocol == "http" else "block"
     return f"mail ({action.kind})"
 
 
 def _target(target: Target) -> str:
     if target.unix is not None:
         return f"unix:{target.unix}"
-    return f"{target.host}:{target.port if target.port is not None else 'preserve'}"
+    return f"{_host(target.host or '')}:{target.port if target.port is not None else 'preserve'}"
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -54,3 +54,44 @@ class TestReport(SynchronousTestCase):
         """And a full one is one line for each, with nothing of the sender's moving the terminal."""
         self.assertEqual(list(queue_lines([])), ["the queue is empty"])
         self.assertEqual(list(queue_lines([{"id": 1, "sender": "a\x1b@b", "reply": None}])), ["id=1  sender=a?@b"])
+
+    def test_times_of_a_message_are_times_of_day(self) -> None:
+        """Somebody who is called at night reads no epoch seconds; the empty sender is shown as SMTP writes it."""
+        message = {"message": "1f", "sender": "", "received": 0.25, "due": 86400.0, "reply": ""}
+        self.assertEqual(
+            list(queue_lines([message])),
+            ["message=1f  sender=<>  received=1970-01-01T00:00:00Z  due=1970-01-02T00:00:00Z  reply="],
+        )
+
+    def test_a_range_of_ports_is_one_line(self) -> None:
+        """For each address; ports of other routes stay apart, in whatever order they were bound."""
+        listeners = [
+            {"address": address, "port": port, "routes": ["web"] if port != 22 else ["ssh"]}
+            for port in (20, 21, 22, 23, 25)
+            for address in ("0.0.0.0", "::")
+        ]
+        status = {
+            "version": "1",
+            "state": "ready",
+            "pid": 5,
+            "uptime": 1,
+            "config": "/r.yaml",
+            "state_dir": "/s",
+            "children": {},
+            "listeners": listeners,
+            "log": {"dropped": 0},
+            "access_log": None,
+        }
+        self.assertEqual(
+            sorted(line.removeprefix("listening on ") for line in list(status_lines(status))[2:]),
+            [
+                "0.0.0.0:20-21 (web)",
+                "0.0.0.0:22 (ssh)",
+                "0.0.0.0:23 (web)",
+                "0.0.0.0:25 (web)",
+                "[::]:20-21 (web)",
+                "[::]:22 (ssh)",
+                "[::]:23 (web)",
+                "[::]:25 (web)",
+            ],
+        )

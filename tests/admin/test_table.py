@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcrouter.admin.table import draw, rows
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email, MailPort
-from dcrouter.config.routes import Action, Forward, Match, PortRange, Redirect, Route, RouteTls, Target
+from dcrouter.config.routes import Action, Block, Forward, Match, PortRange, Redirect, Route, RouteTls, Target
 from dcrouter.config.tls import CertificateFiles
 
 FORWARD = Forward(targets=(Target(host="10.0.0.1", port=80), Target(host="b.internal"), Target(unix=Path("/run/x"))))
@@ -71,3 +71,15 @@ class TestTable(SynchronousTestCase):
                 "* made from `email.ports`",
             ],
         )
+
+    def test_addresses_of_ipv6_stand_in_brackets(self) -> None:
+        """So that the port behind them can be told."""
+        match = Match(ports=EVERYONE.ports, listen=(ip_address("::1"), ip_address("127.0.0.1")))
+        (row, _) = rows(self.config(route("a", match, Forward(targets=(Target(host="2001:db8::1", port=80),)))))
+        self.assertEqual((row["listen"], row["action"]), ("[::1],127.0.0.1:443", "forward to [2001:db8::1]:80"))
+
+    def test_a_block_that_answers_says_with_what(self) -> None:
+        """One that only closes does not."""
+        silent = route("a", action=Block())
+        spoken = route("b", Match(ports=(PortRange(start=80, end=80),)), Block(status=451, answers=True))
+        self.assertEqual([row["action"] for row in rows(self.config(silent, spoken))][:2], ["block", "block 451"])
