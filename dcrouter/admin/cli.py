@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="dcrouter",
         description="Every connection finds its route, every message its recipient; from one routes.yaml.",
     )
+    parser.add_argument("--version", action="version", version=f"dcrouter {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, act: object, help: str) -> argparse.ArgumentParser:
@@ -146,7 +147,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _socket(arguments: argparse.Namespace) -> Path:
-    return Path(arguments.socket) if arguments.socket else load(find_config(arguments.config)).admin.socket
+    """As the option says, or the configuration; while that is being edited, the service still runs with the old one."""
+    if arguments.socket:
+        return Path(arguments.socket)
+    try:
+        return load(find_config(arguments.config)).admin.socket
+    except ConfigError as error:
+        hint = "dcrouter: the configuration does not tell where the service listens: name it with --socket PATH"
+        raise ConfigError([*error.problems, hint]) from error
 
 
 def _count(number: int, noun: str) -> str:

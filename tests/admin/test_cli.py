@@ -119,5 +119,15 @@ class TestCommands(SynchronousTestCase):
         self.assertIn("usage: dcrouter", errors)
 
     def test_the_version_is_printed(self) -> None:
-        """The package's."""
+        """The package's; by the command, and by the option that every program has."""
         self.assertEqual(self.run_main("version"), (0, f"dcrouter {__version__}\n", ""))
+        self.assertEqual(self.run_main("--version"), (0, f"dcrouter {__version__}\n", ""))
+
+    def test_a_broken_configuration_leaves_a_way_to_the_running_service(self) -> None:
+        """Its problems first, then the option that does without it."""
+        self.file.write_text(ROUTES.replace("passthrough", "passthru"))
+        for command in (("status",), ("queue", "list")):
+            status, _, errors = self.run_main(*command)
+            self.assertEqual(status, 1)
+            self.assertIn("routes.yaml:6:", errors)
+            self.assertTrue(errors.splitlines()[-1].endswith("name it with --socket PATH"), errors)
