@@ -90,6 +90,7 @@ class Edge:
         self._capacity = max((limit - RESERVED) // 2, 16)
         self._mail_capacity = max(limit - MAIL_RESERVED, limit // 4)
         self._resting = False
+        self._mail_rests = False
         self._number = 0
         self._prefix = f"{int(time.time() * 1000):x}-"
         self._sessions: dict[Task, Session] = {}
@@ -182,9 +183,7 @@ class Edge:
         """A new connection: its session runs at once up to its first wait."""
         self.accepted += 1
         self._number += 1
-        address = peer[0]
-        if address.startswith("::ffff:"):
-            address = address[7:]
+        address = plain_address(peer[0])
         local = listener.address
         if local is None:
             local = _local(sock) if listener.ask_local else "0.0.0.0"
@@ -256,9 +255,10 @@ class Edge:
         session.hand_over()
         if len(self._handed) >= self._mail_capacity:
             self._resume()
-        if channel.waiting > HANDOVERS:
+        if channel.waiting > HANDOVERS and not self._mail_rests:
+            self._mail_rests = True
             self._resume()
-            self._reactor.callLater(PAUSE, self._resume)
+            self._reactor.callLater(PAUSE, self._mail_rested)
 
     # Inside.
 
@@ -272,6 +272,14 @@ class Edge:
                 listener.pause()
             else:
                 listener.start()
+
+    def _mail_rested(self) -> None:
+        channel = self._mail_channel
+        if channel is not None and channel.waiting > HANDOVERS:
+            self._reactor.callLater(PAUSE, self._mail_rested)
+            return
+        self._mail_rests = False
+        self._resume()
 
     def _rested(self) -> None:
         if len(self._sessions) >= self._capacity:
@@ -340,5 +348,9 @@ def _of_all(security: Security) -> Security:
 
 
 def _local(sock: RawSocket) -> str:
-    address: str = sock.getsockname()[0]
-    return address[7:] if address.startswith("::ffff:") else address
+    return plain_address(sock.getsockname()[0])
+
+
+def plain_address(address: str) -> str:
+    """An IPv4 address that an IPv6 socket has mapped, as IPv4; any other as it is (RFC 4291 2.5.5.2)."""
+    return address[7:] if address.startswith("::ffff:") and "." in address else address

@@ -23,6 +23,7 @@ from dcrouter.config.routes import (
 )
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.channel import Channel
+from dcrouter.proxy import edge as edge_module
 from dcrouter.wire.clienthello import ALERT_UNRECOGNIZED_NAME
 from dcrouter.wire.proxyheader import build_v1, build_v2
 from tests.support.edge import Backend, EdgeTest, echo, read_all, route, says, secured
@@ -599,7 +600,7 @@ class ProxyProtocolTests(EdgeTest):
 
 class MailTests(EdgeTest):
     def test_a_mail_connection_is_handed_over_with_its_facts(self) -> None:
-        """The socket arrives whole, with who it is; the counters stay entered until the mail process reports its end."""
+        """The socket arrives whole, with who it is; the counters stay entered until mail reports its end."""
         port = self.port()
         edge = self.open(
             route("smtp", port, MailHandover(kind="smtp"), security=Security(max_connections=1)),
@@ -640,6 +641,46 @@ class MailTests(EdgeTest):
             receiver.doRead()
             self.assertEqual(len(arrived), 1)
         arrived[0][1].close()
+
+    def test_a_slow_mail_process_pauses_its_listeners_until_it_has_caught_up(self) -> None:
+        """However long that takes: one look after a pause would leave the port dead for good."""
+        self.patch(edge_module, "HANDOVERS", 2)
+        port = self.port()
+        edge = self.open(route("smtp", port, MailHandover(kind="smtp")))
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        arrived: list[int] = []
+        receiver = Channel(
+            self.loop.reactor, theirs, lambda kind, fields, fds: arrived.extend(fds), lambda reason: None
+        )
+        sender = Channel(self.loop.reactor, ours, lambda kind, fields, fds: None, lambda reason: None)
+        self.addCleanup(sender.close)
+        self.addCleanup(receiver.close)
+        edge.mail_process(sender)
+        clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(40)]
+        self.loop.until(lambda: not edge._listeners[0].listening)
+        for _ in range(10):
+            self.loop.reactor.advance(0.1)
+        self.assertFalse(edge._listeners[0].listening)
+
+        def all_arrived() -> bool:
+            self.loop.reactor.advance(0.1)
+            if sender.waiting:
+                sender.doWrite()
+            receiver.doRead()
+            return len(arrived) == len(clients)
+
+        self.loop.until(all_arrived)
+        self.assertTrue(edge._listeners[0].listening)
+        for fd in arrived:
+            os.close(fd)
+        for client in clients:
+            client.close()
+
+    def test_an_address_that_only_looks_mapped_is_itself(self) -> None:
+        """::ffff:0:a.b.c.d is no mapped IPv4 address (RFC 4291 2.5.5.2)."""
+        self.assertEqual(edge_module.plain_address("::ffff:192.0.2.1"), "192.0.2.1")
+        self.assertEqual(edge_module.plain_address("::ffff:0:102:304"), "::ffff:0:102:304")
 
     def test_the_end_of_the_mail_process_frees_its_counters(self) -> None:
         port = self.port()
