@@ -28,6 +28,10 @@ _SCHEMA = {"type": "string", "minLength": 1}
 
 def _redirect(text: str) -> str:
     _placeholders(text, PLACEHOLDERS)
+    scheme, _, rest = text.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0] if scheme in ("http", "https") else ""
+    if "{query}" in authority:  # {path} and {uri} bring a slash of their own, a query brings nothing
+        raise ValueError("{query} stands in the host name, where the client would choose it: put a / before it")
     if _VISIBLE.fullmatch(text) is None:
         raise ValueError(f"{shown(text)} is not a URL: one line of ASCII without spaces")
     if not text.startswith(("https://", "http://", "/", "{uri}", "{path}")):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.doors import check_doors
+from dcrouter.config.checks.loops import check_loops
 from dcrouter.config.checks.rules import check_rules
 from dcrouter.config.checks.unique import check_names
 from dcrouter.config.document import compose, read_text
@@ -60,5 +61,6 @@ def _check(config: Config, root: Place, reader: Reader) -> None:
         check_rules(config.email, root, reader)
     if not findings.touch(("listen",)):
         check_doors(config, root, reader)
+        check_loops(config, reader)
     if not config.routes and config.email is None and not findings.problems:
         root.warn("there is neither `routes` nor `email`: nothing is listened on")

@@ -145,6 +145,7 @@ class Parent(Service):
             self._release()
             raise
         self._signals[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._when_signalled(self._reopen))
+        self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._when_signalled(self._hung_up))
         roles = ROLES if self.config.email is not None else ROLES[:1]
         self.children = Children(
             self.reactor, roles, self._greeting, self._received, self.command, self.state_directory.lock
@@ -297,6 +298,10 @@ class Parent(Service):
         if self.children is not None:
             self.children.tell_all("reopen")
         self.log.info("log files are open anew")
+
+    def _hung_up(self) -> None:
+        self.log.info("SIGHUP: there is no reload yet; stopping as for SIGTERM")
+        self.reactor.stop()
 
     def _end_at_once(self) -> None:
         self.log.warn("a second signal: ending at once")

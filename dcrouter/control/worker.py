@@ -130,7 +130,8 @@ class Worker(ABC):
     def run(self) -> None:
         """Until the parent lets go."""
         globalLogBeginner.beginLoggingTo([self.observer], redirectStandardIO=False, discardBuffer=True)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # a terminal sends them to the whole group
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._terminated)
         self.channel.start()
         self.reactor.run(installSignalHandlers=False)

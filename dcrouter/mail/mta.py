@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from dcrouter.config.admin import Config
 from dcrouter.errors import StartError
@@ -83,7 +83,12 @@ class Mta:
     def drain(self, timeout: float) -> Deferred[None]:
         """No new transaction begins, inwards or outwards; fires when those under way have ended, or after `timeout`."""
         self._queue.stop()
-        return self._sessions.drain(timeout) if self._sessions is not None else succeed(None)
+        if self._sessions is None:
+            return succeed(None)
+        idle = self._queue.when_idle()
+        if timeout:
+            idle.addTimeout(timeout, self._reactor, onTimeoutCancel=lambda result, _: None)
+        return gatherResults([self._sessions.drain(timeout), idle]).addCallback(lambda _: None)
 
     def close(self) -> Deferred[None]:
         """Cuts what is left and closes the store; what is queued stays queued."""

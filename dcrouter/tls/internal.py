@@ -142,7 +142,7 @@ class InternalCa:
     def _read_root(self) -> _Root | None:
         key_path = self._directory / "ca.key"
         if not self.root_path.exists():
-            return None  # a key without its certificate is what a crash between the two writes leaves
+            return None  # its certificate is lost, or a crash between the two writes left the key alone
         if not key_path.exists():
             raise TlsError(f"key file {key_path} does not exist: restore it, or remove {self.root_path} for a new CA")
         key = read_key(key_path)
@@ -151,9 +151,19 @@ class InternalCa:
             raise TlsError(f"key file {key_path} does not match certificate file {self.root_path}")
         return _Root(certificate=certificate, key=key)
 
+    def _spare_key(self) -> ec.EllipticCurvePrivateKey | None:
+        """The key of a root whose certificate is lost."""
+        path = self._directory / "ca.key"
+        if self.root_path.exists() or not path.exists():
+            return None
+        key = read_key(path)
+        return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
+
     def _make_root(self) -> _Root:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"dcrouter internal CA {secrets.token_hex(4)}")])
+        key = self._spare_key() or ec.generate_private_key(ec.SECP256R1())
+        # Named after its key: a certificate that is lost and made anew is as good to those who trust the old one.
+        token = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"dcrouter internal CA {token}")])
         certificate = (
             _builder(name, name, key, self._clock(), ROOT_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

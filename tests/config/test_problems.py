@@ -239,6 +239,10 @@ class ProblemTests(FileTestCase):
                 "action.to: 'https://a/\\r\\nx: y' is not a URL: one line of ASCII without spaces",
             ),
             (
+                "action: {type: redirect, to: 'https://a.test{query}'}",
+                "action.to: {query} stands in the host name, where the client would choose it: put a / before it",
+            ),
+            (
                 "action: {type: redirect, to: 'https://{host'}",
                 "action.to: 'https://{host' has a brace without its other half",
             ),

@@ -114,11 +114,21 @@ class InternalCaTests(SynchronousTestCase):
         path.write_bytes(path.read_bytes()[:100])
         self.assertNotEqual(self.ca().issue(["a.test"]).id, first.id)
 
+    def test_a_lost_root_certificate_is_made_anew_from_its_key(self) -> None:
+        """Clients that trust the lost one trust what is issued from then on: same name, same key."""
+        self.ca().issue(["a.test"])
+        ca = self.ca()
+        before = x509.load_pem_x509_certificate(ca.root_path.read_bytes())
+        ca.root_path.unlink()
+        second = ca.issue(["b.test"])
+        second.certificates()[0].verify_directly_issued_by(before)
+
     def test_a_leaf_of_another_root_is_issued_anew(self) -> None:
-        """Who removes the root gets a whole new CA."""
+        """Who removes the root and its key gets a whole new CA."""
         first = self.ca().issue(["a.test"])
         ca = self.ca()
         ca.root_path.unlink()
+        (self.state / "internal-ca" / "ca.key").unlink()
         second = ca.issue(["a.test"])
         self.assertNotEqual(first.certificates()[0].issuer, second.certificates()[0].issuer)
 

@@ -296,7 +296,7 @@ class MailProtocol(Protocol):
             "{session}: message {message} accepted from {sender} for {recipients}, {size} bytes",
             session=self.facts.session,
             message=message.name,
-            sender=message.envelope.sender,
+            sender=message.envelope.sender or "<>",
             recipients=len(message.envelope.recipients),
             size=message.size,
             peer=self.facts.peer[0],
