@@ -11,9 +11,10 @@ import os
 Pipe = tuple[int, int]
 """(read end, write end)."""
 
-SIZE = 262144
-"""Bytes asked for per pipe: 64 slots instead of 16, so that a link of small segments fills it with more than 23 KB."""
-LARGE = 128
+SIZE = 1 << 20
+"""Bytes asked for per pipe: 256 slots instead of 16, so that one splice can take all that a socket holds, and a link of
+small segments fills it with more than 23 KB."""
+LARGE = 32
 """Pipes that are made that large: 32 of the 64 MB that an unprivileged user has (pipe-user-pages-soft), beyond which
 new pipes shrink to 8 KB."""
 KEEP = 128
