@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from attrs import asdict, frozen
+from attrs import fields, frozen
 
 from dcrouter.facts import Endpoint
 
@@ -19,7 +19,7 @@ class SessionClosed:
 
     `bytes_in`: from the client onwards; `bytes_out`: to the client (both as on the inner side of TLS, except
     passthrough). `phases`: seconds spent in each, in order (`hello`, `tls`, `connect`, `relay`, `smtp` ...);
-    `accepted`: UTC epoch seconds.
+    `accepted`: UTC epoch seconds. All up to `tls_version` is the ConnectionFacts' own (`to_plain`).
     """
 
     session: str
@@ -41,4 +41,12 @@ class SessionClosed:
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON-ready values, in the order of the fields; what is not known is left out."""
-        return {"event": "session", **{name: value for name, value in asdict(self).items() if value is not None}}
+        plain: dict[str, Any] = {"event": "session"}
+        for name in _FIELDS:
+            value = getattr(self, name)
+            if value is not None:
+                plain[name] = value
+        return plain
+
+
+_FIELDS = tuple(one.name for one in fields(SessionClosed))

@@ -180,23 +180,13 @@ class Session:
                 return
 
     def _closed(self, marks: list[tuple[str, float]]) -> SessionClosed:
-        facts = self.facts
         phases: dict[str, float] = {}
         end = time.monotonic()
         for phase, began in reversed(marks):
             phases[phase] = round(phases.get(phase, 0.0) + end - began, 6)
             end = began
         return SessionClosed(
-            session=facts.session,
-            route=facts.route,
-            accepted=facts.accepted,
-            peer=facts.peer,
-            local=facts.local,
-            via=facts.via,
-            kind=facts.kind,
-            sni=facts.sni,
-            alpn=facts.alpn,
-            tls_version=facts.tls_version,
+            **self.facts.to_plain(),
             target=self.target,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,

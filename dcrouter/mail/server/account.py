@@ -25,21 +25,11 @@ class Account:
 
     def close(self, seconds: float) -> SessionClosed:
         """The whole, after `seconds`; a session whose end nobody told of was ended by its client."""
-        facts = self.facts
         ended_by, reason = self.ending or ("client", "connection closed")
         phases = {} if self.tls_seconds is None else {"tls": round(self.tls_seconds, 6)}
         phases["smtp"] = round(seconds - (self.tls_seconds or 0.0), 6)
         return SessionClosed(
-            session=facts.session,
-            route=facts.route,
-            accepted=facts.accepted,
-            peer=facts.peer,
-            local=facts.local,
-            via=facts.via,
-            kind=facts.kind,
-            sni=facts.sni,
-            alpn=facts.alpn,
-            tls_version=facts.tls_version,
+            **self.facts.to_plain(),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             phases=phases,
