@@ -37,8 +37,8 @@ _INTERMEDIATE = [
     "ECDHE-RSA-CHACHA20-POLY1305",
 ]
 
-# From openssl/ssl.h; pyOpenSSL names only some of the modes. ENABLE_PARTIAL_WRITE is left out: so one call writes
-# a whole buffer, many records, in C. After WantWrite the same bytes are offered again (SSL_write(3)).
+# From openssl/ssl.h; pyOpenSSL names only some of the modes, and sets ENABLE_PARTIAL_WRITE by itself: a call writes one
+# record at least. After WantWrite the same bytes are offered again (SSL_write(3)).
 _ACCEPT_MOVING_WRITE_BUFFER = 0x2
 _NO_AUTO_CHAIN = (
     0x8  # we send the chain we were given: searching one at every handshake costs more than the key exchange
