@@ -11,6 +11,7 @@ from attrs import Factory, field, frozen
 from dcrouter.config.forms import LogFile, ReadPath, Share, WrittenPath, key
 from dcrouter.config.lines import Group, User
 from dcrouter.config.mail import Email
+from dcrouter.config.resolver import Resolver
 from dcrouter.config.routes import Address, Defaults, Http, ProxyProtocol, Route
 from dcrouter.config.tls import Certificates, TlsProfile
 
@@ -28,10 +29,10 @@ class Log:
 
 @frozen(kw_only=True)
 class AccessLog:
-    """One JSON line for each finished connection."""
+    """One JSON line for each finished connection and each delivery."""
 
     file: WrittenPath = field(metadata=key("Where to; opened anew on SIGUSR1."))
-    sample: Share = field(default=1.0, metadata=key("The share of connections that get a line."))
+    sample: Share = field(default=1.0, metadata=key("The share of them that gets a line."))
 
 
 @frozen(kw_only=True)
@@ -64,13 +65,15 @@ class Config:
         default=(IPv4Address("0.0.0.0"), IPv6Address("::")),
         metadata=key("Addresses on which every port of every route is bound.", nonempty="nothing would be bound"),
     )
+    resolver: Resolver = field(factory=Resolver, metadata=key("Whom mail asks for MX records and addresses."))
     admin: Admin = field(
         default=Factory(lambda self: Admin(socket=self.state_dir / "admin.sock"), takes_self=True),
         metadata=key("The door of the command line."),
     )
     log: Log = field(factory=Log, metadata=key("What happens, for the operator."))
     access_log: AccessLog | None = field(
-        default=None, metadata=key("One JSON line for each finished connection.", default="none is written")
+        default=None,
+        metadata=key("One JSON line for each finished connection and each delivery.", default="none is written"),
     )
     tls: TlsProfile = field(factory=TlsProfile, metadata=key("The profile of every TLS session that is ended here."))
     certificates: Certificates = field(factory=Certificates, metadata=key("Certificates that the operator brings."))

@@ -17,11 +17,12 @@ from dcrouter.config.admin import Config
 from dcrouter.config.checks.values import Within
 from dcrouter.config.findings import closest, meant
 from dcrouter.config.keys import Field, default_of, element_of, fields_of, without_none
-from dcrouter.config.mail import Deliver, Email, MailForward, MailPort
+from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.nodes import Sequence as SequenceNode
 from dcrouter.config.place import Invalid, Place
 from dcrouter.config.routes import Block, Forward, PortRange, Redirect, Respond, Route, RouteTls
+from dcrouter.config.rules import Deliver, MailForward
 from dcrouter.config.units import port, shown
 
 SHORT: Mapping[type, Callable[[int], Any]] = {

@@ -6,6 +6,7 @@ A field's type names its form: `Annotated[float, Form]` (here as `Duration`, `Si
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -137,6 +138,43 @@ class Secret(str):
         return "Secret(...)"
 
 
+@frozen
+class HostPort:
+    """An address and a port; written `192.0.2.1:53`, `[2001:db8::1]:53`, or without the port where one is usual."""
+
+    host: str
+    port: int | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+
+def _password_hash(text: str) -> str:
+    if _ARGON2ID.fullmatch(text) is None:
+        # Never shown: it may be the password itself.
+        raise ValueError("not an argon2id hash: make one with `dcrouter passwd`")
+    return text
+
+
+def _server_address(text: str) -> HostPort:
+    host, port = names.host_port(text)
+    if not names.is_address(host):
+        raise ValueError(f"{units.shown(text)} is not the address of a DNS server, such as 192.0.2.53")
+    return HostPort(host, port)
+
+
+def _lmtp_place(text: str) -> HostPort | Path:
+    if text.startswith("/"):
+        return _path(text)
+    host, port = names.host_port(text)
+    if port is None:
+        raise ValueError(f"{units.shown(text)} has no port: LMTP has no usual one (127.0.0.1:24)")
+    return HostPort(names.target_host(host), port)
+
+
+_ARGON2ID = re.compile(r"\$argon2id\$v=19\$m=\d{1,8},t=\d{1,4},p=\d{1,3}\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,172}")
+
 _PORT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 65535}
 _TEXT_SCHEMA: Mapping[str, Any] = {"type": "string", "minLength": 1}
 
@@ -232,6 +270,43 @@ LogFile = Annotated[
         read=_log_file,
         schema=_TEXT_SCHEMA,
         base="state",
+    ),
+]
+
+Frequency = Annotated[
+    tuple[int, float],
+    Form(
+        name="frequency",
+        words="a rate: `100/s` `300/min` `500/hour` `1000/day`",
+        read=units.frequency,
+        schema={"type": "string", "pattern": f"^{units.FREQUENCY_PATTERN}$"},
+    ),
+]
+PasswordHash = Annotated[
+    str,
+    Form(
+        name="password_hash",
+        words="an argon2id hash, as `dcrouter passwd` prints it",
+        read=_password_hash,
+        schema={"type": "string", "pattern": r"^\$argon2id\$"},
+    ),
+]
+ServerAddress = Annotated[
+    HostPort,
+    Form(
+        name="server_address",
+        words="an address, with a port where it is not 53: `192.0.2.53` `127.0.0.1:5353` `[::1]:5353`",
+        read=_server_address,
+        schema=_TEXT_SCHEMA,
+    ),
+]
+LmtpPlace = Annotated[
+    HostPort | Path,
+    Form(
+        name="lmtp",
+        words="an address and port (`127.0.0.1:24`), or the absolute path of a unix socket",
+        read=_lmtp_place,
+        schema=_TEXT_SCHEMA,
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""What the operator wrote about mail: the server, the rules that decide for each recipient, the queue."""
+"""What the operator wrote about mail: the server, and all that its parts say (rules, accounts, queue)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import Annotated, Literal
 
 from attrs import Factory, field, frozen
 
-from dcrouter.config.forms import Duration, HostName, Name, Port, Share, Size, counted, key
-from dcrouter.config.lines import Line, MaildirTemplate, ReplyText
-from dcrouter.config.patterns import MailAddress, Recipient
-from dcrouter.config.routes import Address, Balance, MailKind, Security, Target
+from dcrouter.config.accounts import Auth
+from dcrouter.config.forms import Duration, HostName, Port, Size, counted, key
+from dcrouter.config.lines import Line
+from dcrouter.config.patterns import MailAddress
+from dcrouter.config.queue import Bounces, Queue
+from dcrouter.config.routes import Address, MailKind, Network, Security
+from dcrouter.config.rules import Reject, Rule
 from dcrouter.config.tls import CertificateChoice
 
-Clients = Literal["any", "strangers"]
+RequireTls = Literal["never", "submission", "always"]
 
 KINDS: dict[int, MailKind] = {25: "smtp", 587: "submission", 465: "smtps"}
 """What a port speaks unless it is told otherwise; every other one speaks smtp."""
@@ -53,85 +56,6 @@ class MailTimeouts:
 
 
 @frozen(kw_only=True)
-class RuleMatch:
-    """All conditions hold together; within one, any of its values."""
-
-    recipients: tuple[Recipient, ...] | None = field(
-        default=None,
-        metadata=key("Patterns of recipients.", nonempty="no recipient would match", default="every recipient"),
-    )
-    clients: Clients = field(default="any", metadata=key("`strangers`: those that may not relay."))
-
-
-@frozen(kw_only=True)
-class MailForward:
-    """The message goes to another mail server.
-
-    `retries`: how many other targets one attempt tries; not a key of the file.
-    """
-
-    type: Literal["forward"] = field(default="forward", metadata=key("What happens to the message."))
-    targets: tuple[Target, ...] = field(
-        metadata=key("Mail servers, as {host, port}; port 25 unless told.", nonempty="it would lead nowhere")
-    )
-    balance: Balance = field(default="failover", metadata=key("How one of several targets is picked."))
-    retries: int = 2
-
-
-@frozen(kw_only=True)
-class Deliver:
-    """The message is put into a Maildir under `state_dir`."""
-
-    type: Literal["deliver"] = field(default="deliver", metadata=key("What happens to the message."))
-    maildir: MaildirTemplate = field(
-        metadata=key(
-            "Directory under `state_dir`, such as `maildir/{recipient}`; "
-            "{recipient} {local} {domain} are percent-encoded."
-        )
-    )
-
-
-@frozen(kw_only=True)
-class Reject:
-    """The recipient is refused with this reply."""
-
-    type: Literal["reject"] = field(default="reject", metadata=key("What happens to the message."))
-    code: Annotated[int, counted(400, 599)] = field(
-        default=550, metadata=key("The reply's code: 4xx for later, 5xx for never.")
-    )
-    message: ReplyText = field(default="5.7.1 Relaying denied", metadata=key("Enhanced status code and text."))
-
-
-MailAction = MailForward | Deliver | Reject
-
-
-@frozen(kw_only=True)
-class Rule:
-    """Decided for every recipient on its own; the first in the file that matches wins."""
-
-    name: Name = field(metadata=key("Unique; in logs and in the queue."))
-    match: RuleMatch = field(factory=RuleMatch, metadata=key("Which recipients are meant.", default="every recipient"))
-    action: MailAction = field(metadata=key("What happens to them."))
-
-
-@frozen(kw_only=True)
-class Retry:
-    """Wait before attempt n: min(base * 2**(n-1), max), times 1 +- jitter; given up after `max_age`."""
-
-    base: Duration = field(default=300.0, metadata=key("Before the second attempt; doubled each time."))
-    max: Duration = field(default=14400.0, metadata=key("The longest wait."))
-    max_age: Duration = field(default=432000.0, metadata=key("When a message is given up."))
-    jitter: Share = field(default=0.2, metadata=key("By which share a wait may be shorter or longer."))
-
-
-@frozen(kw_only=True)
-class Queue:
-    """Mail that was taken and not yet passed on."""
-
-    retry: Retry = field(factory=Retry, metadata=key("When a message is tried again."))
-
-
-@frozen(kw_only=True)
 class Email:
     """The mail half; without it dcrouter takes no mail. `security` stands instead of defaults.security on its ports."""
 
@@ -161,6 +85,16 @@ class Email:
         metadata=key("Who may connect to mail ports; `max_connections_per_ip` is 50 unless told."),
     )
     timeouts: MailTimeouts = field(factory=MailTimeouts, metadata=key("How long a client is waited for."))
+    require_tls: RequireTls = field(
+        default="submission",
+        metadata=key("Where mail in clear is refused: `submission` means ports of that kind; AUTH is never in clear."),
+    )
+    auth: Auth = field(factory=Auth, metadata=key("Who may log in."))
+    trusted: tuple[Network, ...] = field(
+        default=(),
+        metadata=key("Networks that may relay without AUTH; loopback only if it is named.", default="nobody"),
+    )
     rules: tuple[Rule, ...] = field(default=(), metadata=key("What happens to each recipient; the first match wins."))
     default_action: Reject = field(factory=Reject, metadata=key("For recipients that no rule matches."))
     queue: Queue = field(factory=Queue, metadata=key("Mail that was taken and not yet passed on."))
+    bounces: Bounces = field(factory=Bounces, metadata=key("What senders are told."))

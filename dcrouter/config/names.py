@@ -31,7 +31,7 @@ def name(text: str) -> str:
 
 def hostname(text: str) -> str:
     """A DNS name, in the form that it is compared in; ValueError for addresses too."""
-    if _is_address(text):
+    if is_address(text):
         raise ValueError(f"{shown(text)} is an address, not a host name")
     return _normal(text)
 
@@ -40,7 +40,7 @@ def target_host(text: str) -> str:
     """Where to connect: a DNS name or an address, without a port."""
     if text.startswith("["):
         raise ValueError(f"{shown(text)} is not a host: IPv6 addresses go without brackets here")
-    if _is_address(text):
+    if is_address(text):
         return str(ip_address(text))
     if ":" in text:
         raise ValueError(f"{shown(text)} is not a host: the port has its own key")
@@ -49,7 +49,7 @@ def target_host(text: str) -> str:
 
 def server_name(text: str) -> str:
     """What a target's certificate must be for: a DNS name or an address."""
-    return str(ip_address(text)) if _is_address(text) else _normal(text)
+    return str(ip_address(text)) if is_address(text) else _normal(text)
 
 
 def domain_pattern(text: str) -> str:
@@ -97,7 +97,7 @@ def _normal(text: str, whole: str | None = None) -> str:
     except ValueError:
         normal = ""
     # A name of digits alone is somebody's address with a slip in it: no top-level domain is a number.
-    if normal and not (normal.rpartition(".")[2].isdigit() and not _is_address(normal)):
+    if normal and not (normal.rpartition(".")[2].isdigit() and not is_address(normal)):
         return normal
     reason = ""
     if "://" in text or "/" in text:
@@ -107,9 +107,30 @@ def _normal(text: str, whole: str | None = None) -> str:
     raise ValueError(f"{told} is not a host name{reason}")
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether `text` is an IP address, without brackets."""
     try:
         ip_address(text)
     except ValueError:
         return False
     return True
+
+
+def host_port(text: str) -> tuple[str, int | None]:
+    """(host without brackets, port or None) of `host`, `host:port`, `[v6]:port` or a bare IPv6 address."""
+    if is_address(text):
+        return text, None
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, ""
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if not is_address(host):
+            raise ValueError(f"{shown(text)} has no IPv6 address in its brackets")
+    elif ":" in host or not host:
+        raise ValueError(f"{shown(text)} is not a host and a port: IPv6 addresses go in brackets before a port")
+    if not colon:
+        return host, None
+    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+        raise ValueError(f"{shown(text)} has no port from 1 to 65535 behind its colon")
+    return host, int(port)

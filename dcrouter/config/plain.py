@@ -15,8 +15,8 @@ from cattrs.strategies import configure_tagged_union
 
 from dcrouter.config.admin import Config
 from dcrouter.config.keys import variants_of
-from dcrouter.config.mail import MailAction
 from dcrouter.config.routes import Action, Address, Network
+from dcrouter.config.rules import MailAction
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
 
 

@@ -25,11 +25,12 @@ from dcrouter.config.classes import ClassReader, Reading, unknown
 from dcrouter.config.findings import meant
 from dcrouter.config.forms import Form, Secret, form_of
 from dcrouter.config.keys import element_of, fields_of, variants_of, without_none, words_of
-from dcrouter.config.mail import MailPort, Rule
+from dcrouter.config.mail import MailPort
 from dcrouter.config.nodes import Mapping as MappingNode
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.place import Invalid, Place
 from dcrouter.config.routes import Defaults, Route, Security
+from dcrouter.config.rules import Rule
 from dcrouter.config.units import shown
 
 Read = Callable[[Place, Any], Any]

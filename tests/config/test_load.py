@@ -7,7 +7,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from dcrouter.config.load import load
-from dcrouter.config.mail import MailPort, Retry
+from dcrouter.config.mail import MailPort
+from dcrouter.config.queue import Retry
 from dcrouter.config.routes import (
     Block,
     Forward,

@@ -16,8 +16,9 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.admin import Admin, Config
-from dcrouter.config.mail import Deliver, Email, MailForward, MailTimeouts, Rule, RuleMatch
+from dcrouter.config.mail import Email, MailTimeouts
 from dcrouter.config.routes import Target
+from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
 from dcrouter.config.tls import TlsProfile
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts

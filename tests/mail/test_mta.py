@@ -12,7 +12,8 @@ import subprocess
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
-from dcrouter.config.mail import MailTimeouts, Reject, Rule, RuleMatch
+from dcrouter.config.mail import MailTimeouts
+from dcrouter.config.rules import Reject, Rule, RuleMatch
 from tests.mail.house import HOSTNAME, LOCAL, House, dialogue, forward, in_thread, send, until
 from tests.mail.nexthop import ScriptedHop
 from tests.support.peers import require

@@ -6,11 +6,12 @@ RFC 5321 section 4.5.1 (postmaster must be reachable).
 
 from __future__ import annotations
 
-from dcrouter.config.mail import Deliver, Email, MailForward, Reject, Rule
+from dcrouter.config.mail import Email
 from dcrouter.config.nodes import Scalar, Sequence
 from dcrouter.config.patterns import ANY, RecipientPattern, covering, matches, parse_all, reaches_any_domain
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
+from dcrouter.config.rules import Deliver, MailForward, Reject, Rule
 
 _EVERY = (RecipientPattern(ANY, ANY),)
 

@@ -11,9 +11,9 @@ from typing import Any
 from attrs import evolve
 
 from dcrouter.config.admin import Config
-from dcrouter.config.mail import MailForward, Reject, Retry, RuleMatch
 from dcrouter.config.nodes import Mapping as MappingNode
 from dcrouter.config.place import Place
+from dcrouter.config.queue import Retry
 from dcrouter.config.routes import (
     Block,
     Forward,
@@ -25,6 +25,7 @@ from dcrouter.config.routes import (
     RouteTls,
     Target,
 )
+from dcrouter.config.rules import MailForward, Reject, RuleMatch
 
 Within = Callable[[Any, Place], Any]
 

@@ -18,8 +18,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from dcrouter.config.mail import Deliver, MailForward, Reject
 from dcrouter.config.routes import Target
+from dcrouter.config.rules import Deliver, MailForward, Reject
 from dcrouter.mail.delivery import maildir
 from dcrouter.mail.delivery.client import Content, NextPiece
 from dcrouter.mail.delivery.destination import Destinations, Patience

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dcrouter.config.mail import Email, Reject, Rule
+from dcrouter.config.mail import Email
+from dcrouter.config.rules import Reject, Rule
 from dcrouter.match.recipients import RecipientPatterns
 from dcrouter.wire.smtp.address import POSTMASTER
 

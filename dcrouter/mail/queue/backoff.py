@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dcrouter.config.mail import Retry
+from dcrouter.config.queue import Retry
 
 
 def next_attempt(

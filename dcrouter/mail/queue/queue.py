@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcrouter.config.mail import Retry
+from dcrouter.config.queue import Retry
 from dcrouter.errors import StoreFull
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Held, Outcome

@@ -9,7 +9,7 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import TestCase
 
-from dcrouter.config.mail import Queue, Retry
+from dcrouter.config.queue import Queue, Retry
 from tests.mail.house import LOCAL, QUICK, House, forward, in_thread, send, until
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.config.mail import Deliver, Email, Reject, Rule, RuleMatch
+from dcrouter.config.mail import Email
+from dcrouter.config.rules import Deliver, Reject, Rule, RuleMatch
 from dcrouter.mail.pipeline.rules import Rules
 
 BOX = Deliver(maildir="{recipient}")

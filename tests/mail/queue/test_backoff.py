@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.config.mail import Retry
+from dcrouter.config.queue import Retry
 from dcrouter.mail.queue.backoff import next_attempt
 
 PLAIN = Retry(base=300.0, max=14400.0, max_age=432000.0, jitter=0.0)

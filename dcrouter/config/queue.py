@@ -1,0 +1,47 @@
+"""What the operator wrote about mail that waits: where it is kept, how long it is tried, who is told that it failed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from attrs import field, frozen
+
+from dcrouter.config.forms import Duration, Share, Size, counted, key
+
+
+@frozen(kw_only=True)
+class Retry:
+    """Wait before attempt n: min(base * 2**(n-1), max), times 1 +- jitter; given up after `max_age`."""
+
+    base: Duration = field(default=300.0, metadata=key("Before the second attempt; doubled each time."))
+    max: Duration = field(default=14400.0, metadata=key("The longest wait."))
+    max_age: Duration = field(default=432000.0, metadata=key("When a message is given up."))
+    jitter: Share = field(default=0.2, metadata=key("By which share a wait may be shorter or longer."))
+    delay_notice: Duration = field(
+        default=14400.0, metadata=key("When a sender is told, once, that the message still waits; `0s`: never.")
+    )
+
+
+@frozen(kw_only=True)
+class Queue:
+    """Mail that was taken and not yet passed on."""
+
+    store: Literal["sqlite", "memory"] = field(
+        default="sqlite",
+        metadata=key("`sqlite`: on disk, in `state_dir`; `memory`: gone with the process, for tests and relays of it."),
+    )
+    max_size: Annotated[int, counted(1, 100_000_000)] = field(
+        default=1_000_000, metadata=key("Messages; then 452 4.3.1.")
+    )
+    min_free_disk: Size = field(default=1 << 30, metadata=key("Space left in `state_dir`; below it 452 4.3.1."))
+    retry: Retry = field(factory=Retry, metadata=key("When a message is tried again."))
+
+
+@frozen(kw_only=True)
+class Bounces:
+    """Delivery status notifications (RFC 3464)."""
+
+    dsn: bool = field(default=True, metadata=key("Whether senders are told of failures and delays."))
+    return_: Literal["headers", "full"] = field(
+        default="headers", metadata=key("How much of the message goes back.", name="return")
+    )
