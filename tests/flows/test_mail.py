@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.edge import read_anyhow
 from tests.support.mailboxes import messages
-from tests.support.peers import require
+from tests.support.peers import require, require_swaks_tls
 from tests.support.programs import HAProxy, SmtpSink
 from tests.support.router import Reserved, Router, until
 from tests.support.shell import run
@@ -82,6 +82,7 @@ class TestSwaks(MailCase):
     def test_a_message_after_starttls(self) -> None:
         """With a certificate of the internal CA for the host name; Received says ESMTPS."""
         ca = str(self.router.state / "internal-ca" / "ca.pem")
+        require_swaks_tls()
         said = self.swaks("smtp", "starttls@example.test", "--tls", "--tls-ca-path", ca, "--tls-verify")
         self.assertIn("TLS started", said)
         (raw,) = self.arrived("starttls@example.test")
@@ -90,6 +91,7 @@ class TestSwaks(MailCase):
 
     def test_submission_needs_auth_which_is_not_there_yet(self) -> None:
         """530 at MAIL on submission and smtps, inside TLS as well."""
+        require_swaks_tls()
         for port, options in (("submission", []), ("submission", ["--tls"]), ("smtps", ["--tls-on-connect"])):
             said = self.swaks(port, "x@example.test", *options, status=23)
             self.assertIn("530 5.7.0", said, port)

@@ -16,7 +16,7 @@ from dcrouter.config.mail import MailTimeouts
 from dcrouter.config.rules import Reject, Rule, RuleMatch
 from tests.mail.house import HOSTNAME, LOCAL, House, dialogue, forward, in_thread, send, until
 from tests.mail.nexthop import ScriptedHop
-from tests.support.peers import require
+from tests.support.peers import require, require_swaks_tls
 
 HEAD = ("EHLO c.test", "MAIL FROM:<a@x.test>")
 
@@ -441,7 +441,7 @@ class RealClientTests(TestCase):
     @inlineCallbacks
     def test_swaks_delivers(self):
         """In the clear, pipelined, and under STARTTLS."""
-        swaks = require("swaks")
+        swaks = require_swaks_tls()
         house = House(self)
         port = house.listen()
         for extra in ([], ["--pipeline"], ["--tls"]):

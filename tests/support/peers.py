@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from functools import cache
 from unittest import SkipTest
 
 _PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/lib/postfix/sbin"))
@@ -15,3 +17,17 @@ def require(program: str) -> str:
     if path is None:
         raise SkipTest(f"needs a real peer: {program} is not installed")
     return path
+
+
+def require_swaks_tls() -> str:
+    """swaks, where it can speak TLS: Debian only recommends the module that it needs for that."""
+    swaks = require("swaks")
+    if not _swaks_speaks_tls(swaks):
+        raise SkipTest("needs a real peer: swaks has no TLS (libnet-ssleay-perl is not installed)")
+    return swaks
+
+
+@cache
+def _swaks_speaks_tls(swaks: str) -> bool:
+    said = subprocess.run([swaks, "--support"], capture_output=True, text=True, timeout=30, check=False).stdout
+    return "TLS supported" in said
