@@ -48,7 +48,7 @@ MANY = """\
       ports: [0]
       max_message_size: 50
       rules:
-        - {name: in, match: {clients: authenticated}, action: {type: deliver, maildir: /etc}}
+        - {name: in, match: {clients: nobody}, action: {type: deliver, maildir: /etc}}
         - {name: out, action: {type: forward, targets: [{host: h.test}]}}
       queue: {retry: {jitter: 7}}
 """
@@ -88,8 +88,8 @@ class ProblemTests(FileTestCase):
                 f"2:1: state_dir: {self.directory}/routes.yaml is not a directory",
                 "3:1: user: there is no user 'nobody-at-all' on this host",
                 "4:10: listen[0]: '0.0.0.0/0' is not an IP address such as 192.0.2.1 or 2001:db8::1, not a network",
-                "5:1: workers: unknown key (known here: version, state_dir, user, group, listen, admin, log, access_log, tls, "
-                "certificates, proxy_protocol, http, defaults, routes, email)",
+                "5:1: workers: unknown key (known here: version, state_dir, user, group, listen, resolver, admin, log, access_log, "
+                "tls, certificates, proxy_protocol, http, defaults, routes, email)",
                 "6:7: log.level: 'loud' is not one of debug, info, warn, error",
                 "6:34: log.files: unknown key (did you mean 'file'?)",
                 "7:1: access_log: 'file' is missing",
@@ -120,8 +120,8 @@ class ProblemTests(FileTestCase):
                 "29:3: email.banner: 'é' is not one line of printable ASCII",
                 "30:11: email.ports[0]: '0' is not a port: ports go from 1 to 65535",
                 "31:3: email.max_message_size: '50' is not a size: a number with B, KB, MB, GB or TB, such as 16KB or 50MB",
-                "33:26: email.rules[0].match.clients: 'authenticated' is not one of any, strangers",
-                "33:75: email.rules[0].action.maildir: '/etc' is not a path under state_dir, such as maildir/{recipient}",
+                "33:26: email.rules[0].match.clients: 'nobody' is not one of any, may_relay, authenticated, strangers",
+                "33:68: email.rules[0].action.maildir: '/etc' is not a path under state_dir, such as maildir/{recipient}",
                 "34:7: email.rules[1]: an open relay: strangers match rule 'out' with any recipient, and it forwards "
                 "their mail; say match.recipients",
                 "35:19: email.queue.retry.jitter: '7' is not between 0 and 1",
@@ -149,10 +149,27 @@ class ProblemTests(FileTestCase):
             ("workers: 1", "workers: unknown key (known here: version,"),
             ("metrics: {}", "metrics: unknown key"),
             ("http: {trusted_proxies: []}", "http.trusted_proxies: unknown key (known here: request_timeout)"),
-            ("email: {hostname: a.b, auth: {}}", "email.auth: unknown key"),
+            ("email: {hostname: a.b, zones: {}}", "email.zones: unknown key"),
+            ("email: {hostname: a.b, pools: {}}", "email.pools: unknown key"),
+            ("email: {hostname: a.b, destinations: {}}", "email.destinations: unknown key"),
+            ("email: {hostname: a.b, egress: []}", "email.egress: unknown key"),
+            ("email: {hostname: a.b, dnsbl: []}", "email.dnsbl: unknown key"),
+            ("email: {hostname: a.b, pipelines: {}}", "email.pipelines: unknown key"),
+            ("email: {hostname: a.b, rate_limits: []}", "email.rate_limits: unknown key"),
+            ("email: {hostname: a.b, auth: {ldap: {}}}", "email.auth.ldap: unknown key (known here: required,"),
+            ("email: {hostname: a.b, auth: {users: [{scram: x}]}}", "email.auth.users[0].scram: unknown key"),
+            ("email: {hostname: a.b, auth: {methods: [SCRAM-SHA-256]}}", "'SCRAM-SHA-256' is not one of PLAIN, LOGIN"),
+            ("email: {hostname: a.b, queue: {store: redis}}", "'redis' is not one of sqlite, memory"),
+            ("email: {hostname: a.b, bounces: {verp: true}}", "email.bounces.verp: unknown key"),
+            ("email: {hostname: a.b, rules: [{process: x}]}", "email.rules[0].process: unknown key"),
+            ("email: {hostname: a.b, rules: [{match: {headers: {}}}]}", "email.rules[0].match.headers: unknown key"),
             (
-                "email: {hostname: a.b, queue: {retry: {delay_notice: 4h}}}",
-                "email.queue.retry.delay_notice: unknown key",
+                "email: {hostname: a.b, rules: [{name: a, action: {type: mta, zone: default}}]}",
+                "email.rules[0].action.zone: unknown key (known here: type)",
+            ),
+            (
+                "email: {hostname: a.b, rules: [{name: a, action: {type: forward, health: {}, target: {}}}]}",
+                "email.rules[0].action.health: unknown key",
             ),
             (
                 "routes: [{name: a, protocol: tcp, match: {ports: 1}, action: {type: block}}]",

@@ -205,7 +205,7 @@ class ReplyTests(FileTestCase):
                 "{type: reject, code: 421, message: 4.7.0 Bye}",
                 "code: 421 announces the end of the connection: it refuses no recipient",
             ),
-            ("{code: 550}", "'type' is missing: one of forward, deliver, reject"),
+            ("{code: 550}", "'type' is missing: one of forward, mta, deliver, reject"),
         ):
             (found,) = self.problems(email(f"action: {action}"))
             self.assertTrue(found.endswith(problem), found)

@@ -77,9 +77,11 @@ class Attempts:
         action = rule.action
         if isinstance(action, MailForward):
             return self._forward(message, name, action)
-        if isinstance(action, Deliver):
-            return self._deliver(message, action)
-        return succeed([_refused(action)] * len(recipients))
+        if isinstance(action, Deliver) and action.maildir is not None:
+            return self._deliver(message, action.maildir)
+        if isinstance(action, Reject):
+            return succeed([_refused(action)] * len(recipients))
+        return succeed([Held(f"rule {name} sends where nothing can be sent yet")] * len(recipients))
 
     # ------------------------------------------------------------------ forward
 
@@ -110,15 +112,15 @@ class Attempts:
 
     # ------------------------------------------------------------------ deliver
 
-    def _deliver(self, message: Message, action: Deliver) -> Deferred[list[Outcome]]:
+    def _deliver(self, message: Message, template: str) -> Deferred[list[Outcome]]:
         if message.octets is None and not message.spooled:
             count = len(message.envelope.recipients)
             read: Deferred[Any] = self._store.octets(message)
-            read.addCallback(lambda octets: self._write(message, octets, action))
+            read.addCallback(lambda octets: self._write(message, octets, template))
             return read.addErrback(lambda failure: [Later(f"4.3.0 {failure.getErrorMessage()}")] * count)
-        return self._write(message, message.octets, action)
+        return self._write(message, message.octets, template)
 
-    def _write(self, message: Message, octets: bytes | None, action: Deliver) -> Deferred[list[Outcome]]:
+    def _write(self, message: Message, octets: bytes | None, template: str) -> Deferred[list[Outcome]]:
         source = spool_path(self._store.spool, message.id) if message.spooled else None
         deliveries = [
             maildir.Delivery(
@@ -126,7 +128,7 @@ class Attempts:
                 octets=octets,
                 address=one.address,
                 number=one.number,
-                directory=maildir.maildir_path(action.maildir, one.address, self._state_dir),
+                directory=maildir.maildir_path(template, one.address, self._state_dir),
                 hostname=self._hostname,
                 source=source,
             )
