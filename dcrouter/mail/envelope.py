@@ -30,13 +30,15 @@ class Recipient:
     """One recipient of one message.
 
     `number`: unique within the message, from 0. `rule`: the name of the rule that accepted it; the rule itself is
-    looked up at each attempt. `attempts`: those that have ended so far.
+    looked up at each attempt. `attempts`: those that have ended so far. `told`: whether the sender has heard that it
+    waits.
     """
 
     number: int
     address: str
     rule: str
     attempts: int = 0
+    told: bool = False
 
 
 @frozen(kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 from attrs import define, evolve, frozen
 
@@ -16,12 +17,17 @@ IN_MEMORY = 64 * 1024
 """Octets that a message may have to be kept as a row of the store; more is a spool file from the first octet beyond."""
 
 
+NoticeTo = Literal["sender", "postmaster"]
+"""Who hears of a failure or a delay: postmaster where the client that brought the message might not relay."""
+
+
 @frozen(kw_only=True)
 class Message:
     """One message. `id`: unique in this installation, in order of arrival. `received`: UTC epoch seconds.
 
     `size`: octets as they will be sent, without stuffing and end mark. `eightbit`: whether any of them is above 127.
-    `octets`: the content, None where it has to be read from the store or from the file of `spooled`.
+    `octets`: the content, None where it has to be read from the store or from the file of `spooled`. `notice`: whom a
+    delivery status notification of ours tells; None: no such thing.
     """
 
     id: int
@@ -31,6 +37,7 @@ class Message:
     eightbit: bool
     spooled: bool = False
     octets: bytes | None = None
+    notice: NoticeTo | None = None
 
     @property
     def name(self) -> str:
