@@ -49,6 +49,20 @@ class Unreachable(DcrouterError):
         self.temporary = temporary
 
 
+class NoSuchName(Unreachable):
+    """DNS says that a name does not exist: asking again soon is of no use."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, temporary=False)
+
+
+class NoAddress(Unreachable):
+    """A name that exists and has no address, or none of the families that are wanted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, temporary=False)
+
+
 class TimedOut(DcrouterError):
     """A deadline passed; `phase` is the word of the configuration for it (hello, connect, idle ...)."""
 
