@@ -1,6 +1,6 @@
 """Which networks an address is in, by hash and not by walk: one set of prefixes for each length that occurs.
 
-An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address, everywhere.
+An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
 RFC 4291 section 2.5.5.2 (mapped addresses), section 2.5.4 (why IPv6 clients are counted by /64).
 """
 
@@ -11,9 +11,10 @@ from ipaddress import IPv6Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from dcrouter.config.routes import Network
+from dcrouter.wire.mapped import unmapped
 
-_MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_LENGTH = 96
+"""Bits of the prefix that makes an IPv6 address a mapped one."""
 
 
 class Networks:
@@ -27,7 +28,7 @@ class Networks:
         for network in networks:
             first, length = int(network.network_address), network.prefixlen
             family, bits = (v6, 128) if isinstance(network, IPv6Network) else (v4, 32)
-            if bits == 128 and length >= _MAPPED_LENGTH and network.network_address.packed.startswith(_MAPPED):
+            if length >= _MAPPED_LENGTH and ":" not in unmapped(str(network.network_address)):
                 family, bits, first, length = v4, 32, first & 0xFFFFFFFF, length - _MAPPED_LENGTH
             family.setdefault(bits - length, set()).add(first >> (bits - length))
         # (bits to drop, prefixes), the widest networks first: they are the likeliest to answer.
@@ -51,10 +52,10 @@ def count_key(address: str) -> str:
 
 def _packed(address: str) -> bytes:
     """4 or 16 bytes."""
+    plain = unmapped(address)
     try:
-        if ":" not in address:
-            return inet_pton(AF_INET, address)
-        packed = inet_pton(AF_INET6, address.partition("%")[0])
+        if ":" not in plain:
+            return inet_pton(AF_INET, plain)
+        return inet_pton(AF_INET6, plain.partition("%")[0])
     except OSError as error:
         raise ValueError(f"{address!r} is not an IP address") from error
-    return packed[12:] if packed.startswith(_MAPPED) else packed

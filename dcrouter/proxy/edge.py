@@ -38,6 +38,7 @@ from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.target import Targets
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.profile import client_context
+from dcrouter.wire.mapped import unmapped
 
 RESERVED = 256
 """Descriptors kept for listeners, channels and pipes when the limit of connections is derived from the limit of
@@ -183,7 +184,7 @@ class Edge:
         """A new connection: its session runs at once up to its first wait."""
         self.accepted += 1
         self._number += 1
-        address = plain_address(peer[0])
+        address = unmapped(peer[0])
         local = listener.address
         if local is None:
             local = _local(sock) if listener.ask_local else "0.0.0.0"
@@ -348,9 +349,4 @@ def _of_all(security: Security) -> Security:
 
 
 def _local(sock: RawSocket) -> str:
-    return plain_address(sock.getsockname()[0])
-
-
-def plain_address(address: str) -> str:
-    """An IPv4 address that an IPv6 socket has mapped, as IPv4; any other as it is (RFC 4291 2.5.5.2)."""
-    return address[7:] if address.startswith("::ffff:") and "." in address else address
+    return unmapped(sock.getsockname()[0])

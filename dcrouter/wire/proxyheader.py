@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from attrs import frozen
 
 from dcrouter.errors import WireError
+from dcrouter.wire.mapped import unmapped
 
 MAX_V1 = 107
 """Bytes of a v1 line, its CRLF included: the longest that section 2.1 allows."""
@@ -90,7 +91,10 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
     if max(ports) > 65535:
         raise WireError("PROXY header: a port beyond 65535")
     return ProxyHeader(
-        source=(_text(addresses[0]), ports[0]), destination=(_text(addresses[1]), ports[1]), tlvs=(), length=end
+        source=(unmapped(str(addresses[0])), ports[0]),
+        destination=(unmapped(str(addresses[1])), ports[1]),
+        tlvs=(),
+        length=end,
     )
 
 
@@ -122,7 +126,7 @@ def _parse_v2(data: bytes) -> ProxyHeader | None:
         source, destination = (str(IPv4Address(from_)), from_port), (str(IPv4Address(to)), to_port)
     elif family == _INET6:
         from_, to, from_port, to_port = _V2_INET6.unpack_from(data, 16)
-        source, destination = (_text(IPv6Address(from_)), from_port), (_text(IPv6Address(to)), to_port)
+        source, destination = (unmapped(str(IPv6Address(from_))), from_port), (unmapped(str(IPv6Address(to))), to_port)
     elif family == _UNSPEC:
         return ProxyHeader(source=None, destination=None, tlvs=(), length=end)
     return ProxyHeader(source=source, destination=destination, tlvs=_tlvs(data[:end], start), length=end)
@@ -183,7 +187,7 @@ def _one_family(
     source: str, destination: str
 ) -> tuple[int, tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address]]:
     """Both addresses in one family, as the format wants it: an IPv4 one beside an IPv6 one is mapped."""
-    from_, to = ip_address(_unmapped(source)), ip_address(_unmapped(destination))
+    from_, to = ip_address(unmapped(source)), ip_address(unmapped(destination))
     if from_.version == to.version == 4:
         return _INET, (from_, to)
     return _INET6, (_mapped(from_), _mapped(to))
@@ -192,15 +196,6 @@ def _one_family(
 def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:
     # Through the packed form, which leaves out a zone index: it means nothing to the other side.
     return IPv6Address(address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed)
-
-
-def _unmapped(address: str) -> str:
-    return _text(ip_address(address))
-
-
-def _text(address: IPv4Address | IPv6Address) -> str:
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
 
 
 def _port(port: int) -> int:

@@ -677,11 +677,6 @@ class MailTests(EdgeTest):
         for client in clients:
             client.close()
 
-    def test_an_address_that_only_looks_mapped_is_itself(self) -> None:
-        """::ffff:0:a.b.c.d is no mapped IPv4 address (RFC 4291 2.5.5.2)."""
-        self.assertEqual(edge_module.plain_address("::ffff:192.0.2.1"), "192.0.2.1")
-        self.assertEqual(edge_module.plain_address("::ffff:0:102:304"), "::ffff:0:102:304")
-
     def test_the_end_of_the_mail_process_frees_its_counters(self) -> None:
         port = self.port()
         edge = self.open(route("smtp", port, MailHandover(kind="smtp")))
