@@ -6,6 +6,7 @@ small    one small request after another on new connections, 2 ms apart -> {"lat
 hold     opens connections, exchanges a few bytes on each, says {"open": n} and keeps them until standard input ends
 silent   the backend of `hold`: answers the first bytes of each connection and keeps it; says {"port": n}
 mail     paced messages into a mail port -> {"units": accepted, "errors": refused, "latencies": [seconds]}
+mailhold opens SMTP sessions, says {"open": n} and keeps them until standard input ends
 """
 
 from __future__ import annotations
@@ -122,6 +123,39 @@ def hold(options: dict[str, Any]) -> None:
         sock.close()
 
 
+def mailhold(options: dict[str, Any]) -> None:
+    """`count` SMTP sessions that have said EHLO, inside TLS where `tls` is true, and are kept."""
+    kept: list[socket.socket] = []
+    context = _context()
+    for _ in range(options["count"]):
+        sock = socket.create_connection((options["host"], options["port"]), timeout=_TIMEOUT)
+        _said(sock, None)
+        _said(sock, b"EHLO bench.example.test\r\n")
+        if options["tls"]:
+            _said(sock, b"STARTTLS\r\n")
+            sock = context.wrap_socket(sock, server_hostname=SNI)
+            _said(sock, b"EHLO bench.example.test\r\n")
+        kept.append(sock)
+    print(json.dumps({"open": len(kept)}), flush=True)
+    sys.stdin.read()
+    for sock in kept:
+        sock.close()
+
+
+def _said(sock: socket.socket, line: bytes | None) -> None:
+    """Sends a line, if any, and reads the whole reply, which must be a good one."""
+    if line is not None:
+        sock.sendall(line)
+    reply = b""
+    while not (reply.endswith(b"\r\n") and reply.splitlines()[-1][3:4] == b" "):
+        more = sock.recv(4096)
+        if not more:
+            raise ConnectionError(f"closed after {reply[:80]!r}")
+        reply += more
+    if not reply.startswith(b"2"):
+        raise ConnectionError(f"answered {reply[:80]!r}")
+
+
 def silent(options: dict[str, Any]) -> None:
     with socket.create_server((options["host"], options["port"]), backlog=4096) as listener:
         print(json.dumps({"port": options["port"]}), flush=True)
@@ -226,6 +260,7 @@ _CLIENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
     "hold": hold,
     "silent": silent,
     "mail": mail,
+    "mailhold": mailhold,
 }
 
 

@@ -94,7 +94,7 @@ class Side:
 def obstacle(name: str) -> str | None:
     """Why this side cannot be measured here, or None."""
     if name == "dcrouter":
-        return None if _dcrouter() else "dcrouter is not installed beside this Python"
+        return None if dcrouter_command() else "dcrouter is not installed beside this Python"
     if find(name) is None:
         return f"{name} is not installed"
     if name == "nginx" and not STREAM_MODULE.exists():
@@ -175,7 +175,7 @@ stream {{
     return Side("nginx", _spawn(task, *argv), children=1)
 
 
-def _dcrouter() -> str | None:
+def dcrouter_command() -> str | None:
     """The command that belongs to the Python which runs this, or else any on PATH."""
     beside = Path(sys.executable).with_name("dcrouter")
     return str(beside) if beside.exists() else shutil.which("dcrouter")
@@ -222,7 +222,7 @@ certificates: {{files: [{{cert: {certificate.chain}, key: {certificate.key}}}]}}
 def _start_dcrouter(task: Task) -> Side:
     config = task.directory / "routes.yaml"
     config.write_text(routes_yaml(task))
-    program = _dcrouter()
+    program = dcrouter_command()
     assert program is not None
     return Side(
         "dcrouter", _spawn(task, program, "run", "--config", str(config)), children=1 if task.mail is None else 2

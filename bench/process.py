@@ -5,7 +5,9 @@ Whatever is started here is ended here: `Program.stop` is idempotent, and every 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import resource
 import subprocess
 import time
@@ -62,6 +64,16 @@ class Program:
                 env={**os.environ, **(environment or {})},
             )
         self.pid = self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process.poll() is not None
+
+    @property
+    def code(self) -> int | None:
+        """How it ended, None: it runs."""
+        return self._process.poll()
 
     def check(self) -> None:
         """Failed, with the end of its log, where it has ended."""
@@ -154,6 +166,26 @@ def cpu_seconds(processes: Sequence[tuple[int, int]]) -> float:
             raise Failed(f"process {pid} ended while it was measured")
         total += int(fields[11]) + int(fields[12])
     return total / _TICKS
+
+
+def whole_cpu_seconds(processes: Sequence[tuple[int, int]]) -> float:
+    """User and system time of these processes and of the children that they have outlived."""
+    total = 0
+    for pid, born in processes:
+        fields = _stat(pid)
+        if fields is not None and int(fields[19]) == born:
+            total += sum(int(value) for value in fields[11:15])
+    return total / _TICKS
+
+
+def private_kib(processes: Sequence[tuple[int, int]]) -> int:
+    """Resident memory in KiB that is of one of these processes alone, together: what would be free without them."""
+    total = 0
+    for pid, _ in processes:
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += sum(int(value) for value in re.findall(r"(?m)^Private_(?:Clean|Dirty): +(\d+)", text))
+    return total
 
 
 def resident_kib(processes: Sequence[tuple[int, int]]) -> int:

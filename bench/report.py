@@ -5,28 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bench import mta, peers
 from bench.machine import describe
-from bench.peers import NAMES
+from bench.mailrows import MAIL_ROWS, MailRow
 from bench.rounds import Result
-from bench.rows import ROWS, Goal
+from bench.rows import ROWS, Goal, Row
 
 _LINE = "{:<19} {:<24} {:>10} {:>10} {:>10} {:>9} {:>9}  {}"
+_MAIL_LINE = "{:<19} {:<24} {:>10} {:>10} {:>9}  {}"
+_OWN = ("busy", "resumed", "accept_kept", "through_kept")
+"""Figures whose ratio to another side's says nothing."""
 
 
 def catalogue() -> str:
     """All rows, for the reader who has not chosen yet."""
-    lines = ["rows (python -m bench all, or python -m bench ROW ...):", ""]
-    for row in ROWS:
+    lines = ["rows (python -m bench all, python -m bench mail, python -m bench ROW ...):", ""]
+    for row in (*ROWS, *MAIL_ROWS):
         lines.append(f"  {row.name:<19} {row.about}")
         lines += [f"  {'':<19} goal: {goal}" for goal in row.goals]
     return "\n".join(lines)
 
 
-def header() -> str:
-    """The machine, the versions, and the head of the table."""
-    lines = [f"{name + ':':<13} {value}" for name, value in describe().items()]
-    head = _LINE.format("row", "unit", *NAMES, "/haproxy", "/nginx", "goal")
-    return "\n".join([*lines, "", head, "-" * len(head)])
+def machine() -> str:
+    """The machine and the versions."""
+    return "\n".join(f"{name + ':':<13} {value}" for name, value in describe().items())
+
+
+def head(row: Row | MailRow) -> str:
+    """The head of the table that the row is in."""
+    if isinstance(row, MailRow):
+        line = _MAIL_LINE.format("row", "unit", *mta.NAMES, "/postfix", "goal")
+    else:
+        line = _LINE.format("row", "unit", *peers.NAMES, "/haproxy", "/nginx", "goal")
+    return "\n".join(["", line, "-" * len(line)])
 
 
 def table(result: Result) -> str:
@@ -38,15 +49,18 @@ def table(result: Result) -> str:
 
 def _figures(result: Result) -> Iterator[str]:
     first = result.row.name
+    mail = isinstance(result.row, MailRow)
     for figure, unit in result.row.units.items():
-        values = [result.medians.get(name, {}).get(figure) for name in NAMES]
+        values = [result.medians.get(name, {}).get(figure) for name in (mta.NAMES if mail else peers.NAMES)]
         verdicts = "; ".join(_verdict(goal, result) for goal in result.row.goals if goal.figure == figure)
-        ratios = (
-            [_ratio(values[2], values[0]), _ratio(values[2], values[1])]
-            if figure not in ("busy", "resumed")
-            else ["", ""]
+        ratios = [_ratio(values[-1], other) for other in values[:-1]]
+        if figure in _OWN:
+            ratios = [""] * len(ratios)
+        yield (
+            (_MAIL_LINE if mail else _LINE)
+            .format(first, unit, *(number(value) for value in values), *ratios, verdicts)
+            .rstrip()
         )
-        yield _LINE.format(first, unit, *(number(value) for value in values), *ratios, verdicts).rstrip()
         first = ""
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
+from bench import mailrounds
 from bench.backend import Certificate
 from bench.hello import SNI
 from bench.load import gather
 from bench.machine import Cores, find
+from bench.mailrows import MailRow
 from bench.place import HERE, veth_obstacle, veth_pair
 from bench.process import Failed
 from bench.rows import Figures, Row
@@ -38,30 +40,51 @@ class Options:
 class Result:
     """What came out: side -> figure -> median, every turn as it was, and what the reader should know."""
 
-    row: Row
+    row: Row | MailRow
     medians: dict[str, Figures] = field(factory=dict)
     turns: dict[str, list[Figures]] = field(factory=dict)
     notes: list[str] = field(factory=list)
     skipped: str | None = None
 
 
-def run(row: Row, options: Options, certificate: Certificate, data: Path) -> Result:
+def run(row: Row | MailRow, options: Options, certificate: Certificate, data: Path) -> Result:
     """Measure one row; what cannot be measured here is said in the result and not raised."""
     result = Result(row=row)
     sides = [name for name in row.sides if name in options.sides]
-    result.skipped = (veth_obstacle() if row.veth else None) or (None if sides else "none of its sides is here")
-    if row.mail and find("smtp-sink") is None:
-        result.skipped = "needs smtp-sink (Debian: postfix)"
+    result.skipped = _obstacle(row) or (None if sides else "none of its sides is here")
     if result.skipped is not None:
         return result
     try:
-        _measure(row, sides, options, certificate, data, result)
+        if isinstance(row, MailRow):
+            _measure_mail(row, sides, options, data, result)
+        else:
+            _measure(row, sides, options, certificate, data, result)
     except Failed as failure:
         result.skipped = f"failed: {failure}"
     for name, turns in result.turns.items():
         if turns:
             result.medians[name] = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
     return result
+
+
+def _obstacle(row: Row | MailRow) -> str | None:
+    if isinstance(row, MailRow):
+        return mailrounds.obstacle()
+    if row.mail and find("smtp-sink") is None:
+        return "needs smtp-sink (Debian: postfix)"
+    return veth_obstacle() if row.veth else None
+
+
+def _measure_mail(row: MailRow, sides: Sequence[str], options: Options, data: Path, result: Result) -> None:
+    with mailrounds.assembled(row, sides, data, options.seconds, result.notes) as (sink, servers):
+        for _ in range(options.repeat):
+            for name, server in list(servers.items()):
+
+                def turn(name: str = name, server: mailrounds.Server = server) -> None:
+                    result.turns.setdefault(name, []).append(mailrounds.turn(row, server, sink))
+
+                if not _guarded(name, turn, result):
+                    del servers[name]
 
 
 def _measure(

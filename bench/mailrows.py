@@ -1,0 +1,101 @@
+"""The rows about mail, dcrouter beside Postfix: what each sends, and the goal that it has.
+
+Figures per side:
+  accept     messages per second until the last one was answered with 250, which each side says after a sync
+  through    messages per second until the sink had the last of the same messages; both go on at the same time
+  cpu        CPU microseconds of all processes of the server per message, from acceptance to delivery
+  memory     KiB of private resident memory of all processes per idle session, after EHLO
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from bench.mta import NAMES
+from bench.rows import Goal
+
+_RATES = {"accept": "accepted/s", "through": "through/s", "cpu": "CPU us/message"}
+_GOALS = (
+    Goal(figure="accept", kind="at least", bound=2.0, against="postfix"),
+    Goal(figure="through", kind="at least", bound=1.5, against="postfix"),
+)
+_BACKLOG = 100_000
+
+
+@frozen(kw_only=True)
+class MailRow:
+    """`size`: octets of a message; `sessions`: clients that send at once; `reuse`: connections carry many messages.
+
+    `fill`: recipients queued for dead destinations in a second instance, which is measured beside an empty one.
+    `sync`: milliseconds that each sync takes longer. `idle`: sessions kept open beside those that send; `tls`: those.
+    """
+
+    name: str
+    about: str
+    size: int = 4096
+    sessions: int = 20
+    reuse: bool = False
+    fill: int = 0
+    sync: int = 0
+    idle: int = 0
+    tls: bool = False
+    units: dict[str, str] = _RATES
+    goals: Sequence[Goal] = _GOALS
+    sides: Sequence[str] = NAMES
+
+
+def _plain_rows() -> list[MailRow]:
+    rows = []
+    for size, word in ((4096, "4k"), (100 * 1024, "100k")):
+        for reuse in (False, True):
+            for sessions in (20, 200):
+                kind = "kept" if reuse else "new"
+                about = f"messages of {word.replace('k', ' KB')}, {sessions} at once, "
+                about += "on kept connections" if reuse else "a connection each"
+                row = MailRow(
+                    name=f"mail-{word}-{kind}-{sessions}", about=about, size=size, sessions=sessions, reuse=reuse
+                )
+                rows.append(row)
+    return rows
+
+
+def _idle_row(sessions: int, *, tls: bool) -> MailRow:
+    most = 65.0 if tls else 30.0
+    # 5 000 processes, or a process with TLS each, say nothing more about Postfix.
+    both = sessions <= 1000 and not tls
+    return MailRow(
+        name=f"mail-{'tls' if tls else 'idle'}-{sessions}",
+        about=f"the first row beside {sessions} idle sessions{' in TLS' if tls else ''}",
+        idle=sessions,
+        tls=tls,
+        units={"memory": "KiB/session", **_RATES},
+        goals=(Goal(figure="memory", kind="at most", bound=most), *(_GOALS if both else ())),
+        sides=NAMES if both else ("dcrouter",),
+    )
+
+
+MAIL_ROWS: tuple[MailRow, ...] = (
+    *_plain_rows(),
+    MailRow(name="mail-20m", about="messages of 20 MB, 4 at once, a connection each", size=20 << 20, sessions=4),
+    MailRow(
+        name="mail-backlog",
+        about=f"the first row beside {_BACKLOG} messages queued for ten dead destinations, due over an hour",
+        fill=_BACKLOG,
+        units={
+            **_RATES,
+            "accept_alone": "accepted/s without them",
+            "through_alone": "through/s without them",
+            "accept_kept": "accepted, of its own",
+            "through_kept": "through, of its own",
+        },
+        goals=(
+            *_GOALS,
+            Goal(figure="accept_kept", kind="at least", bound=0.8),
+            Goal(figure="through_kept", kind="at least", bound=0.8),
+        ),
+    ),
+    MailRow(name="mail-slow-sync", about="the first row where each sync takes 10 ms longer", sync=10),
+    *(_idle_row(sessions, tls=tls) for tls in (False, True) for sessions in (1000, 5000)),
+)
