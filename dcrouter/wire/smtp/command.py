@@ -1,7 +1,7 @@
 """An SMTP command line: its verb, and what MAIL, RCPT and EHLO say behind it.
 
 Contract: functions over the text of one line without its CRLF; a value out, or WireError whose `reply` answers the
-line. RFC 5321 4.1.1, 4.1.2; SIZE: RFC 1870; BODY: RFC 6152.
+line. RFC 5321 4.1.1, 4.1.2; SIZE: RFC 1870; BODY: RFC 6152; AUTH: RFC 4954.
 """
 
 from __future__ import annotations
@@ -10,17 +10,26 @@ import re
 from typing import NamedTuple
 
 from dcrouter.errors import WireError
+from dcrouter.wire.sasl import decode
 from dcrouter.wire.smtp.address import is_domain, parse_path
 
 MAX_COMMAND_LINE = 2048
 """Octets; RFC 5321 4.5.3.1.4 asks for 512 plus what each extension adds to MAIL. Postfix takes as many."""
 
+MAX_AUTH_LINE = 12288
+"""Octets of an AUTH command and of each response, RFC 4954 4 and 4.3."""
+
 FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "PRI", "BDAT"})
 """Verbs whose next lines are content, not commands: HTTP sent to a mail port, and BDAT, which is not offered. Reading
 on would run that content as commands."""
 
+KNOWN_ELSEWHERE = frozenset({"EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BURL", "XCLIENT", "XFORWARD"})
+"""Verbs of other servers: 502 instead of 500."""
+
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]{2,64}\]")
 _SIZE = re.compile(r"[0-9]{1,20}")
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
+_XCHAR = re.compile(r"\+([0-9A-F]{2})")
 
 
 class Sender(NamedTuple):
@@ -44,18 +53,22 @@ def parse_greeting(argument: str) -> str:
 
 
 def parse_mail(argument: str) -> Sender:
-    """`FROM:<path> SIZE=.. BODY=..`."""
+    """`FROM:<path> SIZE=.. BODY=.. AUTH=..`; who first submitted the message is not trusted to anybody, but must be
+    well-formed (RFC 4954 5).
+    """
     address, rest = parse_path(_behind(argument, "FROM:"), null=True)
     if not rest:
         return Sender(address, None, False)
     size: int | None = None
-    eightbit = False
+    eightbit = auth = False
     for keyword, value in _parameters(rest):
         if keyword == "SIZE" and size is None and _SIZE.fullmatch(value):
             size = int(value)
         elif keyword == "BODY" and value.upper() in ("7BIT", "8BITMIME"):
             eightbit = value.upper() == "8BITMIME"
-        elif keyword in ("SIZE", "BODY"):
+        elif keyword == "AUTH" and not auth and _is_submitter(value):
+            auth = True
+        elif keyword in ("SIZE", "BODY", "AUTH"):
             raise WireError(f"bad {keyword}", b"501 5.5.4 Bad value of a MAIL parameter")
         else:
             raise WireError(f"unknown parameter {keyword}", b"555 5.5.4 MAIL parameter not recognized")
@@ -69,6 +82,35 @@ def parse_recipient(argument: str) -> str:
         for keyword, _value in _parameters(rest):
             raise WireError(f"unknown parameter {keyword}", b"555 5.5.4 RCPT parameter not recognized")
     return address
+
+
+def parse_auth(argument: str) -> tuple[str, bytes | None]:
+    """`MECHANISM [initial-response]`: the mechanism in upper case, and the response's octets; `=` is an empty one."""
+    mechanism, _, initial = argument.partition(" ")
+    if not mechanism:
+        raise WireError("AUTH without a mechanism", b"501 5.5.4 Expected a mechanism")
+    return mechanism.upper(), None if not initial else b"" if initial == "=" else decode(initial)
+
+
+def parse_response(line: str) -> bytes:
+    """The octets of what a client says to a challenge of AUTH; `*` is none: it gives up (RFC 4954 4)."""
+    if line == "*":
+        raise WireError("AUTH cancelled", b"501 5.7.0 Authentication cancelled")
+    return decode(line)
+
+
+def _is_submitter(value: str) -> bool:
+    """Whether a value of AUTH= is `<>` or a mailbox, as xtext (RFC 3461 4)."""
+    if _XTEXT.fullmatch(value) is None:
+        return False
+    mailbox = _XCHAR.sub(lambda found: chr(int(found[1], 16)), value)
+    if mailbox == "<>":
+        return True
+    try:
+        parse_path(f"<{mailbox}>")
+    except WireError:
+        return False
+    return True
 
 
 def _behind(argument: str, word: str) -> str:

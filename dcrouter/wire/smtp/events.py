@@ -1,6 +1,6 @@
 """What an SMTP server machine offers, and what it asks of whoever drives it; `server.py` says how.
 
-`Mail`, `Recipient`, `EndOfData` and `StartTls` ask and wait for an answer; the others tell.
+`Mail`, `Recipient`, `EndOfData`, `Auth` and `StartTls` ask and wait for an answer; the others tell.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from dcrouter.wire.sasl import Credentials
 from dcrouter.wire.smtp.command import Sender
 
 
 @frozen(kw_only=True)
 class Limits:
-    """What one server offers. `max_size`: octets of a message; `auth_required`: MAIL is refused, since nobody can log
-    in yet.
+    """What one server offers and asks for.
+
+    `max_size`: octets of a message. `auth`: the mechanisms (of sasl.MECHANISMS) that are offered under TLS.
+    `auth_required`, `tls_required`: MAIL waits for a login, for TLS.
     """
 
     hostname: str
@@ -23,7 +26,18 @@ class Limits:
     max_size: int
     max_recipients: int
     starttls: bool = False
+    tls_required: bool = False
+    auth: tuple[str, ...] = ()
     auth_required: bool = False
+
+    def keywords(self, tls: bool) -> list[str]:
+        """What EHLO announces."""
+        keywords = ["PIPELINING", f"SIZE {self.max_size}"]
+        if self.starttls and not tls:
+            keywords.append("STARTTLS")
+        if self.auth and tls:
+            keywords.append(f"AUTH {' '.join(self.auth)}")
+        return [*keywords, "ENHANCEDSTATUSCODES", "8BITMIME"]
 
 
 class Mail(NamedTuple):
@@ -59,6 +73,12 @@ class EndOfData(NamedTuple):
     flaw: bytes | None
 
 
+class Auth(NamedTuple):
+    """The client wants to be who `credentials` say: answer 235 or a refusal."""
+
+    credentials: Credentials
+
+
 @frozen
 class StartTls:
     """The client wants TLS: answer 220, write it, do the handshake, then `tls_started()`; or answer 454."""
@@ -69,4 +89,4 @@ class Reset:
     """The transaction, if there was one, is gone."""
 
 
-Event = Mail | Recipient | DataStart | Data | EndOfData | StartTls | Reset
+Event = Mail | Recipient | DataStart | Data | EndOfData | Auth | StartTls | Reset

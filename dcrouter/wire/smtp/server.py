@@ -5,15 +5,15 @@ How it is driven:
 1. `greeting()` gives the bytes of the banner.
 2. `receive(data)` takes bytes, in any pieces; then `next_event()` until it gives None. `Data` is the only event that
    carries message octets; they are the caller's.
-3. Events that ask (`Mail`, `Recipient`, `EndOfData`, `StartTls`) stop the machine until `answer(reply)`; after a 220 to
-   `StartTls` it stands still until `tls_started()`. What the client pipelined behind them waits meanwhile; the caller
-   stops reading, or it grows.
+3. Events that ask (`Mail`, `Recipient`, `EndOfData`, `Auth`, `StartTls`) stop the machine until `answer(reply)`; after
+   a 220 to `StartTls` it stands still until `tls_started()`. What the client pipelined behind them waits meanwhile; the
+   caller stops reading, or it grows.
 4. `take_output()` gives all replies that have gathered, in order, to be written at once. After `closed` is true there
    will be no more of them, and the connection ends once they are written.
 
 Laws: replies in the order of the commands; nothing is read past STARTTLS, and whatever was pipelined behind it ends
-the session; a second EHLO is a RSET; DATA is read to its true end whatever is wrong with it. RFC 5321, 1870, 2034,
-2920, 3207, 6152.
+the session; a second EHLO is a RSET; DATA is read to its true end whatever is wrong with it; AUTH is neither offered
+nor taken in clear. RFC 5321, 1870, 2034, 2920, 3207, 4954, 6152.
 """
 
 from __future__ import annotations
@@ -21,30 +21,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dcrouter.errors import WireError
-from dcrouter.wire.smtp.command import FOREIGN, MAX_COMMAND_LINE, Sender, parse_greeting, parse_mail, parse_recipient
-from dcrouter.wire.smtp.data import Unstuffer
-from dcrouter.wire.smtp.events import (
-    Data,
-    DataStart,
-    EndOfData,
-    Event,
-    Limits,
-    Mail,
-    Recipient,
-    Reset,
-    StartTls,
+from dcrouter.wire.sasl import Credentials, Exchange, encode
+from dcrouter.wire.smtp import events
+from dcrouter.wire.smtp.command import (
+    FOREIGN,
+    KNOWN_ELSEWHERE,
+    MAX_AUTH_LINE,
+    MAX_COMMAND_LINE,
+    Sender,
+    parse_auth,
+    parse_greeting,
+    parse_mail,
+    parse_recipient,
+    parse_response,
 )
+from dcrouter.wire.smtp.conduct import Conduct
+from dcrouter.wire.smtp.data import Unstuffer
+from dcrouter.wire.smtp.events import Event, Limits
+from dcrouter.wire.smtp.input import Input
 from dcrouter.wire.smtp.reply import reply
-
-MAX_ERRORS = 20
-"""Errors of protocol before 421, counted anew after each message (Postfix: smtpd_hard_error_limit)."""
-
-MAX_REFUSED_RECIPIENTS = 100
-"""Refused recipients before 421, counted anew after each message: whoever tries more is reading an address book."""
-
-MAX_IDLE_COMMANDS = 100
-"""NOOP, RSET, VRFY, HELP, EHLO and HELO without a message between them; each one more counts as an error."""
-
 
 _OK = b"250 2.0.0 OK\r\n"
 _GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>\r\n"
@@ -55,33 +50,34 @@ _FLAWS = {
     "long-line": b"554 5.6.0 A line of the message is longer than 65536 octets",
 }
 _TOO_BIG = b"552 5.3.4 Message too big"
+_TOO_LONG = b"500 5.5.2 Line too long"
+_TLS_FIRST = b"530 5.7.0 Must issue a STARTTLS command first"
+_EHLO_FIRST = b"503 5.5.1 EHLO first"
 
 
 class Server:
     """One session. `helo`: the client's name, "" before it said one; `esmtp`: it said it with EHLO; `tls`: after
-    `tls_started`.
+    `tls_started`; `authenticated`: after a 235.
     """
 
     def __init__(self, limits: Limits, *, tls: bool = False) -> None:
         self.helo = ""
         self.esmtp = False
         self.tls = tls
+        self.authenticated = False
         self.closed = False
         self.last_words = ""
         self.draining = False
         self._limits = limits
-        self._buffer = b""
-        self._at = 0
-        self._skipping = False
+        self._input = Input()
         self._output: list[bytes] = []
         self._asked: str | None = None
         self._sender: Sender | None = None
         self._recipients = 0
         self._data: Unstuffer | None = None
+        self._exchange: Exchange | None = None
         self._size = 0
-        self._errors = 0
-        self._refused = 0
-        self._idle_commands = 0
+        self._conduct = Conduct()
 
     def greeting(self) -> bytes:
         return f"220 {self._limits.hostname} {self._limits.banner}\r\n".encode("ascii", "replace")
@@ -103,8 +99,7 @@ class Server:
 
     def receive(self, data: bytes) -> None:
         if not self.closed:
-            self._buffer = self._buffer[self._at :] + data
-            self._at = 0
+            self._input.add(data)
 
     def take_output(self) -> bytes:
         output = b"".join(self._output)
@@ -113,14 +108,15 @@ class Server:
 
     def next_event(self) -> Event | None:
         """The next thing the caller must do, or None: more bytes, an answer or the end are awaited."""
-        while self._asked is None and not self.closed and self._at < len(self._buffer):
+        while self._asked is None and not self.closed and not self._input.empty:
             if self._data is not None:
                 event = self._read_data()
             else:
-                line = self._next_line()
+                longest = MAX_AUTH_LINE if self._auth_comes_next() else MAX_COMMAND_LINE
+                line = self._input.line(longest)
                 if line is None:
                     return None
-                event = self._run(line)
+                event = self._run(line, longest)
             if event is not None:
                 return event
         return None
@@ -129,6 +125,7 @@ class Server:
         """The reply, CRLF included, to the event that asked. 421 ends the session."""
         asked, self._asked = self._asked, None
         accepted = reply.startswith(b"2")
+        last: bytes | None = None
         if asked == "MAIL":
             if not accepted:
                 self._sender = None
@@ -136,12 +133,16 @@ class Server:
             if accepted:
                 self._recipients += 1
             else:
-                self._refused += 1
+                last = self._conduct.refused_recipient()
         elif asked == "DATA":
             self._sender = None
             self._recipients = 0
             if accepted:
-                self._errors = self._refused = self._idle_commands = 0
+                self._conduct.message()
+        elif asked == "AUTH":
+            self.authenticated = accepted
+            if not accepted:
+                last = self._conduct.failed_login()
         elif asked == "STARTTLS":
             self._asked = "TLS" if accepted else None
         else:
@@ -150,16 +151,18 @@ class Server:
         if reply.startswith(b"421"):
             self.last_words = reply.decode("ascii").rstrip()
             self._end()
-        elif self._refused > MAX_REFUSED_RECIPIENTS:
-            self.close(b"421 4.7.0 Too many refused recipients")
+        elif last is not None:
+            self.close(last)
 
     def tls_started(self) -> None:
         """The handshake is done: no state of the clear session survives (RFC 3207 4.2)."""
         self.tls = True
         self.helo = ""
         self.esmtp = False
+        self.authenticated = False
         self._sender = None
         self._recipients = 0
+        self._exchange = None
         self._asked = None
 
     def close(self, reply: bytes) -> None:
@@ -172,69 +175,59 @@ class Server:
 
     def _read_data(self) -> Event | None:
         assert self._data is not None
-        octets, self._buffer = self._data.receive(self._buffer[self._at :] if self._at else self._buffer)
-        self._at = 0
+        octets, rest = self._data.receive(self._input.take())
+        if rest:
+            self._input.put_back(rest)
         self._size += len(octets)
         too_big = self._size > self._limits.max_size
         if not self._data.ended:
-            return Data(octets) if octets and not too_big else None
+            return events.Data(octets) if octets and not too_big else None
         flaw = self._data.flaw
         self._data = None
         self._asked = "DATA"
         if flaw is not None:
-            self._errors += 1
-            return EndOfData(b"", _FLAWS[flaw])
-        return EndOfData(b"", _TOO_BIG) if too_big else EndOfData(octets, None)
+            self._conduct.error()
+            return events.EndOfData(b"", _FLAWS[flaw])
+        return events.EndOfData(b"", _TOO_BIG) if too_big else events.EndOfData(octets, None)
 
     # ------------------------------------------------------------------ commands
 
-    def _next_line(self) -> bytes | None:
-        """One line without its LF, or None: it is not complete. What is beyond MAX_COMMAND_LINE is not kept."""
-        end = self._buffer.find(b"\n", self._at)
-        if end < 0:
-            if len(self._buffer) - self._at > MAX_COMMAND_LINE:
-                self._skipping = True
-            if self._skipping:
-                self._buffer = b""
-                self._at = 0
-            return None
-        line, self._at = self._buffer[self._at : end], end + 1
-        if self._skipping:
-            self._skipping = False
-            return _TOO_LONG
-        return line
+    def _auth_comes_next(self) -> bool:
+        """Whether a line of up to MAX_AUTH_LINE octets may come: RFC 4954 4 gives it to AUTH alone."""
+        return self._exchange is not None or (self.tls and self._input.begins_with(b"AUTH "))
 
-    def _run(self, line: bytes) -> Event | None:
-        if len(line) > MAX_COMMAND_LINE:
-            return self._error(b"500 5.5.2 Line too long")
+    def _run(self, line: bytes, longest: int) -> Event | None:
+        exchange, self._exchange = self._exchange, None
+        if len(line) > longest:
+            return self._error(_TOO_LONG if longest == MAX_COMMAND_LINE else b"500 5.5.6 Authentication line too long")
         if not line.endswith(b"\r"):
             return self._leave(b"500 5.5.2 Lines end with CRLF, not with a lone LF")
-        verb, _, argument = line[:-1].decode("utf-8", "replace").partition(" ")
+        text = line[:-1].decode("utf-8", "replace")
+        try:
+            return self._obey(text) if exchange is None else self._proceed(exchange, parse_response(text))
+        except WireError as error:
+            return self._error(error.reply or b"501 5.5.4 Syntax error")
+
+    def _obey(self, line: str) -> Event | None:
+        verb, _, argument = line.partition(" ")
         if "\r" in argument or "\0" in argument:
             return self._error(b"500 5.5.2 Lone CR or NUL in a command")
         command = _COMMANDS.get(verb) or _COMMANDS.get(verb.upper() if verb.isascii() else "")
-        if command is None:
-            return self._unknown(verb.upper())
-        try:
-            return command(self, argument.rstrip(" "))
-        except WireError as error:
-            return self._error(error.reply or b"501 5.5.4 Syntax error")
+        return command(self, argument.rstrip(" ")) if command is not None else self._unknown(verb.upper())
 
     def _unknown(self, verb: str) -> Event | None:
         if verb in FOREIGN:
             return self._leave(b"502 5.5.1 This is a mail server")
-        if verb in _KNOWN_ELSEWHERE:
+        if verb in KNOWN_ELSEWHERE:
             return self._error(b"502 5.5.1 Command not implemented")
         return self._error(b"500 5.5.2 Command not recognized")
 
     def _ehlo(self, argument: str) -> Event | None:
         self.helo = parse_greeting(argument)
         self.esmtp = True
-        lines = [f"{self._limits.hostname} greets {self.helo}", "PIPELINING", f"SIZE {self._limits.max_size}"]
-        if self._limits.starttls and not self.tls:
-            lines.append("STARTTLS")
-        lines += ["ENHANCEDSTATUSCODES", "8BITMIME"]
-        return self._restart(reply(250, *lines))
+        return self._restart(
+            reply(250, f"{self._limits.hostname} greets {self.helo}", *self._limits.keywords(self.tls))
+        )
 
     def _helo(self, argument: str) -> Event | None:
         self.helo = parse_greeting(argument)
@@ -246,7 +239,9 @@ class Server:
             return self._leave(b"421 4.3.2 This server is closing")
         if not self.helo or self._sender is not None:
             return self._error(_BAD_SEQUENCE)
-        if self._limits.auth_required:
+        if self._limits.tls_required and not self.tls:
+            return self._error(_TLS_FIRST)
+        if self._limits.auth_required and not self.authenticated:
             return self._error(b"530 5.7.0 Authentication required")
         sender = parse_mail(argument)
         if sender.size is not None and sender.size > self._limits.max_size:
@@ -254,7 +249,7 @@ class Server:
         self._sender = sender
         self._recipients = 0
         self._asked = "MAIL"
-        return Mail(sender)
+        return events.Mail(sender)
 
     def _rcpt(self, argument: str) -> Event | None:
         if self._sender is None:
@@ -263,7 +258,7 @@ class Server:
         if self._recipients >= self._limits.max_recipients:
             return self._say(b"452 4.5.3 Too many recipients\r\n")
         self._asked = "RCPT"
-        return Recipient(address)
+        return events.Recipient(address)
 
     def _start_data(self, argument: str) -> Event | None:
         if self._sender is None:
@@ -276,8 +271,9 @@ class Server:
             self._data = Unstuffer()
             self._size = 0
             self._say(_GO_AHEAD)
-            return DataStart()
-        if self._at < len(self._buffer) and not _looks_like_command(self._buffer, self._at):
+            return events.DataStart()
+        if not self._input.empty and self._input.word() not in _COMMANDS:
+            # What was pipelined behind it is no next command (RFC 2920) but the message itself.
             return self._leave(b"554 5.5.0 Message sent without waiting for 354")
         return self._error(refusal)
 
@@ -310,13 +306,40 @@ class Server:
         if argument:
             return self._error(_NO_ARGUMENT)
         if not self.esmtp:
-            return self._error(b"503 5.5.1 EHLO first")
-        if self._at < len(self._buffer):
+            return self._error(_EHLO_FIRST)
+        if not self._input.empty:
             return self._leave(b"554 5.5.0 Nothing may follow STARTTLS before the TLS handshake")
-        self._buffer = b""
-        self._at = 0
         self._asked = "STARTTLS"
-        return StartTls()
+        return events.StartTls()
+
+    # ------------------------------------------------------------------ AUTH
+
+    def _auth(self, argument: str) -> Event | None:
+        if not self._limits.auth:
+            return self._error(b"502 5.5.1 AUTH is not offered")
+        if not self.esmtp:
+            return self._error(_EHLO_FIRST)
+        if not self.tls:
+            return self._error(
+                _TLS_FIRST if self._limits.tls_required else b"538 5.7.11 Encryption is required: STARTTLS first"
+            )
+        if self.authenticated:
+            return self._error(b"503 5.5.1 Already authenticated")
+        if self._sender is not None:
+            return self._error(b"503 5.5.1 Not within a transaction")
+        mechanism, initial = parse_auth(argument)
+        if mechanism not in self._limits.auth:
+            return self._error(b"504 5.5.4 Unrecognized authentication type")
+        return self._proceed(Exchange(mechanism), initial)
+
+    def _proceed(self, exchange: Exchange, response: bytes | None) -> Event | None:
+        """The exchange's next step: a challenge, or what the caller must judge."""
+        step = exchange.receive(response)
+        if isinstance(step, Credentials):
+            self._asked = "AUTH"
+            return events.Auth(step)
+        self._exchange = exchange
+        return self._say(b"334 " + encode(step) + b"\r\n")
 
     # ------------------------------------------------------------------ replies
 
@@ -331,24 +354,19 @@ class Server:
         self._sender = None
         self._recipients = 0
         self._idle(line)
-        return Reset() if began else None
+        return events.Reset() if began else None
 
     def _idle(self, line: bytes) -> Event | None:
         """A reply to a command that gets nobody further."""
         self._say(line)
-        self._idle_commands += 1
-        if self._idle_commands > MAX_IDLE_COMMANDS:
-            self._errors += 1
-        if self._errors >= MAX_ERRORS:
-            self.close(b"421 4.7.0 Too many commands without a message")
-        return None
+        return self._last(self._conduct.idle())
 
     def _error(self, line: bytes) -> Event | None:
         self._say(line + b"\r\n")
-        self._errors += 1
-        if self._errors >= MAX_ERRORS:
-            self.close(b"421 4.7.0 Too many errors")
-        return None
+        return self._last(self._conduct.error())
+
+    def _last(self, words: bytes | None) -> Event | None:
+        return self._leave(words) if words is not None else None
 
     def _leave(self, line: bytes) -> Event | None:
         self.close(line)
@@ -358,15 +376,11 @@ class Server:
         self.closed = True
         self._sender = None
         self._data = None
+        self._exchange = None
         self._asked = None
-        self._buffer = b""
-        self._at = 0
+        self._input.clear()
 
 
-_TOO_LONG = b" " * (MAX_COMMAND_LINE + 1)
-_KNOWN_ELSEWHERE = frozenset(
-    {"AUTH", "EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BURL", "XCLIENT", "XFORWARD"}
-)
 _COMMANDS: dict[str, Callable[[Server, str], Event | None]] = {
     "EHLO": Server._ehlo,
     "HELO": Server._helo,
@@ -379,9 +393,5 @@ _COMMANDS: dict[str, Callable[[Server, str], Event | None]] = {
     "HELP": Server._help,
     "QUIT": Server._quit,
     "STARTTLS": Server._starttls,
+    "AUTH": Server._auth,
 }
-
-
-def _looks_like_command(buffer: bytes, at: int) -> bool:
-    """Whether what was pipelined behind a refused DATA is a next command (RFC 2920) and not the message itself."""
-    return buffer[at : at + 4].decode("ascii", "replace").upper() in _COMMANDS

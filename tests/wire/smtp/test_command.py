@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
-from dcrouter.wire.smtp.command import Sender, parse_greeting, parse_mail, parse_recipient
+from dcrouter.wire.smtp.command import Sender, parse_auth, parse_greeting, parse_mail, parse_recipient
 
 
 class CommandTests(SynchronousTestCase):
@@ -36,3 +36,21 @@ class CommandTests(SynchronousTestCase):
                     parse(argument)
                 except WireError as error:
                     self.assertIsNotNone(error.reply)
+
+
+class AuthTests(SynchronousTestCase):
+    def test_auth_names_a_mechanism(self) -> None:
+        """`=` is an empty response, nothing is none."""
+        self.assertEqual(parse_auth("plain"), ("PLAIN", None))
+        self.assertEqual(parse_auth("LOGIN ="), ("LOGIN", b""))
+        self.assertEqual(parse_auth("PLAIN AGEAYg=="), ("PLAIN", b"\0a\0b"))
+        for argument in ("", "PLAIN x", "PLAIN AGEAYg== x"):
+            self.assertRaises(WireError, parse_auth, argument)
+
+    def test_who_first_submitted_must_be_well_formed(self) -> None:
+        """RFC 4954 5: `<>` or a mailbox in xtext; then it is ignored."""
+        for value in ("<>", "e+3Dmc2@example.com", "a@b.example", "+3C+3E"):
+            self.assertEqual(parse_mail(f"FROM:<a@b.example> AUTH={value}"), Sender("a@b.example", None, False))
+        for value in ("", "a", "a@b c", "a+3@b.example", "a+0D@b.example", "<> AUTH=<>", "\u00fc@b.example"):
+            error = self.assertRaises(WireError, parse_mail, f"FROM:<a@b.example> AUTH={value}")
+            self.assertIn((error.reply or b"")[:9], (b"501 5.5.4", b"555 5.5.4"))

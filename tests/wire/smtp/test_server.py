@@ -8,8 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.wire.smtp import events
 from dcrouter.wire.smtp.command import MAX_COMMAND_LINE
+from dcrouter.wire.smtp.conduct import MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REFUSED_RECIPIENTS
 from dcrouter.wire.smtp.data import MAX_TEXT_LINE
-from dcrouter.wire.smtp.server import MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REFUSED_RECIPIENTS, Server
+from dcrouter.wire.smtp.server import Server
 
 LIMITS = events.Limits(hostname="mx.example", max_size=1000, max_recipients=3, starttls=True)
 MAIL = "MAIL FROM:<a@x.example>"
