@@ -16,6 +16,8 @@ from typing import Literal
 from attrs import frozen
 
 from dcrouter.config.admin import Config
+from dcrouter.config.mail import Email
+from dcrouter.config.rules import MailForward
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.control.privileges import Account, drop
 from dcrouter.errors import StartError
@@ -49,8 +51,20 @@ def wishes(config: Config) -> Iterator[Wish]:
                 yield from _pair(f"routes[{number}].tls.certificate", route.tls.certificate)
             if route.tls.upstream.ca is not None:
                 yield Wish(key=f"routes[{number}].tls.upstream.ca", path=route.tls.upstream.ca, need="read")
-    if config.email is not None and isinstance(config.email.certificate, CertificateFiles):
-        yield from _pair("email.certificate", config.email.certificate)
+    if config.email is not None:
+        yield from _mail(config.email)
+
+
+def _mail(email: Email) -> Iterator[Wish]:
+    if isinstance(email.certificate, CertificateFiles):
+        yield from _pair("email.certificate", email.certificate)
+    if email.auth.users_file is not None:
+        yield Wish(key="email.auth.users_file", path=email.auth.users_file, need="read")
+    for number, rule in enumerate(email.rules):
+        if rule.recipients_file is not None:
+            yield Wish(key=f"email.rules[{number}].recipients_file", path=rule.recipients_file, need="read")
+        if isinstance(rule.action, MailForward) and rule.action.ca is not None:
+            yield Wish(key=f"email.rules[{number}].action.ca", path=rule.action.ca, need="read")
 
 
 def problems_as(account: Account | None, config: Config) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from attrs import field, frozen
 
 from dcrouter.config.forms import Duration, PasswordHash, ReadPath, counted, key
+from dcrouter.config.lines import AccountName
 from dcrouter.config.patterns import Recipient
 from dcrouter.config.routes import MailKind
 
@@ -17,14 +18,14 @@ AuthMethod = Literal["PLAIN", "LOGIN"]
 class User:
     """One account."""
 
-    name: str = field(metadata=key("What the client logs in as, usually a mail address."))
+    name: AccountName = field(metadata=key("What the client logs in as; case makes no difference."))
     password_hash: PasswordHash = field(metadata=key("argon2id, as `dcrouter passwd` prints it."))
     may_send_as: tuple[Recipient, ...] | None = field(
         default=None,
         metadata=key(
             "Addresses it may use as sender, in the envelope and in From.",
             nonempty="it could send nothing",
-            default="its own name",
+            default="its own name, where that is an address",
         ),
     )
 

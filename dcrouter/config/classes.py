@@ -13,23 +13,28 @@ import attrs
 from attrs import NOTHING
 from cattrs import Converter
 
+from dcrouter.config.accounts import Auth
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.values import Within
 from dcrouter.config.findings import closest, meant
+from dcrouter.config.forms import Frequency, Port
 from dcrouter.config.keys import Field, default_of, element_of, fields_of, without_none
 from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.nodes import Sequence as SequenceNode
 from dcrouter.config.place import Invalid, Place
+from dcrouter.config.queue import Queue
+from dcrouter.config.rates import Rate
 from dcrouter.config.routes import Block, Forward, PortRange, Redirect, Respond, Route, RouteTls
-from dcrouter.config.rules import Deliver, MailForward
+from dcrouter.config.rules import Deliver, MailForward, Rule
 from dcrouter.config.units import port, shown
 
-SHORT: Mapping[type, Callable[[int], Any]] = {
-    PortRange: lambda number: PortRange(start=number, end=number),
-    MailPort: lambda number: MailPort(port=number),
+SHORT: Mapping[type, tuple[Any, Callable[[Any], Any]]] = {
+    PortRange: (Port, lambda number: PortRange(start=number, end=number)),
+    MailPort: (Port, lambda number: MailPort(port=number)),
+    Rate: (Frequency, lambda rate: Rate(rate=rate)),
 }
-"""Values that may be written as a bare port."""
+"""Values that may be written as a bare scalar: the scalar's type, and what is made of it."""
 
 _SPARE: Mapping[type, frozenset[str]] = {
     Config: frozenset(fields_of(Config)),
@@ -41,8 +46,11 @@ _SPARE: Mapping[type, frozenset[str]] = {
     Respond: frozenset(("status", "body", "headers")),
     Block: frozenset(("status",)),
     MailPort: frozenset(("max_connections",)),
-    MailForward: frozenset(("targets", "balance")),
-    Deliver: frozenset(("maildir",)),
+    MailForward: frozenset(("targets", "balance", "tls", "ca", "auth")),
+    Deliver: frozenset(("maildir", "lmtp")),
+    Rule: frozenset(("limits", "recipients_file", "verify")),
+    Auth: frozenset(fields_of(Auth)),
+    Queue: frozenset(fields_of(Queue)),
 }
 """Keys that a value goes on without: no check between values looks at them, or those that do ask `Findings.touch`."""
 _STAND_IN: Mapping[tuple[type, str], Any] = {
@@ -50,7 +58,6 @@ _STAND_IN: Mapping[tuple[type, str], Any] = {
     (Forward, "targets"): (),
     (Email, "hostname"): "localhost",
     (MailForward, "targets"): (),
-    (Deliver, "maildir"): "maildir",
 }
 """What stands for a spare key that has no default, once it was told that it is missing or wrong."""
 _WORTH_LISTING = 16
@@ -83,6 +90,7 @@ class ClassReader:
         self.words = [*self.fields, *self.singles]
         self.spare = _SPARE.get(cls, frozenset())
         self.defaults = {word: default_of(field) for word, field in self.fields.items()}
+        self.short = _short(*SHORT[cls], hook_for) if cls in SHORT else None
         self.hooks = {word: hook_for(field.type) for word, field in self.fields.items()}
         self.element_hooks = {
             word: hook_for(element_of(without_none(field.type)[0]))
@@ -92,9 +100,9 @@ class ClassReader:
 
     def __call__(self, place: Place, _: Any) -> Any:
         """The value at `place`, or Invalid."""
-        short = SHORT.get(self.cls)
-        if short is not None and isinstance(place.node, Scalar):
-            value = short(_port(place))
+        if self.short is not None and isinstance(place.node, Scalar):
+            read, made = self.short
+            value = made(read(place, None))
         else:
             value = self._from_mapping(place)
         self.reading.places[id(value)] = place
@@ -194,7 +202,11 @@ def _check_entries(place: Place, entries: Mapping[str, str], check: Callable[[st
         seen[word.lower()] = word
 
 
-def _port(place: Place) -> int:
+def _short(scalar: Any, made: Callable[[Any], Any], hook_for: Callable[[Any], Any]) -> tuple[Any, Any]:
+    return (_port if scalar is Port else hook_for(scalar)), made
+
+
+def _port(place: Place, _: Any) -> int:
     value = place.scalar("a port").value
     try:
         return port(value)

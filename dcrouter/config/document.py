@@ -55,6 +55,11 @@ def read_text(file: FilePath) -> str:
         raise ConfigError([f"{file}: {_reason(error)}"]) from error
     if len(data) > MOST_BYTES:
         raise ConfigError([f"{file}: is larger than {MOST_BYTES >> 20} MB"])
+    return decoded(data, file)
+
+
+def decoded(data: bytes, file: FilePath) -> str:
+    """The text of what was read from `file`; ConfigError where it is not one."""
     try:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

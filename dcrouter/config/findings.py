@@ -35,9 +35,10 @@ class Finding:
 
 @define
 class Findings:
-    """What was found so far in one file."""
+    """What was found so far in one file. `elsewhere`: lines about files that it names, with their own places."""
 
     problems: list[Finding] = field(factory=list)
+    elsewhere: list[str] = field(factory=list)
     warnings: list[Finding] = field(factory=list)
 
     def touch(self, path: Path) -> bool:

@@ -19,6 +19,9 @@ from dcrouter.wire.http1 import PLACEHOLDERS
 MAILDIR_PLACEHOLDERS = ("recipient", "local", "domain")
 """What `{...}` may name in `maildir`; all are percent-encoded, so that none of them can hold a slash."""
 
+LONGEST_ACCOUNT = 320
+"""Characters: as long as a mail address may be."""
+
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _LINE = re.compile(r"[\x20-\x7e]{1,400}")
@@ -108,12 +111,21 @@ def _group(text: str) -> str:
     return text
 
 
+def _account(text: str) -> str:
+    if not 1 <= len(text) <= LONGEST_ACCOUNT or not text.isprintable() or text != text.strip():
+        raise ValueError(f"{shown(text)} is not the name of an account, such as alice@example.com")
+    return text
+
+
 RedirectTemplate = Annotated[
     str, Form(name="redirect", words="a URL with placeholders: `https://{host}{uri}`", read=_redirect, schema=_SCHEMA)
 ]
 MaildirTemplate = Annotated[
     str,
     Form(name="maildir", words="a path under `state_dir`: `maildir/{recipient}`", read=_maildir, schema=_SCHEMA),
+]
+AccountName = Annotated[
+    str, Form(name="account", words="a name, usually a mail address", read=_account, schema=_SCHEMA)
 ]
 Line = Annotated[str, Form(name="line", words="one line of printable ASCII", read=_line, schema=_SCHEMA)]
 ReplyText = Annotated[

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dcrouter.config.admin import Config
+from dcrouter.config.checks.accounts import check_accounts
 from dcrouter.config.checks.doors import check_doors
 from dcrouter.config.checks.loops import check_loops
 from dcrouter.config.checks.rules import check_rules
@@ -48,8 +49,9 @@ def load_with_warnings(path: Path, environment: Mapping[str, str] | None = None)
             config = None
         else:
             _check(config, place, reader)
-    if config is None or findings.problems:
-        raise ConfigError([problem.show(str(path)) for problem in sorted(findings.problems)])
+    if config is None or findings.problems or findings.elsewhere:
+        here = [problem.show(str(path)) for problem in sorted(findings.problems)]
+        raise ConfigError([*here, *findings.elsewhere])
     return config, tuple(warning.show(str(path)) for warning in sorted(findings.warnings))
 
 
@@ -58,6 +60,7 @@ def _check(config: Config, root: Place, reader: Reader) -> None:
     findings = root.findings
     check_names(root, config.email)
     if config.email is not None:
+        check_accounts(config.email, root, reader)
         check_rules(config.email, root, reader)
     if not findings.touch(("listen",)):
         check_doors(config, root, reader)

@@ -1,7 +1,7 @@
-"""Patterns of mail recipients, as the operator writes them, and how they are compared.
+"""Patterns of mail recipients and senders, as the operator writes them, and how they are compared.
 
     alice@example.com    *@example.com    *@*.example.com (one label)    *@**.example.com (one or more)
-    user@*    *@*    *    re:...
+    user@*    *@*    *    re:...    <> (senders only: that of bounces, an empty address)
 
 Local parts and domains are compared without case, domains as A-labels. `re:` must match the whole address,
 `local@domain`. Addresses are at most 320 characters (RFC 5321 sections 4.5.3.1.1 and 4.5.3.1.2: 64 + 1 + 255), and a
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Annotated
 
 from attrs import frozen
@@ -23,6 +24,7 @@ from dcrouter.config.units import shown
 
 LONGEST_ADDRESS = 320
 ANY = "*"
+NULL_SENDER = "<>"
 
 _LOCAL = re.compile(r"[^\s@*\"\\<>()\[\],;:\x00-\x1f\x7f]{1,64}")
 _LITERAL = re.compile(r"\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]", re.IGNORECASE)
@@ -30,7 +32,10 @@ _LITERAL = re.compile(r"\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]", re.IGNORECA
 
 @frozen
 class RecipientPattern:
-    """One pattern. `local`: lower case, or `*`. `domain`: a domain pattern, or `*`. `regex`: instead of both."""
+    """One pattern. `local`: lower case, or `*`. `domain`: a domain pattern, or `*`. `regex`: instead of both.
+
+    Both empty: the sender of bounces.
+    """
 
     local: str
     domain: str
@@ -43,6 +48,8 @@ def parse(text: str) -> RecipientPattern:
         return RecipientPattern("", "", _regex(text))
     if text == ANY:
         return RecipientPattern(ANY, ANY)
+    if text == NULL_SENDER:
+        return RecipientPattern("", "")
     local, at, domain = text.rpartition("@")
     if not at:
         raise ValueError(f"{shown(text)} is not a recipient: a domain is written as *@example.com")
@@ -79,6 +86,8 @@ def covering(pattern: RecipientPattern) -> Iterator[RecipientPattern]:
     """The patterns that match every address that `pattern` matches, as far as that can be told by looking."""
     if pattern.regex is not None:
         yield RecipientPattern("", "", pattern.regex)
+    elif not pattern.local:
+        yield pattern
     else:
         for domain in _wider(pattern.domain):
             yield RecipientPattern(pattern.local, domain)
@@ -109,9 +118,16 @@ def mail_address(text: str) -> str:
     return f"{_local(local, text, keep=True)}@{_domain(domain, text)}"
 
 
-def _recipient(text: str) -> str:
+def recipient(text: str) -> str:
+    """A pattern of recipients, in the form that it is compared in."""
+    if text == NULL_SENDER:
+        raise ValueError(f"{shown(text)} is the sender of bounces, and nobody's address")
     pattern = parse(text)
     return text if pattern.regex is not None else f"{pattern.local}@{pattern.domain}"
+
+
+def _sender(text: str) -> str:
+    return text if text == NULL_SENDER else recipient(text)
 
 
 def _regex(text: str) -> re.Pattern[str]:
@@ -139,9 +155,15 @@ def _domain(domain: str, text: str) -> str:
             raise ValueError(f"{shown(text)} is not a mail address such as admin@example.com")
         return domain.lower()
     try:
-        return names.domain_pattern(domain)
+        return _domain_pattern(domain)
     except ValueError as error:
         raise ValueError(f"{shown(text)}: {error}") from None
+
+
+@lru_cache(maxsize=4096)
+def _domain_pattern(domain: str) -> str:
+    """Remembered, because thousands of addresses have the same few domains."""
+    return names.domain_pattern(domain)
 
 
 def _normal_domain(domain: str) -> str:
@@ -163,7 +185,16 @@ Recipient = Annotated[
     Form(
         name="recipient",
         words="a recipient: `alice@example.com` `*@example.com` `*@*.example.com` `user@*` `*` `re:...`",
-        read=_recipient,
+        read=recipient,
+        schema={"type": "string", "minLength": 1},
+    ),
+]
+Sender = Annotated[
+    str,
+    Form(
+        name="sender",
+        words="a sender: a pattern as of recipients; `<>` (bounces); `*` (everyone, and `<>`)",
+        read=_sender,
         schema={"type": "string", "minLength": 1},
     ),
 ]

@@ -5,12 +5,15 @@ A problem at a key stands where the key stands, one in a list where the element 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NoReturn
 
 from dcrouter.config.findings import Finding, Findings, Path, Step
 from dcrouter.config.nodes import Mapping, Node, Scalar, Sequence, kind
 from dcrouter.config.units import shown
+
+_PLACED = re.compile(r".*?:\d+:\d+: ", re.DOTALL)
 
 
 class Invalid(Exception):
@@ -50,6 +53,14 @@ class Place:
     def warn(self, text: str) -> None:
         """Something that is allowed and hardly meant."""
         self.findings.warnings.append(Finding(self.line, self.column, self.path, text))
+
+    def tell_of_file(self, lines: Iterable[str]) -> None:
+        """Problems of a file that is named here: those with a place in it as they are, one without it as told here."""
+        for line in lines:
+            if _PLACED.match(line):
+                self.findings.elsewhere.append(line)
+            else:
+                self.tell(line)
 
     def fail(self, text: str) -> NoReturn:
         """A problem here, after which nothing can be made of this place."""

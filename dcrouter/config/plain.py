@@ -14,6 +14,7 @@ from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
 from dcrouter.config.admin import Config
+from dcrouter.config.forms import HostPort, Secret
 from dcrouter.config.keys import variants_of
 from dcrouter.config.routes import Action, Address, Network
 from dcrouter.config.rules import MailAction
@@ -39,11 +40,18 @@ def _converter() -> Converter:
     converter.register_structure_hook(Address, lambda text, _: ip_address(text))
     converter.register_structure_hook(Network, lambda text, _: ip_network(text))
     converter.register_structure_hook(Path, lambda text, _: Path(text))
+    converter.register_structure_hook(Secret, lambda text, _: Secret(text))
+    converter.register_unstructure_hook(Secret, lambda secret: str.__str__(secret))
+    converter.register_structure_hook(HostPort | Path, _place)
     converter.register_structure_hook(CertificateChoice, _certificate_choice(converter))
     for union in (Action, MailAction):
         words = {cls: word for word, cls in variants_of(union).items()}
         configure_tagged_union(union, converter, tag_name="type", tag_generator=words.__getitem__)
     return converter
+
+
+def _place(plain: Any, _: Any) -> HostPort | Path:
+    return Path(plain) if isinstance(plain, str) else HostPort(plain["host"], plain["port"])
 
 
 def _certificate_choice(converter: Converter) -> Any:

@@ -20,12 +20,14 @@ from cattrs import Converter
 
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.files import Files
+from dcrouter.config.checks.mail import MAIL
 from dcrouter.config.checks.values import WITHIN
 from dcrouter.config.classes import ClassReader, Reading, unknown
 from dcrouter.config.findings import meant
 from dcrouter.config.forms import Form, Secret, form_of
 from dcrouter.config.keys import element_of, fields_of, variants_of, without_none, words_of
 from dcrouter.config.mail import MailPort
+from dcrouter.config.named import read_named
 from dcrouter.config.nodes import Mapping as MappingNode
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.place import Invalid, Place
@@ -36,7 +38,7 @@ from dcrouter.config.units import shown
 Read = Callable[[Place, Any], Any]
 
 _LEAVE_OUT: tuple[type, ...] = (Route, Rule, MailPort)
-_WORTH_LISTING = 16
+_LARGEST_SECRET = 64 * 1024
 
 
 class Reader:
@@ -50,7 +52,7 @@ class Reader:
         self._converter = Converter()
         self._reading = Reading(
             converter=self._converter,
-            within={**WITHIN, **Files().within, Route: self._route},
+            within={**WITHIN, **MAIL, **Files().within, Route: self._route},
             unsaid={(Config, "state_dir"): directory / "state"},
             heard={(Config, "state_dir"): self._set_state_dir, (Config, "defaults"): self._set_defaults},
             places=self.places,
@@ -187,12 +189,13 @@ class Reader:
                 child.fail(unknown(word, ["file"]))
         file = place.at("file")
         path = self.directory / file.scalar("a path").text if file is not place else place.fail("'file' is missing")
+        data = read_named(path, _LARGEST_SECRET)
+        if isinstance(data, str):
+            file.fail(data)
         try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not UTF-8"
-            file.fail(f"{path} cannot be read: {reason}")
-        return Secret(text.rstrip("\r\n"))
+            return Secret(data.decode().rstrip("\r\n"))
+        except UnicodeDecodeError:
+            file.fail(f"{path} is not UTF-8")
 
 
 def _is_mapping(type_: Any) -> bool:
@@ -211,7 +214,16 @@ def _is_scalar(type_: Any) -> bool:
 
 def _words(type_: Any) -> Read:
     values = {str(value): value for value in get_args(type_)}
-    return lambda place, _: values[_choose(place, list(values))]
+    if "true" not in values:
+        return lambda place, _: values[_choose(place, list(values))]
+
+    def read(place: Place, _: Any) -> Any:
+        # True and TRUE are the same boolean in YAML.
+        if isinstance(place.node, Scalar) and isinstance(place.node.value, bool):
+            return values["true" if place.node.value else "false"]
+        return values[_choose(place, list(values))]
+
+    return read
 
 
 def _choose(place: Place, words: list[str], *keys: str) -> str:

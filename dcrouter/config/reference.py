@@ -93,7 +93,7 @@ class _Reference:
             links = (_link(self.want(cls, f"`{path}` with `type: {word}`")) for word, cls in variants.items())
             return "one of " + ", ".join(links)
         if attrs.has(inner):
-            short = "a port or " if inner in SHORT else ""
+            short = self.value(SHORT[inner][0], path) + ", or " if inner in SHORT else ""
             return short + _link(self.want(inner, f"`{path}`"))
         if inner is bool:
             return "`true` `false`"

@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from dcrouter.config.forms import Duration, LmtpPlace, Name, ReadPath, Secret, counted, key
 from dcrouter.config.lines import MaildirTemplate, ReplyText
-from dcrouter.config.patterns import Recipient
+from dcrouter.config.patterns import Recipient, Sender
 from dcrouter.config.rates import Rate
 from dcrouter.config.routes import Balance, MailKind, Network, Target
 
@@ -24,7 +24,7 @@ class RuleMatch:
         default=None,
         metadata=key("Patterns of recipients.", nonempty="no recipient would match", default="every recipient"),
     )
-    senders: tuple[Recipient, ...] | None = field(
+    senders: tuple[Sender, ...] | None = field(
         default=None,
         metadata=key(
             "Patterns of senders; `<>` is the sender of bounces.",

@@ -13,7 +13,7 @@ import attrs
 
 from dcrouter.config.admin import Config
 from dcrouter.config.classes import SHORT
-from dcrouter.config.forms import Form, Port, Secret, form_of
+from dcrouter.config.forms import Form, Secret, form_of
 from dcrouter.config.keys import Field, element_of, fields_of, variants_of, without_none, words_of
 from dcrouter.config.written import written_default
 
@@ -83,7 +83,9 @@ def _type(type_: Any, definitions: dict[str, Schema]) -> Schema:
     if form is not None:
         return _reference(form.name, definitions, lambda: _form(form))
     if words_of(type_):
-        return {"anyOf": [{"enum": list(get_args(type_))}, _refer("variable")]}
+        words: list[Any] = list(get_args(type_))
+        truths = [True, False] if "true" in words else []
+        return {"anyOf": [{"enum": words + truths}, _refer("variable")]}
     if element_of(type_) is not None:
         return {"type": "array", "items": _type(element_of(type_), definitions)}
     variants = variants_of(type_)
@@ -117,7 +119,7 @@ def _form(form: Form) -> Schema:
 
 def _short(cls: type, definitions: dict[str, Schema]) -> Schema:
     schema = {"description": (cls.__doc__ or "").strip().partition("\n")[0], **_class(cls, definitions)}
-    return {"anyOf": [_type(Port, definitions), schema]} if cls in SHORT else schema
+    return {"anyOf": [_type(SHORT[cls][0], definitions), schema]} if cls in SHORT else schema
 
 
 def _reference(name: str, definitions: dict[str, Schema], make: Callable[[], Schema]) -> Schema:

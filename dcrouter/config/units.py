@@ -86,13 +86,18 @@ def written_size(count: int) -> str:
 def address(text: str) -> IPv4Address | IPv6Address:
     """One IP address, without brackets and port."""
     try:
-        return ip_address(text)
+        found = ip_address(text)
     except ValueError:
         raise ValueError(f"{shown(text)} is not an IP address such as 192.0.2.1 or 2001:db8::1{_hint(text)}") from None
+    if "%" in text:
+        raise ValueError(f"{shown(text)} has a zone: write an address that means the same on every interface")
+    return found
 
 
 def network(text: str) -> IPv4Network | IPv6Network:
     """A network (`10.0.0.0/8`, `2001:db8::/32`); a single address is the network of itself."""
+    if "%" in text:
+        raise ValueError(f"{shown(text)} has a zone: networks have none")
     try:
         return ip_network(text)
     except ValueError:

@@ -5,7 +5,7 @@ A file that is replaced by something unusable is an error in the log, and what w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
+from dcrouter.config.rules import MailForward
 from dcrouter.errors import StartError, TlsError
 from dcrouter.tls.store import CertificateStore
 
@@ -64,17 +65,25 @@ class CertificateWatch:
 
 
 def read_ca_files(config: Config) -> dict[str, str]:
-    """path -> PEM text of every `tls.upstream.ca` of an enabled route; StartError where one is unreadable."""
-    paths = {
-        route.tls.upstream.ca
-        for route in config.routes
-        if route.enabled and route.tls is not None and route.tls.upstream.ca is not None
-    }
-    return {str(path): _read(path) for path in sorted(paths)}
+    """path -> PEM text of every `ca` of an enabled route and of a mail rule; StartError where one is unreadable.
+
+    The children get the text, so that only the parent needs the right to read the files.
+    """
+    found: dict[str, str] = {}
+    for key, path in _ca_files(config):
+        if str(path) not in found:
+            try:
+                found[str(path)] = path.read_text("utf-8", "replace")
+            except OSError as error:
+                raise StartError(f"{key}: {path} cannot be read: {error.strerror}") from error
+    return found
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError as error:
-        raise StartError(f"tls.upstream.ca: {path} cannot be read: {error.strerror}") from error
+def _ca_files(config: Config) -> Iterator[tuple[str, Path]]:
+    """(key, path) of each."""
+    for number, route in enumerate(config.routes):
+        if route.enabled and route.tls is not None and route.tls.upstream.ca is not None:
+            yield f"routes[{number}].tls.upstream.ca", route.tls.upstream.ca
+    for number, rule in enumerate(config.email.rules if config.email is not None else ()):
+        if isinstance(rule.action, MailForward) and rule.action.ca is not None:
+            yield f"email.rules[{number}].action.ca", rule.action.ca

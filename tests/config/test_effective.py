@@ -106,6 +106,7 @@ class EffectiveRoutesTests(FileTestCase):
         email:
           hostname: a.b
           security: {max_connections: 7}
+          trusted: [10.0.0.0/8]
           ports: [25, 587, 465, {port: 2525, kind: submission, listen: [127.0.0.1], max_connections: 3}]
         """
 

@@ -174,6 +174,7 @@ class ShortFormTests(FileTestCase):
             """\
             email:
               hostname: a.b
+              trusted: [10.0.0.0/8]
               ports: [465, 2525, {port: 1587, kind: submission, listen: ["::1"], max_connections: 5}]
             """
         ).email

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import rmtree
 from textwrap import dedent
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,8 +22,9 @@ class FileTestCase(SynchronousTestCase):
     """Each test has an empty working directory, given back at its end."""
 
     def setUp(self) -> None:
-        self.directory = Path(self.mktemp()).absolute()
-        self.directory.mkdir(parents=True)
+        # Short: a unix socket's path has 107 bytes at most.
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.directory)
         before = os.getcwd()
         os.chdir(self.directory)
         self.addCleanup(os.chdir, before)

@@ -14,9 +14,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from dcrouter.config.checks.mail import MAIL
 from dcrouter.config.checks.values import Within
+from dcrouter.config.named import read_named
 from dcrouter.config.place import Place
 from dcrouter.config.routes import UpstreamTls
+from dcrouter.config.rules import MailForward
 from dcrouter.config.tls import CertificateFiles
 
 LARGEST = 1024 * 1024
@@ -27,7 +30,11 @@ class Files:
     """`within`: what must hold within values that name files. Made anew for each run, because files change."""
 
     def __init__(self) -> None:
-        self.within: Mapping[type, Within] = {CertificateFiles: self._pair, UpstreamTls: self._authorities}
+        self.within: Mapping[type, Within] = {
+            CertificateFiles: self._pair,
+            UpstreamTls: self._upstream,
+            MailForward: self._forward,
+        }
         self._certificates: dict[Path, list[x509.Certificate] | str] = {}
         self._keys: dict[Path, PrivateKeyTypes | str] = {}
 
@@ -54,30 +61,31 @@ class Files:
             place.at("cert").warn(f"{files.cert} expired on {chain[0].not_valid_after_utc:%Y-%m-%d}")
         return files
 
-    def _authorities(self, upstream: UpstreamTls, place: Place) -> UpstreamTls:
-        if upstream.ca is not None:
-            if upstream.ca not in self._certificates:
-                self._certificates[upstream.ca] = _certificates(upstream.ca)
-            found = self._certificates[upstream.ca]
-            if isinstance(found, str):
-                place.at("ca").tell(found)
-            elif not upstream.verify:
-                place.at("ca").warn("nothing is verified against it: verify is false")
+    def _upstream(self, upstream: UpstreamTls, place: Place) -> UpstreamTls:
+        self._authorities(upstream.ca, place.at("ca"), unused=None if upstream.verify else "verify is false")
         return upstream
 
+    def _forward(self, forward: MailForward, place: Place) -> MailForward:
+        checked: MailForward = MAIL[MailForward](forward, place)
+        unused = None if checked.tls == "required" else f"tls is {checked.tls}"
+        self._authorities(checked.ca, place.at("ca"), unused=unused)
+        return checked
 
-def _read(path: Path) -> bytes | str:
-    """Its bytes, or what is wrong with it."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-    except OSError as error:
-        return f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
-    return data if len(data) <= LARGEST else f"{path} is larger than 1 MB"
+    def _authorities(self, path: Path | None, place: Place, *, unused: str | None) -> None:
+        """`unused`: why nothing is verified."""
+        if path is None:
+            return
+        if path not in self._certificates:
+            self._certificates[path] = _certificates(path)
+        found = self._certificates[path]
+        if isinstance(found, str):
+            place.tell(found)
+        elif unused is not None:
+            place.warn(f"nothing is verified against it: {unused}")
 
 
 def _certificates(path: Path) -> list[x509.Certificate] | str:
-    data = _read(path)
+    data = read_named(path, LARGEST)
     if isinstance(data, str):
         return data
     try:
@@ -87,7 +95,7 @@ def _certificates(path: Path) -> list[x509.Certificate] | str:
 
 
 def _key(path: Path) -> PrivateKeyTypes | str:
-    data = _read(path)
+    data = read_named(path, LARGEST)
     if isinstance(data, str):
         return data
     try:

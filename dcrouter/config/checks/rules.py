@@ -1,92 +1,130 @@
-"""Mail rules: what a stranger can reach, where postmaster's mail ends, which rules can never be asked.
+"""Mail rules beside what strangers can reach (relay.py): where postmaster's mail ends, which limits can be reached,
+who exists, and which rules can never be asked (shadows.py).
 
-A relay that is open to strangers is found and misused within hours, so it is an error to write one, not a choice.
+Mail to postmaster meets the rules as from a client that may relay. It must be taken on every kind of port there is, by
+a rule that does not ask for more: of senders or networks.
 RFC 5321 section 4.5.1 (postmaster must be reachable).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from dcrouter.config.checks.relay import check_relay, meets_strangers
+from dcrouter.config.checks.shadows import EVERY, check_shadows, everyone, patterns_of
+from dcrouter.config.lists import load_recipients
 from dcrouter.config.mail import Email
-from dcrouter.config.nodes import Scalar, Sequence
-from dcrouter.config.patterns import ANY, RecipientPattern, covering, matches, parse_all, reaches_any_domain
+from dcrouter.config.nodes import Sequence
+from dcrouter.config.patterns import RecipientPattern, covering, matches, parse
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
-from dcrouter.config.rules import Deliver, MailForward, Reject, Rule
+from dcrouter.config.rules import Reject, Rule
+from dcrouter.errors import ConfigError
 
-_EVERY = (RecipientPattern(ANY, ANY),)
+Lists = dict[str, frozenset[str] | None]
+"""Of each rule with a recipients_file, by its name, who exists; None where the file cannot be used."""
 
 
 def check_rules(email: Email, root: Place, reader: Reader) -> None:
     """`root`: the document."""
     findings = root.findings
+    check_relay(email, root, reader)
+    lists = {rule.name: _recipients(rule, reader.place(rule)) for rule in email.rules if rule.recipients_file}
     for rule in email.rules:
-        _check_relay(rule, reader.place(rule))
-    _check_shadows(email.rules, reader)
+        _check_limits(rule, email, reader.place(rule))
+        _check_reachable(rule, email, reader.place(rule))
+    check_shadows(email.rules, reader)
     if not findings.touch(("email", "postmaster")):
         written = root.at("email", "rules").node
         complete = not isinstance(written, Sequence) or len(written.items) == len(email.rules)
-        _check_postmaster(email, root.at("email"), complete=complete)
+        _check_postmaster(email, lists, root.at("email"), complete=complete)
 
 
-def _check_relay(rule: Rule, place: Place) -> None:
-    """Nothing can be forwarded to a domain of the stranger's choice."""
-    if not isinstance(rule.action, MailForward):
+def _recipients(rule: Rule, place: Place) -> frozenset[str] | None:
+    if rule.recipients_file is None or isinstance(rule.action, Reject) or rule.verify is not None:
+        return None
+    where = place.at("recipients_file")
+    try:
+        found = load_recipients(rule.recipients_file)
+    except ConfigError as error:
+        where.tell_of_file(error.problems)
+        return None
+    if not found:
+        where.warn(f"{rule.recipients_file} is empty: the rule takes nobody's mail")
+    return found
+
+
+def _check_limits(rule: Rule, email: Email, place: Place) -> None:
+    most = rule.limits.max_recipients
+    if most is not None and most > email.max_recipients:
+        place.at("limits", "max_recipients").warn(f"is never reached: email.max_recipients is {email.max_recipients}")
+
+
+def _check_reachable(rule: Rule, email: Email, place: Place) -> None:
+    """Warn of what the rest of `email` makes impossible."""
+    if place.findings.touch(("email", "auth")) or place.findings.touch(("email", "ports")):
         return
-    if rule.match.recipients is None:
-        place.tell(
-            f"an open relay: strangers match rule {rule.name!r} with any recipient, and it forwards their mail; "
-            "say match.recipients"
-        )
-        return
-    for at, text in enumerate(rule.match.recipients):
-        where = place.at("match", "recipients", at)
-        (pattern,) = parse_all((text,))
-        if reaches_any_domain(pattern):
-            how = "end it with a domain, such as @example\\.com" if pattern.regex is not None else "name the domain"
-            written = where.node.text if isinstance(where.node, Scalar) else text
-            where.tell(f"an open relay: strangers match {written!r} with recipients of any domain; {how}")
-        elif pattern.domain.startswith("*") and pattern.domain.count(".") == 1:
-            where.warn(f"strangers can send to every domain under {pattern.domain.lstrip('*')}")
+    kinds = {port.kind for port in email.ports}
+    if rule.match.kinds is not None and kinds.isdisjoint(rule.match.kinds):
+        place.at("match", "kinds").warn("is never asked: email.ports has no port of that kind")
+    elif rule.match.clients == "authenticated" and not email.auth.users and email.auth.users_file is None:
+        place.at("match", "clients").warn("is never asked: nobody can log in without email.auth.users or users_file")
 
 
-def _check_postmaster(email: Email, place: Place, *, complete: bool) -> None:
+# ---------------------------------------------------------------- postmaster
+
+
+def _check_postmaster(email: Email, lists: Lists, place: Place, *, complete: bool) -> None:
     """`complete`: every rule could be read."""
-    accepting = next((rule for rule in email.rules if isinstance(rule.action, MailForward | Deliver)), None)
     if email.postmaster is None:
+        accepting = next((rule for rule in email.rules if _accepts_from_strangers(rule, email)), None)
         if accepting is not None:
             place.tell(f"'postmaster' is missing: rule {accepting.name!r} accepts mail from strangers")
         return
-    for rule in email.rules:
-        # Mail to postmaster meets the rules as from a client that may relay.
-        if rule.match.clients == "any" and any(
-            matches(pattern, email.postmaster) for pattern in _patterns(rule.match.recipients)
-        ):
-            if isinstance(rule.action, Reject):
-                place.at("postmaster").tell(f"rule {rule.name!r} rejects mail to {email.postmaster!r}")
-            return
-    if complete:
-        place.at("postmaster").tell(f"no rule accepts mail to {email.postmaster!r}")
+    where = place.at("postmaster")
+    kinds = list(dict.fromkeys(port.kind for port in email.ports))
+    told: set[str] = set()
+    missed: list[str] = []
+    for kind in kinds:
+        rule = next((rule for rule in email.rules if _takes(rule, email.postmaster, kind)), None)
+        if rule is None:
+            missed.append(kind)
+        elif rule.name in told:
+            continue
+        elif isinstance(rule.action, Reject):
+            told.add(rule.name)
+            where.tell(f"rule {rule.name!r} rejects mail to {email.postmaster!r}")
+        elif not _exists(email.postmaster, lists.get(rule.name)):
+            told.add(rule.name)
+            where.tell(f"rule {rule.name!r} refuses mail to {email.postmaster!r}: its recipients_file has no such one")
+    if missed and complete:
+        through = "" if missed == kinds else f" that comes through {' and '.join(missed)} ports"
+        where.tell(f"no rule accepts mail to {email.postmaster!r}{through}")
 
 
-def _check_shadows(rules: tuple[Rule, ...], reader: Reader) -> None:
-    """Warn of rules whose every pattern is matched by rules before them."""
-    first: dict[RecipientPattern, dict[str, Rule]] = {}
-    for rule in rules:
-        by: list[Rule] = []
-        patterns = _patterns(rule.match.recipients)
-        for pattern in patterns:
-            for wider in covering(pattern):
-                clients = first.get(wider, {})
-                shadow = clients.get("any") or clients.get(rule.match.clients)
-                if shadow is not None:
-                    by.append(shadow)
-                    break
-        if len(by) == len(patterns):
-            names = " and ".join(dict.fromkeys(repr(shadow.name) for shadow in by))
-            reader.place(rule).warn(f"is never asked: all that it matches is matched by rule {names} before it")
-        for pattern in patterns:
-            first.setdefault(pattern, {}).setdefault(rule.match.clients, rule)
+def _accepts_from_strangers(rule: Rule, email: Email) -> bool:
+    return not isinstance(rule.action, Reject) and meets_strangers(rule, email)
 
 
-def _patterns(recipients: tuple[str, ...] | None) -> tuple[RecipientPattern, ...]:
-    return _EVERY if recipients is None else parse_all(recipients)
+def _takes(rule: Rule, address: str, kind: str) -> bool:
+    """Whether all mail to `address` that comes through such a port meets the rule, if it gets that far."""
+    match = rule.match
+    return (
+        match.clients in ("any", "may_relay")
+        and (match.kinds is None or kind in match.kinds)
+        and everyone(match.client_ips)
+        and EVERY[0] in patterns_of(match.senders)
+        and any(matches(pattern, address) for pattern in patterns_of(match.recipients))
+    )
+
+
+def _exists(address: str, known: Iterable[str] | None) -> bool:
+    """Whether a list has `address`; None: there is none, or none that can be used."""
+    if known is None:
+        return True
+    wanted = parse(address.lower())
+    return any(_text(wider) in known for wider in covering(wanted))
+
+
+def _text(pattern: RecipientPattern) -> str:
+    return f"{pattern.local}@{pattern.domain}"

@@ -5,15 +5,16 @@ Each function gets a value and its place, tells what is wrong, and gives the val
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 
-from dcrouter.config.admin import Config
-from dcrouter.config.nodes import Mapping as MappingNode
+from dcrouter.config.admin import Admin, Config
 from dcrouter.config.place import Place
-from dcrouter.config.queue import Retry
+from dcrouter.config.resolver import Resolver
 from dcrouter.config.routes import (
     Block,
     Forward,
@@ -25,11 +26,11 @@ from dcrouter.config.routes import (
     RouteTls,
     Target,
 )
-from dcrouter.config.rules import MailForward, Reject, RuleMatch
 
 Within = Callable[[Any, Place], Any]
 
-MAIL_PORT = 25
+LONGEST_SOCKET = 107
+"""Bytes of a unix socket's path (unix(7))."""
 
 
 def _ports(ports: PortRange, place: Place) -> PortRange:
@@ -43,7 +44,15 @@ def _target(target: Target, place: Place) -> Target:
         place.fail("needs either 'host' or 'unix'" + ("" if target.host is None else ", not both"))
     if target.unix is not None and place.says("port"):
         place.at("port").fail("a unix socket has no port")
+    if target.unix is not None:
+        check_socket(target.unix, place.at("unix"))
     return target
+
+
+def check_socket(path: Path, place: Place) -> None:
+    """Tells of a path that no unix socket can have."""
+    if len(os.fsencode(path)) > LONGEST_SOCKET:
+        place.tell(f"{path} is longer than the {LONGEST_SOCKET} bytes that a unix socket's path may have")
 
 
 def _forward(forward: Forward, place: Place) -> Forward:
@@ -53,17 +62,7 @@ def _forward(forward: Forward, place: Place) -> Forward:
     return forward
 
 
-def _mail_forward(forward: MailForward, place: Place) -> MailForward:
-    for target, where in _targets(forward, place):
-        if target.unix is not None:
-            where.at("unix").tell("mail is forwarded to a host and a port")
-        if target.port is None and where.says("port"):
-            where.at("port").tell("preserve is for routes: mail is forwarded to port 25 unless told")
-    targets = (evolve(target, port=target.port or MAIL_PORT) for target in forward.targets)
-    return evolve(forward, targets=tuple(targets))
-
-
-def _targets(forward: Forward | MailForward, place: Place) -> list[tuple[Target, Place]]:
+def _targets(forward: Forward, place: Place) -> list[tuple[Target, Place]]:
     if place.says("target"):
         return [(target, place.at("target")) for target in forward.targets]
     return [(target, place.at("targets", at)) for at, target in enumerate(forward.targets)]
@@ -109,29 +108,16 @@ def _route(route: Route, place: Place) -> Route:
     return route
 
 
-def _rule_match(match: RuleMatch, place: Place) -> RuleMatch:
-    if isinstance(place.node, MappingNode) and not place.node.entries:
-        place.fail("the mapping is empty: leave it out to match every recipient")
-    return match
+def _admin(admin: Admin, place: Place) -> Admin:
+    if place.says("socket"):
+        check_socket(admin.socket, place.at("socket"))
+    return admin
 
 
-def _reject(reject: Reject, place: Place) -> Reject:
-    if reject.code == 421:
-        place.at("code").fail("421 announces the end of the connection: it refuses no recipient")
-    if reject.message[0] != str(reject.code)[0]:
-        where = place.at("message" if place.says("message") else "code")
-        where.fail(f"code {reject.code} does not go with status code {reject.message.split()[0]}")
-    return reject
-
-
-def _retry(retry: Retry, place: Place) -> Retry:
-    if retry.base <= 0:
-        place.at("base").fail("no wait at all would be an endless loop")
-    if retry.max < retry.base:
-        place.at("max").fail("is shorter than base")
-    if retry.max_age <= 0:
-        place.at("max_age").fail("no message would ever be tried again")
-    return retry
+def _resolver(resolver: Resolver, place: Place) -> Resolver:
+    if resolver.timeout <= 0:
+        place.at("timeout").fail("no server could answer in no time")
+    return resolver
 
 
 def _config(config: Config, place: Place) -> Config:
@@ -141,17 +127,15 @@ def _config(config: Config, place: Place) -> Config:
 
 
 WITHIN: Mapping[type, Within] = {
+    Admin: _admin,
     Block: _block,
     Config: _config,
     Forward: _forward,
-    MailForward: _mail_forward,
     PortRange: _ports,
-    Reject: _reject,
+    Resolver: _resolver,
     Respond: _respond,
-    Retry: _retry,
     Route: _route,
     RouteTls: _route_tls,
-    RuleMatch: _rule_match,
     Target: _target,
 }
 """What must hold within a value of a class."""

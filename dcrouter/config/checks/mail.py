@@ -1,0 +1,133 @@
+"""What must hold within one value of `email`, whatever stands around it; run while the file is read, as checks/values.
+
+A password leaves this host only over TLS with a peer that has proved its name: `auth` beside a target makes TLS there
+`required`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import evolve
+
+from dcrouter.config.accounts import AuthFailures, User
+from dcrouter.config.checks.values import Within, check_socket
+from dcrouter.config.nodes import Mapping as MappingNode
+from dcrouter.config.patterns import mail_address, recipient
+from dcrouter.config.place import Place
+from dcrouter.config.queue import Retry
+from dcrouter.config.rules import Deliver, MailForward, Reject, Rule, RuleMatch, SmartHostAuth
+from dcrouter.config.units import shown
+
+MAIL_PORT = 25
+
+
+def _user(user: User, place: Place) -> User:
+    if user.may_send_as is not None or place.says("may_send_as"):
+        return user
+    try:
+        own = recipient(mail_address(user.name))
+    except ValueError:
+        place.tell(f"'may_send_as' is missing: {shown(user.name)} is not a mail address, which it would be else")
+        return user
+    return evolve(user, may_send_as=(own,))
+
+
+def _failures(failures: AuthFailures, place: Place) -> AuthFailures:
+    for word, seconds, why in (
+        ("within", failures.within, "nothing fails in no time"),
+        ("ban", failures.ban, "nobody would be banned (a high `max` lets people try more)"),
+    ):
+        if seconds <= 0:
+            place.at(word).tell(why)
+    return failures
+
+
+def _forward(forward: MailForward, place: Place) -> MailForward:
+    for at, target in enumerate(forward.targets):
+        where = place.at("targets", at)
+        if target.unix is not None:
+            where.at("unix").tell("mail is forwarded to a host and a port")
+        if target.port is None and where.says("port"):
+            where.at("port").tell("preserve is for routes: mail is forwarded to port 25 unless told")
+    tls = forward.tls
+    if forward.auth is not None and tls != "required":
+        if tls == "none":
+            place.at("tls").tell("a password is sent over TLS only: say tls: required, or leave `auth` out")
+        elif place.says("tls"):
+            place.at("tls").warn("is taken as required: a password goes only to a target that has proved its name")
+        tls = "required"
+    targets = (evolve(target, port=target.port or MAIL_PORT) for target in forward.targets)
+    return evolve(forward, targets=tuple(targets), tls=tls)
+
+
+def _smart_host_auth(auth: SmartHostAuth, place: Place) -> SmartHostAuth:
+    for word, text in (("user", auth.user), ("password", auth.password)):
+        if not text or "\0" in text:
+            place.at(word).tell("is empty" if not text else "holds a NUL, which AUTH cannot send (RFC 4616)")
+    return auth
+
+
+def _deliver(deliver: Deliver, place: Place) -> Deliver:
+    if place.says("maildir") and place.says("lmtp"):
+        place.at("lmtp").tell("needs either 'maildir' or 'lmtp', not both")
+    elif deliver.maildir is None and deliver.lmtp is None and not place.findings.touch(place.path):
+        place.tell("'maildir' or 'lmtp' is missing")
+    if isinstance(deliver.lmtp, Path):
+        check_socket(deliver.lmtp, place.at("lmtp"))
+    return deliver
+
+
+def _rule_match(match: RuleMatch, place: Place) -> RuleMatch:
+    if isinstance(place.node, MappingNode) and not place.node.entries:
+        place.fail("the mapping is empty: leave it out to match every recipient")
+    return match
+
+
+def _rule(rule: Rule, place: Place) -> Rule:
+    if isinstance(rule.action, Reject):
+        for word in ("limits", "recipients_file", "verify"):
+            if place.says(word):
+                place.at(word).tell("the rule rejects all that it matches: leave it out")
+        return rule
+    if rule.verify is not None and not isinstance(rule.action, MailForward):
+        place.at("verify").tell(f"only a rule that forwards has a target to ask: {rule.action.type} has none")
+    elif rule.verify is not None and place.says("recipients_file"):
+        place.at("verify").tell("stands instead of 'recipients_file': keep one of them")
+    return rule
+
+
+def _reject(reject: Reject, place: Place) -> Reject:
+    if reject.code == 421:
+        place.at("code").fail("421 announces the end of the connection: it refuses no recipient")
+    if reject.message[0] != str(reject.code)[0]:
+        where = place.at("message" if place.says("message") else "code")
+        where.fail(f"code {reject.code} does not go with status code {reject.message.split()[0]}")
+    return reject
+
+
+def _retry(retry: Retry, place: Place) -> Retry:
+    if retry.base <= 0:
+        place.at("base").fail("no wait at all would be an endless loop")
+    if retry.max < retry.base:
+        place.at("max").fail("is shorter than base")
+    if retry.max_age <= 0:
+        place.at("max_age").fail("no message would ever be tried again")
+    if retry.delay_notice >= retry.max_age and place.says("delay_notice"):
+        place.at("delay_notice").warn("nobody is told: messages are given up before (max_age)")
+    return retry
+
+
+MAIL: Mapping[type, Within] = {
+    AuthFailures: _failures,
+    Deliver: _deliver,
+    MailForward: _forward,
+    Reject: _reject,
+    Retry: _retry,
+    Rule: _rule,
+    RuleMatch: _rule_match,
+    SmartHostAuth: _smart_host_auth,
+    User: _user,
+}
+"""What must hold within a value of a class."""
