@@ -1,0 +1,145 @@
+"""Notifications of failures and delays, built as messages of the house: for whom, by which rule, and with what inside.
+
+1. Who could relay is told itself. A stranger's address may be forged: email.postmaster is told instead.
+2. Whom a notification is for meets the rules like any recipient, as from a client that may relay; a sender whom no rule
+   takes is told of by way of the postmaster.
+3. Never for the null sender, and so never for a notification (RFC 5321 6.1, RFC 3834 2).
+
+The seam is `queue/notices`; the octets are `wire/dsn`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+
+from dcrouter.config.mail import Email
+from dcrouter.config.routes import MailKind
+from dcrouter.mail.delivery.outcome import Held, Outcome
+from dcrouter.mail.envelope import Client, Envelope, Recipient
+from dcrouter.mail.message import Message, NoticeTo
+from dcrouter.mail.pipeline.rules import Rules
+from dcrouter.wire.dsn.notice import Action, Instead, Notice, Told
+from dcrouter.wire.dsn.report import notification
+
+HEADER = 64 * 1024
+"""Octets of a message in which its header is looked for; of a longer one, the beginning is sent back."""
+
+WHOLE = 1024 * 1024
+"""Octets that a message may have to go back whole."""
+
+_KINDS: tuple[MailKind, ...] = ("smtp", "submission", "smtps")
+_HOST = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[^\s:\[\]()/]+)")
+
+
+class Notifications:
+    """What the queue calls `Notices`. `next_id` numbers messages, `now` is the wall clock (UTC epoch seconds)."""
+
+    def __init__(self, email: Email, rules: Rules, next_id: Callable[[], int], now: Callable[[], float]) -> None:
+        self._hostname = email.hostname
+        self._postmaster = email.postmaster
+        self._wanted = email.bounces.dsn
+        self._full = email.bounces.return_ == "full"
+        self._max_age = email.queue.retry.max_age
+        self._rules = rules
+        self._next_id = next_id
+        self._now = now
+
+    @property
+    def octets(self) -> int:
+        """How much of a message `failed` and `delayed` want as `head`."""
+        return WHOLE if self._full else HEADER
+
+    def failed(self, message: Message, ended: Sequence[tuple[Recipient, Outcome]], head: bytes) -> Message | None:
+        """Tells that these recipients will not get it; None where nobody can be told, or is to be."""
+        return self._built("failed", message, ended, head, None)
+
+    def delayed(self, message: Message, ended: Sequence[tuple[Recipient, Outcome]], head: bytes) -> Message | None:
+        """Tells that these recipients do not have it yet, and until when they are tried."""
+        return self._built("delayed", message, ended, head, message.received + self._max_age)
+
+    def _built(
+        self,
+        action: Action,
+        message: Message,
+        ended: Sequence[tuple[Recipient, Outcome]],
+        head: bytes,
+        until: float | None,
+    ) -> Message | None:
+        envelope = message.envelope
+        if not self._wanted or not envelope.sender or not ended:
+            return None
+        recipient, instead = self._whom(envelope)
+        if recipient is None:
+            return None
+        number, now = self._next_id(), self._now()
+        octets = notification(
+            Notice(
+                action=action,
+                id=f"{number:x}",
+                to=recipient.address,
+                hostname=self._hostname,
+                now=now,
+                sender=envelope.sender,
+                name=message.name,
+                received=message.received,
+                recipients=tuple(_told(one.address, outcome) for one, outcome in ended),
+                until=until,
+                instead=instead,
+                original=head,
+                whole=self._full and len(head) >= message.size,
+            )
+        )
+        notice: NoticeTo = "sender" if instead is None else "postmaster"
+        return Message(
+            id=number,
+            envelope=Envelope(session=envelope.session, sender="", recipients=(recipient,)),
+            received=now,
+            size=len(octets),
+            eightbit=not octets.isascii(),
+            octets=octets,
+            notice=notice,
+        )
+
+    def _whom(self, envelope: Envelope) -> tuple[Recipient | None, Instead | None]:
+        """Who is told, and why it is not the sender; (None, ...): there is nobody."""
+        instead: Instead = "stranger"
+        if envelope.may_relay:
+            sender = self._accepted(envelope.sender)
+            if sender is not None:
+                return sender, None
+            instead = "no_rule"
+        return (self._accepted(self._postmaster) if self._postmaster else None), instead
+
+    def _accepted(self, address: str) -> Recipient | None:
+        """The recipient that the rules make of an address, None where they refuse it. Ports of every kind count."""
+        for kind in _KINDS:
+            client = Client(address="127.0.0.1", kind=kind, trusted=True)
+            decision = self._rules.decide(address, client, "")
+            if decision.rule is not None and decision.refusal is None:
+                return Recipient(number=0, address=decision.address, rule=decision.rule.name)
+        return None
+
+
+def _told(address: str, outcome: Outcome) -> Told:
+    target = "" if isinstance(outcome, Held) else outcome.target
+    told = Told(address=address, reply=outcome.reply, remote=remote_name(target))
+    if target.startswith("/") and told.code:  # a server behind a unix socket said this
+        return Told(address=address, reply=outcome.reply, remote="localhost")
+    return told
+
+
+def remote_name(target: str) -> str:
+    """The host of a label such as `mx.example.test:25`, `192.0.2.1:25` or `[2001:db8::1]:25`, as RFC 3464 2.3.5 wants
+    it: a name, or `[192.0.2.1]`. "" for a path, and for nothing.
+    """
+    found = _HOST.match(target)
+    if found is None:
+        return ""
+    if found["v6"]:
+        return f"[IPv6:{found['v6']}]"
+    try:
+        return f"[{ip_address(found['name'])}]"
+    except ValueError:
+        return found["name"]

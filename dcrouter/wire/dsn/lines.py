@@ -1,0 +1,68 @@
+"""Lines of a mail's header: fields folded and dates written, and what may be quoted of somebody else's header.
+
+RFC 5322 2.1.1 (line lengths), 2.2.3 (folding), 3.3 (dates), 3.6.4 (Message-ID).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+MAX_LINE = 998
+"""Octets of a line without its CRLF (RFC 5321 4.5.3.1.6)."""
+
+_LINE = 76
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+_MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x3b\x3d\x3f-\x7e]{1,240}>)[ \t]*\r$")
+
+
+def header_of(octets: bytes) -> bytes:
+    """The header of a message, up to its empty line; where that is not in `octets`, as many whole fields as are."""
+    if octets.startswith(b"\r\n"):
+        return b""
+    head, end, _ = octets.partition(b"\r\n\r\n")
+    if end:
+        return head + b"\r\n"
+    cut = octets.rfind(b"\r\n") + 2
+    while cut > 2 and octets[cut : cut + 1] in (b" ", b"\t"):  # the field goes on behind the cut
+        cut = octets.rfind(b"\r\n", 0, cut - 2) + 2
+    return octets[: max(cut, 0)] if cut > 1 else b""
+
+
+def message_id(original: bytes) -> str | None:
+    """The Message-ID of a message, None where it has none that could be quoted."""
+    found = _MESSAGE_ID.search(header_of(original))
+    return found[1].decode("ascii") if found else None
+
+
+def date(instant: float) -> str:
+    """`Sat, 21 Nov 2026 14:00:00 +0000` (RFC 5322 3.3)."""
+    moment = time.gmtime(instant)
+    day, month = _DAYS[moment.tm_wday], _MONTHS[moment.tm_mon - 1]
+    return f"{day}, {moment.tm_mday} {month} {moment.tm_year} {time.strftime('%H:%M:%S', moment)} +0000"
+
+
+def folded(field: str) -> list[str]:
+    """A header field in lines of at most 76 octets where it has spaces, and of 998 where it has none."""
+    text = printable(field)
+    lines: list[str] = []
+    while len(text) > _LINE:
+        at = text.rfind(" ", 1, _LINE)
+        if at <= 0 or not text[:at].strip():
+            at = text.find(" ", _LINE)
+        if at <= 0 or at > MAX_LINE - 1:
+            at = min(len(text), MAX_LINE - 1)
+        line, text = text[:at], text[at:].lstrip(" ")
+        lines.append(line if not lines else f" {line.lstrip()}")
+    if text or not lines:
+        lines.append(text if not lines else f" {text}")
+    return lines
+
+
+def printable(text: str) -> str:
+    """What could break out of its line becomes a space or `?`."""
+    return _UNPRINTABLE.sub(lambda found: " " if found[0].isspace() else "?", text)
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
