@@ -1,0 +1,138 @@
+"""A message's header block, as it stands: its fields, and the addresses in one. RFC 5322 2.2, 3.4, 4.4.
+
+Contract: bytes in, values out, nothing is changed. Fields are read as the most generous reader would: a name may be
+followed by blanks, and a line that is no field does not end the block. Addresses are read so that none of them can be
+overlooked: WireError for what different readers could take for different addresses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+from dcrouter.errors import WireError
+from dcrouter.wire.smtp.address import parse_path
+
+MAX_ADDRESSES = 1000
+"""In one field; the header block that we read is bounded as well."""
+
+_FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)", re.MULTILINE)
+_TOKEN = re.compile(
+    r"""
+      (?P<blank>[ \t\r\n]+)
+    | (?P<quoted>"(?:[^"\\]|\\.)*")
+    | (?P<literal>\[[^\[\]\\]*\])
+    | (?P<special>[<>@,;:()])
+    | (?P<atom>[^ \t\r\n"\[\]<>@,;:()\\]+)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT = re.compile(r"\\.|[()]", re.DOTALL)
+
+
+def block(message: bytes) -> bytes | None:
+    """The header block that `message` begins with, its last CRLF included; None where its end is not in sight."""
+    if message.startswith(b"\r\n"):
+        return b""
+    end = message.find(b"\r\n\r\n")
+    return message[: end + 2] if end >= 0 else None
+
+
+def count(head: bytes, name: bytes) -> int:
+    """How many fields of this lower-case name begin a line of `head`; a fast look for trace fields."""
+    return (b"\r\n" + head).lower().count(b"\r\n" + name + b":")
+
+
+def fields(head: bytes) -> Iterator[tuple[str, bytes]]:
+    """(name in lower case, value with its folding) of each field, in order."""
+    for found in _FIELD.finditer(head):
+        yield found[1].decode("ascii").lower(), found[2]
+
+
+def addresses(value: bytes) -> list[str]:
+    """Every address of an address list, groups and comments included or not, as `parse_path` writes them.
+
+    A display name that looks like an address (`a@x <b@x>`, unquoted) counts as one: some reader will show it as such.
+    Raises WireError for what is no address list.
+    """
+    found: list[str] = []
+    words: list[str] = []
+    angle = False  # the mailbox's <address> has been seen
+    tokens = _tokens(value.decode("utf-8", "replace"))
+    for kind, text in tokens:
+        if kind != "special" or text == "@":
+            if angle:
+                raise WireError("words behind an address")
+            words.append(text)
+        elif text == "<":
+            if angle:
+                raise WireError("two addresses in one mailbox")
+            if "@" in words:
+                found.append(_address(words))
+            found.append(_address(list(_inside(tokens))))
+            words, angle = [], True
+        elif text in ",;":
+            if words:
+                found.append(_address(words))
+            words, angle = [], False
+        elif text == ":" and "@" not in words and not angle:
+            words = []  # the name of a group
+        else:
+            raise WireError(f"{text!r} where an address list has none")
+        if len(found) > MAX_ADDRESSES:
+            raise WireError("too many addresses")
+    if words:
+        found.append(_address(words))
+    return found
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    """(kind, text) of what is neither blank nor a comment."""
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise WireError("a quote or a bracket without its end")
+        at = found.end()
+        kind = found.lastgroup or ""
+        if found[0] == "(":
+            at = _behind_comment(text, at)
+        elif kind != "blank":
+            yield kind, found[0]
+
+
+def _behind_comment(text: str, at: int) -> int:
+    depth = 1
+    for found in _COMMENT.finditer(text, at):
+        depth += {"(": 1, ")": -1}.get(found[0], 0)
+        if depth == 0:
+            return found.end()
+    raise WireError("a comment without its end")
+
+
+def _inside(tokens: Iterator[tuple[str, str]]) -> Iterator[str]:
+    """The words up to `>`, without a source route (RFC 5322 4.4 obs-route)."""
+    words: list[str] = []
+    for _, text in tokens:
+        if text == ">":
+            yield from words
+            return
+        if text == ":" and words[:1] == ["@"]:
+            words = []
+        elif text in "<;:":
+            break
+        else:
+            words.append(text)
+    raise WireError("an address without its end")
+
+
+def _address(words: list[str]) -> str:
+    """Words as one address; blanks are allowed around dots and `@` only, so that nothing is joined that stood apart."""
+    for before, after in pairwise(words):
+        if "@" not in (before, after) and not before.endswith(".") and not after.startswith("."):
+            raise WireError("words that are no address")
+    address, rest = parse_path(f"<{''.join(words)}>")
+    if rest:
+        raise WireError("words that are no address")
+    return address
