@@ -27,7 +27,7 @@ from dcrouter.net.dns.asking import Asking
 from dcrouter.net.dns.cache import Cache
 from dcrouter.net.dns.files import Watched, parse_hosts
 from dcrouter.net.dns.message import MAX_CHAIN, Answer, Question, text_of
-from dcrouter.net.dns.servers import Servers
+from dcrouter.net.dns.servers import PORT, Servers
 from dcrouter.wire.hostname import host_name
 
 MAX_ASKING = 200
@@ -57,7 +57,10 @@ class MxAnswer:
 
 
 class Resolver:
-    """`counters`: questions, of them `cached` and `shared`; `sent` datagrams; `failed` to get an answer."""
+    """`counters`: questions, of them `cached` and `shared`; `sent` datagrams; `failed` to get an answer.
+
+    `resolv_conf` and `hosts`: where the system has them; `port`: of the servers of the first.
+    """
 
     def __init__(
         self,
@@ -66,12 +69,13 @@ class Resolver:
         *,
         resolv_conf: Path = Path("/etc/resolv.conf"),
         hosts: Path = Path("/etc/hosts"),
+        port: int = PORT,
     ) -> None:
         self.counters = {"questions": 0, "cached": 0, "shared": 0, "sent": 0, "failed": 0}
         self._families = _FAMILIES[config.addresses]
         self._timeout = config.timeout
         self._reactor = reactor
-        self._servers = Servers(config, reactor.seconds, resolv_conf)
+        self._servers = Servers(config, reactor.seconds, resolv_conf, port)
         self._hosts = Watched(hosts, parse_hosts, reactor.seconds)
         self._cache = Cache(reactor.seconds)
         self._shared: dict[Question, _Shared] = {}

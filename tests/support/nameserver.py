@@ -162,13 +162,13 @@ class Nameserver:
             response = dns.message.make_response(query)
             response.set_rcode(dns.rcode.from_text(temper))
         if by == "tcp":
-            return [response.to_wire()]
+            return [response.to_wire(max_size=65535)]
         try:
             return [response.to_wire(max_size=query.payload if query.edns >= 0 else 512)]
         except dns.exception.TooBig:
             response.flags |= dns.flags.TC
             response.answer = []
-            return [response.to_wire()]
+            return [response.to_wire(max_size=65535)]
 
     def response(self, query: Any, name: str, kind: str) -> Any:
         """The true one."""

@@ -54,18 +54,21 @@ class Server:
 
 
 class Servers:
-    """`seconds`: a monotonic clock."""
+    """`seconds`: a monotonic clock. `port`: of the servers of `resolv_conf`, which cannot say."""
 
-    def __init__(self, config: ResolverConfig, seconds: Callable[[], float], resolv_conf: Path) -> None:
+    def __init__(
+        self, config: ResolverConfig, seconds: Callable[[], float], resolv_conf: Path, port: int = PORT
+    ) -> None:
         self._config = config
         self._seconds = seconds
+        self._port = port
         self._file = Watched(resolv_conf, parse_resolv_conf, seconds) if config.servers is None else None
         self._known: dict[tuple[str, int], Server] = {}
 
     def order(self) -> list[Server]:
         """Whom to ask, in this order; at most MAX_SERVERS and at least one."""
         if self._file is not None:
-            places = [(host, PORT) for host in self._file.get().servers]
+            places = [(host, self._port) for host in self._file.get().servers]
         else:
             places = [(place.host, place.port or PORT) for place in self._config.servers or ()]
         self._known = {place: self._known.get(place) or self._made(*place) for place in places}
