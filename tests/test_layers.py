@@ -13,6 +13,7 @@ import dcrouter
 
 LAYERS = (
     ("errors",),
+    ("durable",),
     ("wire",),
     ("config",),
     ("facts",),

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from dcrouter.control.privileges import Account
+from dcrouter.durable import make_directory, sync_directory
 from dcrouter.errors import StartError
 
 SCHEMA = 1
@@ -53,7 +54,7 @@ class StateDirectory:
 
     def _create(self) -> None:
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.path)
             if stat.S_IMODE(self.path.stat().st_mode) & 0o077 and self.path.stat().st_uid == os.geteuid():
                 self.path.chmod(0o700)
         except FileExistsError:
@@ -90,10 +91,7 @@ class StateDirectory:
         try:
             text = path.read_text("ascii").strip()
         except FileNotFoundError:
-            # Never through a link: root makes it, in a directory that others may own.
-            fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.write(fresh, f"{SCHEMA}\n".encode())
-            os.close(fresh)
+            self._write_version(path)
             return
         except UnicodeDecodeError:
             text = ""
@@ -104,6 +102,20 @@ class StateDirectory:
                 f"state_dir: {self.path} has schema version {text}, written by a newer dcrouter; this one knows up to "
                 f"{SCHEMA}: run the newer dcrouter, or give this one another state_dir"
             )
+
+    def _write_version(self, path: Path) -> None:
+        """Whole and durable, or not at all: an empty one would be refused at every start from then on."""
+        new = path.with_name("version.new")
+        new.unlink(missing_ok=True)
+        # Never through a link: root makes it, in a directory that others may own.
+        fresh = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fresh, f"{SCHEMA}\n".encode())
+            os.fsync(fresh)
+        finally:
+            os.close(fresh)
+        new.rename(path)
+        sync_directory(self.path)
 
     def _hand_over(self, account: Account) -> None:
         # Whole only where it was someone else's until now: later everything in it is made by the account itself, and a

@@ -94,8 +94,17 @@ class TestStateDirectory(SynchronousTestCase):
         """The directory is its user's, and root makes the file: it must not make another one elsewhere."""
         self.path.mkdir(parents=True)
         os.symlink(self.base / "elsewhere", self.path / "version")
-        self.assertIn("File exists", self.refused())
+        self.opened()
         self.assertFalse((self.base / "elsewhere").exists())
+        self.assertFalse((self.path / "version").is_symlink())
+
+    def test_a_start_that_was_killed_while_it_wrote_the_version_does_no_harm(self) -> None:
+        """Its half-written file is no version, and in nobody's way."""
+        self.path.mkdir(parents=True)
+        (self.path / "version.new").write_text("")
+        self.opened()
+        self.assertEqual((self.path / "version").read_text(), f"{SCHEMA}\n")
+        self.assertFalse((self.path / "version.new").exists())
 
     def test_a_version_that_is_no_number_is_refused(self) -> None:
         """A damaged version file is not guessed at."""

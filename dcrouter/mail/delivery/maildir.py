@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
 from attrs import frozen
 
+from dcrouter.durable import make_directory, sync_directory
 from dcrouter.mail.message import Message
 from dcrouter.wire.smtp.address import split
 
@@ -65,10 +67,11 @@ class Delivery:
         """
         name = f"{int(self.message.received)}.Q{self.message.name}R{self.number}.{self.hostname}"
         temporary, final = self.directory / "tmp" / name, self.directory / "new" / name
+        _made(self.directory)
         try:
             self._write(temporary)
         except FileNotFoundError:
-            _make(self.directory)
+            _make(self.directory)  # somebody has removed it
             self._write(temporary)
         try:
             os.rename(temporary, final)
@@ -106,25 +109,16 @@ class Delivery:
             yield carry
 
 
-def sync_directory(path: Path) -> None:
-    """Makes the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+@lru_cache(maxsize=4096)
+def _made(directory: Path) -> None:
+    """`_make`, once for each in the life of this process: one that is there may not be durable yet."""
+    _make(directory)
 
 
 def _make(directory: Path) -> None:
-    """Makes the Maildir with its three parts, and every new name durable."""
-    missing = [directory]
-    while not missing[-1].exists() and missing[-1].parent != missing[-1]:
-        missing.append(missing[-1].parent)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Makes the Maildir with its three parts, durably."""
     for name in ("tmp", "new", "cur"):
-        (directory / name).mkdir(mode=0o700, exist_ok=True)
-    for made in missing:
-        sync_directory(made)
+        make_directory(directory / name)
 
 
 def _write_all(fd: int, piece: bytes) -> None:

@@ -1,0 +1,43 @@
+"""Directories that outlive a power loss: a name is durable once the directory that holds it has been fsynced.
+
+An fsync of a file or of a new directory says nothing about its own name (fsync(2)). That a directory is there does not
+mean that its name is durable: whoever made it may have been killed before its fsync, or be at it in another thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable. Blocks; OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: Path, mode: int = 0o700) -> None:
+    """Makes a directory where it is missing, and those above it; then the names of all of them are durable.
+
+    Blocks: for each that was there, once in the life of this process. OSError; FileExistsError where a file is in its
+    place. A directory above that we may not read is not ours to make durable, and passed over.
+    """
+    path = path.absolute()
+    chain = [path, *path.parents][:-1]
+    missing = [one for one in chain if not one.exists()]
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    for one in missing:
+        sync_directory(one.parent)
+    for one in chain[len(missing) :]:
+        _named(one)
+
+
+@lru_cache(maxsize=16384)
+def _named(path: Path) -> None:
+    with contextlib.suppress(PermissionError):
+        sync_directory(path.parent)
