@@ -41,12 +41,49 @@ class SessionClosed:
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON-ready values, in the order of the fields; what is not known is left out."""
-        plain: dict[str, Any] = {"event": "session"}
-        for name in _FIELDS:
-            value = getattr(self, name)
-            if value is not None:
-                plain[name] = value
-        return plain
+        return _plain("session", self, _SESSION)
 
 
-_FIELDS = tuple(one.name for one in fields(SessionClosed))
+@frozen(kw_only=True)
+class DeliveryDone:
+    """An attempt for one recipient of one message has ended, at `ended` (UTC epoch seconds).
+
+    `session`: of the connection that brought the message. `outcome`: what comes of it (delivered, deferred, failed,
+    held, dropped), `reply` why. `attempts`: with this one. `seconds`: since the message came. `tls`: the version that
+    the next hop was spoken to in.
+    """
+
+    message: str
+    session: str
+    ended: float
+    sender: str
+    recipient: str
+    rule: str
+    target: str | None = None
+    tls: str | None = None
+    outcome: str
+    reply: str
+    attempts: int
+    seconds: float
+    size: int
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON-ready values, in the order of the fields; what is not known is left out."""
+        return _plain("delivery", self, _DELIVERY)
+
+
+Logged = SessionClosed | DeliveryDone
+"""What has a line in the access log."""
+
+
+def _plain(event: str, value: object, names: tuple[str, ...]) -> dict[str, Any]:
+    plain: dict[str, Any] = {"event": event}
+    for name in names:
+        known = getattr(value, name)
+        if known is not None:
+            plain[name] = known
+    return plain
+
+
+_SESSION = tuple(one.name for one in fields(SessionClosed))
+_DELIVERY = tuple(one.name for one in fields(DeliveryDone))

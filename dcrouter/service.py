@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from dcrouter.config.admin import Config
 from dcrouter.control.worker import Fields, Worker
@@ -25,6 +26,9 @@ from dcrouter.tls.chooser import Chooser
 
 CONTROL = 3
 """The descriptor of the channel to the parent."""
+
+COUNT_WITHIN = 1.0
+"""Seconds that a status waits for the queue to be counted; the rest of it is told all the same."""
 
 
 class EdgeWorker(Worker):
@@ -76,7 +80,7 @@ class MailWorker(Worker):
         self.acts["queue"] = self._queue
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
-        self.mta = Mta(config, chooser, self.reactor, self._closed)
+        self.mta = Mta(config, chooser, self.reactor, self._closed, self.access)
         self.mta.start()
 
     def go(self) -> None:
@@ -91,8 +95,12 @@ class MailWorker(Worker):
     def stop(self) -> Deferred[None] | None:
         return self.mta.close() if hasattr(self, "mta") else None
 
-    def status(self) -> Fields:
-        return self.mta.status()
+    def status(self) -> Deferred[Fields]:
+        def counted(counts: Fields | None) -> Fields:
+            return {**self.mta.status(), "queue": counts}
+
+        counts: Deferred[Any] = self.mta.queue_counts()
+        return counts.addTimeout(COUNT_WITHIN, self.reactor).addErrback(lambda _: None).addCallback(counted)
 
     def heard(self, kind: str, fields: Fields, fds: list[int]) -> None:
         if kind == "connection":
@@ -105,16 +113,12 @@ class MailWorker(Worker):
             self.access(event)
 
     def _queue(self, fields: Fields, fds: list[int]) -> None:
-        def answer(result: Any) -> None:
-            self.channel.send("queue", {"id": fields["id"], "result": result})
+        def broken(failure: Failure) -> Fields:
+            self.log.failure("the queue cannot be asked", failure)
+            return {"error": f"the queue cannot be asked: {failure.getErrorMessage()}"}
 
-        done: Deferred[Any]
-        if fields["do"] == "list":
-            done = self.mta.queue_list(fields["limit"])
-        else:
-            done = self.mta.queue_drop(fields["message"])
-        done.addCallback(answer)
-        done.addErrback(lambda failure: self.log.failure("the queue cannot be asked", failure))
+        answer = self.mta.queue_ask(fields).addErrback(broken)
+        answer.addCallback(lambda result: self.channel.send("queue", {"id": fields["id"], **result}))
 
 
 WORKERS: dict[str, type[Worker]] = {"edge": EdgeWorker, "mail": MailWorker}

@@ -21,7 +21,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.load import from_plain
 from dcrouter.control.records import ChannelObserver
 from dcrouter.errors import DcrouterError
-from dcrouter.events import SessionClosed
+from dcrouter.events import Logged
 from dcrouter.net.channel import Channel
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.credential import Credential
@@ -40,16 +40,16 @@ Act = Callable[[Fields, list[int]], None]
 
 
 class AccessLines:
-    """Finished connections on their way to the parent, in batches."""
+    """Finished connections and deliveries on their way to the parent, in batches."""
 
     def __init__(self, reactor: Any, channel: Channel) -> None:
         self._reactor = reactor
         self._channel = channel
-        self._events: list[SessionClosed] = []
+        self._events: list[Logged] = []
         self._dropped = 0
         self._timer: Any = None
 
-    def __call__(self, event: SessionClosed) -> None:
+    def __call__(self, event: Logged) -> None:
         if len(self._events) >= ACCESS_BATCH and self._channel.waiting > ACCESS_WAITING:
             self._dropped += 1
             return
@@ -114,7 +114,7 @@ class Worker(ABC):
         """End at once."""
 
     @abstractmethod
-    def status(self) -> Fields:
+    def status(self) -> Fields | Deferred[Fields]:
         """Counters since the start, JSON-ready."""
 
     @abstractmethod
@@ -208,7 +208,9 @@ class Worker(ABC):
         self.channel.send("drained")
 
     def _status(self, fields: Fields, fds: list[int]) -> None:
-        self.channel.send("status", {"id": fields["id"], **self.status()})
+        answer: Deferred[Any] = maybeDeferred(self.status)
+        answer.addCallback(lambda status: self.channel.send("status", {"id": fields["id"], **status}))
+        answer.addErrback(lambda failure: self.log.failure("cannot tell the status", failure))
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
         self.reactor.callFromThread(lambda: self._drain(self.patience))

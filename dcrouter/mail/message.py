@@ -39,6 +39,18 @@ class Message:
     octets: bytes | None = None
     notice: NoticeTo | None = None
 
+    @classmethod
+    def bare(cls, id: int, *, spooled: bool) -> Message:
+        """Enough of a queued message to read its content."""
+        return cls(
+            id=id,
+            envelope=Envelope(session="", sender="", recipients=()),
+            received=0.0,
+            size=0,
+            eightbit=False,
+            spooled=spooled,
+        )
+
     @property
     def name(self) -> str:
         """The id as logs, Received and the command line write it."""

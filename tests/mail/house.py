@@ -86,7 +86,8 @@ class House:
         return self.mta._queue.when_idle()
 
     def queue(self) -> Deferred[list[dict[str, Any]]]:
-        return self.mta.queue_list(1000)
+        """Recipients that are queued, held or failed, as the operator sees them."""
+        return self.mta.queue_ask({"do": "list"}).addCallback(lambda answer: answer["messages"])
 
 
 class _Listener:

@@ -2,40 +2,44 @@
 
 1. `put` keeps a message durably, then starts its first attempt from memory.
 2. A claim (message, recipient) is memory: a crash un-claims, and the next start finds the recipient due.
-3. The outcome of an attempt is settled durably; only then is the claim released.
+3. The outcome of an attempt is settled durably, together with the notification of those who failed; only then is the
+   claim released, and the notification's own first attempt begins.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from attrs import evolve
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from attrs import define
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.config.queue import Retry
-from dcrouter.errors import StoreFull
+from dcrouter.errors import StoreError, StoreFull
+from dcrouter.events import DeliveryDone
 from dcrouter.mail.delivery.outcome import Deferred as Later
-from dcrouter.mail.delivery.outcome import Delivered, Held, Outcome
+from dcrouter.mail.delivery.outcome import Outcome
 from dcrouter.mail.message import Message
-from dcrouter.mail.queue.backoff import next_attempt
+from dcrouter.mail.queue.budget import Budget, key_of
+from dcrouter.mail.queue.endings import Endings, Verdict, Wish, failure, rounded
+from dcrouter.mail.queue.expiry import Expiry
+from dcrouter.mail.queue.notices import Notices
+from dcrouter.mail.queue.parts import keys_of, part_for, without_deferred
+from dcrouter.mail.queue.reports import Reports
+from dcrouter.mail.queue.room import Room
 from dcrouter.mail.queue.schedule import Schedule
-from dcrouter.mail.queue.stores.schema import FAILED, HELD, QUEUED
-from dcrouter.mail.queue.stores.sqlite import Due, SqliteStore
-
-MAX_MESSAGES = 1_000_000
-"""Then 452 4.3.1: a queue that nobody empties must not eat the disk."""
+from dcrouter.mail.queue.store import FAILED, QUEUED, Change, Due, Key, Store
+from dcrouter.mail.queue.wakes import Wakes
 
 MAX_CLAIMED = 4000
 """Recipients under way at once; more wait in the store."""
 
-MEMORY = 64 * 1024 * 1024
-"""Octets of messages that wait in memory for their first attempt; beyond that they are read again from the store."""
+MAX_RETRIED = 2000
+"""Of those, how many may have been read from the store: new mail finds room though much waits for what is down."""
 
 SETTLE_AGAIN = 5.0
 """Seconds after a settle that failed; its claim stays, so nobody gets the message twice meanwhile."""
@@ -44,37 +48,76 @@ Attempt = Callable[[Message], Deferred[list[Outcome]]]
 """Tries all recipients of a message, which share their rule; one outcome each, in order. Never fails."""
 
 
+@define(eq=False)
+class Settlement:
+    """What is written of an attempt. `whole`: it was all that was left of the message, and everybody has it."""
+
+    message: Message
+    gone: list[int]
+    changed: list[Change]
+    targets: dict[int, str]
+    whole: bool
+    notices: tuple[Message, ...] = ()
+
+
 class Queue:
-    """`attempt` is how mail leaves; `now` the wall clock (UTC epoch seconds), `clock` the timers."""
+    """`attempt` is how mail leaves; `now` the wall clock (UTC epoch seconds), `clock` the timers.
+
+    `on_done` hears of each recipient and attempt that has ended.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, store: SqliteStore, attempt: Attempt, retry: Retry, clock: IReactorTime, now: Callable[[], float]
+        self,
+        store: Store,
+        attempt: Attempt,
+        retry: Retry,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        *,
+        room: Room | None = None,
+        budget: Budget | None = None,
+        on_done: Callable[[DeliveryDone], None] | None = None,
     ) -> None:
-        self.counters = {"accepted": 0, "delivered": 0, "deferred": 0, "failed": 0}
+        self._reports = Reports(on_done)
+        self.counters = self._reports.counters
         self._store = store
         self._attempt = attempt
-        self._retry = retry
         self._clock = clock
         self._now = now
-        self._claims: set[tuple[int, int]] = set()
-        self._settled: set[tuple[int, int]] = set()
-        self._memory = 0
+        self._room = room
+        self._budget = budget or Budget()
+        self._notices: Notices | None = None
+        self._endings = Endings(retry)
+        self._claims: set[Key] = set()
+        self._retried: set[Key] = set()
+        self._settled: set[Key] = set()
+        self._wishes: dict[Key, Wish] = {}
         self._attempts = 0
         self._stopped = False
         self._leaving = False
         self._idle: list[Deferred[None]] = []
         self._schedule = Schedule(store, clock, now, self._start_due, self._has_room)
+        self._wakes = Wakes(clock, self._advance)
+        self._expiry = Expiry(store, retry.max_age, clock, now)
 
-    def start(self, rules: Iterable[str]) -> None:
-        """Takes up what an earlier run left; mail that was held for the lack of one of `rules` is due again."""
-        self._store.release(rules, _rounded(self._now())).addBoth(lambda _: self._schedule.walk())
+    def start(self, rules: Iterable[str], notices: Notices | None = None) -> None:
+        """Takes up what an earlier run left; mail that was held for the lack of one of `rules` is due again.
+
+        `notices` None: nobody is told of failures and delays.
+        """
+        self._notices = notices
+        self._store.release(rules, rounded(self._now())).addBoth(lambda _: self._schedule.walk())
+        self._store.sweep().addCallbacks(self._swept, self._unswept)
+        self._expiry.start()
 
     def stop(self) -> None:
         """No further attempt begins."""
         self._stopped = True
         self._schedule.stop()
+        self._wakes.stop()
+        self._expiry.stop()
 
     def leave(self) -> None:
         """As `stop`; and who is deferred from now on is so because we go: it stays due, and no attempt is counted."""
@@ -90,42 +133,105 @@ class Queue:
             waiter.callback(None)
         return waiter
 
+    @property
+    def full(self) -> str | None:
+        """Why nothing more is taken now (452 4.3.1), None: there is room. Cheap."""
+        return self._room.shortage if self._room is not None else None
+
     def put(self, message: Message) -> Deferred[None]:
         """Fires when the message is durable, which makes it ours; fails with StoreError, which leaves it the
         client's.
         """
-        if self._store.messages >= MAX_MESSAGES:
-            return fail(StoreFull(f"the queue holds {MAX_MESSAGES} messages"))
-        keys = _keys(message)
+        if (shortage := self.full) is not None:
+            return fail(StoreFull(shortage))
+        keys = keys_of(message)
         self._claims.update(keys)
-        kept = self._store.put(message, _rounded(self._now()))
+        kept = self._store.put(message, rounded(self._now()))
         return kept.addCallbacks(self._kept, self._lost, callbackArgs=(message, keys), errbackArgs=(keys,))
 
-    # ------------------------------------------------------------------ attempts
+    def wake(self, target: str) -> None:
+        """The next hop of this name (as in `Deferred.target`) is up: those that wait for it are due, paced."""
+        if not self._stopped:
+            self._wakes.wake(target)
 
-    def _kept(self, _: None, message: Message, keys: list[tuple[int, int]]) -> None:
+    # ------------------------------------------------------------------ what an operator wants
+
+    def hold(self, keys: Sequence[Key], states: Sequence[int], state: int) -> Deferred[None]:
+        """Those in one of `states` are in `state`; who is under way is so unless it is delivered or fails."""
+        return self._wished(keys, "hold", self._store.change(keys, states, state, rounded(self._now())))
+
+    def drop(self, keys: Sequence[Key]) -> Deferred[None]:
+        """They leave, and nobody is told; who is under way may still be delivered."""
+        return self._wished(keys, "drop", self._store.remove(keys))
+
+    def resume(self, keys: Sequence[Key], states: Sequence[int]) -> Deferred[None]:
+        """Those in one of `states` are due now. Who is under way stays so, and this changes nothing for it."""
+        for key in keys:
+            if self._wishes.get(key) == "hold":
+                del self._wishes[key]
+        self._wakes.forget(keys)
+        return self._store.change(keys, states, QUEUED, rounded(self._now())).addCallback(self._resumed)
+
+    def _wished(self, keys: Sequence[Key], wish: Wish, written: Deferred[None]) -> Deferred[None]:
+        # All of them, not only those under way now: one may begin before this is written.
+        self._wishes.update(dict.fromkeys(keys, wish))
+
+        def done(result: Any) -> Any:
+            for key in keys:
+                if key not in self._claims:
+                    self._wishes.pop(key, None)
+            if self._schedule.reading:
+                self._settled.update(keys)
+            self._wakes.forget(keys)
+            return result
+
+        return written.addBoth(done)
+
+    def _advance(self, keys: Sequence[Key]) -> None:
+        due = rounded(self._now())
+        self._store.change(keys, [QUEUED], QUEUED, due, advance=True).addCallbacks(self._resumed, self._unadvanced)
+
+    def _resumed(self, _: None) -> None:
+        self._schedule.walk()
+
+    def _unadvanced(self, failure: Failure) -> None:
+        self._log.warn("mail was not woken and waits for its time: {reason}", reason=failure.getErrorMessage())
+
+    def _swept(self, count: int) -> None:
+        if count:
+            self._log.info("{count} spool files were removed that no message names", count=count)
+
+    def _unswept(self, failure: Failure) -> None:
+        if not self._stopped:
+            reason = failure.getErrorMessage()
+            self._log.warn("spool files of an earlier run stay until the next start: {reason}", reason=reason)
+
+    # ------------------------------------------------------------------ attempts begin
+
+    def _kept(self, _: None, message: Message, keys: list[Key]) -> None:
         """It is durable: whatever happens from here on, the client is told so."""
         self.counters["accepted"] += 1
+        self._try_new(message, keys)
+
+    def _try_new(self, message: Message, keys: list[Key]) -> None:
         maybeDeferred(self._start_new, message, keys).addErrback(
             lambda failure: self._log.failure("message {message}: not started", failure, message=message.name)
         )
 
-    def _start_new(self, message: Message, keys: list[tuple[int, int]]) -> None:
+    def _start_new(self, message: Message, keys: list[Key]) -> None:
         if self._stopped or len(self._claims) > MAX_CLAIMED:
             self._claims.difference_update(keys)
             self._schedule.walk()
             return
-        if self._memory + message.size > MEMORY:
-            message = message.forgotten()
         recipients = message.envelope.recipients
         if len(recipients) == 1:
             self._begin(message, whole=True)
             return
         for rule in dict.fromkeys(one.rule for one in recipients):
             own = tuple(one for one in recipients if one.rule == rule)
-            self._begin(_for(message, own), whole=len(own) == len(recipients))
+            self._begin(part_for(message, own), whole=len(own) == len(recipients))
 
-    def _lost(self, failure: Failure, keys: list[tuple[int, int]]) -> Failure:
+    def _lost(self, failure: Failure, keys: list[Key]) -> Failure:
         self._claims.difference_update(keys)
         return failure
 
@@ -138,17 +244,19 @@ class Queue:
         self._settled.clear()
         for _, group in groupby(unclaimed, key=lambda one: (one.id, one.envelope.recipients[0].rule)):
             parts = list(group)
-            message = _for(parts[0], tuple(part.envelope.recipients[0] for part in parts))
-            self._claims.update(_keys(message))
+            message = part_for(parts[0], tuple(part.envelope.recipients[0] for part in parts))
+            keys = keys_of(message)
+            self._claims.update(keys)
+            self._retried.update(keys)
             self._begin(message, whole=False)
 
     def _has_room(self) -> bool:
-        return len(self._claims) < MAX_CLAIMED and not self._stopped
+        return len(self._retried) < MAX_RETRIED and len(self._claims) < MAX_CLAIMED and not self._stopped
 
     def _begin(self, message: Message, *, whole: bool) -> None:
         self._attempts += 1
-        if message.octets is not None:
-            self._memory += len(message.octets)
+        if message.octets is not None and not self._budget.take_now(key_of(message), len(message.octets)):
+            message = message.forgotten()
         outcomes = maybeDeferred(self._attempt, message).addErrback(self._broken, message)
         outcomes.addCallback(self._ended, message, whole)
 
@@ -157,63 +265,101 @@ class Queue:
         self._log.failure("message {message}: the attempt broke", failure, message=message.name)
         return [Later("4.3.0 internal error")] * len(message.envelope.recipients)
 
+    # ------------------------------------------------------------------ attempts end
+
     def _ended(self, outcomes: list[Outcome], message: Message, whole: bool) -> None:
-        if message.octets is not None:
-            self._memory -= len(message.octets)
-            message = message.forgotten()
+        if self._leaving and any(isinstance(outcome, Later) for outcome in outcomes):
+            self._budget.free(key_of(message))
+            message, outcomes = without_deferred(message, outcomes)
+            if not outcomes:
+                self._attempt_over()
+                return
+            whole = False
         now = self._now()
-        gone: list[int] = []
-        changed: list[tuple[int, int, int, float, str]] = []
-        for recipient, outcome in zip(message.envelope.recipients, outcomes, strict=True):
-            if self._leaving and isinstance(outcome, Later):
-                continue
-            self._report(message, recipient.address, outcome)
-            if isinstance(outcome, Delivered):
-                gone.append(recipient.number)
+        verdict = self._endings.verdict(message, outcomes, now, self._wishes, tells=self._notices is not None)
+        self._reports.report(message, outcomes, verdict.words, now)
+        if verdict.failed or verdict.waits:
+            head = self._head(message)
+            head.addCallback(lambda octets: self._tell(octets, message, verdict, now))
+            head.addErrback(lambda failure: self._log.failure("message {message}", failure, message=message.name))
+            return
+        self._budget.free(key_of(message))
+        whole = whole and len(verdict.gone) == len(outcomes)
+        self._settle(Settlement(message.forgotten(), verdict.gone, verdict.changed, verdict.targets, whole))
+
+    def _head(self, message: Message) -> Deferred[bytes]:
+        """What a notification may quote; nothing where it cannot be read: that it failed is told all the same."""
+        assert self._notices is not None
+        if message.octets is not None:
+            return succeed(message.octets[: self._notices.octets])
+        return self._store.head(message, self._notices.octets).addErrback(self._headless, message)
+
+    def _headless(self, failure: Failure, message: Message) -> bytes:
+        failure.trap(StoreError)
+        reason = failure.getErrorMessage()
+        self._log.error("message {message} cannot be quoted: {reason}", message=message.name, reason=reason)
+        return b""
+
+    def _tell(self, head: bytes, message: Message, verdict: Verdict, now: float) -> None:
+        """Has the notifications written, and settles with them. Whose failure cannot be told of stays as failed."""
+        assert self._notices is not None
+        self._budget.free(key_of(message))
+        notices = []
+        if verdict.failed:
+            notice = self._written(self._notices.failed, message, verdict.failed, head)
+            if notice is not None:
+                notices.append(notice)
+                verdict.gone += [one.number for one, _ in verdict.failed]
             else:
-                changed.append((recipient.number, *self._next(message, recipient.attempts, outcome, now)))
-        self.counters["delivered"] += len(gone)
-        if gone or changed:
-            self._settle(message, gone, changed, whole and len(gone) == len(outcomes))
-        else:
-            self._attempt_over()
-
-    def _next(self, message: Message, attempts: int, outcome: Outcome, now: float) -> tuple[int, int, float, str]:
-        """(state, attempts, due, reply) of a recipient that does not have the message yet."""
-        if isinstance(outcome, Held):
-            return HELD, attempts, 0.0, outcome.reply
-        attempts += 1
-        if isinstance(outcome, Later):
-            due = next_attempt(self._retry, attempts=attempts, received=message.received, now=now, random=random.random)
-            if due is not None:
-                self.counters["deferred"] += 1
-                return QUEUED, attempts, _rounded(due), outcome.reply
-        self.counters["failed"] += 1
-        return FAILED, attempts, 0.0, outcome.reply
-
-    def _settle(
-        self, message: Message, gone: list[int], changed: list[tuple[int, int, int, float, str]], whole: bool
-    ) -> None:
-        if whole:
-            settled = maybeDeferred(self._store.finish, message)
-        else:
-            settled = maybeDeferred(self._store.settle, message, gone, changed)
-        settled.addCallbacks(
-            self._released,
-            self._unsettled,
-            callbackArgs=(message, changed),
-            errbackArgs=(message, gone, changed, whole),
+                verdict.changed += [failure(message, one, outcome, now) for one, outcome in verdict.failed]
+        if verdict.waits:
+            notice = self._written(self._notices.delayed, message, verdict.waits, head)
+            if notice is not None:
+                notices.append(notice)
+        for notice in notices:
+            self._claims.update(keys_of(notice))
+        self._settle(
+            Settlement(message.forgotten(), verdict.gone, verdict.changed, verdict.targets, False, tuple(notices))
         )
 
-    def _released(self, _: None, message: Message, changed: list[tuple[int, int, int, float, str]]) -> None:
-        keys = _keys(message)
+    def _written(self, write: Callable[..., Message | None], message: Message, ended: Any, head: bytes) -> Any:
+        try:
+            return write(message, ended, head)
+        except Exception:
+            self._log.failure("message {message}: no notification could be written", message=message.name)
+            return None
+
+    def _settle(self, what: Settlement) -> None:
+        if what.whole:
+            settled = maybeDeferred(self._store.finish, what.message)
+        else:
+            due = rounded(self._now())
+            settled = maybeDeferred(self._store.settle, what.message, what.gone, what.changed, what.notices, due)
+        settled.addCallbacks(self._released, self._unsettled, callbackArgs=(what,), errbackArgs=(what,))
+
+    def _released(self, _: None, what: Settlement) -> None:
+        keys = keys_of(what.message)
         self._claims.difference_update(keys)
+        if self._retried:
+            self._retried.difference_update(keys)
+        if len(self._wakes):
+            self._wakes.forget(keys)
         if self._schedule.reading:
             self._settled.update(keys)
-        for _number, state, _attempts, due, _reply in changed:
-            if state == QUEUED:
-                self._schedule.wake_at(due)
-        if self._schedule.waits_for_room and len(self._claims) < MAX_CLAIMED // 2:
+        if self._wishes:
+            for key in keys:
+                self._wishes.pop(key, None)
+        for change in what.changed:
+            if change.state == QUEUED:
+                self._schedule.wake_at(change.due)
+                if change.number in what.targets:
+                    self._wakes.wait((what.message.id, change.number), what.targets[change.number])
+            elif change.state == FAILED:
+                self._expiry.expect()
+        for notice in what.notices:
+            self.counters["notices"] += 1
+            self._try_new(notice, keys_of(notice))
+        if self._schedule.waits_for_room and len(self._retried) < MAX_RETRIED // 2:
             self._schedule.walk()
         self._attempt_over()
 
@@ -224,38 +370,14 @@ class Queue:
             for waiter in waiting:
                 waiter.callback(None)
 
-    def _unsettled(self, failure: Failure, message: Message, *settle: Any) -> None:
+    def _unsettled(self, failure: Failure, what: Settlement) -> None:
         self._log.error(
             "message {message}: its outcome could not be written, trying again: {reason}",
-            message=message.name,
-            session=message.envelope.session,
+            message=what.message.name,
+            session=what.message.envelope.session,
             reason=failure.getErrorMessage(),
         )
         if self._stopped:
             self._attempt_over()
         else:
-            self._clock.callLater(SETTLE_AGAIN, self._settle, message, *settle)
-
-    def _report(self, message: Message, address: str, outcome: Outcome) -> None:
-        self._log.info(
-            "message {message} to {recipient}: {outcome} ({reply})",
-            message=message.name,
-            session=message.envelope.session,
-            recipient=address,
-            outcome=type(outcome).__name__.lower(),
-            reply=outcome.reply,
-            target="" if isinstance(outcome, Held) else outcome.target,
-        )
-
-
-def _keys(message: Message) -> list[tuple[int, int]]:
-    return [(message.id, one.number) for one in message.envelope.recipients]
-
-
-def _for(message: Message, recipients: tuple[Any, ...]) -> Message:
-    return evolve(message, envelope=evolve(message.envelope, recipients=recipients))
-
-
-def _rounded(instant: float) -> float:
-    """Milliseconds: what survives a walk through JSON unchanged, so that a cursor is exact."""
-    return round(instant, 3)
+            self._clock.callLater(SETTLE_AGAIN, self._settle, what)

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcrouter.mail.queue.stores.sqlite import START, Due, SqliteStore
+from dcrouter.mail.queue.store import START, Due, Store
 
 PAGE = 200
 """Recipients read at once: about two milliseconds of the reactor's time."""
@@ -33,7 +33,7 @@ class Schedule:
 
     def __init__(
         self,
-        store: SqliteStore,
+        store: Store,
         clock: IReactorTime,
         now: Callable[[], float],
         start: Callable[[Iterable[Due]], None],

@@ -12,24 +12,11 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.queue import Retry
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Outcome
-from dcrouter.mail.envelope import Envelope, Recipient
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.queue import Queue
+from dcrouter.mail.queue.store import FAILED
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
-from tests.mail.house import until
-
-
-def message(number: int) -> Message:
-    return Message(
-        id=number,
-        envelope=Envelope(
-            session="s", sender="a@x.test", recipients=(Recipient(number=0, address="b@y.test", rule="r"),)
-        ),
-        received=0.0,
-        size=3,
-        eightbit=False,
-        octets=b"x\r\n",
-    )
+from tests.mail.queue.made import entries, message, until
 
 
 class ScheduleTests(TestCase):
@@ -71,8 +58,8 @@ class ScheduleTests(TestCase):
             yield until(lambda: self.clock.getDelayedCalls())
             yield self._turn(wait, tries)
         self.assertEqual([when for _, when in self.tries], [0.0, 100.0, 300.0, 700.0, 1000.0])
-        (row,) = yield self.store.listing(10)
-        self.assertEqual((row["state"], row["attempts"]), ("failed", 5))
+        (entry,) = yield entries(self.store)
+        self.assertEqual((entry.state, entry.attempts), (FAILED, 5))
         self.assertEqual(self.queue.counters["failed"], 1)
 
     @inlineCallbacks

@@ -1,7 +1,8 @@
 """The tables of the queue in SQLite: message -> body -> recipients, versioned from the first commit.
 
 A body is one variant of a message (so far there is one: as it came). `octets` NULL means a spool file, named by the
-message. A recipient has one row, so that settling it touches nothing else; `state`: QUEUED, FAILED or HELD.
+message. A recipient has one row, so that settling it touches nothing else. Whatever is not in a put has a default, so
+that the rows of a put stay short.
 """
 
 from __future__ import annotations
@@ -9,21 +10,25 @@ from __future__ import annotations
 import sqlite3
 
 from dcrouter.errors import StoreError
+from dcrouter.mail.message import Message
+from dcrouter.mail.queue.store import FAILED, HELD
 
-VERSION = 1
-"""PRAGMA user_version. A newer one is refused: this program cannot know what it would break."""
+VERSION = 2
+"""PRAGMA user_version. A newer one is refused: this program cannot know what it would break. Version 2: `origin`,
+`told`, and `due` of what is not queued."""
 
-QUEUED, FAILED, HELD = 0, 1, 2
-STATES = {QUEUED: "queued", FAILED: "failed", HELD: "held"}
+STRANGER, RELAYING, TO_SENDER, TO_POSTMASTER = range(4)
+"""`origin`: who brought a message, a client that might not relay or one that might; or our notification, to whom."""
 
-_TABLES = """
+TABLES = f"""
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
     session TEXT NOT NULL,
     sender TEXT NOT NULL,
     received REAL NOT NULL,
     size INTEGER NOT NULL,
-    eightbit INTEGER NOT NULL
+    eightbit INTEGER NOT NULL,
+    origin INTEGER NOT NULL DEFAULT {STRANGER}
 ) STRICT;
 CREATE TABLE body (
     id INTEGER PRIMARY KEY,
@@ -40,18 +45,42 @@ CREATE TABLE recipient (
     attempts INTEGER NOT NULL,
     due REAL NOT NULL,
     reply TEXT NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (message, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX recipient_due ON recipient (state, due, message, number);
 """
 
+MESSAGE_COLUMNS = 7
+RECIPIENT_COLUMNS = "message, number, body, address, rule, state, attempts, due, reply"
+
+_FROM_1 = f"""
+ALTER TABLE message ADD COLUMN origin INTEGER NOT NULL DEFAULT {STRANGER};
+ALTER TABLE recipient ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+UPDATE recipient SET due = CAST(strftime('%s', 'now') AS REAL) WHERE state IN ({FAILED}, {HELD});
+"""
+"""Until then nobody could log in: all were strangers. Failed mail has its time in the queue from now on."""
+
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Makes the tables in a new file, checks the version of an old one. Raises StoreError."""
+    """Makes the tables in a new file, brings those of an old one to this version. Raises StoreError."""
     if sqlite3.sqlite_version_info < (3, 37):
         raise StoreError(f"SQLite 3.37 or newer is needed, this is {sqlite3.sqlite_version}")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise StoreError(f"the mail queue was written by a newer dcrouter (schema {version}, this one knows {VERSION})")
-    if version == 0:
-        connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+    steps = {0: TABLES, 1: _FROM_1}
+    if version in steps:
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE;{steps[version]}PRAGMA user_version = {VERSION};COMMIT;")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def origin_of(message: Message) -> int:
+    """What the column says of a message."""
+    if message.notice is not None:
+        return TO_SENDER if message.notice == "sender" else TO_POSTMASTER
+    return RELAYING if message.envelope.may_relay else STRANGER

@@ -1,7 +1,7 @@
 """The mail queue on disk: SQLite for everything small, spool files for large bodies, both under one directory.
 
-Contract: `put` and `settle` fire when what they say is durable (WAL, synchronous=FULL), or fail with StoreError and
-have changed nothing. Reading happens on a thread and a connection of its own, in pages, one long statement each.
+`put` and `settle` fire when what they say is durable (WAL, synchronous=FULL). What the queue needs is read on a thread
+and a connection of its own, in pages; what an operator asks, which may take seconds, on another one.
 """
 
 from __future__ import annotations
@@ -9,63 +9,68 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from dcrouter.durable import make_directory
 from dcrouter.errors import StoreError
-from dcrouter.mail.envelope import Envelope, Recipient
 from dcrouter.mail.message import Message, spool_path
-from dcrouter.mail.queue.stores.schema import QUEUED, STATES, prepare
-from dcrouter.mail.queue.stores.writer import Settles, Writer, as_store_error
+from dcrouter.mail.queue.store import QUEUED, Change, Cursor, Due, Entry, Key, Page, Selection
+from dcrouter.mail.queue.stores import queries, spool
+from dcrouter.mail.queue.stores.schema import origin_of, prepare
+from dcrouter.mail.queue.stores.writer import Order, Rows, Settles, Writer, as_store_error
 
 CHECKPOINT_PAGES = 8192
 """Pages in the WAL before it is written back: most rows are gone again by then, and never reach the table."""
 
+LOOK_WITHIN = 8.0
+"""Seconds for a question of the operator; the parent waits for ten."""
 
-class Cursor(NamedTuple):
-    """Where a page of due recipients ended; the next one begins behind it."""
+_STEPS = 20_000_000
+"""Of SQLite's machine between two looks at the clock: a fraction of a second, so that it seldom wants the GIL."""
 
-    due: float
-    message: int
-    number: int
+SWEEP = 500
+"""Spool files that are looked up at once."""
 
+FILE = "queue.sqlite"
+SPOOL = "spool"
 
-START = Cursor(0.0, 0, -1)
-
-
-class Due(NamedTuple):
-    """A recipient that is due. `message` has no octets in memory, and this recipient only."""
-
-    at: Cursor
-    message: Message
+T = TypeVar("T")
+Query = Callable[[sqlite3.Connection], T]
 
 
 class SqliteStore:
-    """`directory`: made if absent, 0700. The spool files of messages being received are in `spool`."""
+    """`directory`: made if absent, 0700. It implements `Store`."""
+
+    _log = Logger()
 
     def __init__(self, directory: Path, reactor: Any) -> None:
-        self.spool = directory / "spool"
+        self.spool = directory / SPOOL
         self._directory = directory
-        self._path = directory / "queue.sqlite"
+        self._path = directory / FILE
         self._reactor = reactor
         self._reader: sqlite3.Connection | None = None
+        self._looker: sqlite3.Connection | None = None
         self._writer: Writer | None = None
         self._reading = ThreadPool(1, 1, "mail-read")
+        self._looking = ThreadPool(0, 1, "mail-look")
+        self._left: list[int] = []
 
     @property
     def messages(self) -> int:
-        """How many there are."""
         return self._writer.messages if self._writer is not None else 0
 
     def open(self) -> int:
-        """The highest id so far. Blocks; once, before any mail. Raises StoreError."""
         try:
-            self.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(self.spool)
             self._directory.chmod(0o700)
             writing = self._connect()
             writing.execute("PRAGMA secure_delete = OFF")
@@ -74,9 +79,11 @@ class SqliteStore:
             writing.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             prepare(writing)
             last, messages = writing.execute("SELECT coalesce(max(id), 0), count(*) FROM message").fetchone()
-            self._sweep(writing)
+            self._left = spool.listed(self.spool)
             self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only = ON")
+            self._looker = self._connect()
+            for reader in (self._reader, self._looker):
+                reader.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
             cause = as_store_error(error)
             raise type(cause)(f"the mail queue {self._path} cannot be opened: {cause}") from error
@@ -84,34 +91,43 @@ class SqliteStore:
             raise StoreError(f"the mail queue in {self._directory}: {error}") from error
         self._writer = Writer(writing, self._reactor, messages)
         self._reading.start()
-        return int(last)
+        self._looking.start()
+        # A file that no row names may have a higher id than any row: a new message must not meet it.
+        return max(int(last), *self._left) if self._left else int(last)
+
+    async def _swept(self) -> int:
+        swept = 0
+        while self._left:
+            listed, self._left = self._left[:SWEEP], self._left[SWEEP:]
+            swept += await self._look(partial(self._sweep, listed=listed))
+        return swept
+
+    def sweep(self) -> Deferred[int]:
+        return Deferred.fromCoroutine(self._swept())
 
     def close(self) -> None:
-        """Writes what has gathered and closes; blocks for as long as that takes."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-            self._reading.stop()
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        for attribute, pool in (("_reader", self._reading), ("_looker", self._looking)):
+            connection: sqlite3.Connection | None = getattr(self, attribute)
+            if connection is not None:
+                setattr(self, attribute, None)
+                connection.interrupt()
+                if pool.started:
+                    pool.stop()
+                connection.close()
+
+    # ------------------------------------------------------------------ writing
 
     def put(self, message: Message, now: float) -> Deferred[None]:
-        """Keeps a new message, all its recipients due at `now`. Its spool file, if any, is durable already."""
-        envelope = message.envelope
-        rows: list[Any] = []
-        for one in envelope.recipients:
-            rows += (message.id, one.number, message.id, one.address, one.rule, QUEUED, one.attempts, now, "")
+        rows = Rows()
+        _add(rows, message, now)
         return self._open_writer().put(
-            (message.id, envelope.session, envelope.sender, message.received, message.size, int(message.eightbit)),
-            (message.id, message.id, None if message.spooled else message.octets),
-            rows,
-            0 if message.spooled else message.size,
+            rows.messages, rows.bodies, rows.recipients, 0 if message.spooled else message.size
         )
 
     def finish(self, message: Message) -> Deferred[None]:
-        """Everybody has it: the message leaves."""
-
         def add(group: Settles) -> None:
             group.done.append(message.id)
             if message.spooled:
@@ -120,69 +136,76 @@ class SqliteStore:
         return self._open_writer().settle(add)
 
     def settle(
-        self, message: Message, gone: Iterable[int], changed: Iterable[tuple[int, int, int, float, str]]
+        self,
+        message: Message,
+        gone: Iterable[int],
+        changed: Iterable[Change],
+        notices: Sequence[Message] = (),
+        now: float = 0.0,
     ) -> Deferred[None]:
-        """Recipients by number: `gone` have it, `changed` are (number, state, attempts, due, reply) from now on."""
-
         def add(group: Settles) -> None:
             group.gone += [[message.id, number] for number in gone]
             group.changed += [[message.id, *change] for change in changed]
             if message.spooled:
                 group.spooled.append((message.id, spool_path(self.spool, message.id)))
+            for notice in notices:
+                _add(group.notices, notice, now)
 
         return self._open_writer().settle(add)
 
-    def due(self, behind: Cursor, now: float, limit: int) -> Deferred[list[Due]]:
-        """At most `limit` recipients that are due at `now`, in order, behind a cursor."""
-        return self._read(lambda reader: self._read_due(reader, behind, now, limit))
-
-    def next_due(self, after: float) -> Deferred[float | None]:
-        """When the first recipient that is due later than `after` is due, None: there is none."""
-
-        def read(reader: sqlite3.Connection) -> float | None:
-            query = "SELECT due FROM recipient WHERE state = ? AND due > ? ORDER BY due LIMIT 1"
-            row = reader.execute(query, (QUEUED, after)).fetchone()
-            return row[0] if row else None
-
-        return self._read(read)
-
-    def octets(self, message: Message) -> Deferred[bytes]:
-        """The content of a message that is not spooled; StoreError where it is gone."""
-
-        def read(reader: sqlite3.Connection) -> bytes:
-            row = reader.execute("SELECT octets FROM body WHERE id = ?", (message.id,)).fetchone()
-            if row is None or row[0] is None:
-                raise StoreError(f"message {message.name} has no content in the queue")
-            return bytes(row[0])
-
-        return self._read(read)
-
     def release(self, rules: Iterable[str], now: float) -> Deferred[None]:
-        """What was held for the lack of these rules is due at `now`."""
         names = json.dumps(sorted(rules))
         return self._open_writer().settle(lambda group: group.released.append((names, now)))
 
-    def listing(self, limit: int) -> Deferred[list[dict[str, Any]]]:
-        """At most `limit` recipients with their messages, oldest first, for the operator."""
-        return self._read(lambda reader: _listing(reader, limit))
+    def change(
+        self, keys: Sequence[Key], states: Sequence[int], state: int, due: float, *, advance: bool = False
+    ) -> Deferred[None]:
+        order = Order(json.dumps(keys), json.dumps(states), due if advance else -1.0, state, due)
+        return self._open_writer().settle(lambda group: group.orders.append(order))
 
-    def drop(self, message: int) -> Deferred[bool]:
-        """Removes a message with all its recipients; whether there was one."""
-        result: Deferred[bool] = self._read(
-            lambda reader: reader.execute("SELECT 1 FROM message WHERE id = ?", (message,)).fetchone() is not None
-        )
+    def remove(self, keys: Sequence[Key]) -> Deferred[None]:
+        def add(group: Settles) -> None:
+            group.gone += [list(key) for key in keys]
+            group.spooled += [(message, spool_path(self.spool, message)) for message in {key[0] for key in keys}]
 
-        def remove(found: bool) -> Deferred[bool] | bool:
-            if not found:
-                return False
+        return self._open_writer().settle(add)
 
-            def add(group: Settles) -> None:
-                group.done.append(message)
-                group.spooled.append((message, spool_path(self.spool, message)))
+    # ------------------------------------------------------------------ reading
 
-            return self._open_writer().settle(add).addCallback(lambda _: True)
+    def due(self, behind: Cursor, now: float, limit: int) -> Deferred[list[Due]]:
+        return self._read(lambda reader: queries.read_due(reader, behind, now, limit))
 
-        return result.addCallback(remove)
+    def next_due(self, after: float) -> Deferred[float | None]:
+        return self._read(lambda reader: queries.read_next_due(reader, after))
+
+    def octets(self, message: Message) -> Deferred[bytes]:
+        return self._read(lambda reader: _octets(reader, message, -1))
+
+    def head(self, message: Message, size: int) -> Deferred[bytes]:
+        def read(reader: sqlite3.Connection) -> bytes:
+            if not message.spooled:
+                return _octets(reader, message, size)
+            try:
+                return spool.beginning(self.spool, message.id, size)
+            except OSError as error:
+                raise StoreError(f"message {message.name}: {error}") from error
+
+        return self._read(read)
+
+    def failed(self, before: float, limit: int) -> Deferred[list[Entry]]:
+        return self._read(lambda reader: queries.read_failed(reader, before, limit))
+
+    def first_failed(self) -> Deferred[float | None]:
+        return self._read(queries.read_first_failed)
+
+    def pick(self, selection: Selection, behind: Key, limit: int, now: float) -> Deferred[Page]:
+        return self._look(lambda looker: queries.read_page(looker, selection, behind, limit, now))
+
+    def counts(self, now: float) -> Deferred[dict[str, Any]]:
+        return self._look(lambda looker: queries.read_counts(looker, now))
+
+    def stats(self, now: float, top: int) -> Deferred[dict[str, Any]]:
+        return self._look(lambda looker: queries.read_stats(looker, now, top))
 
     # ------------------------------------------------------------------
 
@@ -200,94 +223,63 @@ class SqliteStore:
             raise StoreError("the mail queue is closed")
         return self._writer
 
-    def _read(self, query: Any) -> Deferred[Any]:
-        reader = self._reader
-        if reader is None:
+    def _read(self, query: Query[T]) -> Deferred[T]:
+        return self._ask(self._reader, self._reading, query)
+
+    def _look(self, query: Query[T]) -> Deferred[T]:
+        """As `_read`, for what may take seconds; it is broken off after LOOK_WITHIN."""
+
+        def run(connection: sqlite3.Connection) -> T:
+            until = monotonic() + LOOK_WITHIN
+            connection.set_progress_handler(lambda: monotonic() > until, _STEPS)
+            try:
+                return query(connection)
+            finally:
+                connection.set_progress_handler(None, 0)
+
+        return self._ask(self._looker, self._looking, run)
+
+    def _ask(self, connection: sqlite3.Connection | None, pool: ThreadPool, query: Query[T]) -> Deferred[T]:
+        if connection is None:
             return fail(StoreError("the mail queue is closed"))
 
-        def run() -> Any:
+        def run() -> T:
             try:
-                return query(reader)
+                return query(connection)
             except sqlite3.Error as error:
                 raise as_store_error(error) from error
 
-        return deferToThreadPool(self._reactor, self._reading, run)
+        return deferToThreadPool(self._reactor, pool, run)
 
-    def _sweep(self, connection: sqlite3.Connection) -> None:
-        """Removes spool files that no row names: their messages were never acknowledged, or are gone."""
-        for path in self.spool.iterdir():
-            try:
-                message = int(path.stem, 16)
-            except ValueError:
-                continue
-            if not connection.execute("SELECT 1 FROM body WHERE id = ?", (message,)).fetchone():
-                path.unlink(missing_ok=True)
-
-    def _read_due(self, reader: sqlite3.Connection, behind: Cursor, now: float, limit: int) -> list[Due]:
-        (text,) = reader.execute(_DUE, (QUEUED, *behind, now, limit)).fetchone()
-        return [_as_due(*row) for row in json.loads(text)]
+    def _sweep(self, connection: sqlite3.Connection, listed: list[int]) -> int:
+        """Files that no row names: their messages were never acknowledged, or are gone."""
+        (text,) = connection.execute(_ORPHANS, (json.dumps(listed),)).fetchone()
+        orphans = json.loads(text)
+        try:
+            spool.remove(self.spool, orphans)
+        except OSError as error:
+            raise StoreError(f"{self.spool}: {error}") from error
+        return len(orphans)
 
 
-def _as_due(
-    due: float,
-    message: int,
-    number: int,
-    address: str,
-    rule: str,
-    attempts: int,
-    session: str,
-    sender: str,
-    received: float,
-    size: int,
-    eightbit: int,
-    spooled: int,
-) -> Due:
-    recipient = Recipient(number=number, address=address, rule=rule, attempts=attempts)
-    return Due(
-        Cursor(due, message, number),
-        Message(
-            id=message,
-            envelope=Envelope(session=session, sender=sender, recipients=(recipient,)),
-            received=received,
-            size=size,
-            eightbit=bool(eightbit),
-            spooled=bool(spooled),
-        ),
-    )
+_ORPHANS = """
+SELECT json_group_array(value) FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM body WHERE body.id = value)"""
 
 
-_DUE = """
-SELECT json_group_array(json_array(
-    due, id, number, address, rule, attempts, session, sender, received, size, eightbit, spooled))
-FROM (
-    SELECT r.due, m.id, r.number, r.address, r.rule, r.attempts, m.session, m.sender, m.received, m.size, m.eightbit,
-        (SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled
-    FROM recipient AS r JOIN message AS m ON m.id = r.message
-    WHERE r.state = ? AND (r.due, r.message, r.number) > (?, ?, ?) AND r.due <= ?
-    ORDER BY r.due, r.message, r.number LIMIT ?
-)"""
-
-_LIST = """
-SELECT m.id, m.session, m.sender, m.received, m.size, r.address, r.rule, r.state, r.attempts, r.due, r.reply
-FROM message AS m JOIN recipient AS r ON r.message = m.id ORDER BY m.id, r.number LIMIT ?"""
+def _add(rows: Rows, message: Message, now: float) -> None:
+    envelope, id = message.envelope, message.id
+    rows.messages += (
+        id, envelope.session, envelope.sender, message.received, message.size, int(message.eightbit), origin_of(message)
+    )  # fmt: skip
+    rows.bodies += (id, id, None if message.spooled else message.octets)
+    for one in envelope.recipients:
+        rows.recipients += (id, one.number, id, one.address, one.rule, QUEUED, one.attempts, now, "")
 
 
-def _listing(reader: sqlite3.Connection, limit: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "message": f"{id:x}",
-            "session": session,
-            "sender": sender,
-            "received": received,
-            "size": size,
-            "recipient": address,
-            "rule": rule,
-            "state": STATES[state],
-            "attempts": attempts,
-            "due": due if state == QUEUED else None,
-            "reply": reply,
-        }
-        for id, session, sender, received, size, address, rule, state, attempts, due, reply in reader.execute(
-            _LIST, (limit,)
-        )
-    ]
+def _octets(reader: sqlite3.Connection, message: Message, size: int) -> bytes:
+    """The first `size` octets of a body that is a row, all of them if it is negative."""
+    wanted = "octets" if size < 0 else f"substr(octets, 1, {size})"
+    row = reader.execute(f"SELECT {wanted} FROM body WHERE id = ?", (message.id,)).fetchone()
+    if row is None or row[0] is None:
+        raise StoreError(f"message {message.name} has no content in the queue")
+    return bytes(row[0])

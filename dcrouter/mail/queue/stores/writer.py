@@ -22,14 +22,15 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.errors import StoreError, StoreFull
-from dcrouter.mail.queue.stores.schema import HELD, QUEUED
+from dcrouter.mail.queue.store import HELD, QUEUED
+from dcrouter.mail.queue.stores.schema import MESSAGE_COLUMNS, RECIPIENT_COLUMNS
 
 MAX_GROUP = 500
 """Messages in one commit; as many bytes of bodies as MAX_GROUP_OCTETS."""
@@ -46,14 +47,33 @@ _BATCHES = (64, 16, 4, 1)
 
 
 @define(eq=False)
-class Puts:
-    """Messages of one commit: flat rows of three tables, and who waits."""
+class Rows:
+    """New messages: flat rows of three tables."""
 
     messages: list[Any] = field(factory=list)
     bodies: list[Any] = field(factory=list)
     recipients: list[Any] = field(factory=list)
+
+
+@define(eq=False)
+class Puts(Rows):
+    """Messages of one commit, and who waits."""
+
     waiters: list[Deferred[None]] = field(factory=list)
     octets: int = 0
+
+
+@frozen
+class Order:
+    """`keys`: a JSON list of [message, number]; those in one of `states` (JSON list) and due after `later_than` are in
+    `state`, due at `due`.
+    """
+
+    keys: str
+    states: str
+    later_than: float
+    state: int
+    due: float
 
 
 @define(eq=False)
@@ -62,9 +82,9 @@ class Settles:
 
     `done`: ids of messages that have nobody left. `gone`: [message, number] delivered, of messages that may have
     others.
-    `changed`: [message, number, state, attempts, due, reply]. `spooled`: files to remove once this is durable, with the
-    id of their message; they stay where a recipient does. `released`: (JSON list of rules, when their held mail is
-    due).
+    `changed`: [message, number, state, attempts, due, told, reply]. `spooled`: files to remove once this is durable,
+    with the id of their message; they stay where a recipient does. `released`: (JSON list of rules, when their held
+    mail is due). `orders`: of the operator, or of a next hop that is back. `notices`: messages that tell of all this.
     """
 
     done: list[int] = field(factory=list)
@@ -72,6 +92,8 @@ class Settles:
     changed: list[list[Any]] = field(factory=list)
     spooled: list[tuple[int, Path]] = field(factory=list)
     released: list[tuple[str, float]] = field(factory=list)
+    orders: list[Order] = field(factory=list)
+    notices: Rows = field(factory=Rows)
     waiters: list[Deferred[None]] = field(factory=list)
     since: float = field(factory=monotonic)
 
@@ -98,9 +120,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="mail-store", daemon=True)
         self._thread.start()
 
-    def put(
-        self, message: tuple[Any, ...], body: tuple[Any, ...], recipients: Iterable[Any], size: int
-    ) -> Deferred[None]:
+    def put(self, message: Iterable[Any], body: Iterable[Any], recipients: Iterable[Any], size: int) -> Deferred[None]:
         """Rows of one message (`recipients` flat); fires when durable, fails with StoreError."""
         waiter: Deferred[None] = Deferred()
         with self._lock:
@@ -195,11 +215,11 @@ class Writer:
             except sqlite3.Error as failure:
                 self._log.error("the mail queue could not roll back: {reason}", reason=str(failure))
 
-    def _write_puts(self, group: Puts) -> None:
-        self._insert("INSERT INTO message VALUES ", 6, group.messages)
-        self._insert("INSERT INTO body VALUES ", 3, group.bodies)
-        self._insert("INSERT INTO recipient VALUES ", 9, group.recipients)
-        self._uncommitted = len(group.waiters)
+    def _write_puts(self, rows: Rows) -> None:
+        self._insert("INSERT INTO message VALUES ", MESSAGE_COLUMNS, rows.messages)
+        self._insert("INSERT INTO body VALUES ", 3, rows.bodies)
+        self._insert(_INSERT_RECIPIENT, 9, rows.recipients)
+        self._uncommitted += len(rows.messages) // MESSAGE_COLUMNS
 
     def _insert(self, head: str, width: int, flat: list[Any]) -> None:
         at = 0
@@ -214,6 +234,10 @@ class Writer:
         execute = self._connection.execute
         for rules, now in group.released:
             execute(_RELEASE, (QUEUED, now, HELD, rules))
+        for order in group.orders:
+            execute(_ORDER, (order.state, order.due, order.keys, order.later_than, order.states))
+        if group.notices.messages:
+            self._write_puts(group.notices)
         if group.changed:
             execute(_CHANGE, (json.dumps(group.changed),))
         if group.gone:
@@ -236,12 +260,21 @@ class Writer:
                     self._log.warn("a spool file stays until the next start: {reason}", reason=str(failure))
 
 
+_INSERT_RECIPIENT = f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES "
 _RELEASE = "UPDATE recipient SET state = ?, due = ? WHERE state = ? AND rule IN (SELECT value FROM json_each(?))"
+_ORDER = """
+UPDATE recipient SET state = ?, due = ? FROM (
+    SELECT json_extract(value, '$[0]') AS message, json_extract(value, '$[1]') AS number FROM json_each(?)
+) AS meant WHERE recipient.message = meant.message AND recipient.number = meant.number
+    AND +recipient.due > ? AND +recipient.state IN (SELECT value FROM json_each(?))"""
 _CHANGE = """
-UPDATE recipient SET state = new.state, attempts = new.attempts, due = new.due, reply = new.reply FROM (
+UPDATE recipient SET
+    state = new.state, attempts = new.attempts, due = new.due, told = new.told, reply = new.reply
+FROM (
     SELECT json_extract(value, '$[0]') AS message, json_extract(value, '$[1]') AS number,
         json_extract(value, '$[2]') AS state, json_extract(value, '$[3]') AS attempts,
-        json_extract(value, '$[4]') AS due, json_extract(value, '$[5]') AS reply FROM json_each(?)
+        json_extract(value, '$[4]') AS due, json_extract(value, '$[5]') AS told,
+        json_extract(value, '$[6]') AS reply FROM json_each(?)
 ) AS new WHERE recipient.message = new.message AND recipient.number = new.number"""
 _DONE_RECIPIENTS = "DELETE FROM recipient WHERE message IN (SELECT value FROM json_each(?))"
 _DONE_BODIES = "DELETE FROM body WHERE id IN (SELECT value FROM json_each(?))"

@@ -1,4 +1,4 @@
-"""The store: what it keeps, in which order it is due, and what it refuses."""
+"""The store on disk, as far as it is more than the contract: durable, versioned, and honest about a full disk."""
 
 from __future__ import annotations
 
@@ -10,29 +10,45 @@ from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.errors import StoreError, StoreFull
-from dcrouter.mail.envelope import Envelope, Recipient
-from dcrouter.mail.message import Message, spool_path
-from dcrouter.mail.queue.stores.schema import FAILED, QUEUED, VERSION
-from dcrouter.mail.queue.stores.sqlite import START, SqliteStore
+from dcrouter.mail.message import spool_path
+from dcrouter.mail.queue.store import FAILED, HELD, QUEUED, START
+from dcrouter.mail.queue.stores.schema import VERSION
+from dcrouter.mail.queue.stores.sqlite import SqliteStore
+from tests.mail.queue.made import TEXT, entries, message
+
+VERSION_1 = """
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    session TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    received REAL NOT NULL,
+    size INTEGER NOT NULL,
+    eightbit INTEGER NOT NULL
+) STRICT;
+CREATE TABLE body (
+    id INTEGER PRIMARY KEY,
+    message INTEGER NOT NULL REFERENCES message (id),
+    octets BLOB
+) STRICT;
+CREATE TABLE recipient (
+    message INTEGER NOT NULL REFERENCES message (id),
+    number INTEGER NOT NULL,
+    body INTEGER NOT NULL REFERENCES body (id),
+    address TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    due REAL NOT NULL,
+    reply TEXT NOT NULL,
+    PRIMARY KEY (message, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX recipient_due ON recipient (state, due, message, number);
+PRAGMA user_version = 1;
+"""
+"""What the first version of dcrouter wrote."""
 
 
-def message(number: int, recipients: int = 1, octets: bytes | None = b"Subject: x\r\n\r\n") -> Message:
-    return Message(
-        id=number,
-        envelope=Envelope(
-            session="s",
-            sender="a@x.test",
-            recipients=tuple(Recipient(number=n, address=f"b{n}@y.test", rule="r") for n in range(recipients)),
-        ),
-        received=1000.0,
-        size=len(octets or b""),
-        eightbit=False,
-        spooled=octets is None,
-        octets=octets,
-    )
-
-
-class StoreTests(TestCase):
+class SqliteTests(TestCase):
     def open(self, directory: Path | None = None) -> SqliteStore:
         self.directory = directory or Path(self.mktemp()).absolute()
         store = SqliteStore(self.directory, reactor)
@@ -44,64 +60,64 @@ class StoreTests(TestCase):
     def test_what_is_put_is_there_after_a_restart(self):
         """Messages, recipients and octets; ids never go backwards."""
         store = self.open()
-        yield gatherResults([store.put(message(number, 2), 1000.0 + number) for number in range(1, 400)])
-        self.assertEqual(store.messages, 399)
+        yield gatherResults([store.put(message(n, "b@y.test", "c@y.test"), 1000.0 + n) for n in range(1, 400)])
         store.close()
         store = SqliteStore(self.directory, reactor)
         self.addCleanup(store.close)
         self.assertEqual(store.open(), 399)
-        rows = yield store.listing(10_000)
-        self.assertEqual(len(rows), 798)
-        octets = yield store.octets(message(7))
-        self.assertEqual(octets, b"Subject: x\r\n\r\n")
+        self.assertEqual(store.messages, 399)
+        self.assertEqual(len((yield entries(store))), 798)
+        self.assertEqual((yield store.octets(message(7))), TEXT)
 
     @inlineCallbacks
-    def test_due_recipients_come_in_pages_and_in_order(self):
-        """Behind a cursor, only those that are due, each once."""
-        store = self.open()
-        for number in range(1, 31):
-            yield store.put(message(number, 2), 1000.123 + number // 4)
-        seen = []
-        cursor = START
-        while page := (yield store.due(cursor, 1006.5, 7)):
-            seen += [(due.at.message, due.at.number) for due in page]
-            cursor = page[-1].at
-        self.assertEqual(seen, [(number, n) for number in range(1, 28) for n in (0, 1)][: len(seen)])
-        self.assertEqual(len(seen), 2 * 27)
-        self.assertEqual((yield store.next_due(1006.5)), 1007.123)
-        self.assertEqual((yield store.next_due(2000.0)), None)
+    def test_a_file_of_version_1_is_brought_up_to_date(self):
+        """All that it kept is there; its senders were strangers, its failed and held mail has been so since now, its
+        columns are those of a new file, and a second start changes nothing."""
+        directory = Path(self.mktemp()).absolute()
+        (directory / "spool").mkdir(parents=True)
+        spool_path(directory / "spool", 2).write_bytes(TEXT)
+        old = sqlite3.connect(directory / "queue.sqlite")
+        old.executescript("PRAGMA journal_mode = WAL;" + VERSION_1)
+        old.execute("INSERT INTO message VALUES (1, 's', 'a@x.test', 10.0, 19, 0)")
+        old.execute("INSERT INTO message VALUES (2, 's', '', 20.0, 100000, 1)")
+        old.execute("INSERT INTO body VALUES (1, 1, ?), (2, 2, NULL)", (TEXT,))
+        for row in (
+            (1, 0, 1, "b@y.test", "r", QUEUED, 3, 500.0, "451 later"),
+            (1, 1, 1, "c@y.test", "r", FAILED, 1, 0.0, "550 no"),
+            (2, 0, 2, "d@y.test", "gone", HELD, 0, 0.0, "no rule named gone"),
+        ):
+            old.execute("INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        old.commit()
+        old.close()
+        for _ in range(2):
+            store = self.open(directory)
+            yield store.sweep()
+            found = yield entries(store)
+            self.assertEqual(
+                [(entry.key, entry.state, entry.attempts, entry.reply) for entry in found],
+                [
+                    ((1, 0), QUEUED, 3, "451 later"),
+                    ((1, 1), FAILED, 1, "550 no"),
+                    ((2, 0), HELD, 0, "no rule named gone"),
+                ],
+            )
+            self.assertEqual(found[0].due, 500.0)
+            self.assertGreater(min(found[1].due, found[2].due), 1.7e9)
+            (due,) = yield store.due(START, 600.0, 10)
+            self.assertFalse(due.message.envelope.may_relay)
+            self.assertIsNone(due.message.notice)
+            self.assertFalse(due.message.envelope.recipients[0].told)
+            self.assertEqual((yield store.head(message(2, octets=None), 7)), b"Subject")
+            columns = self.columns(store)
+            store.close()
+        self.assertEqual(columns, self.columns(self.open()))
 
-    @inlineCallbacks
-    def test_a_message_leaves_with_its_last_recipient(self):
-        """Those that have it go one by one; the rows of the message go at last, and its spool file."""
-        store = self.open()
-        path = spool_path(store.spool, 5)
-        path.write_bytes(b"Subject: x\r\n\r\n")
-        big = message(5, 3, None)
-        yield store.put(big, 1000.0)
-        yield store.settle(big, [0], [(1, QUEUED, 1, 2000.0, "451 later"), (2, FAILED, 1, 0.0, "550 no")])
-        rows = yield store.listing(10)
-        self.assertEqual([(row["state"], row["attempts"], row["reply"]) for row in rows],
-                         [("queued", 1, "451 later"), ("failed", 1, "550 no")])  # fmt: skip
-        yield store.settle(big, [1], [])
-        self.assertTrue(path.exists())
-        self.assertEqual(store.messages, 1)
-        self.assertTrue((yield store.drop(5)))
-        self.assertEqual(store.messages, 0)
-        self.assertFalse(path.exists())
-        self.assertEqual((yield store.listing(10)), [])
-
-    def test_orphans_are_swept_and_others_stay(self):
-        """Spool files that no row names were never acknowledged."""
-        store = self.open()
-        spool_path(store.spool, 1).write_bytes(b"x")
-        spool_path(store.spool, 2).write_bytes(b"x")
-        (store.spool / "README").write_bytes(b"x")
-        kept = store.put(message(2, 1, None), 1000.0)
-        store.close()
-        store = self.open(self.directory)
-        self.assertEqual(sorted(path.name for path in store.spool.iterdir()), ["2.eml", "README"])
-        return kept
+    def columns(self, store):
+        connection = store._writer._connection
+        self.assertEqual(connection.execute("PRAGMA user_version").fetchone(), (VERSION,))
+        return [
+            connection.execute(f"PRAGMA table_info({name})").fetchall() for name in ("message", "body", "recipient")
+        ]
 
     def test_a_newer_schema_is_refused(self):
         """StoreError, and the file is left as it is."""
@@ -139,17 +155,26 @@ class StoreTests(TestCase):
         connection = store._writer._connection
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
-        failure = yield self.assertFailure(store.put(message(2, 1, b"x" * 60_000), 1000.0), StoreFull)
+        failure = yield self.assertFailure(store.put(message(2, octets=b"x" * 60_000), 1000.0), StoreFull)
         self.assertIn("full", str(failure))
         connection.execute("PRAGMA max_page_count = 100000")
         yield store.put(message(3), 1000.0)
-        rows = yield store.listing(10)
-        self.assertEqual([row["message"] for row in rows], ["1", "3"])
+        self.assertEqual([entry.message for entry in (yield entries(store))], [1, 3])
 
     @inlineCallbacks
-    def test_a_closed_store_says_so(self):
-        """Nothing is lost silently."""
+    def test_a_failure_and_its_notification_are_one_transaction(self):
+        """What cannot be written whole changes nothing: the recipient is still due, and there is no notification."""
         store = self.open()
-        store.close()
-        self.assertRaises(StoreError, store.put, message(1), 1.0)
-        yield self.assertFailure(store.listing(1), StoreError)
+        failed = message(1)
+        yield store.put(failed, 1000.0)
+        connection = store._writer._connection
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        notice = message(2, sender="", octets=b"x" * 60_000, notice="sender")
+        yield self.assertFailure(store.settle(failed, [0], [], [notice], 5.0), StoreFull)
+        self.assertEqual([(entry.message, entry.state) for entry in (yield entries(store))], [(1, QUEUED)])
+        self.assertEqual(store.messages, 1)
+        connection.execute("PRAGMA max_page_count = 100000")
+        yield store.settle(failed, [0], [], [notice], 5.0)
+        self.assertEqual([(entry.message, entry.state) for entry in (yield entries(store))], [(2, QUEUED)])
+        self.assertEqual(store.messages, 1)

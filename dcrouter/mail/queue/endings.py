@@ -1,0 +1,106 @@
+"""What the outcomes of an attempt mean for its recipients: who leaves, who waits until when, who must be told of it.
+
+1. Delivered leaves. Deferred waits for its next time; when the message is too old for one, it has failed.
+2. A failure is told to the sender, and its recipient leaves with that. Of a message that nobody may be told of (the
+   null sender, or notifications are off) it stays as failed; a notification that postmaster could not be given is held.
+3. A delay is told once, when a recipient has waited for `delay_notice`.
+4. What the operator wants of a recipient that was under way goes before a next time, and before any notification.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Literal
+
+from attrs import define, field
+
+from dcrouter.config.queue import Retry
+from dcrouter.mail.delivery.outcome import Deferred as Later
+from dcrouter.mail.delivery.outcome import Delivered, Held, Outcome
+from dcrouter.mail.envelope import Recipient
+from dcrouter.mail.message import Message
+from dcrouter.mail.queue.backoff import next_attempt
+from dcrouter.mail.queue.store import FAILED, HELD, HELD_BY_OPERATOR, HELD_NOTICE, QUEUED, Change, Key
+
+Wish = Literal["hold", "drop"]
+"""What the operator wants of a recipient that is under way."""
+
+
+@define(eq=False)
+class Verdict:
+    """`words`: for each recipient, in order. `failed` and `waits`: whom a notification has to tell of; those who failed
+    are in neither `gone` nor `changed` yet. `targets`: number -> the next hop that a recipient waits for.
+    """
+
+    words: list[str] = field(factory=list)
+    gone: list[int] = field(factory=list)
+    changed: list[Change] = field(factory=list)
+    failed: list[tuple[Recipient, Outcome]] = field(factory=list)
+    waits: list[tuple[Recipient, Outcome]] = field(factory=list)
+    targets: dict[int, str] = field(factory=dict)
+
+
+class Endings:
+    """By the rules of `retry`."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._retry = retry
+
+    def verdict(
+        self, message: Message, outcomes: list[Outcome], now: float, wishes: Mapping[Key, Wish], *, tells: bool
+    ) -> Verdict:
+        """On all recipients of `message`, one outcome each. `tells`: whether anybody writes notifications."""
+        verdict = Verdict()
+        tells = tells and message.notice is None and message.envelope.sender != ""
+        for one, outcome in zip(message.envelope.recipients, outcomes, strict=True):
+            wish = wishes.get((message.id, one.number)) if wishes else None
+            if isinstance(outcome, Delivered):
+                verdict.gone.append(one.number)
+                verdict.words.append("delivered")
+            elif wish == "drop":
+                verdict.gone.append(one.number)
+                verdict.words.append("dropped")
+            elif isinstance(outcome, Held):
+                verdict.changed.append(Change(one.number, HELD, one.attempts, rounded(now), one.told, outcome.reply))
+                verdict.words.append("held")
+            elif not isinstance(outcome, Later) or now - message.received >= self._retry.max_age:
+                verdict.words.append("failed")
+                if tells:
+                    verdict.failed.append((one, outcome))
+                else:
+                    verdict.changed.append(failure(message, one, outcome, now))
+            elif wish == "hold":
+                state, due = HELD_BY_OPERATOR, rounded(now)
+                verdict.changed.append(Change(one.number, state, one.attempts + 1, due, one.told, outcome.reply))
+                verdict.words.append("held")
+            else:
+                verdict.words.append("deferred")
+                self._defer(verdict, message, one, outcome, now, tells)
+        return verdict
+
+    def _defer(
+        self, verdict: Verdict, message: Message, one: Recipient, outcome: Later, now: float, tells: bool
+    ) -> None:
+        attempts = one.attempts + 1
+        due = next_attempt(self._retry, attempts=attempts, received=message.received, now=now, random=random.random)
+        assert due is not None
+        late = 0.0 < self._retry.delay_notice <= now - message.received
+        told = one.told
+        if late and tells and not told:
+            verdict.waits.append((one, outcome))
+            told = True
+        verdict.changed.append(Change(one.number, QUEUED, attempts, rounded(due), told, outcome.reply))
+        if outcome.target:
+            verdict.targets[one.number] = outcome.target
+
+
+def failure(message: Message, one: Recipient, outcome: Outcome, now: float) -> Change:
+    """A recipient of whose failure nobody is told."""
+    state = HELD_NOTICE if message.notice == "postmaster" else FAILED
+    return Change(one.number, state, one.attempts + 1, rounded(now), one.told, outcome.reply)
+
+
+def rounded(instant: float) -> float:
+    """Milliseconds: what survives a walk through JSON unchanged, so that a cursor is exact."""
+    return round(instant, 3)

@@ -1,0 +1,57 @@
+"""What the queue says of attempts that have ended: counters, a log line and an event for each recipient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from dcrouter.events import DeliveryDone
+from dcrouter.mail.delivery.outcome import Held, Outcome
+from dcrouter.mail.message import Message
+
+
+class Reports:
+    """`on_done`, where given, hears of each recipient and attempt. `counters`: since the start."""
+
+    _log = Logger()
+
+    def __init__(self, on_done: Callable[[DeliveryDone], None] | None) -> None:
+        self.counters = {"accepted": 0, "delivered": 0, "deferred": 0, "failed": 0, "notices": 0}
+        self._on_done = on_done
+
+    def report(self, message: Message, outcomes: list[Outcome], words: list[str], now: float) -> None:
+        """`words`: what each outcome came to, in order of the recipients."""
+        envelope = message.envelope
+        for one, outcome, word in zip(envelope.recipients, outcomes, words, strict=True):
+            if word in self.counters:
+                self.counters[word] += 1
+            held = isinstance(outcome, Held)
+            target = "" if isinstance(outcome, Held) else outcome.target
+            self._log.info(
+                "message {message} to {recipient}: {outcome} ({reply})",
+                message=message.name,
+                session=envelope.session,
+                recipient=one.address,
+                outcome=word,
+                reply=outcome.reply,
+                target=target,
+            )
+            if self._on_done is not None:
+                self._on_done(
+                    DeliveryDone(
+                        message=message.name,
+                        session=envelope.session,
+                        ended=round(now, 3),
+                        sender=envelope.sender,
+                        recipient=one.address,
+                        rule=one.rule,
+                        target=target or None,
+                        tls=getattr(outcome, "tls", None) or None,
+                        outcome=word,
+                        reply=outcome.reply,
+                        attempts=one.attempts + (not held),
+                        seconds=round(now - message.received, 3),
+                        size=message.size,
+                    )
+                )

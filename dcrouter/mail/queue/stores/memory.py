@@ -1,0 +1,345 @@
+"""The mail queue in the memory of the process, gone with it: for tests, and for relays whose senders keep their mail.
+
+The same contract as on disk, without its durability. Bodies are bounded by MAX_OCTETS; large ones are spool files all
+the same, in a directory of their own, which is emptied at the start.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from dcrouter.durable import make_directory
+from dcrouter.errors import StoreError, StoreFull
+from dcrouter.mail.envelope import Recipient
+from dcrouter.mail.message import Message
+from dcrouter.mail.queue.parts import part_for
+from dcrouter.mail.queue.store import (
+    FAILED,
+    HELD,
+    QUEUED,
+    Change,
+    Cursor,
+    Due,
+    Entry,
+    Key,
+    Page,
+    Selection,
+    tally,
+)
+from dcrouter.mail.queue.stores import spool
+from dcrouter.mail.queue.stores.patterns import Matcher, domain_of
+
+MAX_OCTETS = 256 * 1024 * 1024
+"""Of bodies in memory; then 452 4.3.1."""
+
+AT_ONCE = 5000
+"""Recipients that are looked at before the reactor has its turn."""
+
+SPOOL = "memory-spool"
+
+
+@define
+class Kept:
+    """A recipient's row."""
+
+    address: str
+    rule: str
+    state: int
+    attempts: int
+    due: float
+    told: bool
+    reply: str
+
+
+@define(eq=False)
+class Record:
+    """A message, its octets where they are not in a spool file, and its recipients by number."""
+
+    message: Message
+    octets: bytes
+    recipients: dict[int, Kept]
+
+
+class MemoryStore:
+    """Spool files are under `directory`. It implements `Store`."""
+
+    def __init__(self, directory: Path, reactor: Any, max_octets: int = MAX_OCTETS) -> None:
+        self.spool = directory / SPOOL
+        self._reactor = reactor
+        self._max_octets = max_octets
+        self._octets = 0
+        self._records: dict[int, Record] = {}
+        self._order: list[int] = []
+        self._by_due: dict[int, list[Cursor]] = {}
+        self._files = ThreadPool(0, 1, "mail-spool")
+        self._left: list[int] = []
+        self._open = False
+
+    @property
+    def messages(self) -> int:
+        return len(self._records)
+
+    def open(self) -> int:
+        try:
+            make_directory(self.spool)
+            self.spool.parent.chmod(0o700)
+            self._left = spool.listed(self.spool)
+        except OSError as error:
+            raise StoreError(f"the mail queue in {self.spool}: {error}") from error
+        self._files.start()
+        self._open = True
+        return max(self._left, default=0)
+
+    def sweep(self) -> Deferred[int]:
+        left, self._left = self._left, []
+        if not left:
+            return succeed(0)
+        return self._in_thread(spool.remove, self.spool, left).addCallback(lambda _: len(left))
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._files.stop()
+
+    # ------------------------------------------------------------------ writing
+
+    def put(self, message: Message, now: float) -> Deferred[None]:
+        if not self._open:
+            raise StoreError("the mail queue is closed")
+        size = len(message.octets or b"")
+        if self._octets + size > self._max_octets:
+            return fail(StoreFull(f"the queue in memory holds {self._max_octets} octets"))
+        self._add(message, now)
+        return succeed(None)
+
+    def finish(self, message: Message) -> Deferred[None]:
+        record = self._records.get(message.id)
+        if record is not None:
+            for number in list(record.recipients):
+                self._drop(message.id, number)
+        return self._done()
+
+    def settle(
+        self,
+        message: Message,
+        gone: Iterable[int],
+        changed: Iterable[Change],
+        notices: Sequence[Message] = (),
+        now: float = 0.0,
+    ) -> Deferred[None]:
+        if not self._open:
+            raise StoreError("the mail queue is closed")
+        for change in changed:
+            self._set(message.id, change)
+        for number in gone:
+            self._drop(message.id, number)
+        for notice in notices:
+            self._add(notice, now)
+        return succeed(None)
+
+    def release(self, rules: Iterable[str], now: float) -> Deferred[None]:
+        names = set(rules)
+        for at in list(self._by_due.get(HELD, ())):
+            kept = self._records[at.message].recipients[at.number]
+            if kept.rule in names:
+                self._move((at.message, at.number), kept, QUEUED, now)
+        return self._done()
+
+    def change(
+        self, keys: Sequence[Key], states: Sequence[int], state: int, due: float, *, advance: bool = False
+    ) -> Deferred[None]:
+        for key in keys:
+            kept = self._find(key)
+            if kept is not None and kept.state in states and not (advance and kept.due <= due):
+                self._move(key, kept, state, due)
+        return self._done()
+
+    def remove(self, keys: Sequence[Key]) -> Deferred[None]:
+        for message, number in keys:
+            self._drop(message, number)
+        return self._done()
+
+    # ------------------------------------------------------------------ reading
+
+    def due(self, behind: Cursor, now: float, limit: int) -> Deferred[list[Due]]:
+        if not self._open:
+            return fail(StoreError("the mail queue is closed"))
+        queued = self._by_due.get(QUEUED, [])
+        start = bisect_right(queued, behind)
+        page = [at for at in queued[start : start + limit] if at.due <= now]
+        return succeed([Due(at, self._alone(at)) for at in page])
+
+    def next_due(self, after: float) -> Deferred[float | None]:
+        queued = self._by_due.get(QUEUED, [])
+        at = bisect_left(queued, (after, 1 << 63, 0))
+        return succeed(queued[at].due if at < len(queued) else None)
+
+    def octets(self, message: Message) -> Deferred[bytes]:
+        record = self._records.get(message.id)
+        if record is None or record.message.spooled:
+            return fail(StoreError(f"message {message.name} has no content in the queue"))
+        return succeed(record.octets)
+
+    def head(self, message: Message, size: int) -> Deferred[bytes]:
+        if not message.spooled:
+            return self.octets(message).addCallback(lambda octets: octets[:size])
+
+        def read() -> bytes:
+            try:
+                return spool.beginning(self.spool, message.id, size)
+            except OSError as error:
+                raise StoreError(f"message {message.name}: {error}") from error
+
+        return self._in_thread(read)
+
+    def failed(self, before: float, limit: int) -> Deferred[list[Entry]]:
+        failed = self._by_due.get(FAILED, [])[:limit]
+        return succeed([self._entry((at.message, at.number)) for at in failed if at.due < before])
+
+    def first_failed(self) -> Deferred[float | None]:
+        failed = self._by_due.get(FAILED)
+        return succeed(failed[0].due if failed else None)
+
+    def pick(self, selection: Selection, behind: Key, limit: int, now: float) -> Deferred[Page]:
+        if not self._open:
+            return fail(StoreError("the mail queue is closed"))
+        matcher = Matcher(selection, now)
+        entries: list[Entry] = []
+        looked = 0
+        for at in range(bisect_left(self._order, behind[0]), len(self._order)):
+            message = self._order[at]
+            for number in sorted(self._records[message].recipients):
+                key = (message, number)
+                if key <= behind:
+                    continue
+                if len(entries) == limit or looked >= AT_ONCE:
+                    page = Page(entries, behind)
+                    return deferLater(self._reactor, 0, lambda page=page: page)
+                entry = self._entry(key)
+                looked += 1
+                behind = key
+                if matcher.matches(entry):
+                    entries.append(entry)
+        return succeed(Page(entries, None))
+
+    def counts(self, now: float) -> Deferred[dict[str, Any]]:
+        states = []
+        for state, rows in self._by_due.items():
+            here = bisect_right(rows, (now, 1 << 63, 0))
+            states += [(state, False, here), (state, True, len(rows) - here)]
+        oldest = self._records[self._order[0]].message.received if self._order else None
+        return succeed({**tally(states), "oldest": oldest})
+
+    def stats(self, now: float, top: int) -> Deferred[dict[str, Any]]:
+        return Deferred.fromCoroutine(self._stats(now, top))
+
+    async def _stats(self, now: float, top: int) -> dict[str, Any]:
+        octets = largest = messages = 0
+        rules: dict[str, Counter[tuple[int, bool]]] = {}
+        domains: Counter[str] = Counter()
+        following: Key | None = (0, -1)
+        last = 0
+        while following is not None:
+            page = await self.pick(Selection(), following, AT_ONCE, now)
+            following = page.next
+            for entry in page.entries:
+                if entry.message != last:
+                    last = entry.message
+                    messages += 1
+                    octets += entry.size
+                    largest = max(largest, entry.size)
+                rules.setdefault(entry.rule, Counter())[entry.state, entry.due > now] += 1
+                domains[domain_of(entry.address)] += 1
+        ranked = sorted(domains.items(), key=lambda one: (-one[1], one[0]))
+        return {
+            **await self.counts(now),
+            "messages": messages,
+            "octets": octets,
+            "largest": largest,
+            "rules": {
+                rule: tally((state, later, count) for (state, later), count in counts.items())
+                for rule, counts in sorted(rules.items())
+            },
+            "domains": dict(ranked[:top]),
+        }
+
+    # ------------------------------------------------------------------
+
+    def _done(self) -> Deferred[None]:
+        if not self._open:
+            raise StoreError("the mail queue is closed")
+        return succeed(None)
+
+    def _in_thread(self, call: Any, *args: Any) -> Deferred[Any]:
+        if not self._open:
+            return fail(StoreError("the mail queue is closed"))
+        return deferToThreadPool(self._reactor, self._files, call, *args)
+
+    def _add(self, message: Message, now: float) -> None:
+        octets = b"" if message.spooled else message.octets or b""
+        self._octets += len(octets)
+        recipients: dict[int, Kept] = {}
+        self._records[message.id] = Record(message.forgotten(), octets, recipients)
+        insort(self._order, message.id)
+        for one in message.envelope.recipients:
+            recipients[one.number] = Kept(one.address, one.rule, QUEUED, one.attempts, now, one.told, "")
+            insort(self._rows(QUEUED), Cursor(now, message.id, one.number))
+
+    def _rows(self, state: int) -> list[Cursor]:
+        return self._by_due.setdefault(state, [])
+
+    def _find(self, key: Key) -> Kept | None:
+        record = self._records.get(key[0])
+        return record.recipients.get(key[1]) if record is not None else None
+
+    def _move(self, key: Key, kept: Kept, state: int, due: float) -> None:
+        self._unlist(key, kept)
+        kept.state, kept.due = state, due
+        insort(self._rows(state), Cursor(due, *key))
+
+    def _unlist(self, key: Key, kept: Kept) -> None:
+        rows = self._by_due[kept.state]
+        del rows[bisect_left(rows, Cursor(kept.due, *key))]
+
+    def _set(self, message: int, change: Change) -> None:
+        kept = self._find((message, change.number))
+        if kept is not None:
+            self._move((message, change.number), kept, change.state, change.due)
+            kept.attempts, kept.told, kept.reply = change.attempts, bool(change.told), change.reply
+
+    def _drop(self, message: int, number: int) -> None:
+        record = self._records.get(message)
+        kept = record.recipients.pop(number, None) if record is not None else None
+        if record is None or kept is None:
+            return
+        self._unlist((message, number), kept)
+        if not record.recipients:
+            del self._records[message]
+            del self._order[bisect_left(self._order, message)]
+            self._octets -= len(record.octets)
+            if record.message.spooled and self._open:
+                self._in_thread(spool.remove, self.spool, [message]).addErrback(lambda _: None)
+
+    def _alone(self, at: Cursor) -> Message:
+        record = self._records[at.message]
+        kept = record.recipients[at.number]
+        one = Recipient(number=at.number, address=kept.address, rule=kept.rule, attempts=kept.attempts, told=kept.told)
+        return part_for(record.message, (one,))
+
+    def _entry(self, key: Key) -> Entry:
+        record = self._records[key[0]]
+        message, kept = record.message, record.recipients[key[1]]
+        return Entry(
+            *key, message.envelope.session, message.envelope.sender, message.received, message.size, kept.address,
+            kept.rule, kept.state, kept.attempts, kept.due, kept.reply, message.spooled,
+        )  # fmt: skip

@@ -1,0 +1,190 @@
+"""What is asked of the queue's tables, as SQL: each question is one long statement, because Python gives the GIL up for
+each step of one and must win it back.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.message import Message, NoticeTo
+from dcrouter.mail.queue.store import (
+    FAILED,
+    HELD,
+    HELD_BY_OPERATOR,
+    HELD_NOTICE,
+    QUEUED,
+    Cursor,
+    Due,
+    Entry,
+    Key,
+    Page,
+    Selection,
+    tally,
+)
+from dcrouter.mail.queue.stores.patterns import glob_of
+from dcrouter.mail.queue.stores.schema import STRANGER, TO_POSTMASTER, TO_SENDER
+
+_DUE = """
+SELECT json_group_array(json_array(
+    due, id, number, address, rule, attempts, session, sender, received, size, eightbit, spooled, origin, told))
+FROM (
+    SELECT r.due, m.id, r.number, r.address, r.rule, r.attempts, m.session, m.sender, m.received, m.size, m.eightbit,
+        (SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled, m.origin, r.told
+    FROM recipient AS r JOIN message AS m ON m.id = r.message
+    WHERE r.state = ? AND (r.due, r.message, r.number) > (?, ?, ?) AND r.due <= ?
+    ORDER BY r.due, r.message, r.number LIMIT ?
+)"""
+
+_ENTRY = """
+m.id, r.number, m.session, m.sender, m.received, m.size, r.address, r.rule, r.state, r.attempts, r.due, r.reply,
+(SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled"""
+
+_PICK = f"""
+SELECT json_group_array(json_array(
+    id, number, session, sender, received, size, address, rule, state, attempts, due, reply, spooled))
+FROM (
+    SELECT {_ENTRY} FROM message AS m JOIN recipient AS r ON r.message = m.id
+    WHERE %s ORDER BY m.id, r.number LIMIT ?
+)"""
+
+_FAILED = f"""
+SELECT {_ENTRY} FROM recipient AS r JOIN message AS m ON m.id = r.message
+WHERE r.state = ? AND r.due < ? ORDER BY r.due LIMIT ?"""
+
+_DOMAIN = "lower(substr(address, length(rtrim(address, replace(address, '@', ''))) + 1))"
+"""What stands behind the last @."""
+
+_HELD = (HELD, HELD_BY_OPERATOR, HELD_NOTICE)
+
+
+def read_due(reader: sqlite3.Connection, behind: Cursor, now: float, limit: int) -> list[Due]:
+    (text,) = reader.execute(_DUE, (QUEUED, *behind, now, limit)).fetchone()
+    return [_as_due(*row) for row in json.loads(text)]
+
+
+def read_next_due(reader: sqlite3.Connection, after: float) -> float | None:
+    row = reader.execute(
+        "SELECT due FROM recipient WHERE state = ? AND due > ? ORDER BY due LIMIT 1", (QUEUED, after)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def read_failed(reader: sqlite3.Connection, before: float, limit: int) -> list[Entry]:
+    return [_as_entry(row) for row in reader.execute(_FAILED, (FAILED, before, limit))]
+
+
+def read_first_failed(reader: sqlite3.Connection) -> float | None:
+    row = reader.execute("SELECT due FROM recipient WHERE state = ? ORDER BY due LIMIT 1", (FAILED,)).fetchone()
+    return row[0] if row else None
+
+
+def read_page(reader: sqlite3.Connection, selection: Selection, behind: Key, limit: int, now: float) -> Page:
+    conditions, values = _where(selection, now)
+    if behind[0]:
+        # The first term lets SQLite begin at the message; the second one alone would make it look at all before.
+        conditions += ["m.id >= ?", "(m.id, r.number) > (?, ?)"]
+        values += [behind[0], *behind]
+    (text,) = reader.execute(_PICK % (" AND ".join(conditions) or "1"), (*values, limit)).fetchone()
+    entries = [_as_entry(row) for row in json.loads(text)]
+    return Page(entries, entries[-1].key if len(entries) == limit else None)
+
+
+def read_counts(reader: sqlite3.Connection, now: float) -> dict[str, Any]:
+    states = reader.execute("SELECT state, due > ?, count(*) FROM recipient GROUP BY 1, 2", (now,)).fetchall()
+    row = reader.execute("SELECT received FROM message ORDER BY id LIMIT 1").fetchone()
+    return {**tally(states), "oldest": row[0] if row else None}
+
+
+def read_stats(reader: sqlite3.Connection, now: float, top: int) -> dict[str, Any]:
+    messages, octets, largest = reader.execute(
+        "SELECT count(*), coalesce(sum(size), 0), coalesce(max(size), 0) FROM message"
+    ).fetchone()
+    rules: dict[str, list[tuple[int, bool, int]]] = {}
+    for rule, *count in reader.execute(
+        "SELECT rule, state, due > ?, count(*) FROM recipient GROUP BY 1, 2, 3 ORDER BY rule", (now,)
+    ):
+        rules.setdefault(rule, []).append((count[0], bool(count[1]), count[2]))
+    domains = reader.execute(
+        f"SELECT {_DOMAIN} AS domain, count(*) AS many FROM recipient GROUP BY 1 ORDER BY many DESC, domain LIMIT ?",
+        (top,),
+    )
+    return {
+        **read_counts(reader, now),
+        "messages": messages,
+        "octets": octets,
+        "largest": largest,
+        "rules": {rule: tally(counts) for rule, counts in rules.items()},
+        "domains": dict(domains.fetchall()),
+    }
+
+
+def _where(selection: Selection, now: float) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+
+    def add(condition: str, *given: Any) -> None:
+        conditions.append(condition)
+        values.extend(given)
+
+    if selection.messages is not None:
+        add("m.id IN (SELECT value FROM json_each(?))", json.dumps(selection.messages))
+    if selection.rule is not None:
+        add("r.rule = ?", selection.rule)
+    if selection.state == "failed":
+        add("r.state = ?", FAILED)
+    elif selection.state == "held":
+        add("r.state IN (?, ?, ?)", *_HELD)
+    elif selection.state is not None:
+        add(f"+r.state = ? AND r.due {'>' if selection.state == 'deferred' else '<='} ?", QUEUED, now)
+    if selection.sender is not None:
+        if selection.sender:
+            add("lower(m.sender) GLOB ?", glob_of(selection.sender))
+        else:
+            add("m.sender = ''")
+    if selection.recipient is not None:
+        add("lower(r.address) GLOB ?", glob_of(selection.recipient))
+    if selection.before is not None:
+        add("m.received < ?", selection.before)
+    return conditions, values
+
+
+def _as_entry(row: Any) -> Entry:
+    entry = Entry(*row)
+    return entry._replace(spooled=bool(entry.spooled))
+
+
+def _as_due(
+    due: float,
+    message: int,
+    number: int,
+    address: str,
+    rule: str,
+    attempts: int,
+    session: str,
+    sender: str,
+    received: float,
+    size: int,
+    eightbit: int,
+    spooled: int,
+    origin: int,
+    told: int,
+) -> Due:
+    recipient = Recipient(number=number, address=address, rule=rule, attempts=attempts, told=bool(told))
+    return Due(
+        Cursor(due, message, number),
+        Message(
+            id=message,
+            envelope=Envelope(session=session, sender=sender, recipients=(recipient,), may_relay=origin != STRANGER),
+            received=received,
+            size=size,
+            eightbit=bool(eightbit),
+            spooled=bool(spooled),
+            notice=_NOTICE.get(origin),
+        ),
+    )
+
+
+_NOTICE: dict[int, NoticeTo] = {TO_SENDER: "sender", TO_POSTMASTER: "postmaster"}

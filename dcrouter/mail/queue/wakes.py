@@ -1,0 +1,76 @@
+"""Mail that waits for a next hop that is down: whose it is, and how it is woken when that hop is back, a few at a time.
+
+What is known here is memory, and bounded: what is not, waits for its time, as everything does after a start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from dcrouter.mail.queue.store import Key
+
+PACE = 250
+"""Recipients a second for each next hop: one that has just come back is not run over."""
+TICK = 1.0
+
+MOST = 200_000
+"""Recipients that are remembered."""
+
+
+class Wakes:
+    """`advance` makes recipients due now."""
+
+    def __init__(self, clock: IReactorTime, advance: Callable[[Sequence[Key]], None]) -> None:
+        self._clock = clock
+        self._advance = advance
+        self._of: dict[Key, str] = {}
+        self._waiting: dict[str, dict[Key, None]] = {}
+        self._waking: dict[str, IDelayedCall] = {}
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def wait(self, key: Key, target: str) -> None:
+        """This recipient was deferred by `target`, which is therefore not woken for."""
+        self._end(target)
+        self.forget((key,))
+        if len(self._of) < MOST:
+            self._of[key] = target
+            self._waiting.setdefault(target, {})[key] = None
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """These do not wait any more."""
+        for key in keys:
+            target = self._of.pop(key, None)
+            if target is not None:
+                waiting = self._waiting[target]
+                del waiting[key]
+                if not waiting:
+                    del self._waiting[target]
+
+    def wake(self, target: str) -> None:
+        """It is up: those that wait for it are due, PACE of them at once, then as many in each second."""
+        if target in self._waiting and target not in self._waking:
+            self._next(target)
+
+    def stop(self) -> None:
+        for call in self._waking.values():
+            call.cancel()
+        self._waking.clear()
+
+    def _next(self, target: str) -> None:
+        self._waking.pop(target, None)
+        keys = list(islice(self._waiting.get(target, ()), PACE))
+        if not keys:
+            return
+        self.forget(keys)
+        self._waking[target] = self._clock.callLater(TICK, self._next, target)
+        self._advance(keys)
+
+    def _end(self, target: str) -> None:
+        call = self._waking.pop(target, None)
+        if call is not None:
+            call.cancel()

@@ -1,0 +1,63 @@
+"""Messages for the tests of the queue, and waiting for what becomes of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
+
+from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.message import Message
+from dcrouter.mail.queue.store import FIRST, Entry, Selection, Store
+
+TEXT = b"Subject: x\r\n\r\ntext\r\n"
+
+
+def message(
+    number: int,
+    *addresses: str,
+    octets: bytes | None = TEXT,
+    sender: str = "a@x.test",
+    rule: str = "r",
+    received: float = 0.0,
+    **rest: Any,
+) -> Message:
+    """A message to these, or to b0@y.test; `octets` None: it is spooled."""
+    may_relay = rest.pop("may_relay", True)
+    recipients = tuple(
+        Recipient(number=at, address=address, rule=rule) for at, address in enumerate(addresses or ("b0@y.test",))
+    )
+    return Message(
+        id=number,
+        envelope=Envelope(session="s", sender=sender, recipients=recipients, may_relay=may_relay),
+        received=received,
+        size=len(octets) if octets is not None else 100_000,
+        eightbit=False,
+        spooled=octets is None,
+        octets=octets,
+        **rest,
+    )
+
+
+def entries(store: Store, now: float = 5000.0, **selection: Any) -> Deferred[list[Entry]]:
+    """The recipients that a store has, or those of a selection."""
+    return store.pick(Selection(**selection), FIRST, 1000, now).addCallback(lambda page: page.entries)
+
+
+@inlineCallbacks
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Waits for a fact; AssertionError when it does not come."""
+    deadline = time.monotonic() + seconds
+    while True:
+        fact = condition()
+        if isinstance(fact, Deferred):
+            fact = yield fact
+        if fact:
+            return fact
+        if time.monotonic() > deadline:
+            raise AssertionError(f"it did not happen within {seconds} seconds: {condition}")
+        yield deferLater(reactor, 0.01)

@@ -1,0 +1,268 @@
+"""What every store keeps to: the same tests for the one on disk and the one in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from dcrouter.errors import StoreError
+from dcrouter.mail.message import spool_path
+from dcrouter.mail.queue.store import (
+    FAILED,
+    FIRST,
+    HELD,
+    HELD_BY_OPERATOR,
+    QUEUED,
+    START,
+    Change,
+    Selection,
+    Store,
+)
+from dcrouter.mail.queue.stores.memory import MemoryStore
+from dcrouter.mail.queue.stores.sqlite import SqliteStore
+from tests.mail.queue.made import TEXT, entries, message, until
+
+
+class Contract:
+    def make(self, directory: Path) -> Store:
+        raise NotImplementedError
+
+    def open(self) -> Store:
+        self.directory = Path(self.mktemp()).absolute()
+        store = self.make(self.directory)
+        store.open()
+        self.addCleanup(store.close)
+        return store
+
+    @inlineCallbacks
+    def test_what_is_put_is_there(self):
+        """Messages, recipients, octets and their beginning; how many there are."""
+        store = self.open()
+        yield gatherResults([store.put(message(number, "b@y.test", "c@y.test"), 1000.0) for number in range(1, 100)])
+        self.assertEqual(store.messages, 99)
+        found = yield entries(store)
+        self.assertEqual([entry.key for entry in found], [(m, n) for m in range(1, 100) for n in (0, 1)])
+        self.assertEqual((yield store.octets(message(7))), TEXT)
+        self.assertEqual((yield store.head(message(7), 7)), b"Subject")
+        yield self.assertFailure(store.octets(message(1000)), StoreError)
+        yield self.assertFailure(store.head(message(1000, octets=None), 7), StoreError)
+
+    @inlineCallbacks
+    def test_due_recipients_come_in_pages_and_in_order(self):
+        """Behind a cursor, only those that are due, each once, as they were put."""
+        store = self.open()
+        for number in range(1, 31):
+            yield store.put(message(number, "b@y.test", "c@y.test", may_relay=False), 1000.123 + number // 4)
+        seen = []
+        cursor = START
+        while page := (yield store.due(cursor, 1006.5, 7)):
+            seen += page
+            cursor = page[-1].at
+        keys = [(due.at.message, due.at.number) for due in seen]
+        self.assertEqual(keys, [(number, n) for number in range(1, 28) for n in (0, 1)])
+        self.assertEqual(
+            (seen[1].message.envelope.recipients[0].address, seen[1].message.envelope.may_relay), ("c@y.test", False)
+        )
+        self.assertEqual((yield store.next_due(1006.5)), 1007.123)
+        self.assertEqual((yield store.next_due(2000.0)), None)
+
+    @inlineCallbacks
+    def test_a_message_leaves_with_its_last_recipient(self):
+        """Those that have it go one by one; the message goes at last, and its spool file."""
+        store = self.open()
+        path = spool_path(store.spool, 5)
+        path.write_bytes(TEXT)
+        big = message(5, "b@y.test", "c@y.test", "d@y.test", octets=None)
+        yield store.put(big, 1000.0)
+        self.assertEqual((yield store.head(big, 7)), b"Subject")
+        yield store.settle(
+            big, [0], [Change(1, QUEUED, 1, 2000.0, 1, "451 later"), Change(2, FAILED, 2, 900.0, 0, "550 no")]
+        )
+        found = yield entries(store)
+        self.assertEqual(
+            [(entry.state, entry.attempts, entry.due, entry.reply, entry.spooled) for entry in found],
+            [(QUEUED, 1, 2000.0, "451 later", True), (FAILED, 2, 900.0, "550 no", True)],
+        )
+        (due,) = yield store.due(START, 3000.0, 10)
+        self.assertTrue(due.message.envelope.recipients[0].told)
+        yield store.settle(big, [1], [])
+        self.assertTrue(path.exists())
+        self.assertEqual(store.messages, 1)
+        yield store.remove([(5, 2)])
+        self.assertEqual(store.messages, 0)
+        yield until(lambda: not path.exists())
+        self.assertEqual((yield entries(store)), [])
+
+    @inlineCallbacks
+    def test_a_finished_message_leaves_whole(self):
+        """With all its recipients; finishing what has gone is no error."""
+        store = self.open()
+        yield store.put(message(1, "b@y.test", "c@y.test"), 1.0)
+        yield store.finish(message(1))
+        yield store.finish(message(1))
+        self.assertEqual((store.messages, (yield entries(store))), (0, []))
+
+    @inlineCallbacks
+    def test_a_notification_comes_with_what_it_tells_of(self):
+        """The failed recipient leaves and the notification is due, in one step; it says that it is one."""
+        store = self.open()
+        failed = message(1, "b@y.test", "c@y.test")
+        yield store.put(failed, 1.0)
+        told = message(2, "a@x.test", sender="", notice="postmaster")
+        yield store.settle(failed, [0], [], [told, message(3, sender="", notice="sender")], 7.0)
+        self.assertEqual([entry.key for entry in (yield entries(store))], [(1, 1), (2, 0), (3, 0)])
+        self.assertEqual(store.messages, 3)
+        due = yield store.due(START, 8.0, 10)
+        self.assertEqual([one.message.notice for one in due], [None, "postmaster", "sender"])
+        self.assertEqual([one.at.due for one in due], [1.0, 7.0, 7.0])
+        self.assertEqual((yield store.octets(told)), TEXT)
+
+    @inlineCallbacks
+    def test_what_is_held_for_a_rule_is_released_by_its_name(self):
+        """And nothing else is."""
+        store = self.open()
+        for number, rule in ((1, "back"), (2, "gone"), (3, "back")):
+            one = message(number, rule=rule)
+            yield store.put(one, 1.0)
+            state = HELD if number < 3 else HELD_BY_OPERATOR
+            yield store.settle(one, [], [Change(0, state, 0, 5.0, 0, "")])
+        yield store.release(["back", "other"], 9.0)
+        states = [(entry.state, entry.due) for entry in (yield entries(store))]
+        self.assertEqual(states, [(QUEUED, 9.0), (HELD, 5.0), (HELD_BY_OPERATOR, 5.0)])
+
+    @inlineCallbacks
+    def test_failed_mail_is_found_by_its_age(self):
+        """Those that failed first come first."""
+        store = self.open()
+        self.assertEqual((yield store.first_failed()), None)
+        for number, since in ((1, 30.0), (2, 10.0), (3, 20.0)):
+            one = message(number)
+            yield store.put(one, 1.0)
+            yield store.settle(one, [], [Change(0, FAILED, 1, since, 0, "550 no")])
+        self.assertEqual((yield store.first_failed()), 10.0)
+        self.assertEqual([entry.message for entry in (yield store.failed(30.0, 10))], [2, 3])
+        self.assertEqual([entry.message for entry in (yield store.failed(99.0, 1))], [2])
+
+    @inlineCallbacks
+    def test_a_change_meets_only_the_states_it_names(self):
+        """And where it advances, only what is due later."""
+        store = self.open()
+        for number, state, due in ((1, QUEUED, 100.0), (2, FAILED, 50.0), (3, QUEUED, 20.0)):
+            one = message(number)
+            yield store.put(one, 1.0)
+            yield store.settle(one, [], [Change(0, state, 1, due, 0, "no")])
+        keys = [(1, 0), (2, 0), (3, 0), (4, 0)]
+        yield store.change(keys, [QUEUED], QUEUED, 40.0, advance=True)
+        states = [(entry.state, entry.due) for entry in (yield entries(store))]
+        self.assertEqual(states, [(QUEUED, 40.0), (FAILED, 50.0), (QUEUED, 20.0)])
+        yield store.change(keys, [FAILED], HELD_BY_OPERATOR, 60.0)
+        states = [(entry.state, entry.due) for entry in (yield entries(store))]
+        self.assertEqual(states, [(QUEUED, 40.0), (HELD_BY_OPERATOR, 60.0), (QUEUED, 20.0)])
+        self.assertEqual([due.at.message for due in (yield store.due(START, 50.0, 10))], [3, 1])
+
+    @inlineCallbacks
+    def test_filters_mean_what_they_say(self):
+        """By message, rule, state, sender, recipient and age; whole addresses, domains and patterns, in any case."""
+        store = self.open()
+        yield store.put(message(1, "b@y.test", "C@Sub.Y.test", rule="one", received=10.0), 1000.0)
+        yield store.put(message(2, "d[1]@z.test", sender="", rule="two", received=20.0), 3000.0)
+        later = message(3, "e@z.test", sender="Other@X.test", rule="one", received=30.0)
+        yield store.put(later, 1000.0)
+        yield store.settle(later, [], [Change(0, HELD, 0, 5.0, 0, "")])
+
+        @inlineCallbacks
+        def expect(*keys, **selection):
+            found = yield entries(store, 2000.0, **selection)
+            self.assertEqual([entry.key for entry in found], list(keys), selection)
+
+        yield expect((1, 0), (1, 1), messages=(1, 77))
+        yield expect((2, 0), rule="two")
+        yield expect((1, 0), (1, 1), state="queued")
+        yield expect((2, 0), state="deferred")
+        yield expect((3, 0), state="held")
+        yield expect(state="failed")
+        yield expect((1, 0), (1, 1), sender="A@x.TEST")
+        yield expect((1, 0), (1, 1), (3, 0), sender="x.test")
+        yield expect((2, 0), sender="")
+        yield expect((1, 0), recipient="y.test")
+        yield expect((1, 1), recipient="*@*.y.test")
+        yield expect((2, 0), recipient="d[1]@z.test")
+        yield expect((1, 0), (1, 1), before=20.0)
+        yield expect((3, 0), rule="one", recipient="z.test", before=31.0)
+
+    @inlineCallbacks
+    def test_pages_of_a_selection_go_on_where_they_ended(self):
+        """Each recipient once, in order, however large the pages are."""
+        store = self.open()
+        for number in range(1, 8):
+            yield store.put(message(number, "b@y.test", "c@z.test", "d@y.test"), 1.0)
+        for limit in (1, 2, 5, 100):
+            seen, place = [], FIRST
+            while place is not None:
+                page = yield store.pick(Selection(recipient="y.test"), place, limit, 2.0)
+                self.assertLessEqual(len(page.entries), limit)
+                seen += [entry.key for entry in page.entries]
+                place = page.next
+            self.assertEqual(seen, [(m, n) for m in range(1, 8) for n in (0, 2)])
+
+    @inlineCallbacks
+    def test_the_whole_is_counted(self):
+        """Recipients by state, rule and domain; messages, their octets, the largest and the oldest."""
+        store = self.open()
+        self.assertEqual((yield store.counts(1.0))["oldest"], None)
+        yield store.put(message(1, "b@y.test", '"x@y"@Z.test', received=10.0), 1000.0)
+        big = message(2, "c@y.test", octets=b"x" * 50, rule="other", received=20.0)
+        yield store.put(big, 3000.0)
+        yield store.settle(big, [], [Change(0, FAILED, 1, 2000.0, 0, "")])
+        yield store.put(message(3, "d@z.test", "e@y.test", received=30.0), 3000.0)
+        stats = yield store.stats(2000.0, 1)
+        self.assertEqual(
+            stats,
+            {
+                "queued": 2, "deferred": 2, "held": 0, "failed": 1, "oldest": 10.0, "messages": 3,
+                "octets": 50 + 2 * len(TEXT), "largest": 50,
+                "rules": {
+                    "other": {"queued": 0, "deferred": 0, "held": 0, "failed": 1},
+                    "r": {"queued": 2, "deferred": 2, "held": 0, "failed": 0},
+                },
+                "domains": {"y.test": 3},
+            },
+        )  # fmt: skip
+
+    @inlineCallbacks
+    def test_orphans_are_swept_in_the_background_and_others_stay(self):
+        """Files that an earlier run left and no message names; not what comes in meanwhile, nor what is no message."""
+        store = self.open()
+        store.close()
+        for name in ("1.eml", "fff.eml", "README"):
+            (store.spool / name).write_bytes(b"x")
+        store = self.make(self.directory)
+        self.addCleanup(store.close)
+        self.assertGreaterEqual(store.open(), 0xFFF)
+        spool_path(store.spool, 0x1000).write_bytes(b"arriving")
+        self.assertEqual((yield store.sweep()), 2)
+        self.assertEqual((yield store.sweep()), 0)
+        self.assertEqual(sorted(path.name for path in store.spool.iterdir()), ["1000.eml", "README"])
+
+    @inlineCallbacks
+    def test_a_closed_store_says_so(self):
+        """Nothing is lost silently."""
+        store = self.open()
+        store.close()
+        self.assertRaises(StoreError, store.put, message(1), 1.0)
+        self.assertRaises(StoreError, store.finish, message(1))
+        yield self.assertFailure(store.pick(Selection(), FIRST, 1, 1.0), StoreError)
+        yield self.assertFailure(store.due(START, 1.0, 1), StoreError)
+
+
+class SqliteContractTests(Contract, TestCase):
+    def make(self, directory: Path) -> Store:
+        return SqliteStore(directory, reactor)
+
+
+class MemoryContractTests(Contract, TestCase):
+    def make(self, directory: Path) -> Store:
+        return MemoryStore(directory, reactor)
