@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from twisted.logger import Logger
 
+from dcrouter.durable import make_directory, sync_directory
 from dcrouter.errors import TlsError
 from dcrouter.tls.credential import Credential, make, read, read_chain, read_key
 
@@ -128,9 +129,9 @@ class InternalCa:
     def _load_root(self) -> _Root:
         """The root as it is on disk, made where there is none or where it could not outlive a new leaf."""
         if self._root is None:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._directory)
             self._directory.chmod(0o700)
-            self._leaves.mkdir(mode=0o700, exist_ok=True)
+            make_directory(self._leaves)
             self._root = self._read_root()
         if self._root is None or self._ends_too_soon(self._root.certificate):
             self._root = self._make_root()
@@ -171,9 +172,9 @@ class InternalCa:
             .sign(key, SHA256())
         )
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self.root_path.unlink(
-            missing_ok=True
-        )  # so that a crash between the two writes never leaves a pair that differs
+        # First, and durably, so that a crash between the two writes never leaves a pair that differs.
+        self.root_path.unlink(missing_ok=True)
+        sync_directory(self._directory)
         _write(self._directory / "ca.key", pem, 0o600)
         _write(self.root_path, certificate.public_bytes(Encoding.PEM), 0o644)
         _log.info("a new internal CA: clients that shall trust it need {path}", path=str(self.root_path))
@@ -225,7 +226,7 @@ def _key_usage(
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """The whole file or the old one, with `mode` from its first byte."""
+    """The whole file or the old one, with `mode` from its first byte; durable, so that no later one outlives it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -234,6 +235,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_directory(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

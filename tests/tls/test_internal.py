@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import stat
 import subprocess
 import time
 from pathlib import Path
+from random import Random
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -14,6 +18,8 @@ from dcrouter.config.tls import TlsProfile
 from dcrouter.errors import TlsError
 from dcrouter.tls.internal import LEAF_LIFETIME, RENEW_AT, ROOT_LIFETIME, InternalCa
 from dcrouter.tls.profile import server_context
+from tests.support.disk import Change, Disk
+from tests.support.fuse import Mounted
 from tests.support.handshake import Server
 from tests.support.peers import require
 
@@ -176,3 +182,26 @@ class InternalCaTests(SynchronousTestCase):
         trusting = subprocess.run([curl, "--cacert", str(ca.root_path), *connect], capture_output=True, check=False)
         self.assertEqual((trusting.returncode, trusting.stdout), (0, b"G"))
         self.assertEqual(subprocess.run([curl, *connect], capture_output=True, check=False).returncode, 60)
+
+    def test_a_power_loss_at_any_moment_does_not_stop_the_next_start(self) -> None:
+        """Before each change of the disk, and then with any part of what was not synced: a leaf is issued again."""
+        at = self.state / "mounted"
+        at.mkdir()
+        for moment in range(1, 30):
+            disk = Disk()
+            changes = itertools.count(1)
+
+            def loses_power(change: Change, disk: Disk = disk, moment: int = moment, changes: Any = changes) -> None:
+                if next(changes) == moment:
+                    disk.off()
+
+            disk.before = loses_power
+            with Mounted(disk, at):
+                with contextlib.suppress(TlsError):
+                    InternalCa(at, lambda: self.now).issue(["a.test"])
+                disk.off()
+            disk.before = None
+            disk.lose(Random(moment))
+            with Mounted(disk, at):
+                InternalCa(at, lambda: self.now).issue(["a.test"])
+        self.assertLess(next(changes), moment)
