@@ -1,7 +1,10 @@
 """A message as it arrives: small ones in memory, larger ones in a spool file that is written meanwhile.
 
-The file's octets are written by a thread, one piece after the other; `backlog` says how much waits for it, so that the
-connection can be paused. At the end the file is fsynced, and its directory, before anybody hears of it.
+1. Its header block is looked at once: when IN_MEMORY octets are there, or at the end. So the fields that we add, and
+   a refusal, are known before the first octet is written.
+2. The file's octets are written by a thread, one piece after the other; `backlogged` tells when the connection has to
+   be paused, since too much of this message waits for the disk, or of all messages together.
+3. At the end the file is fsynced, and its directory, before anybody hears of it.
 """
 
 from __future__ import annotations
@@ -16,32 +19,65 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcrouter.errors import StoreError, StoreFull
-from dcrouter.mail.delivery.maildir import sync_directory
-from dcrouter.mail.message import IN_MEMORY
-from dcrouter.mail.server.admission import hops
+from dcrouter.durable import sync_directory
+from dcrouter.errors import Refused, StoreError, StoreFull
+from dcrouter.mail.message import IN_MEMORY, spool_path
+from dcrouter.wire.header import block, count
 
 MAX_BACKLOG = 1024 * 1024
-"""Octets that may wait for the disk before the client has to."""
+"""Octets of one message that may wait for the disk before the client has to."""
+
+MAX_UNWRITTEN = 32 * 1024 * 1024
+"""Octets of all messages that may; beyond it a client waits until all that it has sent is written."""
+
+MAX_HOPS = 50
+"""Received fields, ours included, after which a message is taken for one that goes in circles (RFC 5321 6.3)."""
+
+_LOOP = b"554 5.4.6 Too many hops\r\n"
+_LONG_HEADER = b"554 5.6.0 The header of the message is longer than 64 KB\r\n"
 
 InThread = Callable[..., Deferred[Any]]
+Complete = Callable[[bytes], bytes]
+"""Gets a message's header block, gives the fields to put before it, or raises Refused with the reply."""
+
+
+class Spool:
+    """Where the files of large messages are written. `unwritten`: octets that wait for that, of all messages."""
+
+    def __init__(self, directory: Path, in_thread: InThread, *, limit: int = MAX_UNWRITTEN) -> None:
+        self.directory = directory
+        self.in_thread = in_thread
+        self.unwritten = 0
+        self._limit = limit
+
+    @property
+    def full(self) -> bool:
+        return self.unwritten > self._limit
 
 
 class Intake:
-    """One message, which begins with `trace`. `room` is called when a backlog beyond MAX_BACKLOG has been written."""
+    """One message, which begins with `trace`.
+
+    `complete`, where given, adds to its header. `room` is called when there is no backlog (any more). `refusal`: the
+    reply that the message has earned by its header, once that has been looked at, after `end` at the latest.
+    """
 
     _log = Logger()
 
-    def __init__(self, path: Path, trace: bytes, in_thread: InThread, room: Callable[[], None]) -> None:
+    def __init__(
+        self, spool: Spool, message: int, trace: bytes, room: Callable[[], None], complete: Complete | None = None
+    ) -> None:
         self.size = len(trace)
-        self.hops = 0
         self.eightbit = False
         self.spooled = False
-        self._path = path
-        self._in_thread = in_thread
+        self.refusal: bytes | None = None
+        self._spool = spool
+        self._path = spool_path(spool.directory, message)
         self._room = room
-        self._pieces = [trace]
-        self._waiting = len(trace)
+        self._complete = complete
+        self._trace = trace
+        self._pieces: list[bytes] = []
+        self._waiting = 0
         self._fd: int | None = None
         self._writing = False
         self._error: OSError | None = None
@@ -51,35 +87,40 @@ class Intake:
     @property
     def backlogged(self) -> bool:
         """Whether the client has to wait for the disk."""
-        return self.spooled and self._waiting > MAX_BACKLOG
+        return self._waiting > MAX_BACKLOG or (self._waiting > 0 and self._spool.full)
 
     @property
     def octets(self) -> bytes | None:
         """The message, where it has stayed in memory."""
-        return None if self.spooled else b"".join(self._pieces)
+        return None if self.spooled else b"".join((self._trace, *self._pieces))
 
     def add(self, octets: bytes) -> None:
         """The next octets, in any pieces."""
         if not self.eightbit and not octets.isascii():
             self.eightbit = True
         self.size += len(octets)
-        if self._error is not None:
+        if self._error is not None or self.refusal is not None:
             return
         self._pieces.append(octets)
-        self._waiting += len(octets)
         if self.spooled:
+            self._count(len(octets))
             self._write()
         elif self.size > IN_MEMORY:
-            self.hops = hops(b"".join(self._pieces))
-            self.spooled = True
-            self._write()
+            self._look(ended=False)
+            if self.refusal is None:
+                self.spooled = True
+                self._pieces.insert(0, self._trace)
+                self._count(self.size)
+                self._write()
 
     def end(self) -> Deferred[None]:
-        """All is here: fires when a spool file is durable (at once where there is none), fails with StoreError."""
-        if not self.spooled:
-            content = b"".join(self._pieces)
-            self._pieces = [content]
-            self.hops = hops(content)
+        """All is here: fires when a spool file is durable (at once where there is none), fails with StoreError.
+
+        A message with a `refusal` is gone.
+        """
+        if not self.spooled and self.refusal is None:
+            self._look(ended=True)
+        if self.refusal is not None or not self.spooled:
             return succeed(None)
         if self._error is not None:
             return fail(_as_store_error(self._error))
@@ -90,20 +131,47 @@ class Intake:
     def abandon(self) -> None:
         """The message is refused or cut off: nothing of it stays."""
         self._abandoned = True
+        if self.spooled:
+            self._count(-sum(map(len, self._pieces)))
         self._pieces.clear()
         if self.spooled and not self._writing:
             self._writing = True
-            self._in_thread(self._remove).addErrback(self._not_removed)
+            self._spool.in_thread(self._remove).addErrback(self._not_removed)
+
+    # ------------------------------------------------------------------ the header
+
+    def _look(self, *, ended: bool) -> None:
+        content = b"".join(self._pieces)
+        self._pieces = [content]
+        head = block(content)
+        try:
+            if count(content if head is None else head, b"received") + 1 >= MAX_HOPS:
+                raise Refused("too many hops", _LOOP)
+            if self._complete is not None:
+                if head is None and not ended:
+                    raise Refused("a header beyond 64 KB", _LONG_HEADER)
+                added = self._complete(content if head is None else head)
+                self._trace += added
+                self.size += len(added)
+        except Refused as refused:
+            assert refused.reply is not None
+            self.refusal = refused.reply
+            self._pieces.clear()
 
     # ------------------------------------------------------------------ the spool file
+
+    def _count(self, octets: int) -> None:
+        self._waiting += octets
+        self._spool.unwritten += octets
 
     def _write(self) -> None:
         if self._writing:
             return
         self._writing = True
         pieces, self._pieces = self._pieces, []
-        self._in_thread(self._append, pieces, self._ended is not None).addCallbacks(
-            self._written, self._unwritten, callbackArgs=(sum(map(len, pieces)), self._ended is not None)
+        octets, last = sum(map(len, pieces)), self._ended is not None
+        self._spool.in_thread(self._append, pieces, last).addCallbacks(
+            self._written, self._unwritten, callbackArgs=(octets, last), errbackArgs=(octets,)
         )
 
     def _append(self, pieces: list[bytes], last: bool) -> None:
@@ -119,10 +187,9 @@ class Intake:
             self._fd = None
             sync_directory(self._path.parent)
 
-    def _written(self, _: None, count: int, last: bool) -> None:
+    def _written(self, _: None, octets: int, last: bool) -> None:
         self._writing = False
-        was_backlogged = self.backlogged
-        self._waiting -= count
+        self._count(-octets)
         if self._abandoned:
             self.abandon()
         elif last and self._ended is not None:
@@ -130,19 +197,18 @@ class Intake:
         else:
             if self._pieces or self._ended is not None:
                 self._write()
-            if was_backlogged and not self.backlogged:
+            if self._ended is None and not self.backlogged:
                 self._room()
 
-    def _unwritten(self, failure: Failure) -> None:
+    def _unwritten(self, failure: Failure, octets: int) -> None:
         self._writing = False
-        was_backlogged = self.backlogged
         error = failure.value
         self._error = error if isinstance(error, OSError) else OSError(errno.EIO, str(error))
-        self._waiting = 0
+        self._count(-octets)
         self.abandon()
         if self._ended is not None:
             self._ended.errback(Failure(_as_store_error(self._error)))
-        elif was_backlogged:
+        else:
             self._room()
 
     def _remove(self) -> None:

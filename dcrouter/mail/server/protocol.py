@@ -1,16 +1,16 @@
 """One client's SMTP session: the server machine on a Twisted transport.
 
-It feeds the machine, answers what the machine asks (by `Admission`, `Intake` and the queue), and writes its replies,
+It feeds the machine, answers what the machine asks (by `Admission`, `Login` and `Transaction`), and writes its replies,
 all that have gathered at once. Who the client is comes with the connection, as facts. Deadlines are kept by
 `Sessions`, which looks at `deadline` now and then; so a command costs no timer.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -19,20 +19,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dcrouter.errors import StoreError, StoreFull, TlsError, WireError
+from dcrouter.errors import TlsError, WireError
 from dcrouter.events import EndedBy
 from dcrouter.facts import ConnectionFacts
-from dcrouter.mail.envelope import Envelope, Recipient
-from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.outlet import Outlet
 from dcrouter.mail.server import trace
 from dcrouter.mail.server.account import Account
-from dcrouter.mail.server.admission import LOOP, MAX_HOPS, SENDER_OK
-from dcrouter.mail.server.intake import Intake
+from dcrouter.mail.server.admission import SENDER_OK
+from dcrouter.mail.server.login import BANNED, Verdict
+from dcrouter.mail.server.submission import refused_sender
 from dcrouter.mail.server.tls import Handshake, negotiated
+from dcrouter.mail.server.transaction import Transaction
+from dcrouter.mail.server.users import User
 from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR
 from dcrouter.wire.smtp import events
-from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.server import Server
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ CLOSE_WITHIN = 5.0
 _DRAINING = b"421 4.3.2 This server is closing"
 _NO_TLS = b"454 4.7.0 TLS is not available now\r\n"
 _TLS_READY = b"220 2.0.0 Ready to start TLS\r\n"
-_FULL = b"452 4.3.1 Insufficient system storage\r\n"
-_BROKEN = b"451 4.3.0 The message could not be kept\r\n"
+_ALERT_ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
+"""RFC 8446 6: what a client of port 465 is told that is banned."""
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -63,7 +63,9 @@ class MailProtocol(Protocol):
         self.awaited = "greeting"
         self._account = Account(facts)
         self._sessions = sessions
-        self._machine = Server(sessions.limits[facts.kind or "smtp"])
+        self._client = sessions.client(facts)
+        self._user: User | None = None
+        self._machine = Server(sessions.limits(self._client))
         self._machine.draining = sessions.draining
         self._handshake: Handshake | None = None
         self._securing = False
@@ -74,10 +76,8 @@ class MailProtocol(Protocol):
         self._unread = False
         self._connected = False
         self._outlet: Outlet | None = None
-        self._sender: Sender | None = None
-        self._recipients: dict[str, str] = {}
-        self._intake: Intake | None = None
-        self._message = 0
+        self._running = False
+        self._transaction: Transaction | None = None
 
     # ------------------------------------------------------------------ the connection
 
@@ -87,7 +87,9 @@ class MailProtocol(Protocol):
         self.transport.registerProducer(self, True)
         self._outlet = Outlet(self.transport)
         self.deadline = self._began + self._sessions.timeouts.greeting
-        if self.facts.kind == "smtps":
+        if self._client.kind != "smtp" and self._sessions.banned(self._client):
+            self._turn_away()
+        elif self.facts.kind == "smtps":
             self._begin_tls()
         else:
             self._greet()
@@ -107,9 +109,7 @@ class MailProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._connected = False
-        if self._intake is not None:
-            self._intake.abandon()
-            self._intake = None
+        self._abandon()
         clean = reason.check(ConnectionDone) is not None
         self._account.ended("client", "connection closed" if clean else reason.getErrorMessage())
         self._sessions.gone(self, self._account.close(self._sessions.clock.seconds() - self._began))
@@ -167,9 +167,7 @@ class MailProtocol(Protocol):
     def handshakeCompleted(self) -> None:
         now = self._sessions.clock.seconds()
         self._account.tls_seconds = now - self._tls_began
-        version, cipher = negotiated(self.transport)
-        self.facts.tls_version = version
-        self._tls = f"{version} with cipher {cipher}"
+        self.facts.tls_version, self._tls = negotiated(self.transport)
         self._securing = False
         self._outlet = Outlet(self.transport)
         self._machine.tls_started()
@@ -177,6 +175,13 @@ class MailProtocol(Protocol):
             self._greet()
 
     # ------------------------------------------------------------------ the session
+
+    def _turn_away(self) -> None:
+        if self.facts.kind == "smtps":
+            self._refuse_tls(_ALERT_ACCESS_DENIED, "banned", "router")
+        else:
+            self._machine.close(BANNED)
+            self._end("router", "banned")
 
     def _greet(self) -> None:
         if self._sessions.draining:
@@ -188,8 +193,12 @@ class MailProtocol(Protocol):
     def _run(self) -> None:
         """Does what the machine has to do now, and writes its replies."""
         machine = self._machine
-        while (event := machine.next_event()) is not None:
-            _DUTIES[type(event)](self, event)
+        self._running = True
+        try:
+            while (event := machine.next_event()) is not None:
+                _DUTIES[type(event)](self, event)
+        finally:
+            self._running = False
         output = machine.take_output()
         if output:
             self._write(output)
@@ -199,7 +208,7 @@ class MailProtocol(Protocol):
             return
         if machine.waiting:
             return
-        if self._intake is not None and self._intake.backlogged:
+        if self._transaction is not None and self._transaction.backlogged:
             self._pause()
         self._expect(bool(output))
 
@@ -213,112 +222,88 @@ class MailProtocol(Protocol):
             self.awaited = "command"
             self.deadline = self._sessions.clock.seconds() + timeouts.command
 
+    def _auth(self, event: events.Auth) -> None:
+        self.deadline = None
+        checked = self._sessions.login.check(event.credentials, self._client, self.facts.session)
+        self._answer_later(checked.addCallback(self._logged_in))
+
+    def _logged_in(self, verdict: Verdict) -> bytes:
+        if verdict.user is not None:
+            self._user = verdict.user
+            self._client = evolve(self._client, account=verdict.user.name)
+        return verdict.reply
+
     def _mail(self, event: events.Mail) -> None:
-        self._sender = event.sender
-        self._recipients = {}
-        self._machine.answer(SENDER_OK)
+        address = event.sender.address
+        refusal = refused_sender(self._user, address) if self._user is not None else None
+        if refusal is not None:
+            self._log_refusal(f"sender {address}", refusal)
+        self._transaction = Transaction(self._sessions, self.facts.session, self._client, self._user, address)
+        self._machine.answer(refusal or SENDER_OK)
 
     def _recipient(self, event: events.Recipient) -> None:
+        assert self._transaction is not None
         admitted = self._sessions.admission.recipient(event.address)
         if admitted.rule is not None:
-            self._recipients[admitted.address] = admitted.rule
+            self._transaction.recipients[admitted.address] = admitted.rule
         else:
-            self._log.info(
-                "{session}: {recipient} refused: {reply}",
-                session=self.facts.session,
-                recipient=event.address,
-                reply=admitted.reply.decode("ascii").rstrip(),
-                peer=self.facts.peer[0],
-            )
+            self._log_refusal(event.address, admitted.reply)
         self._machine.answer(admitted.reply)
 
+    def _log_refusal(self, what: str, reply: bytes) -> None:
+        self._log.info(
+            "{session}: {what} refused: {reply}",
+            session=self.facts.session,
+            what=what,
+            reply=reply.decode("ascii").rstrip(),
+            peer=self.facts.peer[0],
+        )
+
     def _data_start(self, event: events.DataStart) -> None:
-        sessions = self._sessions
-        self._message = sessions.ids.next()
-        header = trace.received(
+        assert self._transaction is not None
+        self._transaction.begin(self._received, self._resume)
+
+    def _received(self, name: str, only: str | None) -> bytes:
+        return trace.received(
             self.facts,
             helo=self._machine.helo,
             esmtp=self._machine.esmtp,
             tls=self._tls,
-            hostname=sessions.hostname,
-            name=f"{self._message:x}",
-            only=next(iter(self._recipients)) if len(self._recipients) == 1 else None,
+            authenticated=self._user is not None,
+            hostname=self._sessions.hostname,
+            name=name,
+            only=only,
         )
-        self._intake = Intake(spool_path(sessions.spool, self._message), header, sessions.in_thread, self._resume)
 
     def _data(self, event: events.Data) -> None:
-        assert self._intake is not None
-        self._intake.add(event.octets)
+        assert self._transaction is not None
+        self._transaction.add(event.octets)
 
     def _end_of_data(self, event: events.EndOfData) -> None:
-        intake, self._intake = self._intake, None
-        assert intake is not None
-        self.deadline = None
+        transaction, self._transaction = self._transaction, None
+        assert transaction is not None
         if event.flaw is not None:
-            intake.abandon()
+            transaction.abandon()
             self._machine.answer(event.flaw + b"\r\n")
             return
-        if event.octets:
-            intake.add(event.octets)
-        ended = intake.end()
-        if intake.hops >= MAX_HOPS:
-            ended.addErrback(lambda _: None)  # it is refused anyway
-            intake.abandon()
-            self._machine.answer(LOOP)
-            return
-        kept: Deferred[Any] = ended.addCallback(self._keep, intake)
-        kept.addCallbacks(self._kept, self._not_kept, errbackArgs=(intake,))
-        kept.addErrback(lambda failure: self._log.failure("{session}", failure, session=self.facts.session))
-
-    def _keep(self, _: None, intake: Intake) -> Deferred[Message]:
-        """Fires with the message once it is durable; from then on it is not this session's to take back."""
-        assert self._sender is not None
-        message = Message(
-            id=self._message,
-            envelope=Envelope(
-                session=self.facts.session,
-                sender=self._sender.address,
-                recipients=tuple(
-                    Recipient(number=number, address=address, rule=rule)
-                    for number, (address, rule) in enumerate(self._recipients.items())
-                ),
-            ),
-            received=round(time.time(), 3),
-            size=intake.size,
-            eightbit=intake.eightbit,
-            spooled=intake.spooled,
-            octets=intake.octets,
-        )
-        return self._sessions.keep(message).addCallback(lambda _: message)
-
-    def _kept(self, message: Message) -> None:
-        self._log.info(
-            "{session}: message {message} accepted from {sender} for {recipients}, {size} bytes",
-            session=self.facts.session,
-            message=message.name,
-            sender=message.envelope.sender or "<>",
-            recipients=len(message.envelope.recipients),
-            size=message.size,
-            peer=self.facts.peer[0],
-        )
-        self._answer(b"250 2.0.0 Queued as %x\r\n" % message.id)
-
-    def _not_kept(self, failure: Failure, intake: Intake) -> None:
-        intake.abandon()
-        if failure.check(StoreError):
-            reason = failure.getErrorMessage()
-            self._log.error(
-                "{session}: a message could not be kept: {reason}", session=self.facts.session, reason=reason
-            )
+        answer = transaction.end(event.octets)
+        if isinstance(answer, bytes):
+            self._machine.answer(answer)
         else:
-            self._log.failure("{session}: a message could not be kept", failure, session=self.facts.session)
-        self._answer(_FULL if failure.check(StoreFull) else _BROKEN)
+            self.deadline = None
+            self._answer_later(answer)
+
+    def _answer_later(self, answer: Deferred[bytes]) -> None:
+        answer.addCallback(self._answer)
+        answer.addErrback(lambda failure: self._log.failure("{session}", failure, session=self.facts.session))
 
     def _answer(self, reply: bytes) -> None:
-        """The answer that came later: the session goes on where it stood."""
+        """The answer that came later, or at once: the session goes on where it stood."""
         if not self._connected or self._machine.closed:
             return
         self._machine.answer(reply)
+        if self._running:
+            return
         if self._sessions.draining and not self._machine.closed:
             self._machine.close(_DRAINING)
         self._resume()
@@ -337,8 +322,12 @@ class MailProtocol(Protocol):
         self.deadline = self._sessions.clock.seconds() + self._sessions.timeouts.greeting
 
     def _reset(self, event: events.Reset) -> None:
-        self._sender = None
-        self._recipients = {}
+        self._abandon()
+
+    def _abandon(self) -> None:
+        if self._transaction is not None:
+            self._transaction.abandon()
+            self._transaction = None
 
     # ------------------------------------------------------------------ the transport
 
@@ -355,7 +344,7 @@ class MailProtocol(Protocol):
     def resumeProducing(self) -> None:
         """The replies have left."""
         self._unread = False
-        if not (self._machine.waiting or (self._intake is not None and self._intake.backlogged)):
+        if not (self._machine.waiting or (self._transaction is not None and self._transaction.backlogged)):
             self._resume()
 
     def stopProducing(self) -> None:
@@ -379,9 +368,7 @@ class MailProtocol(Protocol):
             self._lose()
 
     def _lose(self) -> None:
-        if self._intake is not None:
-            self._intake.abandon()
-            self._intake = None
+        self._abandon()
         self.deadline = self._sessions.clock.seconds() + CLOSE_WITHIN
         if self._connected:
             self.transport.unregisterProducer()  # or it would wait for us to end
@@ -389,6 +376,7 @@ class MailProtocol(Protocol):
 
 
 _DUTIES: dict[type, Callable[[MailProtocol, Any], None]] = {
+    events.Auth: MailProtocol._auth,
     events.Mail: MailProtocol._mail,
     events.Recipient: MailProtocol._recipient,
     events.DataStart: MailProtocol._data_start,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,18 +17,24 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
 from dcrouter.config.mail import Email
+from dcrouter.config.routes import MailKind
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.envelope import Client
 from dcrouter.mail.message import Ids, Message
 from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import Admission
-from dcrouter.mail.server.intake import InThread
+from dcrouter.mail.server.intake import Spool
+from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.protocol import MailProtocol
+from dcrouter.match.addresses import Networks
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.smtp.events import Limits
 
 TICK = 0.25
 """Seconds: how late a timeout may be noticed."""
+
+_KINDS: dict[str, MailKind] = {"submission": "submission", "smtps": "smtps"}
 
 
 class Sessions:
@@ -42,26 +47,28 @@ class Sessions:
         email: Email,
         chooser: Chooser,
         admission: Admission,
+        login: Login,
         *,
         reactor: Any,
         ids: Ids,
-        spool: Path,
-        in_thread: InThread,
+        spool: Spool,
         keep: Callable[[Message], Deferred[None]],
         closed: Callable[[SessionClosed], None] | None,
     ) -> None:
-        self.limits = {kind: _limits(email, kind) for kind in ("smtp", "submission", "smtps")}
         self.timeouts = email.timeouts
         self.hostname = email.hostname
         self.chooser = chooser
         self.admission = admission
+        self.login = login
         self.clock = reactor
         self.ids = ids
         self.spool = spool
-        self.in_thread = in_thread
         self.keep = keep
         self.draining = False
         self.begun = 0
+        self._email = email
+        self._trusted = Networks(email.trusted)
+        self._limits: dict[tuple[MailKind, bool, tuple[str, ...]], Limits] = {}
         self._closed = closed
         self._sessions: set[MailProtocol] = set()
         self._tick: IDelayedCall | None = None
@@ -85,6 +92,25 @@ class Sessions:
                     account = Account(facts)
                     account.ended("client", f"gone before the greeting: {error.strerror}")
                     self._closed(account.close(0.0))
+
+    def client(self, facts: ConnectionFacts) -> Client:
+        """Who is at the other end of a new connection."""
+        address = facts.peer[0]
+        trusted = bool(self._email.trusted) and self._trusted.covers(address)
+        return Client(address=address, kind=_KINDS.get(facts.kind or "", "smtp"), trusted=trusted)
+
+    def limits(self, client: Client) -> Limits:
+        """What this client is offered and asked for."""
+        offered = self.login.offered()
+        key = (client.kind, client.trusted, offered)
+        found = self._limits.get(key)
+        if found is None:
+            found = self._limits[key] = _limits(self._email, client, offered)
+        return found
+
+    def banned(self, client: Client) -> bool:
+        """Whether it is turned away where clients log in; mail from servers does not suffer from it."""
+        return not client.trusted and self.login.banned(client.address)
 
     def begin(self, facts: ConnectionFacts) -> MailProtocol:
         """A session for a transport that is being made."""
@@ -150,12 +176,15 @@ class _Adopting(Factory):
         return self._sessions.begin(self._facts)
 
 
-def _limits(email: Email, kind: str) -> Limits:
+def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:
+    kind = client.kind
     return Limits(
         hostname=email.hostname,
         banner=email.banner,
         max_size=email.max_message_size,
         max_recipients=email.max_recipients,
         starttls=kind != "smtps",
-        auth_required=kind != "smtp",
+        tls_required=email.require_tls == "always" or email.require_tls == kind,
+        auth=offered,
+        auth_required=kind in email.auth.required and not client.trusted,
     )

@@ -6,6 +6,7 @@ cannot be exchanged safely later; then TLS is put on the transport and fed with 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from OpenSSL import SSL
@@ -52,6 +53,14 @@ class Handshake:
 
 
 def negotiated(transport: Any) -> tuple[str, str]:
-    """(version, cipher) of a transport whose handshake is complete, as in `TLSv1.3` and `TLS_AES_256_GCM_SHA384`."""
+    """What the handshake of a transport has come to: its version, such as `TLSv1.3`, and all of it as Received tells
+    it: `TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 key-exchange X25519MLKEM768` (the group where OpenSSL names it).
+    """
     connection = transport.protocol.getHandle()
-    return connection.get_protocol_version_name(), connection.get_cipher_name() or ""
+    version = connection.get_protocol_version_name()
+    group = None
+    with suppress(NotImplementedError):
+        group = connection.get_group_name()
+    return version, f"{version} with cipher {connection.get_cipher_name()}" + (
+        f" key-exchange {group}" if group else ""
+    )

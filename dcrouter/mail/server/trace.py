@@ -1,4 +1,7 @@
-"""The Received field that reception puts before a message. RFC 5321 4.4, RFC 3848 (the words after `with`)."""
+"""The fields that reception puts before a message: Received, and on submission what a message must have and lacks.
+
+RFC 5321 4.4; RFC 3848 (the words after `with`); RFC 6409 8 (what submission may add).
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,39 @@ from dcrouter.facts import ConnectionFacts
 
 
 def received(
-    facts: ConnectionFacts, *, helo: str, esmtp: bool, tls: str | None, hostname: str, name: str, only: str | None
+    facts: ConnectionFacts,
+    *,
+    helo: str,
+    esmtp: bool,
+    tls: str | None,
+    authenticated: bool,
+    hostname: str,
+    name: str,
+    only: str | None,
 ) -> bytes:
     """The whole field. `tls`: version and cipher, None in clear. `only`: the recipient, where it is the only one."""
     host = facts.peer[0]
     literal = f"[IPv6:{host}]" if ":" in host else f"[{host}]"
-    protocol = ("ESMTP" if esmtp else "SMTP") + ("S" if tls and esmtp else "")
+    protocol = "SMTP"
+    if esmtp:
+        protocol = f"ESMTP{'S' if tls else ''}{'A' if authenticated else ''}"
     secured = f"\r\n\t(using {tls})" if tls else ""
     target = f"\r\n\tfor <{only}>" if only is not None else ""
     return (
         f"Received: from {helo} ({literal}){secured}\r\n"
         f"\tby {hostname} (dcrouter session {facts.session}) with {protocol} id {name}{target};\r\n"
-        f"\t{_date(int(time.time()))}\r\n"
+        f"\t{date(int(time.time()))}\r\n"
     ).encode("ascii", "replace")
 
 
+def message_id(name: str, hostname: str) -> bytes:
+    """The field for a message of this name, which no other message here has."""
+    return f"Message-ID: <{name}@{hostname}>\r\n".encode("ascii")
+
+
 @lru_cache(maxsize=2)
-def _date(second: int) -> str:
+def date(second: int) -> str:
+    """A UTC epoch second as RFC 5322 3.3 writes it."""
     moment = time.gmtime(second)
     day, month = _DAYS[moment.tm_wday], _MONTHS[moment.tm_mon - 1]
     return f"{day}, {moment.tm_mday} {month} {moment.tm_year} {time.strftime('%H:%M:%S', moment)} +0000"

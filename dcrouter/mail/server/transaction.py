@@ -1,0 +1,136 @@
+"""One message on its way in: from MAIL to the answer for all its recipients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dcrouter.errors import StoreError, StoreFull
+from dcrouter.mail.envelope import Client, Envelope, Recipient
+from dcrouter.mail.message import Message
+from dcrouter.mail.server.intake import Intake
+from dcrouter.mail.server.submission import complete
+from dcrouter.mail.server.users import User
+
+if TYPE_CHECKING:
+    from dcrouter.mail.server.sessions import Sessions
+
+_FULL = b"452 4.3.1 Insufficient system storage\r\n"
+_BROKEN = b"451 4.3.0 The message could not be kept\r\n"
+
+
+class Transaction:
+    """`begin`, `add`, `end`; `abandon` instead of `end` where the client breaks off.
+
+    `user`: whom the client has logged in as. `recipients`: of each address the rule that took it.
+    """
+
+    _log = Logger()
+
+    def __init__(self, sessions: Sessions, session: str, client: Client, user: User | None, sender: str) -> None:
+        self.recipients: dict[str, str] = {}
+        self.sender = sender
+        self._sessions = sessions
+        self._session = session
+        self._client = client
+        self._user = user
+        self._message = 0
+        self._intake: Intake | None = None
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether the client has to wait for the disk."""
+        return self._intake is not None and self._intake.backlogged
+
+    def begin(self, trace: Callable[[str, str | None], bytes], room: Callable[[], None]) -> None:
+        """The message's octets are next. `trace` makes Received of its name and its only recipient (or None); `room`
+        is called when `backlogged` has ended.
+        """
+        sessions = self._sessions
+        self._message = sessions.ids.next()
+        name = f"{self._message:x}"
+        only = next(iter(self.recipients)) if len(self.recipients) == 1 else None
+        adding = None
+        if self._client.kind != "smtp" or self._user is not None:
+            adding = partial(complete, user=self._user, name=name, hostname=sessions.hostname, now=time.time())
+        self._intake = Intake(sessions.spool, self._message, trace(name, only), room, adding)
+
+    def add(self, octets: bytes) -> None:
+        assert self._intake is not None
+        self._intake.add(octets)
+
+    def end(self, octets: bytes) -> bytes | Deferred[bytes]:
+        """The last octets; gives the answer to the whole message. From then on it is not this session's to take back.
+
+        The Deferred never fails.
+        """
+        intake, self._intake = self._intake, None
+        assert intake is not None
+        if octets:
+            intake.add(octets)
+        ended = intake.end()
+        if intake.refusal is not None:
+            self._log.info(
+                "{session}: a message from {sender} refused: {reply}",
+                session=self._session,
+                sender=self.sender or "<>",
+                reply=intake.refusal.decode("ascii").rstrip(),
+                peer=self._client.address,
+            )
+            return intake.refusal
+        return ended.addCallback(self._keep, intake).addCallbacks(self._kept, self._not_kept, errbackArgs=(intake,))
+
+    def abandon(self) -> None:
+        """Nothing of it stays."""
+        if self._intake is not None:
+            self._intake.abandon()
+            self._intake = None
+
+    def _keep(self, _: None, intake: Intake) -> Deferred[Message]:
+        """Fires with the message once it is durable."""
+        message = Message(
+            id=self._message,
+            envelope=Envelope(
+                session=self._session,
+                sender=self.sender,
+                recipients=tuple(
+                    Recipient(number=number, address=address, rule=rule)
+                    for number, (address, rule) in enumerate(self.recipients.items())
+                ),
+                may_relay=self._client.may_relay,
+            ),
+            received=round(time.time(), 3),
+            size=intake.size,
+            eightbit=intake.eightbit,
+            spooled=intake.spooled,
+            octets=intake.octets,
+        )
+        return self._sessions.keep(message).addCallback(lambda _: message)
+
+    def _kept(self, message: Message) -> bytes:
+        self._log.info(
+            "{session}: message {message} accepted from {sender} for {recipients}, {size} bytes",
+            session=self._session,
+            message=message.name,
+            sender=message.envelope.sender or "<>",
+            recipients=len(message.envelope.recipients),
+            size=message.size,
+            peer=self._client.address,
+            **({"account": self._client.account} if self._client.account is not None else {}),
+        )
+        return b"250 2.0.0 Queued as %x\r\n" % message.id
+
+    def _not_kept(self, failure: Failure, intake: Intake) -> bytes:
+        intake.abandon()
+        if failure.check(StoreError):
+            reason = failure.getErrorMessage()
+            self._log.error("{session}: a message could not be kept: {reason}", session=self._session, reason=reason)
+        else:
+            self._log.failure("{session}: a message could not be kept", failure, session=self._session)
+        return _FULL if failure.check(StoreFull) else _BROKEN
