@@ -10,13 +10,19 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from dcrouter.config.admin import Config
 from dcrouter.errors import StartError
-from dcrouter.events import SessionClosed
+from dcrouter.events import DeliveryDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.delivery.attempt import Attempts
+from dcrouter.mail.delivery.bounce import Notifications
 from dcrouter.mail.delivery.destination import Patience
-from dcrouter.mail.message import Ids, parse_name
+from dcrouter.mail.message import Ids
 from dcrouter.mail.pipeline.rules import Rules
+from dcrouter.mail.queue.budget import Bodies, Budget
+from dcrouter.mail.queue.operator import Operator
 from dcrouter.mail.queue.queue import Queue
+from dcrouter.mail.queue.room import Room
+from dcrouter.mail.queue.store import Store
+from dcrouter.mail.queue.stores.memory import MemoryStore
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
 from dcrouter.mail.server.admission import Admission
 from dcrouter.mail.server.intake import Spool
@@ -32,7 +38,8 @@ CLOSE_WITHIN = 10.0
 
 
 class Mta:
-    """`on_closed`, where given, hears of each session that has ended. `config.email` must be there.
+    """`on_closed`, where given, hears of each session that has ended, `on_done` of each recipient of each attempt.
+    `config.email` must be there.
 
     Life: `start`, then `take` for each connection, then `drain` (optional), then `close`.
     """
@@ -43,6 +50,7 @@ class Mta:
         chooser: Chooser,
         reactor: Any,
         on_closed: Callable[[SessionClosed], None] | None = None,
+        on_done: Callable[[DeliveryDone], None] | None = None,
         *,
         patience: Patience | None = None,
     ) -> None:
@@ -53,17 +61,38 @@ class Mta:
         self._reactor = reactor
         self._on_closed = on_closed
         self._rules = Rules(config.email)
-        self._store = SqliteStore(config.state_dir / DIRECTORY, reactor)
+        queue, directory = config.email.queue, config.state_dir / DIRECTORY
+        self._store: Store
+        if queue.store == "memory":
+            self._store = MemoryStore(directory, reactor)
+        else:
+            self._store = SqliteStore(directory, reactor)
+        budget = Budget()
         self._attempts = Attempts(
-            self._rules, self._store, config.state_dir, config.email.hostname, reactor, patience or Patience()
+            self._rules,
+            Bodies(self._store, budget),
+            config.state_dir,
+            config.email.hostname,
+            reactor,
+            patience or Patience(),
         )
-        self._queue = Queue(self._store, self._attempts.attempt, config.email.queue.retry, reactor, time.time)
+        self._queue = Queue(
+            self._store,
+            self._attempts.attempt,
+            queue.retry,
+            reactor,
+            time.time,
+            room=Room(lambda: self._store.messages, queue.max_size, directory, queue.min_free_disk, reactor.seconds),
+            budget=budget,
+            on_done=on_done,
+        )
+        self._operator = Operator(self._store, self._queue, time.time)
         self._login = Login(config.email.auth, reactor)
         self._sessions: Sessions | None = None
 
     def start(self) -> None:
         """Opens the store, which blocks, and takes up what is queued. Raises StoreError."""
-        last = self._store.open()
+        ids = Ids.after(self._store.open())
         self._attempts.start()
         self._login.open()
         self._sessions = Sessions(
@@ -72,12 +101,13 @@ class Mta:
             Admission(self._rules),
             self._login,
             reactor=self._reactor,
-            ids=Ids.after(last),
+            ids=ids,
             spool=Spool(self._store.spool, self._attempts.in_thread),
             keep=self._queue.put,
             closed=self._on_closed,
         )
-        self._queue.start(rule.name for rule in self._email.rules)
+        notices = Notifications(self._email, self._rules, ids.next, time.time) if self._email.bounces.dsn else None
+        self._queue.start((rule.name for rule in self._email.rules), notices)
 
     def take(self, fd: int, facts: ConnectionFacts) -> None:
         """An accepted socket, which is ours from now on. `facts.kind` says what it speaks."""
@@ -122,11 +152,16 @@ class Mta:
             **self._queue.counters,
         }
 
-    def queue_list(self, limit: int = 1000) -> Deferred[list[dict[str, Any]]]:
-        """At most `limit` recipients that are queued, held or failed, oldest message first, with the last reply."""
-        return self._store.listing(limit)
+    def queue_counts(self) -> Deferred[dict[str, Any]]:
+        """Recipients that are `queued`, `deferred`, `held`, `failed`; `oldest`: seconds since the oldest came."""
+        now = time.time()
 
-    def queue_drop(self, message_id: str) -> Deferred[bool]:
-        """Removes a message, with all its recipients; False where there is none of this name."""
-        number = parse_name(message_id)
-        return self._store.drop(number) if number is not None else succeed(False)
+        def aged(counts: dict[str, Any]) -> dict[str, Any]:
+            oldest = counts["oldest"]
+            return {**counts, "oldest": None if oldest is None else round(max(now - oldest, 0.0), 1)}
+
+        return self._store.counts(now).addCallback(aged)
+
+    def queue_ask(self, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        """What an operator asks of the queue, see `Operator`."""
+        return self._operator.ask(fields)
