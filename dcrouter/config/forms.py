@@ -153,6 +153,8 @@ class HostPort:
 def _password_hash(text: str) -> str:
     if _ARGON2ID.fullmatch(text) is None:
         # Never shown: it may be the password itself.
+        if _CUT_HASH.fullmatch(text) is not None:
+            raise ValueError("the hash ends at its first comma: inside {...} it needs quotes")
         raise ValueError("not an argon2id hash: make one with `dcrouter passwd`")
     return text
 
@@ -174,6 +176,7 @@ def _lmtp_place(text: str) -> HostPort | Path:
 
 
 _ARGON2ID = re.compile(r"\$argon2id\$v=19\$m=\d{1,8},t=\d{1,4},p=\d{1,3}\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,172}")
+_CUT_HASH = re.compile(r"\$argon2id\$v=19\$m=\d{1,8}")
 
 _PORT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 65535}
 _TEXT_SCHEMA: Mapping[str, Any] = {"type": "string", "minLength": 1}

@@ -7,6 +7,7 @@ raise ConfigError with every problem of the file, as `file:line:column: ...`, an
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,10 @@ MOST_BYTES = 64 * 1024 * 1024
 """Some millions of addresses."""
 MOST_PROBLEMS = 20
 """That are told of a list of recipients: one slip of a script is in every line."""
+
+
+_COMMON = re.compile(r"[a-z0-9._+=-]{1,64}@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,63}")
+"""A line of the plainest kind, told at a glance: lists have a million of them."""
 
 
 def load_users(path: Path, environment: Mapping[str, str] | None = None) -> tuple[User, ...]:
@@ -59,15 +64,12 @@ def load_recipients(path: Path) -> frozenset[str]:
     found: set[str] = set()
     problems: list[str] = []
     for number, line in enumerate(_text(path).split("\n"), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
         try:
-            if len(words) > 1 and not words[1].startswith("#"):
-                raise ValueError(f"{shown(line.strip())} is more than one address")
-            found.add(_existing(words[0]))
+            pattern = existing(line)
+            if pattern is not None:
+                found.add(pattern)
         except ValueError as error:
-            problems.append(f"{path}:{number}:{line.index(words[0]) + 1}: {error}")
+            problems.append(f"{path}:{number}:{line.index(line.split()[0]) + 1}: {error}")
     if len(problems) > MOST_PROBLEMS:
         problems[MOST_PROBLEMS:] = [f"{path} has {len(problems) - MOST_PROBLEMS} more lines that are wrong"]
     if problems:
@@ -75,8 +77,20 @@ def load_recipients(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _existing(text: str) -> str:
-    """One line; nothing that exists has any domain, so a file cannot open a relay."""
+def existing(line: str) -> str | None:
+    """What one line of a list of recipients says, None where it says nothing; ValueError where it is wrong.
+
+    Nothing that exists has any domain, so a file cannot open a relay.
+    """
+    text = line.rstrip()
+    if len(text) < 128 and _COMMON.fullmatch(text):
+        return text
+    words = text.split()
+    if not words or words[0].startswith("#"):
+        return None
+    if len(words) > 1 and not words[1].startswith("#"):
+        raise ValueError(f"{shown(line.strip())} is more than one address")
+    text = words[0]
     if text.startswith("re:"):
         raise ValueError(f"{shown(text)}: a list has no regular expressions: write addresses, or *@ and a domain")
     pattern = recipient(text)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.accounts import check_accounts
+from dcrouter.config.checks.covers import check_covers
 from dcrouter.config.checks.doors import check_doors
 from dcrouter.config.checks.loops import check_loops
 from dcrouter.config.checks.rules import check_rules
@@ -62,6 +63,7 @@ def _check(config: Config, root: Place, reader: Reader) -> None:
     if config.email is not None:
         check_accounts(config.email, root, reader)
         check_rules(config.email, root, reader)
+    check_covers(config, root, reader)
     if not findings.touch(("listen",)):
         check_doors(config, root, reader)
         check_loops(config, reader)

@@ -13,15 +13,19 @@ from pathlib import Path
 def read_named(path: Path, most: int) -> bytes | str:
     """The bytes of a regular file (or what a link leads to), or what is wrong with it; `most`: bytes."""
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(opened, "rb") as file:
-            mode = os.fstat(opened).st_mode
-            if not stat.S_ISREG(mode):
-                return f"{path} is {'a directory, not a file' if stat.S_ISDIR(mode) else 'not a file'}"
+        with open(path, "rb", opener=_not_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return f"{path} is not a file"
             data = file.read(most + 1)
+    except IsADirectoryError:
+        return f"{path} is a directory, not a file"
     except OSError as error:
         return f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
     return data if len(data) <= most else f"{path} is larger than {_written(most)}"
+
+
+def _not_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _written(count: int) -> str:

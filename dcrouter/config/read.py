@@ -42,17 +42,20 @@ _LARGEST_SECRET = 64 * 1024
 
 
 class Reader:
-    """Reads one document. `directory`: of the file. `places`: of every value of a class, by its id."""
+    """Reads one document. `directory`: of the file. `places`: of every value of a class, by its id.
+    `files`: what was seen of the files that it names.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.places: dict[int, Place] = {}
+        self.files = Files()
         self._bases = {"file": directory, "state": directory / "state"}
         self._defaults = Defaults()
         self._converter = Converter()
         self._reading = Reading(
             converter=self._converter,
-            within={**WITHIN, **MAIL, **Files().within, Route: self._route},
+            within={**WITHIN, **MAIL, **self.files.within, Route: self._route},
             unsaid={(Config, "state_dir"): directory / "state"},
             heard={(Config, "state_dir"): self._set_state_dir, (Config, "defaults"): self._set_defaults},
             places=self.places,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 from cryptography import x509
@@ -28,17 +29,21 @@ REENCRYPT = (
 )
 
 
-def pair(name: str, *, days: int = 1, encryption: KeySerializationEncryption | None = None) -> None:
+def pair(
+    name: str, *, days: int = 1, encryption: KeySerializationEncryption | None = None, names: tuple[str, ...] = ()
+) -> None:
     """`name`.pem and `name`.key in the working directory; valid for `days` from now, or until that many ago."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
-    certificate = (
+    builder = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(end - datetime.timedelta(days=30))
         .not_valid_after(end)
-        .sign(key, hashes.SHA256())
     )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(list(map(x509.DNSName, names))), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
     Path(f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     Path(f"{name}.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()))
 
@@ -49,7 +54,7 @@ class CertificateTests(FileTestCase):
 
     def test_a_pair_that_fits(self) -> None:
         """Is fine wherever it is named."""
-        pair("a")
+        pair("a", names=("a.b",))
         config = self.config(
             ROUTE + "certificates: {files: [{cert: a.pem, key: a.key}]}\n"
             "email: {hostname: a.b, certificate: {cert: a.pem, key: a.key}}\n"
@@ -63,7 +68,19 @@ class CertificateTests(FileTestCase):
             self.problems(ROUTE),
             [
                 f"1:76: routes[0].tls.certificate.cert: {self.path('a.pem')} cannot be read: no such file or directory",
-                f"1:89: routes[0].tls.certificate.key: {self.path('a.key')} cannot be read: is a directory",
+                f"1:89: routes[0].tls.certificate.key: {self.path('a.key')} is a directory, not a file",
+            ],
+        )
+
+    def test_only_files_are_read(self) -> None:
+        """A pipe named by mistake would keep the check waiting for somebody to write into it."""
+        os.mkfifo("a.pem")
+        os.mkfifo("a.key")
+        self.assertEqual(
+            self.problems(ROUTE),
+            [
+                f"1:76: routes[0].tls.certificate.cert: {self.path('a.pem')} is not a file",
+                f"1:89: routes[0].tls.certificate.key: {self.path('a.key')} is not a file",
             ],
         )
 
@@ -116,6 +133,56 @@ class CertificateTests(FileTestCase):
             self.load(REENCRYPT.replace("{ca:", "{verify: false, ca:"))[1],
             ["1:102: routes[0].tls.upstream.ca: nothing is verified against it: verify is false"],
         )
+
+    def test_a_certificate_for_other_names_is_a_warning(self) -> None:
+        """Of a route and of mail; a wildcard stands for one label, and a name of nobody's is not asked for."""
+        domains = ["www.a.test", "*.b.test", "x.b.test", "**.b.test", "A.test"]
+        text = ROUTE.replace("ports: 1", f"ports: 1, domains: {domains}") + (
+            "email: {hostname: mail.a.test, certificate: {cert: a.pem, key: a.key}}\n"
+        )
+        pair("a", names=("A.test", "*.b.test", "*.a.test"))
+        self.config(text)
+        pair("a", names=("a.test", "b.test"))
+        self.assertEqual(
+            self.load(text)[1],
+            [
+                f"1:134: routes[0].tls.certificate: {self.path('a.pem')} is not for www.a.test, *.b.test, x.b.test "
+                "and 1 more: clients would refuse it",
+                f"2:32: email.certificate: {self.path('a.pem')} is not for mail.a.test: clients would refuse it",
+            ],
+        )
+        pair("a")
+        self.assertEqual(self.load(ROUTE)[1], [])
+
+    def test_authorities_of_a_next_hop(self) -> None:
+        """As those of a route; and they are of use only where the next hop must prove its name."""
+        forward = "type: forward, targets: [{host: h.test}], ca: ca.pem"
+        text = f"email: {{hostname: a.b, rules: [{{name: r, match: {{clients: may_relay}}, action: {{{forward}}}}}]}}\n"
+        (problem,) = self.problems(text)
+        self.assertTrue(problem.endswith(f"action.ca: {self.path('ca.pem')} cannot be read: no such file or directory"))
+        pair("ca")
+        (warning,) = self.load(text)[1]
+        self.assertTrue(warning.endswith("action.ca: nothing is verified against it: tls is opportunistic"), warning)
+        self.config(text.replace("ca: ca.pem", "ca: ca.pem, tls: required"))
+
+    def test_paths_that_no_socket_can_have(self) -> None:
+        """107 bytes (unix(7)); they are told before a connect fails."""
+        path = "/" + "x" * 107
+        forward = "match: {ports: 1}, action: {type: forward, target: {unix: %s}}"
+        deliver = "{type: deliver, lmtp: %s}"
+        text = (
+            "admin: {socket: %s}\n"
+            f"routes: [{{name: a, {forward}}}]\n"
+            f"email: {{hostname: a.b, rules: [{{name: r, match: {{clients: may_relay}}, action: {deliver}}}]}}\n"
+        )
+        self.assertEqual(
+            [problem.partition(": ")[2] for problem in self.problems(text.replace("%s", path))],
+            [
+                f"{key}: {path} is longer than the 107 bytes that a unix socket's path may have"
+                for key in ("admin.socket", "routes[0].action.target.unix", "email.rules[0].action.lmtp")
+            ],
+        )
+        self.config(text.replace("%s", path[:-1]))
 
     def test_a_unix_socket_need_not_exist_yet(self) -> None:
         """The backend may start later."""

@@ -40,7 +40,7 @@ class PlainTests(FileTestCase):
             methods: [PLAIN]
             users:
               - name: a@example.com
-                password_hash: &hash $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b+dWRWJTmaaRdescudvJCsgt3u
+                password_hash: &hash $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWQ
               - {name: b, password_hash: *hash, may_send_as: ["*@example.com", "re:.*@example\\\\.org"]}
             failures: {max: 3, within: 1m, ban: 2h}
           queue: {store: memory, max_size: 5, min_free_disk: 1KB, retry: {delay_notice: 0s}}

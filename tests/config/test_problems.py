@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dcrouter.config.document import compose
@@ -272,12 +273,15 @@ class ProblemTests(FileTestCase):
     def test_a_secret_is_text_a_variable_or_a_file(self) -> None:
         """And it is shown to nobody."""
         Path("s").write_text("from file\n")
+        os.mkfifo("pipe")
         for text, secret in (("x", "x"), ("123", "123"), ("{file: s}", "from file")):
             read = self.read_secret(text)
             self.assertEqual((read, repr(read)), (secret, "Secret(...)"))
         for text, problem in (
             ("{file: none}", f"1:2: file: {self.directory}/none cannot be read: no such file or directory"),
             ("{}", "1:1: 'file' is missing"),
+            ("{file: pipe}", f"1:2: file: {self.directory}/pipe is not a file"),
+            ("{file: .}", f"1:2: file: {self.directory} is a directory, not a file"),
             ("{fil: s}", "1:2: fil: unknown key (did you mean 'file'?)"),
             ("[s]", "1:1: expected a secret, not a list"),
         ):

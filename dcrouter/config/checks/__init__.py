@@ -1,5 +1,7 @@
 """What must hold beyond the types: within values, and between them.
 
-values: within one value, while it is read. files: the files that are named. unique: names. doors: routes and mail ports
-on the same port. loops: routes that forward to themselves. rules: what strangers can reach.
+values, mail: within one value, while it is read. files: the files that are named. covers: what certificates are for.
+unique: names. doors: routes and mail ports on the same port. loops: routes that forward to themselves. accounts: who
+can log in. relay: what strangers can reach. shadows: rules that are never asked. rules: postmaster, and what else rules
+say.
 """

@@ -38,6 +38,17 @@ class Files:
         self._certificates: dict[Path, list[x509.Certificate] | str] = {}
         self._keys: dict[Path, PrivateKeyTypes | str] = {}
 
+    def names(self, cert: Path) -> frozenset[str] | None:
+        """What a certificate of a pair that was read is for, in lower case; None where it could not be read."""
+        chain = self._certificates.get(cert)
+        if chain is None or isinstance(chain, str):
+            return None
+        try:
+            found = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (x509.ExtensionNotFound, ValueError):
+            return frozenset()
+        return frozenset(name.lower() for name in found.get_values_for_type(x509.DNSName))
+
     def _pair(self, files: CertificateFiles, place: Place) -> CertificateFiles:
         if files.cert not in self._certificates:
             self._certificates[files.cert] = _certificates(files.cert)
