@@ -1,0 +1,69 @@
+"""What a person reads: who, what was said, what to do."""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.wire.dsn.notice import Told
+from dcrouter.wire.dsn.words import span, words
+from tests.wire.dsn.test_report import NOTICE
+
+
+def text(**changes: object) -> str:
+    """The words on one line."""
+    return " ".join(" ".join(words(evolve(NOTICE, **changes))).split())
+
+
+class WordsTests(SynchronousTestCase):
+    def test_a_failure_tells_what_to_do(self):
+        """By the kind of the failure; where nobody said anything, our own words stand alone."""
+        for reply, advice in (
+            ("550 5.1.1 no", "Check the address"),
+            ("552 5.2.2 full", "mailbox is full"),
+            ("552 5.3.4 big", "too large"),
+            ("550 5.7.1 spam", "matter of policy"),
+            ("556 5.1.10 null MX", "takes no mail"),
+        ):
+            told = Told(address="b@y.test", reply=reply, remote="mx.y.test")
+            said = text(recipients=(told,))
+            self.assertIn(f"The server mx.y.test said: {reply}", said)
+            self.assertIn(advice, said)
+        said = text(recipients=(Told(address="b@y.test", reply="550 5.1.2 There is no domain y.test"),))
+        self.assertNotIn("said", said)
+        self.assertIn("There is no domain y.test", said)
+
+    def test_giving_up_tells_after_how_long(self):
+        """A temporary reply that became a failure."""
+        told = Told(address="b@y.test", reply="4.4.1 timeout")
+        said = text(recipients=(told,), received=NOTICE.now - 5 * 86400)
+        self.assertIn("Given up after 5 days. The last problem: 4.4.1 timeout", said)
+
+    def test_a_delay_asks_for_nothing(self):
+        """It says until when the message is tried, and that it need not be sent again."""
+        said = text(action="delayed", received=NOTICE.now - 4 * 3600, until=NOTICE.now + 86400)
+        self.assertIn("WARNING ONLY", said)
+        self.assertIn("for 4 hours. It will be tried until Fri, 29 May 2026 20:26:40 +0000.", said)
+        self.assertNotIn("What to do", said)
+
+    def test_the_postmaster_hears_why_it_is_he(self):
+        """A stranger, or a sender whom no rule takes; no advice for senders."""
+        said = text(instead="stranger", to="root@x.test", sender="evil\r\n@x.test")
+        self.assertIn("You get this as its postmaster: the message came from a stranger", said)
+        self.assertIn("<evil @x.test>", said)
+        self.assertNotIn("What to do", said)
+        self.assertIn("no rule here accepts mail for that address", text(instead="no_rule"))
+
+    def test_times_are_told_in_one_unit(self):
+        """The largest of which there are two."""
+        cases = {
+            0: "a moment",
+            59: "a minute",
+            60: "1 minute",
+            119: "119 seconds",
+            7199: "119 minutes",
+            14400: "4 hours",
+        }
+        del cases[119]
+        cases |= {86400: "1 day", 100_000: "1 day", 150_000: "41 hours", 432_000: "5 days", 4000: "1 hour"}
+        self.assertEqual({seconds: span(seconds) for seconds in cases}, cases)
