@@ -7,11 +7,15 @@ from pathlib import Path
 from shutil import rmtree
 from unittest import SkipTest
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.readable import problems_as
+from dcrouter.config.accounts import Auth
 from dcrouter.config.admin import AccessLog, Admin, Config, Log
+from dcrouter.config.mail import Email
 from dcrouter.config.routes import Forward, Match, PortRange, Route, RouteTls, Target, UpstreamTls
+from dcrouter.config.rules import MailForward, Rule
 from dcrouter.config.tls import CertificateFiles, Certificates
 from dcrouter.control.privileges import find_account
 
@@ -49,6 +53,23 @@ class TestProblemsAs(SynchronousTestCase):
         self.assertEqual(
             problems_as(None, self.config()),
             [f"routes[0].tls.upstream.ca: cannot read {self.base / 'ca.pem'}: no such file or directory"],
+        )
+
+    def test_the_files_of_mail_are_tried_too(self) -> None:
+        """Lists of accounts and recipients, and the authorities of a next hop."""
+        missing = self.base / "missing"
+        forward = MailForward(targets=(Target(host="127.0.0.1", port=25),), ca=missing)
+        email = Email(
+            hostname="mail.test",
+            auth=Auth(users_file=missing),
+            rules=(Rule(name="in", recipients_file=missing, action=forward),),
+        )
+        self.assertEqual(
+            problems_as(None, evolve(self.config(), email=email)),
+            [
+                f"{key}: cannot read {missing}: no such file or directory"
+                for key in ("email.auth.users_file", "email.rules[0].recipients_file", "email.rules[0].action.ca")
+            ],
         )
 
     def test_each_file_that_the_user_cannot_use_is_told(self) -> None:

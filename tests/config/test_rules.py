@@ -1,88 +1,12 @@
-"""Mail rules: what strangers can reach, where postmaster's mail ends, which rules are never asked."""
+"""Mail rules: where postmaster's mail ends, which rules are never asked, what their patterns and replies look like."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tests.config.mailrules import DELIVER, MTA, email
+from tests.config.test_lists import HASH
 from tests.config.written import FileTestCase
-
-FORWARD = "action: {type: forward, targets: [{host: h.test}]}"
-DELIVER = "action: {type: deliver, maildir: 'maildir/{recipient}'}"
-
-
-def email(*rules: str, postmaster: str = "p@ours.test") -> str:
-    """A mail half with these rules, and one at the end that takes postmaster's mail."""
-    more = [*rules, f"match: {{recipients: ['*@ours.test']}}, {DELIVER}"]
-    lines = [f"    - {{name: r{at}, {rule}}}\n" for at, rule in enumerate(more)]
-    return f"email:\n  hostname: mail.test\n  postmaster: {postmaster}\n  rules:\n{''.join(lines)}"
-
-
-class OpenRelayTests(FileTestCase):
-    def test_no_stranger_reaches_a_domain_of_his_choice(self) -> None:
-        """With recipients absent, a bare wildcard as domain, or an expression without a literal domain at its end."""
-        for recipients in (
-            "*",
-            "*@*",
-            "user@*",
-            "re:.*",
-            "re:.*@.*",
-            "re:.*@.*\\.com",
-            "re:.*@example.com",
-            "re:.*example\\.com",
-            "re:.*@(example\\.com|.*)",
-            "re:.*@example\\.com|.*",
-            "re:.*@example\\.com.*",
-            "re:.*@example\\.com?",
-            "re:(?x).*  # @example\\.com",
-            "re:.*\\.com",
-            "re:.*(x\\.)?example\\.com",
-            "re:.*(?=e.*\\.)example\\.com",
-            "re:.*@(x\\.|y)?example\\.com",
-        ):
-            (problem,) = self.problems(email(f"match: {{recipients: ['{recipients}']}}, {FORWARD}"))
-            self.assertTrue(
-                problem.startswith(
-                    f"5:39: email.rules[0].match.recipients[0]: an open relay: strangers match {recipients!r} with"
-                ),
-                problem,
-            )
-
-    def test_a_rule_without_recipients_forwards_for_everybody(self) -> None:
-        """Both for `any` and for `strangers`."""
-        for match in ("", "match: {clients: strangers}, "):
-            self.assertEqual(
-                self.problems(email(match + FORWARD)),
-                [
-                    "5:7: email.rules[0]: an open relay: strangers match rule 'r0' with any recipient, and it forwards "
-                    "their mail; say match.recipients"
-                ],
-            )
-
-    def test_domains_that_are_named_may_be_forwarded(self) -> None:
-        """Exactly, by wildcard, and by an expression that ends in a name."""
-        for recipients in (
-            "*@example.com",
-            "*@*.example.com",
-            "*@**.example.com",
-            "user@example.com",
-            "re:.*@example\\.com",
-            "re:.*@example\\.com$",
-            "re:.*@(.+\\.)?example\\.com",
-            "re:(a|b)@one\\.test|c@two\\.test",
-            "re:.*@localhost",
-        ):
-            self.assertEqual(self.load(email(f"match: {{recipients: ['{recipients}']}}, {FORWARD}"))[1], [])
-
-    def test_a_whole_top_level_domain_is_warned_of(self) -> None:
-        """It may be a network of one's own."""
-        self.assertEqual(
-            self.load(email(f"match: {{recipients: ['*@*.internal']}}, {FORWARD}"))[1],
-            ["5:39: email.rules[0].match.recipients[0]: strangers can send to every domain under .internal"],
-        )
-
-    def test_what_stays_here_may_be_for_anybody(self) -> None:
-        """A delivery or a refusal is no relay."""
-        config, _ = self.load(email(f"match: {{recipients: ['*']}}, {DELIVER}"))
-        assert config.email is not None
-        self.assertEqual(config.email.rules[0].match.recipients, ("*@*",))
 
 
 class ExpressionTests(FileTestCase):
@@ -142,6 +66,58 @@ class PostmasterTests(FileTestCase):
             self.problems(only_strangers), ["3:3: email.postmaster: no rule accepts mail to 'p@ours.test'"]
         )
 
+    def test_postmaster_is_reached_through_every_port(self) -> None:
+        """By rules that ask nothing of senders and networks; as from a client that may relay, which need not log in."""
+        ours = "recipients: ['*@ours.test']"
+        no_rule = "3:3: email.postmaster: no rule accepts mail to 'p@ours.test'"
+        for match, more, problems in (
+            (f"{ours}, clients: may_relay", "", []),
+            (f"{ours}, senders: ['*']", "", []),
+            (f"{ours}, client_ips: [0.0.0.0/0, '::/0']", "", []),
+            (f"{ours}, clients: authenticated", "", [no_rule]),
+            (f"{ours}, senders: ['*@x.test', '<>']", "", [no_rule]),
+            (f"{ours}, client_ips: [10.0.0.0/8]", "", [no_rule]),
+            (f"{ours}, kinds: [smtp]", "", [no_rule + " that comes through submission and smtps ports"]),
+            (f"{ours}, kinds: [smtp]", "  ports: [25]\n", []),
+            (
+                f"{ours}, kinds: [smtp]",
+                f"    - {{name: out, match: {{clients: may_relay}}, {MTA}}}\n",
+                [],
+            ),
+        ):
+            text = email().replace(f"{ours}", match).replace("  rules:", "  rules:") + more
+            if problems:
+                self.assertEqual(self.problems(text), problems)
+            else:
+                self.load(text)
+
+    def test_a_conditional_refusal_does_not_refuse_postmaster(self) -> None:
+        """The rules behind it take the rest."""
+        self.config(email("match: {client_ips: [192.0.2.0/24]}, action: {type: reject}"))
+        self.config(email("match: {senders: ['*@spam.test']}, action: {type: reject}"))
+
+    def test_postmaster_must_exist(self) -> None:
+        """Where a rule knows who does."""
+        text = email().replace(DELIVER, f"recipients_file: known, {DELIVER}")
+        for known in ("P@ours.test", "*@ours.test", "*@*.test"):
+            Path("known").write_text(known)
+            self.config(text)
+        Path("known").write_text("q@ours.test\n")
+        self.assertEqual(
+            self.problems(text),
+            [
+                "3:3: email.postmaster: rule 'r0' refuses mail to 'p@ours.test': its recipients_file has no such one",
+            ],
+        )
+
+    def test_who_takes_mail_only_from_clients_that_are_known_needs_none(self) -> None:
+        """They are no strangers."""
+        for match in ("clients: may_relay", "kinds: [submission]"):
+            self.config(f"email: {{hostname: a.b, rules: [{{name: x, match: {{{match}}}, {MTA}}}]}}")
+        text = f"email: {{hostname: a.b, rules: [{{name: x, match: {{client_ips: [10.0.0.0/8]}}, {MTA}}}]}}"
+        (problem,) = self.problems(text)
+        self.assertIn("'postmaster' is missing: rule 'x' accepts mail from strangers", problem)
+
     def test_a_postmaster_is_one_address(self) -> None:
         """No pattern, no name alone."""
         for text in ("postmaster", "'*@ours.test'", "p@", "p@*.ours.test", "<p@ours.test>"):
@@ -170,6 +146,37 @@ class ShadowTests(FileTestCase):
             ),
         ):
             self.assertEqual(self.shadows(*rules), warnings)
+
+    def test_every_condition_counts(self) -> None:
+        """A rule is hidden only by one whose every condition is at least as wide."""
+        pairs = (
+            ("clients: may_relay", "clients: authenticated"),
+            ("kinds: [smtp, submission]", "kinds: [smtp]"),
+            ("senders: ['*@a.b']", "senders: [x@a.b]"),
+            ("senders: ['*@a.b', '<>']", "senders: ['<>', y@a.b]"),
+            ("client_ips: [10.0.0.0/8, '2001:db8::/32']", "client_ips: [10.1.0.0/16, '2001:db8::1']"),
+        )
+        for wide, narrow in (*pairs, *(("", wide) for wide, _ in pairs), *(("senders: ['*']", "senders: ['<>']"),)):
+            first, second = (f"match: {{recipients: ['*@x.y'], {match}}}, {DELIVER}" for match in (wide, narrow))
+            told = "email.rules[1]: is never asked: all that it matches is matched by rule 'r0' before it"
+            users = f"  auth: {{users: [{{name: u@a.b, password_hash: '{HASH}'}}]}}\n"
+            self.assertEqual([one.partition(": ")[2] for one in self.load(email(first, second) + users)[1]], [told])
+            self.assertEqual(self.load(email(second, first) + users)[1], [], (wide, narrow))
+
+    def test_thousands_of_rules_for_the_same_recipients(self) -> None:
+        """Are not all compared with each other; those before are."""
+        rules = [f"match: {{client_ips: [10.{at >> 8}.{at & 255}.1]}}, {DELIVER}" for at in range(2000)]
+        self.assertEqual(self.load(email(*rules))[1], [])
+
+    def test_rules_that_nobody_can_meet(self) -> None:
+        """Kinds that no port has, and clients that cannot exist."""
+        self.assertEqual(
+            self.shadows(f"match: {{recipients: ['*@a.b'], clients: authenticated}}, {DELIVER}"),
+            ["email.rules[0].match.clients: is never asked: nobody can log in without email.auth.users or users_file"],
+        )
+        text = email(f"match: {{recipients: ['*@a.b'], kinds: [smtps]}}, {DELIVER}") + "  ports: [25]\n"
+        (warning,) = self.load(text)[1]
+        self.assertTrue(warning.endswith("match.kinds: is never asked: email.ports has no port of that kind"), warning)
 
     def test_a_rule_that_matches_anything_more_is_asked(self) -> None:
         """Another domain, another local part, other clients."""
