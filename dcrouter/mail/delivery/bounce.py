@@ -14,10 +14,11 @@ import re
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
+from attrs import evolve
+
 from dcrouter.config.mail import Email
-from dcrouter.config.routes import MailKind
 from dcrouter.mail.delivery.outcome import Held, Outcome
-from dcrouter.mail.envelope import Client, Envelope, Recipient
+from dcrouter.mail.envelope import Envelope, Recipient
 from dcrouter.mail.message import Message, NoticeTo
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.wire.dsn.notice import Action, Instead, Notice, Told
@@ -29,7 +30,6 @@ HEADER = 64 * 1024
 WHOLE = 1024 * 1024
 """Octets that a message may have to go back whole."""
 
-_KINDS: tuple[MailKind, ...] = ("smtp", "submission", "smtps")
 _HOST = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[^\s:\[\]()/]+)")
 
 
@@ -113,21 +113,20 @@ class Notifications:
         return (self._accepted(self._postmaster) if self._postmaster else None), instead
 
     def _accepted(self, address: str) -> Recipient | None:
-        """The recipient that the rules make of an address, None where they refuse it. Ports of every kind count."""
-        for kind in _KINDS:
-            client = Client(address="127.0.0.1", kind=kind, trusted=True)
-            decision = self._rules.decide(address, client, "")
-            if decision.rule is not None and decision.refusal is None:
-                return Recipient(number=0, address=decision.address, rule=decision.rule.name)
-        return None
+        """The recipient that the rules make of an address, None where they refuse it."""
+        decision = self._rules.decide_own(address)
+        if decision.rule is None or decision.refusal is not None:
+            return None
+        return Recipient(number=0, address=decision.address, rule=decision.rule.name)
 
 
 def _told(address: str, outcome: Outcome) -> Told:
+    """Only what begins with an SMTP code was said by a server: a refused connection is said by nobody."""
     target = "" if isinstance(outcome, Held) else outcome.target
-    told = Told(address=address, reply=outcome.reply, remote=remote_name(target))
-    if target.startswith("/") and told.code:  # a server behind a unix socket said this
-        return Told(address=address, reply=outcome.reply, remote="localhost")
-    return told
+    told = Told(address=address, reply=outcome.reply)
+    if not told.code or not target:
+        return told
+    return evolve(told, remote="localhost" if target.startswith("/") else remote_name(target))
 
 
 def remote_name(target: str) -> str:

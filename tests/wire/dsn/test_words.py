@@ -56,14 +56,6 @@ class WordsTests(SynchronousTestCase):
 
     def test_times_are_told_in_one_unit(self):
         """The largest of which there are two."""
-        cases = {
-            0: "a moment",
-            59: "a minute",
-            60: "1 minute",
-            119: "119 seconds",
-            7199: "119 minutes",
-            14400: "4 hours",
-        }
-        del cases[119]
-        cases |= {86400: "1 day", 100_000: "1 day", 150_000: "41 hours", 432_000: "5 days", 4000: "1 hour"}
+        cases = {0: "a moment", 59: "a minute", 60: "1 minute", 4000: "1 hour", 7199: "119 minutes", 14400: "4 hours"}
+        cases |= {86400: "1 day", 100_000: "1 day", 150_000: "41 hours", 432_000: "5 days"}
         self.assertEqual({seconds: span(seconds) for seconds in cases}, cases)

@@ -1,0 +1,136 @@
+"""Who is told of what, by which rule, and with how much of the message."""
+
+from __future__ import annotations
+
+import email
+import itertools
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.config.mail import Email
+from dcrouter.config.queue import Bounces, Queue, Retry
+from dcrouter.config.rules import Deliver, Mta, Reject, Rule, RuleMatch
+from dcrouter.mail.delivery.bounce import HEADER, WHOLE, Notifications, remote_name
+from dcrouter.mail.delivery.outcome import Deferred, Failed
+from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.message import Message
+from dcrouter.mail.pipeline.rules import Rules
+
+TRAP = Rule(name="trap", match=RuleMatch(recipients=("trap@local.test",)), action=Reject())
+LOCAL = Rule(name="local", match=RuleMatch(recipients=("*@local.test",)), action=Deliver(maildir="m"))
+OUT = Rule(name="out", match=RuleMatch(clients="may_relay"), action=Mta())
+SUBMITTED = Rule(name="out", match=RuleMatch(clients="may_relay", kinds=("submission",)), action=Mta())
+
+NOW = 1_780_000_000.0
+CONTENT = b"Message-ID: <1@x.test>\r\nSubject: Hi\r\n\r\nthe body\r\n"
+
+
+def notifications(*rules: Rule, **email: object) -> Notifications:
+    email.setdefault("postmaster", "root@local.test")
+    written = Email(hostname="mail.local.test", rules=rules or (TRAP, LOCAL, OUT), **email)  # type: ignore[arg-type]
+    return Notifications(written, Rules(written), itertools.count(0x500).__next__, lambda: NOW)
+
+
+def message(sender: str = "joe@local.test", *, may_relay: bool = True) -> Message:
+    recipient = Recipient(number=0, address="b@far.test", rule="out")
+    envelope = Envelope(session="s1", sender=sender, recipients=(recipient,), may_relay=may_relay)
+    return Message(id=0x4FF, envelope=envelope, received=NOW - 60, size=len(CONTENT), eightbit=False)
+
+
+def ended(outcome: object = None, address: str = "b@far.test") -> list:
+    return [(Recipient(number=0, address=address, rule="out"), outcome or Failed("550 5.1.1 no", "mx.far.test:25"))]
+
+
+class NotificationsTests(SynchronousTestCase):
+    def test_who_may_relay_is_told(self):
+        """A message from the null sender to the sender, by the rule that takes it, with its octets in memory."""
+        made = notifications().failed(message(), ended(), CONTENT)
+        self.assertEqual((made.id, made.name, made.received, made.notice), (0x500, "500", NOW, "sender"))
+        self.assertEqual(
+            made.envelope,
+            Envelope(
+                session="s1", sender="", recipients=(Recipient(number=0, address="joe@local.test", rule="local"),)
+            ),
+        )
+        self.assertEqual((made.size, made.eightbit, made.spooled), (len(made.octets), False, False))
+        self.assertIn(b"To: <joe@local.test>\r\n", made.octets)
+        self.assertIn(b"Remote-MTA: dns; mx.far.test\r\n", made.octets)
+        self.assertIn(b"X-Dcrouter-Message: 4ff\r\n", made.octets)
+        self.assertNotIn(b"the body", made.octets)
+
+    def test_a_sender_elsewhere_is_told_by_the_rule_for_those_who_may_relay(self):
+        """Even where that rule is only for another kind of port."""
+        for rule in (OUT, SUBMITTED):
+            made = notifications(LOCAL, rule).failed(message("joe@else.test"), ended(), CONTENT)
+            self.assertEqual(made.envelope.recipients[0], Recipient(number=0, address="joe@else.test", rule="out"))
+
+    def test_strangers_are_not_told_but_the_postmaster(self):
+        """With the reason in words; without a postmaster, nobody."""
+        for kind in ("failed", "delayed"):
+            made = getattr(notifications(), kind)(message("x@else.test", may_relay=False), ended(), CONTENT)
+            self.assertEqual(made.envelope.recipients[0].address, "root@local.test")
+            self.assertEqual(made.notice, "postmaster")
+            self.assertIn(b"came from a stranger", made.octets)
+            self.assertIn(b"To: <root@local.test>", made.octets)
+        self.assertIsNone(notifications(postmaster=None).failed(message(may_relay=False), ended(), CONTENT))
+
+    def test_a_sender_whom_no_rule_takes_is_told_of_to_the_postmaster(self):
+        """No rule, or one that refuses; where the postmaster is refused too, nobody is told."""
+        for sender in ("joe@else.test", "trap@local.test"):
+            made = notifications(TRAP, LOCAL).failed(message(sender), ended(), CONTENT)
+            self.assertEqual(made.envelope.recipients[0].address, "root@local.test")
+            self.assertEqual(made.notice, "postmaster")
+            self.assertIn(b"no rule here accepts mail", made.octets)
+        self.assertIsNone(notifications(TRAP).failed(message(), ended(), CONTENT))
+
+    def test_never_for_the_null_sender_or_where_nobody_wants_it(self):
+        """No notification of a notification; bounces.dsn false: none at all; nothing ended: none."""
+        self.assertIsNone(notifications().failed(message(""), ended(), CONTENT))
+        self.assertIsNone(notifications().failed(message(""), ended(), CONTENT))
+        self.assertIsNone(notifications(bounces=Bounces(dsn=False)).delayed(message(), ended(), CONTENT))
+        self.assertIsNone(notifications().failed(message(), [], CONTENT))
+
+    def test_a_delay_tells_until_when(self):
+        """From the message's arrival and queue.retry.max_age."""
+        wait = Queue(retry=Retry(max_age=86_460.0))
+        made = notifications(queue=wait).delayed(message(), ended(Deferred("451 4.2.1 later", "mx:25")), CONTENT)
+        report = email.message_from_bytes(made.octets)
+        group = report.get_payload(1).get_payload(1)
+        self.assertEqual(group["Action"], "delayed")
+        self.assertEqual(group["Status"], "4.2.1")
+        self.assertEqual(group["Will-Retry-Until"], "Fri, 29 May 2026 20:26:40 +0000")
+
+    def test_the_whole_message_goes_back_where_it_is_wanted_and_there(self):
+        """return: full, and all octets; of a larger message only its header."""
+        full = notifications(bounces=Bounces(return_="full"))
+        self.assertEqual((full.octets, notifications().octets), (WHOLE, HEADER))
+        self.assertIn(b"the body", full.failed(message(), ended(), CONTENT).octets)
+        large = evolve(message(), size=WHOLE + 1)
+        self.assertNotIn(b"the body", full.failed(large, ended(), CONTENT).octets)
+        eight = full.failed(evolve(message(), size=len(CONTENT) + 1), ended(), CONTENT + b"\xff")
+        self.assertTrue(eight.eightbit)
+
+    def test_only_servers_have_said_what_they_have_said(self):
+        """A refused connection and our own verdicts name no remote server; one behind a unix socket is localhost."""
+        cases = (
+            (Failed("550 5.1.1 no", "[2001:db8::1]:25"), b"[IPv6:2001:db8::1]"),
+            (Failed("550 5.1.1 no", "192.0.2.1:25"), b"[192.0.2.1]"),
+            (Failed("550 5.1.1 no", "/run/lmtp.sock"), b"localhost"),
+            (Deferred("4.4.1 mx.far.test:25: refused", "mx.far.test:25"), None),
+            (Deferred("4.3.0 No space left on device", "/var/mail"), None),
+            (Failed("550 5.1.2 There is no domain far.test"), None),
+        )
+        for outcome, remote in cases:
+            octets = notifications().failed(message(), ended(outcome), CONTENT).octets
+            if remote is None:
+                self.assertNotIn(b"Remote-MTA", octets, outcome)
+                self.assertIn(b"Diagnostic-Code: X-Dcrouter; ", octets)
+            else:
+                self.assertIn(b"Remote-MTA: dns; " + remote + b"\r\n", octets)
+                self.assertIn(b"Diagnostic-Code: smtp; 550", octets)
+
+    def test_names_of_remote_servers(self):
+        """Of the labels that outcomes have."""
+        for target, name in (("mx.far.test:25", "mx.far.test"), ("", ""), ("/a/b", ""), ("a.b", "a.b")):
+            self.assertEqual(remote_name(target), name)
