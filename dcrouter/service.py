@@ -80,7 +80,8 @@ class MailWorker(Worker):
         self.acts["queue"] = self._queue
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
-        self.mta = Mta(config, chooser, self.reactor, self._closed, self.access)
+        ca_files = {path: text.encode() for path, text in fields["ca_files"].items()}
+        self.mta = Mta(config, chooser, self.reactor, self._closed, self.access, ca_files=ca_files)
         self.mta.start()
 
     def go(self) -> None:

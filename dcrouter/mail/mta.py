@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -14,7 +14,8 @@ from dcrouter.events import DeliveryDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.delivery.attempt import Attempts
 from dcrouter.mail.delivery.bounce import Notifications
-from dcrouter.mail.delivery.destination import Patience
+from dcrouter.mail.delivery.destination import DOWN, Patience
+from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers, OwnAddresses
 from dcrouter.mail.message import Ids
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies, Budget
@@ -28,6 +29,8 @@ from dcrouter.mail.server.admission import Admission
 from dcrouter.mail.server.intake import Spool
 from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.sessions import Sessions
+from dcrouter.mail.server.verify import asked_hops, in_turn
+from dcrouter.net.resolver import Resolver
 from dcrouter.tls.chooser import Chooser
 
 DIRECTORY = "mail"
@@ -52,7 +55,9 @@ class Mta:
         on_closed: Callable[[SessionClosed], None] | None = None,
         on_done: Callable[[DeliveryDone], None] | None = None,
         *,
+        ca_files: Mapping[str, bytes] | None = None,
         patience: Patience | None = None,
+        mx_port: int = SMTP_PORT,
     ) -> None:
         if config.email is None:
             raise StartError("there is no email in this configuration")
@@ -67,6 +72,7 @@ class Mta:
             self._store = MemoryStore(directory, reactor)
         else:
             self._store = SqliteStore(directory, reactor)
+        self._resolver = Resolver(config.resolver, reactor)
         budget = Budget()
         self._attempts = Attempts(
             self._rules,
@@ -74,7 +80,12 @@ class Mta:
             config.state_dir,
             config.email.hostname,
             reactor,
-            patience or Patience(),
+            patience or Patience(down=min(DOWN, queue.retry.base)),
+            resolver=self._resolver,
+            exchangers=Exchangers(self._resolver, config.email.hostname, OwnAddresses(config.email, config.listen, mx_port)),
+            ca_files=ca_files or {},
+            recovered=lambda target: self._queue.wake(target),
+            mx_port=mx_port,
         )
         self._queue = Queue(
             self._store,
@@ -88,6 +99,14 @@ class Mta:
         )
         self._operator = Operator(self._store, self._queue, time.time)
         self._login = Login(config.email.auth, reactor)
+        self._admission = Admission(
+            config.email,
+            self._rules,
+            clock=reactor,
+            in_thread=self._attempts.in_thread,
+            ask=in_turn(self._attempts.destinations.verify, asked_hops),
+            full=lambda: self._queue.full,
+        )
         self._sessions: Sessions | None = None
 
     def start(self) -> None:
@@ -98,7 +117,7 @@ class Mta:
         self._sessions = Sessions(
             self._email,
             self._chooser,
-            Admission(self._rules),
+            self._admission,
             self._login,
             reactor=self._reactor,
             ids=ids,
@@ -136,6 +155,7 @@ class Mta:
 
         def shut(_: None) -> None:
             self._login.close()
+            self._resolver.close()
             self._attempts.close()
             self._store.close()
 
@@ -149,6 +169,7 @@ class Mta:
             "connections": len(sessions) if sessions is not None else 0,
             "queued": self._store.messages,
             **self._login.status(),
+            **self._admission.status(),
             **self._queue.counters,
         }
 

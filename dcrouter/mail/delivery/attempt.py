@@ -1,58 +1,79 @@
 """One attempt at the recipients of a message that share a rule: where the rule sends them, and what became of each.
 
 1. The rule is looked up now, not when the message came: fix a target, and its mail flows. A rule that is gone holds it.
-2. `forward`: the rule's targets in the order of its balance, those that were just found down last; the next one when a
-   target cannot be reached or breaks off before its final reply. At most `retries` others.
-3. `deliver`: a file per recipient, written in a few threads.
+2. `forward`: the rule's targets in the order of its balance, those that were just found down last. At most `retries`
+   others after the first.
+3. `mta`: the exchangers of each recipient's domain; recipients that share those share a transaction.
+4. `deliver`: an LMTP server, or a file per recipient, written in a few threads.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from dcrouter.config.routes import Target
-from dcrouter.config.rules import Deliver, MailForward, Reject
+from dcrouter.config.rules import Deliver, MailForward, Mta, Reject, Rule
+from dcrouter.errors import Unreachable
 from dcrouter.mail.delivery import maildir
-from dcrouter.mail.delivery.client import Content, NextPiece
-from dcrouter.mail.delivery.destination import Destinations, Patience
+from dcrouter.mail.delivery.content import StoredContent
+from dcrouter.mail.delivery.destination import Destination, Patience
+from dcrouter.mail.delivery.destinations import Destinations
+from dcrouter.mail.delivery.exchange import Group, grouped
+from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers
+from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
+from dcrouter.mail.delivery.nexthop import NextHop, hops_of
 from dcrouter.mail.delivery.outcome import Deferred as Later
-from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome, from_reply
+from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
-from dcrouter.mail.queue.stores.sqlite import SqliteStore
-from dcrouter.wire.smtp.client import Transaction
+from dcrouter.mail.queue.budget import Bodies
+from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.reply import Reply
 
-MAX_RECIPIENTS = 100
-"""Of one message in one transaction: what every server must take (RFC 5321 4.5.3.1.8)."""
+MAX_EXCHANGERS = 5
+"""Hosts of a domain that one attempt tries; the others have their turn when these are known to be down."""
 
 THREADS = 4
 """That write and read files: fsync is what they wait for, and four of them wait for one disk well."""
 
-_PIECE = 256 * 1024
-
 
 class Attempts:
-    """Tries messages for the queue. `start` and `close` frame its threads."""
+    """Tries messages for the queue. `start` and `close` frame its threads.
+
+    `ca_files`: path -> PEM of every `ca` of a rule. `recovered` hears of a next hop that is back. `mx_port`: where
+    exchangers listen.
+    """
 
     def __init__(
-        self, rules: Rules, store: SqliteStore, state_dir: Path, hostname: str, reactor: Any, patience: Patience
+        self,
+        rules: Rules,
+        store: Bodies,
+        state_dir: Path,
+        hostname: str,
+        reactor: Any,
+        patience: Patience,
+        *,
+        resolver: Resolver,
+        exchangers: Exchangers,
+        ca_files: Mapping[str, bytes],
+        recovered: Callable[[str], None],
+        mx_port: int = SMTP_PORT,
     ) -> None:
+        self.destinations = Destinations(hostname, resolver, reactor, patience, ca_files=ca_files, recovered=recovered)
         self._rules = rules
         self._store = store
         self._state_dir = state_dir
         self._hostname = hostname
         self._reactor = reactor
-        self._destinations = Destinations(hostname, reactor, patience)
+        self._exchangers = exchangers
+        self._mx_port = mx_port
         self._files = ThreadPool(0, THREADS, "mail-files")
+        self._hops: dict[str, tuple[MailForward | Deliver, list[NextHop]]] = {}
         self._turns: dict[str, int] = {}
 
     def start(self) -> None:
@@ -60,7 +81,7 @@ class Attempts:
 
     def break_off(self) -> None:
         """Ends every connection: what was on its way ends as deferred."""
-        self._destinations.close()
+        self.destinations.close()
 
     def close(self) -> None:
         """Ends the threads, after what they are at; blocks for as long as that takes."""
@@ -75,40 +96,92 @@ class Attempts:
         if rule is None:
             return succeed([Held(f"no rule named {name}")] * len(recipients))
         action = rule.action
-        if isinstance(action, MailForward):
-            return self._forward(message, name, action)
+        if isinstance(action, Reject):
+            return succeed([Failed(f"{action.code} {action.message}")] * len(recipients))
         if isinstance(action, Deliver) and action.maildir is not None:
             return self._deliver(message, action.maildir)
-        if isinstance(action, Reject):
-            return succeed([_refused(action)] * len(recipients))
-        return succeed([Held(f"rule {name} sends where nothing can be sent yet")] * len(recipients))
+        if isinstance(action, Mta):
+            return self._to_exchangers(message)
+        return self._send(message, range(len(recipients)), self._order(name, action))
 
-    # ------------------------------------------------------------------ forward
+    async def ask(self, rule: Rule, address: str) -> Reply:
+        """What the rule's targets say to RCPT for an address, the first of them that can be asked. Raises Unreachable
+        where none can.
+        """
+        action = rule.action
+        if not isinstance(action, MailForward | Deliver) or not hops_of(action):
+            raise Unreachable(f"rule {rule.name} has no target that could be asked")
+        reasons: list[str] = []
+        for destination in self._order(rule.name, action):
+            try:
+                return await self.destinations.verify(destination.hop, address)
+            except Unreachable as error:
+                reasons.append(str(error))
+        raise Unreachable("; ".join(reasons))
 
-    def _forward(self, message: Message, rule: str, action: MailForward) -> Deferred[list[Outcome]]:
-        addresses = [one.address for one in message.envelope.recipients]
+    # ------------------------------------------------------------------ to other servers
+
+    def _send(
+        self, message: Message, numbers: Sequence[int], destinations: Iterable[Destination]
+    ) -> Deferred[list[Outcome]]:
+        """Recipients by their place in the message; one outcome for each."""
+        recipients = message.envelope.recipients
+        addresses = [recipients[number].address for number in numbers]
         content = StoredContent(message, self)
+        if len(addresses) <= MAX_RECIPIENTS:
+            return Forwarding(message, content, addresses, iter(destinations)).start()
+        tried = list(destinations)
         parts = [
-            Forwarding(content, addresses[at : at + MAX_RECIPIENTS], self._order(rule, action), self._destinations)
+            Forwarding(message, content, addresses[at : at + MAX_RECIPIENTS], iter(tried)).start()
             for at in range(0, len(addresses), MAX_RECIPIENTS)
         ]
-        for part in parts:
-            part.next_target()
-        if len(parts) == 1:
-            return parts[0].outcomes
-        together: Deferred[list[list[Outcome]]] = gatherResults([part.outcomes for part in parts])
-        return together.addCallback(lambda lists: [outcome for outcomes in lists for outcome in outcomes])
+        return gatherResults(parts).addCallback(lambda lists: [outcome for outcomes in lists for outcome in outcomes])
 
-    def _order(self, rule: str, action: MailForward) -> list[Target]:
-        """The targets to try, best first."""
-        targets = list(action.targets)
+    def _order(self, rule: str, action: MailForward | Deliver) -> list[Destination]:
+        """Those to try, best first. They are asked for anew each time, because what is quiet may be forgotten."""
+        known = self._hops.get(rule)
+        if known is None or known[0] is not action:
+            known = self._hops[rule] = (action, list(hops_of(action)))
+        destinations = [self.destinations.of(hop) for hop in known[1]]
+        if len(destinations) == 1 or isinstance(action, Deliver):
+            return destinations
         if action.balance == "round-robin":
-            turn = self._turns.get(rule, 0) % len(targets)
+            turn = self._turns.get(rule, 0) % len(destinations)
             self._turns[rule] = turn + 1
-            targets = targets[turn:] + targets[:turn]
-        if len(targets) > 1:
-            targets.sort(key=lambda target: self._destinations.of(target).down)
-        return targets[: 1 + action.retries]
+            destinations = destinations[turn:] + destinations[:turn]
+        destinations.sort(key=lambda destination: destination.down)
+        return destinations[: 1 + action.retries]
+
+    def _to_exchangers(self, message: Message) -> Deferred[list[Outcome]]:
+        addresses = [one.address for one in message.envelope.recipients]
+        return grouped(addresses, self._exchangers).addCallback(self._to_groups, message)
+
+    def _to_groups(self, groups: list[Group], message: Message) -> Deferred[list[Outcome]]:
+        sent = [self._to_group(group, message) for group in groups]
+        if len(groups) == 1:
+            return sent[0]
+
+        def in_order(lists: list[list[Outcome]]) -> list[Outcome]:
+            by_number = {
+                number: outcome
+                for group, outcomes in zip(groups, lists, strict=True)
+                for number, outcome in zip(group.numbers, outcomes, strict=True)
+            }
+            return [by_number[number] for number in range(len(by_number))]
+
+        return gatherResults(sent).addCallback(in_order)
+
+    def _to_group(self, group: Group, message: Message) -> Deferred[list[Outcome]]:
+        if isinstance(group.exchangers, Later | Failed):
+            return succeed([group.exchangers] * len(group.numbers))
+        destinations: list[Destination] = []
+        for exchanger in group.exchangers:
+            destination = self.destinations.of(NextHop(host=exchanger.host, port=self._mx_port))
+            destination.dialer.addresses = exchanger.addresses
+            destinations.append(destination)
+        if len(destinations) > 1:
+            destinations.sort(key=lambda destination: destination.down)
+        return self._send(message, group.numbers, destinations[:MAX_EXCHANGERS])
 
     # ------------------------------------------------------------------ deliver
 
@@ -144,78 +217,8 @@ class Attempts:
         """The octets of a message that is not spooled."""
         return self._store.octets(message)
 
-    def spool_file(self, message: Message) -> Path:
-        return spool_path(self._store.spool, message.id)
-
-
-class StoredContent:
-    """The octets of a message for a next hop: from memory, from the store, or from its spool file piece by piece."""
-
-    def __init__(self, message: Message, attempts: Attempts) -> None:
-        self.message = message
-        self.octets = message.octets
-        self._attempts = attempts
-
-    def pieces(self) -> NextPiece:
-        at = 0
-
-        def spooled() -> Deferred[bytes]:
-            nonlocal at
-            start, at = at, at + _PIECE
-            return self._attempts.in_thread(_read, self._attempts.spool_file(self.message), start)
-
-        def stored() -> Deferred[bytes]:
-            nonlocal at
-            start, at = at, at + 1
-            return self._attempts.stored(self.message) if start == 0 else succeed(b"")
-
-        return spooled if self.message.spooled else stored
-
-
-class Forwarding:
-    """A message for some recipients, on its way through the targets of a rule. `outcomes` fires once, with one for
-    each.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self, content: StoredContent, addresses: Sequence[str], targets: Sequence[Target], destinations: Destinations
-    ) -> None:
-        message = content.message
-        self.outcomes: Deferred[list[Outcome]] = Deferred()
-        self.content: Content = content
-        self._message = message
-        self.transaction = Transaction(message.envelope.sender, addresses, message.size, message.eightbit)
-        self._targets = iter(targets)
-        self._destinations = destinations
-        self._reasons: list[str] = []
-
-    def next_target(self) -> None:
-        target = next(self._targets, None)
-        if target is None:
-            reason = "; ".join(self._reasons)
-            self.outcomes.callback([Later(f"4.4.1 {reason}")] * len(self.transaction.recipients))
-        else:
-            self._destinations.of(target).send(self)
-
-    def finished(self, replies: tuple[Reply, ...], target: str) -> None:
-        if all(reply.code == 421 for reply in replies):
-            self.unreachable(f"{target}: {replies[0].text}")
-            return
-        self.outcomes.callback([from_reply(reply, target) for reply in replies])
-
-    def unreachable(self, reason: str) -> None:
-        message = self._message
-        self._log.debug(
-            "message {message}: {reason}", message=message.name, session=message.envelope.session, reason=reason
-        )
-        self._reasons.append(reason)
-        self.next_target()
-
-
-def _refused(action: Reject) -> Outcome:
-    return Failed(f"{action.code} {action.message}")
+    def spool_directory(self) -> Path:
+        return self._store.spool
 
 
 def _write_all(deliveries: list[maildir.Delivery]) -> list[Outcome]:
@@ -226,8 +229,3 @@ def _write_all(deliveries: list[maildir.Delivery]) -> list[Outcome]:
         except OSError as error:
             outcomes.append(Later(f"4.3.0 {error.strerror or error}", str(delivery.directory)))
     return outcomes
-
-
-def _read(path: Path, start: int) -> bytes:
-    with path.open("rb", buffering=0) as spooled:
-        return os.pread(spooled.fileno(), _PIECE, start)

@@ -2,30 +2,50 @@
 
 It carries one `Sending` after the other; its `Destination` gives them and hears of each exactly once: `finished`, or
 `broken` where the connection ended first. The content is fetched only when the server asks for it.
+
+A connection that ends after the end of a message and before its reply leaves open whether the server has it: its sender
+hears `unanswered`, and tries again later. That may become a second copy (RFC 1047); the other way a message is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 from typing import Protocol as Shape
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPullProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dcrouter.errors import StoreError, WireError
+from dcrouter.errors import StoreError, TlsError, WireError
+from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.mail.delivery.security import Session
 from dcrouter.mail.outlet import Outlet
-from dcrouter.wire.smtp.client import Client, Finished, Phase, Ready, SendBody, Transaction, Unusable
+from dcrouter.wire.smtp.client import (
+    Client,
+    Finished,
+    Phase,
+    Ready,
+    SendBody,
+    StartTls,
+    Transaction,
+    Unusable,
+)
 from dcrouter.wire.smtp.data import Stuffer
+from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.smtp.reply import Reply
 
 TIMEOUTS: dict[Phase, float] = {
     "greeting": 300.0,
     "ehlo": 300.0,
     "helo": 300.0,
+    "starttls": 120.0,
+    "tls": 60.0,
+    "auth": 120.0,
     "rset": 300.0,
     "mail": 300.0,
     "rcpt": 300.0,
@@ -35,8 +55,8 @@ TIMEOUTS: dict[Phase, float] = {
     "quit": 5.0,
     "idle": 10.0,
 }
-"""Seconds to wait for each reply, RFC 5321 4.5.3.2; `body`: between blocks. `idle`, `quit`: ours, to free the next
-hop.
+"""Seconds to wait for each reply, RFC 5321 4.5.3.2; `body`: between blocks. `tls` (the handshake), `auth`, `idle` and
+`quit` are ours: the last two free the next hop.
 """
 
 NextPiece = Callable[[], Deferred[bytes]]
@@ -58,35 +78,66 @@ class Sending(Shape):
     transaction: Transaction
     content: Content
 
-    def finished(self, replies: tuple[Reply, ...], target: str) -> None: ...
+    def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
+        """One reply for each recipient."""
 
-    def unreachable(self, reason: str) -> None: ...
+    def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
+        """The server has the message, perhaps; by LMTP some recipients may have their replies."""
+
+    def unreachable(self, trouble: Trouble) -> None:
+        """The message has not left."""
+
+
+class Trouble(NamedTuple):
+    """Why a next hop could not be used. `status`: enhanced code for mail that waits for it. `gone`: its reply, where
+    it takes no mail at all, ever (RFC 7504).
+    """
+
+    target: str
+    reason: str
+    status: str = "4.4.1"
+    gone: str = ""
 
 
 class Owner(Shape):
     """Who made the connection."""
 
-    target: str
-
-    def ready(self, hop: NextHop) -> None:
+    def ready(self, connection: Connection) -> None:
         """It may carry a message now."""
 
-    def tired(self, hop: NextHop) -> None:
+    def tired(self, connection: Connection) -> None:
         """It has been idle for long enough, and is to `leave`."""
 
-    def broken(self, hop: NextHop, sending: Sending | None, reason: str) -> None:
-        """It is over; `sending`, if any, had no final reply."""
+    def broken(self, connection: Connection, sending: Sending | None, trouble: Trouble) -> None:
+        """It is over; `sending`, if any, has not left."""
 
 
-@implementer(IPullProducer)
-class NextHop(Protocol):
-    """`carried`: how many messages it has carried. `established`: EHLO was answered well. `name`: ours, for EHLO."""
+@implementer(IPullProducer, IHandshakeListener)
+class Connection(Protocol):
+    """`carried`: how many messages it has carried. `established`: it was ready once. `no_tls`: it ended because TLS
+    could not be had. `session`: its TLS, None: never; `implicit`: from the first octet on.
+    """
 
-    def __init__(self, owner: Owner, name: str, clock: IReactorTime, timeouts: dict[Phase, float]) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        client: Client,
+        target: str,
+        session: Session | None,
+        clock: IReactorTime,
+        timeouts: dict[Phase, float],
+        *,
+        implicit: bool = False,
+    ) -> None:
         self.carried = 0
         self.established = False
+        self.no_tls = False
+        self.peer = Peer(target)
         self._owner = owner
-        self._client = Client(name)
+        self._client = client
+        self._session = session
+        self._implicit = implicit
+        self._shaking = False
         self._clock = clock
         self._timeouts = timeouts
         self._sending: Sending | None = None
@@ -95,6 +146,7 @@ class NextHop(Protocol):
         self._stuffer: Stuffer | None = None
         self._next_piece: NextPiece | None = None
         self._reason: str | None = None
+        self._unusable: Unusable | None = None
         self._over = False
 
     @property
@@ -107,6 +159,8 @@ class NextHop(Protocol):
         if tcp is not None and not getattr(self.transport, "path", None):
             tcp(True)
         self._outlet = Outlet(self.transport)
+        if self._implicit:
+            self._start_tls()
         self._expect()
 
     def send(self, sending: Sending) -> None:
@@ -150,8 +204,11 @@ class NextHop(Protocol):
             elif isinstance(event, Ready):
                 self.established = True
                 self._owner.ready(self)
+            elif isinstance(event, StartTls):
+                self._start_tls()
             elif isinstance(event, Unusable):
-                self.abort(f"refused: {event.reply.text}")
+                self._unusable = event
+                self.abort(event.reason)
         if events or self._client.replies != replies:
             self._flush()  # and not before: a reply that only dribbles in moves no deadline
         if self._sending is None and self.established and not (self._client.usable or self._over or self._reason):
@@ -162,17 +219,68 @@ class NextHop(Protocol):
             self._timer.cancel()
             self._timer = None
         sending, self._sending = self._sending, None
+        phase = self._phase
         if self._reason is None:
-            closed = reason.check(ConnectionDone) is not None
-            self._reason = "connection closed" if closed else reason.getErrorMessage()
-        self._owner.broken(self, sending, f"{self._reason} (waiting for {self._client.phase})")
+            self._reason = self._why(reason)
+        if sending is not None and phase == "final":
+            sending.unanswered(self._client.answers(), f"{self._reason} (waiting for {phase})", self.peer)
+            sending = None
+        self._owner.broken(self, sending, self._trouble(phase))
+
+    def _why(self, reason: Failure) -> str:
+        if self._shaking and self._session is not None and self._session.problem is not None:
+            return self._session.problem
+        if reason.check(ConnectionDone):
+            return "connection closed"
+        if reason.check(SSL.Error):
+            errors = reason.value.args[0] if reason.value is not None and reason.value.args else ()
+            return f"TLS: {', '.join(str(error[-1]) for error in errors) or 'broken off'}"
+        return reason.getErrorMessage()
+
+    def _trouble(self, phase: Phase) -> Trouble:
+        target, reason = self.peer.target, self._reason or ""
+        unusable = self._unusable
+        if unusable is not None:
+            self.no_tls = unusable.status == NO_TLS
+            gone = unusable.reply.text if unusable.reply is not None and unusable.reply.code == 521 else ""
+            return Trouble(target, reason, unusable.status, gone)
+        self.no_tls = phase in ("tls", "starttls")
+        if self.no_tls:
+            return Trouble(target, f"{reason} (in {phase})", "4.7.5")
+        return Trouble(target, f"{reason} (waiting for {phase})")
+
+    # ------------------------------------------------------------------ TLS
+
+    def _start_tls(self) -> None:
+        assert self._session is not None
+        self._shaking = True
+        self.transport.startTLS(self._session)  # type: ignore[union-attr]
+
+    def handshakeCompleted(self) -> None:
+        """All goes through TLS from now on, if the peer is whom we want."""
+        assert self._session is not None
+        try:
+            tls = self._session.check(self.transport)
+        except TlsError as error:
+            self.abort(str(error))
+            return
+        self._shaking = False
+        self.peer = self.peer._replace(tls=tls)
+        self._outlet = Outlet(self.transport)
+        if not self._implicit:
+            self._client.secured()
+        self._flush()
+
+    @property
+    def _phase(self) -> Phase:
+        return "tls" if self._shaking else self._client.phase
 
     def _finished(self, event: Finished) -> None:
         sending, self._sending = self._sending, None
         if sending is None:
             return
         self.carried += 1
-        sending.finished(event.replies, self._owner.target)
+        sending.finished(event.replies, self.peer)
         if self._over:
             return
         if self._next_piece is not None:
@@ -233,9 +341,10 @@ class NextHop(Protocol):
 
     def _expect(self) -> None:
         """Moves the deadline; the timer behind it is set again only when it fires."""
-        self._deadline = self._clock.seconds() + self._timeouts[self._client.phase]
+        wait = self._timeouts["tls" if self._shaking else self._client.phase]
+        self._deadline = self._clock.seconds() + wait
         if self._timer is None:
-            self._timer = self._clock.callLater(self._timeouts[self._client.phase], self._tick)
+            self._timer = self._clock.callLater(wait, self._tick)
         elif self._timer.getTime() > self._deadline:
             self._timer.reset(self._deadline - self._clock.seconds())
 
@@ -244,7 +353,7 @@ class NextHop(Protocol):
         left = self._deadline - self._clock.seconds()
         if left > 0.001:
             self._timer = self._clock.callLater(left, self._tick)
-        elif self._client.phase == "idle":
+        elif self._phase == "idle":
             self._owner.tired(self)
         else:
-            self.abort(f"timeout in {self._client.phase}")
+            self.abort(f"timeout in {self._phase}")

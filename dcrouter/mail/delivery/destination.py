@@ -1,25 +1,33 @@
-"""One next hop, by host and port: its connections, what waits for one, and whether it answers at all.
+"""One next hop: its connections, what waits for one, and whether it answers at all.
 
-A message takes an idle connection, or opens one (bounded), or waits. When the last connection that could have served
-them fails, all that wait are told `unreachable` and may go elsewhere; for a while afterwards new ones hear so at once.
+1. A message takes an idle connection, or opens one (bounded here and overall), or waits.
+2. When the last connection that could have served them fails, all that wait are told `unreachable` and may go
+   elsewhere; for a while afterwards new ones hear so at once. When it answers again, `recovered` is told.
+3. Where TLS is only welcome and fails, the following connections are made in clear, for a while.
+4. What waits for a next hop that is slow is cut down to a few, so that the others' mail is not behind it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcrouter.config.routes import Target
-from dcrouter.mail.delivery.client import TIMEOUTS, NextHop, Sending
-from dcrouter.wire.smtp.client import Phase
+from dcrouter.errors import TlsError
+from dcrouter.mail.delivery.client import TIMEOUTS, Connection, Sending, Trouble
+from dcrouter.mail.delivery.dial import Dialer
+from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.security import Contexts
+from dcrouter.mail.delivery.slots import Slots
+from dcrouter.wire.smtp.client import Client, Credentials, Phase
+from dcrouter.wire.smtp.opening import NO_LOGIN
 
 MAX_CONNECTIONS = 20
 """To one next hop at once."""
@@ -28,167 +36,274 @@ MAX_CARRIED = 100
 """Messages on one connection; then it is opened anew, so that a next hop behind a balancer gets its share."""
 
 DOWN = 10.0
-"""Seconds for which a next hop that could not be reached is not tried again."""
+"""Seconds for which a next hop that could not be reached is not tried again; less where mail is tried again sooner."""
 
-SMTP_PORT = 25
+IN_CLEAR = 600.0
+"""Seconds for which a next hop with which TLS has failed is spoken to without."""
+
+SLOW = 10.0
+"""Seconds that a message waits for a connection before its next hop counts as slow."""
+
+KEPT_BY_SLOW = 100
+"""Messages that may wait for a slow next hop; all others are deferred, and woken when these have gone."""
 
 
 @frozen(kw_only=True)
 class Patience:
-    """Seconds: `connect` for a connection to open, `replies` for each phase after that."""
+    """Seconds: `connect` for a connection to open, `replies` for each phase after that, `down` as DOWN."""
 
     connect: float = 30.0
     replies: dict[Phase, float] = TIMEOUTS
+    down: float = DOWN
 
 
 class Destination:
-    """`target`: host:port, for logs. Reached through `endpoint`."""
+    """`name`: ours, for EHLO. `recovered` is called with `hop.target`."""
+
+    _log = Logger()
 
     def __init__(
-        self, target: str, endpoint: IStreamClientEndpoint, name: str, reactor: Any, replies: dict[Phase, float]
+        self,
+        hop: NextHop,
+        dialer: Dialer,
+        *,
+        name: str,
+        contexts: Contexts,
+        slots: Slots,
+        recovered: Callable[[str], None],
+        reactor: Any,
+        patience: Patience,
     ) -> None:
-        self.target = target
-        self._endpoint = endpoint
+        self.hop = hop
+        self.target = hop.target
+        self.dialer = dialer
         self._name = name
+        self._contexts = contexts
+        self._slots = slots
+        self._recovered = recovered
         self._reactor = reactor
-        self._replies = replies
-        self._waiting: deque[Sending] = deque()
-        self._idle: list[NextHop] = []
-        self._hops: set[NextHop] = set()
+        self._patience = patience
+        self._credentials = (
+            Credentials(user=hop.auth.user, password=hop.auth.password) if hop.auth is not None else None
+        )
+        self._waiting: deque[tuple[Sending, float]] = deque()
+        self._idle: list[Connection] = []
+        self._connections: set[Connection] = set()
         self._opening: set[Deferred[Any]] = set()
+        self._failures = 0
         self._down_until = 0.0
-        self._down_reason = ""
+        self._clear_until = 0.0
+        self._trouble: Trouble | None = None  # the last one, until it answers again
+        self._cut_down = False
+        self._watch: IDelayedCall | None = None
         self._closed = False
 
     def send(self, sending: Sending) -> None:
-        """Its `finished` or `unreachable` is called, once, perhaps before this returns."""
+        """One of its methods is called, once, perhaps before this returns."""
         if self._idle:
             self._idle.pop().send(sending)
         elif self._closed or self._reactor.seconds() < self._down_until:
-            sending.unreachable(f"{self.target}: {self._down_reason or 'closing'}")
+            sending.unreachable(self._trouble or Trouble(self.target, "closing"))
+        elif self._slow() and len(self._waiting) >= KEPT_BY_SLOW:
+            self._too_many(sending)
         else:
-            self._waiting.append(sending)
+            self._waiting.append((sending, self._reactor.seconds()))
             self._open()
+            self._look_later()
+
+    def again(self, sending: Sending) -> None:
+        """From within its `finished`: a further transaction, the next on that connection if it can carry one."""
+        self._waiting.appendleft((sending, self._reactor.seconds()))
 
     @property
     def down(self) -> bool:
         """Whether it was found unreachable just now."""
         return bool(self._reactor.seconds() < self._down_until)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is lost by forgetting it."""
+        now = self._reactor.seconds()
+        busy = self._connections or self._opening or self._waiting
+        return not busy and self._trouble is None and now >= self._clear_until
+
     def close(self) -> None:
         """Ends every connection; whatever is under way is unreachable."""
         self._closed = True
+        self._slots.leave(self)
         for opening in list(self._opening):
             opening.cancel()
-        for hop in list(self._hops):
-            if hop in self._idle:
-                hop.leave()
+        for connection in list(self._connections):
+            if connection in self._idle:
+                connection.leave()
             else:
-                hop.abort("closing")
+                connection.abort("closing")
         self._idle.clear()
-        self._refuse_waiting("closing")
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._refuse_waiting(Trouble(self.target, "closing"))
 
     # ------------------------------------------------------------------ what connections tell
 
-    def ready(self, hop: NextHop) -> None:
-        self._down_until = 0.0
-        if hop.carried >= MAX_CARRIED or self._closed:
-            hop.leave()
-            self._hops.discard(hop)
+    def ready(self, connection: Connection) -> None:
+        if self._trouble is not None:
+            self._up()
+        if connection.carried >= MAX_CARRIED or self._closed:
+            connection.leave()
+            self._gone(connection)
             self._open()
         elif self._waiting:
-            hop.send(self._waiting.popleft())
+            connection.send(self._waiting.popleft()[0])
+            if self._cut_down and len(self._waiting) <= KEPT_BY_SLOW // 2:
+                self._cut_down = False
+                self._recovered(self.target)
         else:
-            self._idle.append(hop)
+            self._idle.append(connection)
 
-    def tired(self, hop: NextHop) -> None:
-        if hop in self._idle:
-            self._idle.remove(hop)
-        hop.leave()
+    def tired(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+        connection.leave()
 
-    def broken(self, hop: NextHop, sending: Sending | None, reason: str) -> None:
-        self._hops.discard(hop)
-        if hop in self._idle:
-            self._idle.remove(hop)
+    def broken(self, connection: Connection, sending: Sending | None, trouble: Trouble) -> None:
+        self._gone(connection)
         if sending is not None:
-            if hop.untouched and not self._closed:
-                self._waiting.appendleft(sending)  # a kept connection that the server had closed: not its failure
+            if connection.untouched and not self._closed:
+                self._waiting.appendleft((sending, self._reactor.seconds()))  # the server had closed a kept connection
             else:
-                sending.unreachable(f"{self.target}: {reason}")
-        if hop.established:
+                sending.unreachable(trouble)
+        if connection.established:
+            self._open()
+        elif connection.no_tls and self._may_be_clear:
+            self._log.info("{target}: {reason}; in clear for a while", target=self.target, reason=trouble.reason)
+            self._clear_until = self._reactor.seconds() + IN_CLEAR
             self._open()
         else:
-            self._failed(reason)
+            self.dialer.turn()
+            self._failed(trouble)
 
     # ------------------------------------------------------------------ opening
 
+    def open_again(self) -> None:
+        """There is room for a connection."""
+        self._open()
+
+    def spare(self) -> bool:
+        """The room is needed for another next hop: whether an idle connection leaves."""
+        if not self._idle:
+            return False
+        self._idle.pop(0).leave()
+        return True
+
     def _open(self) -> None:
         """One more connection, if more messages wait than connections are on their way."""
-        if self._closed or len(self._hops) + len(self._opening) >= MAX_CONNECTIONS:
+        if self._closed or len(self._connections) + len(self._opening) >= MAX_CONNECTIONS:
             return
-        if len(self._waiting) <= len(self._opening) + sum(1 for hop in self._hops if not hop.established):
+        if len(self._waiting) <= len(self._opening) + sum(1 for one in self._connections if not one.established):
             return
-        factory = Factory.forProtocol(self._build)
-        factory.noisy = False
-        opening: Deferred[Any] = self._endpoint.connect(factory)
+        if not self._slots.take(self):
+            return
+        try:
+            factory = self._factory()
+        except TlsError as error:
+            self._failed(Trouble(self.target, str(error), "4.7.5"), tried_all=True)
+            self._slots.give(self)
+            return
+        opening = self.dialer.connect(factory)
         self._opening.add(opening)
         opening.addBoth(self._opened, opening)
 
-    def _build(self) -> NextHop:
-        return NextHop(self, self._name, self._reactor, self._replies)
+    def _factory(self) -> Factory[Connection]:
+        """Of one connection. Raises TlsError where there is nothing to verify it against."""
+        hop, replies = self.hop, self._patience.replies
+        implicit = hop.implicit_tls
+        in_clear = self._reactor.seconds() < self._clear_until and not implicit
+        tls = "none" if in_clear else hop.tls
+        session = self._contexts.session(hop) if tls != "none" else None
 
-    def _opened(self, result: NextHop | Failure, opening: Deferred[Any]) -> None:
+        def build() -> Connection:
+            client = Client(
+                self._name,
+                lmtp=hop.lmtp,
+                tls="none" if implicit else tls,
+                encrypted=implicit,
+                credentials=self._credentials,
+            )
+            return Connection(self, client, self.target, session, self._reactor, replies, implicit=implicit)
+
+        factory = Factory.forProtocol(build)
+        factory.noisy = False
+        return factory
+
+    def _opened(self, result: tuple[Connection, str] | Failure, opening: Deferred[Any]) -> None:
         self._opening.discard(opening)
         if isinstance(result, Failure):
-            self._failed(result.getErrorMessage())
-        elif self._closed:
-            result.abort("closing")
-        else:
-            self._hops.add(result)
-
-    def _failed(self, reason: str) -> None:
-        """A connection that never served. While others do, those that wait are theirs."""
-        if self._hops or self._opening:
+            self._failed(Trouble(self.target, result.getErrorMessage()), tried_all=True)
+            self._slots.give(self)
             return
-        self._down_until = self._reactor.seconds() + DOWN
-        self._down_reason = reason
-        self._refuse_waiting(reason)
+        connection, address = result
+        connection.peer = connection.peer._replace(address=address)
+        self._connections.add(connection)
+        if self._closed:
+            connection.abort("closing")
 
-    def _refuse_waiting(self, reason: str) -> None:
+    def _gone(self, connection: Connection) -> None:
+        if connection in self._connections:
+            self._connections.discard(connection)
+            self._slots.give(self)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    @property
+    def _may_be_clear(self) -> bool:
+        hop = self.hop
+        return hop.tls == "opportunistic" and hop.auth is None and not hop.implicit_tls and not self._closed
+
+    def _up(self) -> None:
+        """It answers; who waits for it elsewhere is told, if anybody may."""
+        self._trouble = None
+        self._failures = 0
+        self._down_until = 0.0
+        self._recovered(self.target)
+
+    def _failed(self, trouble: Trouble, *, tried_all: bool = False) -> None:
+        """A connection that never served. While others do, those that wait are theirs."""
+        if trouble.status == NO_LOGIN:
+            self._log.error("{target}: {reason}; its mail waits", target=self.target, reason=trouble.reason)
+        self._failures = self.dialer.known if tried_all else self._failures + 1
+        if self._connections or self._opening:
+            return
+        if self._failures < self.dialer.known:
+            self._open()  # another address of the same host
+            return
+        self._failures = 0
+        self._down_until = self._reactor.seconds() + self._patience.down
+        self._trouble = trouble
+        self._refuse_waiting(trouble)
+
+    def _refuse_waiting(self, trouble: Trouble) -> None:
         waiting, self._waiting = self._waiting, deque()
-        for sending in waiting:
-            sending.unreachable(f"{self.target}: {reason}")
+        for sending, _ in waiting:
+            sending.unreachable(trouble)
 
+    # ------------------------------------------------------------------ a slow one
 
-class Destinations:
-    """All next hops of one mail process, made when first needed."""
+    def _slow(self) -> bool:
+        return bool(self._waiting and self._reactor.seconds() - self._waiting[0][1] > SLOW)
 
-    def __init__(self, name: str, reactor: Any, patience: Patience) -> None:
-        self._name = name
-        self._reactor = reactor
-        self._patience = patience
-        self._known: dict[Target, Destination] = {}
+    def _too_many(self, sending: Sending) -> None:
+        self._cut_down = True
+        sending.unreachable(Trouble(self.target, "too many messages wait for it already", "4.4.5"))
 
-    def of(self, target: Target) -> Destination:
-        destination = self._known.get(target)
-        if destination is None:
-            label, endpoint = self._endpoint(target)
-            destination = Destination(label, endpoint, self._name, self._reactor, self._patience.replies)
-            self._known[target] = destination
-        return destination
+    def _look_later(self) -> None:
+        if self._watch is None and len(self._waiting) > KEPT_BY_SLOW:
+            self._watch = self._reactor.callLater(SLOW, self._look)
 
-    def close(self) -> None:
-        for destination in self._known.values():
-            destination.close()
-
-    def _endpoint(self, target: Target) -> tuple[str, IStreamClientEndpoint]:
-        reactor, timeout = self._reactor, self._patience.connect
-        if target.unix is not None:
-            return str(target.unix), UNIXClientEndpoint(reactor, str(target.unix), timeout=int(timeout) or 1)
-        assert target.host is not None
-        host, port = target.host, target.port or SMTP_PORT
-        if isIPAddress(host):
-            return f"{host}:{port}", TCP4ClientEndpoint(reactor, host, port, timeout=timeout)
-        if isIPv6Address(host):
-            return f"[{host}]:{port}", TCP6ClientEndpoint(reactor, host, port, timeout=timeout)
-        return f"{host}:{port}", HostnameEndpoint(reactor, host, port, timeout=timeout)
+    def _look(self) -> None:
+        self._watch = None
+        if self._slow():
+            late = [self._waiting.pop()[0] for _ in range(len(self._waiting) - KEPT_BY_SLOW)]
+            for sending in reversed(late):
+                self._too_many(sending)
+        self._look_later()

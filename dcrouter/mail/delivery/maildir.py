@@ -117,8 +117,8 @@ def _made(directory: Path) -> None:
 
 def _make(directory: Path) -> None:
     """Makes the Maildir with its three parts, durably."""
-    for name in ("tmp", "new", "cur"):
-        make_directory(directory / name)
+    for path in (directory, directory / "tmp", directory / "new", directory / "cur"):
+        make_directory(path)
 
 
 def _write_all(fd: int, piece: bytes) -> None:

@@ -1,7 +1,9 @@
 """What became of one recipient in one attempt: values, never exceptions.
 
-`Delivered` leaves the queue, `Deferred` gets a next time, `Failed` stays as failed until an operator drops it, `Held`
-waits for its rule to come back. `reply`: what the other side said, or our own words where nobody did.
+`Delivered` leaves the queue, `Deferred` gets a next time, `Failed` is told to the sender, `Held` waits for its rule to
+come back. `reply`: what the other side said (it begins with a three-digit code), or our own words where nobody did.
+`target`: the next hop as `host:port`, of several that could not be reached the first. `tls`: version and cipher of the
+session, "" in clear. `address`: the one that was spoken to, "" where none was.
 """
 
 from __future__ import annotations
@@ -11,19 +13,33 @@ from typing import NamedTuple
 from dcrouter.wire.smtp.reply import Reply
 
 
+class Peer(NamedTuple):
+    """Who is at the other end of a connection."""
+
+    target: str
+    tls: str = ""
+    address: str = ""
+
+
 class Delivered(NamedTuple):
     reply: str
     target: str
+    tls: str = ""
+    address: str = ""
 
 
 class Deferred(NamedTuple):
     reply: str
     target: str = ""
+    tls: str = ""
+    address: str = ""
 
 
 class Failed(NamedTuple):
     reply: str
     target: str = ""
+    tls: str = ""
+    address: str = ""
 
 
 class Held(NamedTuple):
@@ -33,10 +49,10 @@ class Held(NamedTuple):
 Outcome = Delivered | Deferred | Failed | Held
 
 
-def from_reply(reply: Reply, target: str) -> Outcome:
+def from_reply(reply: Reply, peer: Peer) -> Outcome:
     """The outcome that a final reply for a recipient means (RFC 5321 4.2.1)."""
     if 200 <= reply.code < 300:
-        return Delivered(reply.text, target)
+        return Delivered(reply.text, *peer)
     if reply.code >= 500:
-        return Failed(reply.text, target)
-    return Deferred(reply.text, target)
+        return Failed(reply.text, *peer)
+    return Deferred(reply.text, *peer)

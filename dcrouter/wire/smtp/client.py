@@ -1,16 +1,17 @@
-"""The client's side of an SMTP session, without a socket: replies in, commands and results out.
+"""The client's side of an SMTP or LMTP session, without a socket: replies in, commands and results out.
 
 How it is driven:
 
 1. `receive(data)` takes what the server sends; it gives events in order. WireError: the peer does not speak SMTP.
-2. After `Ready`, `begin(transaction)` starts one message. At `SendBody` the caller writes the message, stuffed, with
+2. At `StartTls` the caller does the handshake, then says `secured()`.
+3. After `Ready`, `begin(transaction)` starts one message. At `SendBody` the caller writes the message, stuffed, with
    its end mark, then says `body_sent()`. `Finished` carries one reply per recipient; the next transaction may begin.
    A refusal within the message finishes it too: the connection has to be cut then, or it would end as a message.
-3. `take_output()` gives the bytes to write now. `phase` says which reply is awaited, for the timeout.
-4. `quit()` ends the session. After `Unusable`, or `Finished` with `usable` False, nothing more may be begun.
+4. `take_output()` gives the bytes to write now. `phase` says which reply is awaited, for the timeout.
+5. `quit()` ends the session. After `Unusable`, or `Finished` with `usable` False, nothing more may be begun.
 
-EHLO first, HELO where that is refused; SIZE=, BODY=8BITMIME and PIPELINING where the server offers them.
-RFC 5321 3, 4.1; RFC 1870; RFC 2920; RFC 6152.
+SIZE=, BODY=8BITMIME and PIPELINING where the server offers them; an LMTP server answers the end of the message once for
+each recipient that it took. RFC 5321 3, 4.1; RFC 1870; RFC 2033; RFC 2920; RFC 6152. The opening: `opening.py`.
 """
 
 from __future__ import annotations
@@ -21,36 +22,29 @@ from typing import Literal, NamedTuple
 
 from attrs import frozen
 
+from dcrouter.errors import WireError
+from dcrouter.wire.smtp import opening
+from dcrouter.wire.smtp.opening import Credentials, Opening, Ready, StartTls, Tls, Unusable
 from dcrouter.wire.smtp.reply import Reply, ReplyReader
 
-Phase = Literal["greeting", "ehlo", "helo", "rset", "mail", "rcpt", "data", "body", "final", "quit", "idle"]
+Phase = opening.Phase | Literal["rset", "mail", "rcpt", "data", "body", "final", "quit", "idle"]
 
 
 class Transaction(NamedTuple):
     """One message for one server. `sender` "" is the null reverse-path; `size` octets; `eightbit`: it has octets
-    above 127.
+    above 127. `question`: there is no message, only the answers to its recipients are wanted.
     """
 
     sender: str
     recipients: Sequence[str]
     size: int
     eightbit: bool
-
-
-@frozen
-class Ready:
-    """The session is open: transactions may begin."""
+    question: bool = False
 
 
 @frozen
 class SendBody:
     """354 was given, for at least one recipient."""
-
-
-class Unusable(NamedTuple):
-    """The server does not want this session: its reply to connect or to EHLO and HELO."""
-
-    reply: Reply
 
 
 class Finished(NamedTuple):
@@ -60,28 +54,51 @@ class Finished(NamedTuple):
     usable: bool
 
 
-Event = Ready | SendBody | Unusable | Finished
+Event = Ready | StartTls | SendBody | Unusable | Finished
+
+__all__ = [
+    "Client",
+    "Credentials",
+    "Event",
+    "Finished",
+    "Phase",
+    "Ready",
+    "SendBody",
+    "StartTls",
+    "Tls",
+    "Transaction",
+    "Unusable",
+]
 
 _TOO_BIG = Reply(code=552, lines=("5.3.4 The message is larger than the next hop takes",))
 _NO_8BIT = Reply(code=554, lines=("5.6.3 The next hop does not take 8-bit content",))
 
 
 class Client:
-    """One session. `name`: what we call ourselves. `extensions`: keyword -> parameters, upper case, as EHLO gave
-    them. `replies`: how many awaited replies have come, whole.
+    """One session. `name`: what we call ourselves; `encrypted`: it begins inside of TLS. `replies`: how many awaited
+    replies have come, whole.
     """
 
-    def __init__(self, name: str) -> None:
-        self.extensions: dict[str, str] = {}
+    def __init__(
+        self,
+        name: str,
+        *,
+        lmtp: bool = False,
+        tls: Tls = "none",
+        encrypted: bool = False,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.ready = False
         self.replies = 0
-        self._name = name
+        self._opening = Opening(name, lmtp=lmtp, tls=tls, encrypted=encrypted, credentials=credentials)
+        self._lmtp = lmtp
         self._reader = ReplyReader()
-        self._expected: deque[Phase] = deque(("greeting",))
+        self._expected: deque[Phase] = deque()
         self._unsent: deque[tuple[Phase, bytes]] = deque()
         self._output: list[bytes] = []
         self._transaction: Transaction | None = None
         self._refusals: list[Reply | None] = []
+        self._finals: list[Reply] = []
         self._answered = 0
         self._mail_refusal: Reply | None = None
         self._body_due = False
@@ -89,11 +106,18 @@ class Client:
         self._closing = False
 
     @property
+    def extensions(self) -> dict[str, str]:
+        """Keyword -> parameters, upper case, as EHLO gave them."""
+        return self._opening.extensions
+
+    @property
     def phase(self) -> Phase:
         """What is awaited from the server: `body` is ours to send, `idle` is nothing."""
         if self._body_due:
             return "body"
-        return self._expected[0] if self._expected else "idle"
+        if self._expected:
+            return self._expected[0]
+        return "idle" if self.ready else self._opening.phase
 
     @property
     def usable(self) -> bool:
@@ -117,27 +141,30 @@ class Client:
             return Finished((refusal,) * len(transaction.recipients), self.usable)
         self._transaction = transaction
         self._refusals = []
+        self._finals = []
         self._mail_refusal = None
         self._answered = 0
         if self._dirty:
             self._dirty = False
             self._unsent.append(("rset", b"RSET\r\n"))
         parameters = ""
-        if "SIZE" in self.extensions:
+        if "SIZE" in self.extensions and not transaction.question:
             parameters += f" SIZE={transaction.size}"
         if transaction.eightbit and "8BITMIME" in self.extensions:
             parameters += " BODY=8BITMIME"
         self._unsent.append(("mail", f"MAIL FROM:<{transaction.sender}>{parameters}\r\n".encode("ascii")))
         for address in transaction.recipients:
             self._unsent.append(("rcpt", f"RCPT TO:<{address}>\r\n".encode("ascii")))
-        self._unsent.append(("data", b"DATA\r\n"))
+        if not transaction.question:
+            self._unsent.append(("data", b"DATA\r\n"))
         self._send()
         return None
 
     def body_sent(self) -> None:
         """The message and its end mark have been written (or have been given to be written)."""
         self._body_due = False
-        self._expected.append("final")
+        for _ in range(self._refusals.count(None) if self._lmtp else 1):
+            self._expected.append("final")
 
     def quit(self) -> None:
         """QUIT, once nothing is under way; its reply is not worth waiting for."""
@@ -145,22 +172,51 @@ class Client:
         self._expected.append("quit")
         self._output.append(b"QUIT\r\n")
 
+    def secured(self) -> None:
+        """The TLS handshake that `StartTls` asked for is done, and the peer is whom it should be."""
+        self._opening.secured()
+        self._output += self._opening.output
+        self._opening.output.clear()
+
     def receive(self, data: bytes) -> list[Event]:
         events: list[Event] = []
         for reply in self._reader.receive(data):
-            if not self._expected:
-                self._closing = True  # 421 out of the blue, or nonsense: either way not a session to reuse
-                if self._body_due and reply.code >= 400:
-                    self._body_due = False
-                    events.append(self._finish(reply))
-                continue
-            self.replies += 1
-            event = self._take(self._expected.popleft(), reply)
+            event = self._take_next(reply) if self.ready else self._take_opening(reply)
             if event is not None:
                 events.append(event)
+        if self._opening.phase == "tls" and self._reader.pending:
+            raise WireError("octets behind the reply to STARTTLS")
         if self._unsent and not self._expected:
             self._send()
         return events
+
+    def answers(self) -> tuple[Reply | None, ...]:
+        """Of the transaction under way, what is known already of each recipient's fate; for a session that broke."""
+        finals = iter(self._finals)
+        return tuple(refusal or next(finals, None) for refusal in self._refusals)
+
+    def _take_opening(self, reply: Reply) -> Event | None:
+        if self._closing:
+            return None
+        if self._opening.phase == "tls":
+            raise WireError("octets behind the reply to STARTTLS")  # in clear: anybody may have put them there
+        self.replies += 1
+        event = self._opening.take(reply)
+        self._output += self._opening.output
+        self._opening.output.clear()
+        self.ready = isinstance(event, Ready)
+        self._closing = isinstance(event, Unusable)
+        return event
+
+    def _take_next(self, reply: Reply) -> Event | None:
+        if self._expected:
+            self.replies += 1
+            return self._take(self._expected.popleft(), reply)
+        self._closing = True  # 421 out of the blue, or nonsense: either way not a session to reuse
+        if self._body_due and reply.code >= 400:
+            self._body_due = False
+            return self._finish(reply)
+        return None
 
     def _ruled_out(self, transaction: Transaction) -> Reply | None:
         limit = self.extensions.get("SIZE", "")
@@ -180,36 +236,12 @@ class Client:
             if not pipelining:
                 return
 
-    def _say(self, phase: Phase, command: str) -> None:
-        self._expected.append(phase)
-        self._output.append(command.encode("ascii") + b"\r\n")
-
     def _take(self, phase: Phase, reply: Reply) -> Event | None:
-        good = 200 <= reply.code < 300
         if reply.code == 421:
             self._closing = True
-        if phase == "greeting":
-            if reply.code != 220:
-                return self._give_up(reply)
-            self._say("ehlo", f"EHLO {self._name}")
-        elif phase == "ehlo":
-            if good:
-                for line in reply.lines[1:]:
-                    keyword, _, parameters = line.strip().partition(" ")
-                    self.extensions[keyword.upper()] = parameters.strip()
-                self.ready = True
-                return Ready()
-            if reply.code // 100 != 5:
-                return self._give_up(reply)
-            self._say("helo", f"HELO {self._name}")
-        elif phase == "helo":
-            if not good:
-                return self._give_up(reply)
-            self.ready = True
-            return Ready()
-        elif phase in ("mail", "rcpt", "data", "final"):
+        if phase in ("mail", "rcpt", "data", "final"):
             self._answered += 1
-            return self._take_answer(phase, reply, good)
+            return self._take_answer(phase, reply, 200 <= reply.code < 300)
         return None
 
     def _take_answer(self, phase: Phase, reply: Reply, good: bool) -> Event | None:
@@ -219,15 +251,19 @@ class Client:
                 self._mail_refusal = reply
                 return self._stop_early()
         elif phase == "rcpt":
-            self._refusals.append(self._mail_refusal or (None if good else reply))
+            self._refusals.append(self._mail_refusal or (None if good and not self._transaction.question else reply))
             if len(self._refusals) == len(self._transaction.recipients) and None not in self._refusals:
                 return self._stop_early()
         elif phase == "data":
             return self._take_data(reply)
         else:
-            self._dirty = False
-            return self._finish(reply)
+            return self._take_final(reply)
         return None
+
+    def _take_final(self, reply: Reply) -> Event | None:
+        self._dirty = False
+        self._finals.append(reply)
+        return None if "final" in self._expected else self._finish(reply)
 
     def _take_data(self, reply: Reply) -> Event | None:
         if reply.code == 354:
@@ -237,6 +273,8 @@ class Client:
             # Only a server that forgot our refusals says so; RFC 2920 3.1 has us end an empty message.
             self._closing = True
             self._output.append(b".\r\n")
+            if self._lmtp:
+                return self._finish(None)  # there, nobody's end is answered for nobody
             self._expected.append("final")
             return None
         self._dirty = True
@@ -254,15 +292,20 @@ class Client:
         return self._finish(None)
 
     def _finish(self, reply: Reply | None) -> Finished:
+        """`reply`: for each recipient without one of its own."""
         assert self._transaction is not None
         count = len(self._transaction.recipients)
         if self._mail_refusal is not None:
-            replies = (self._mail_refusal,) * count
+            replies = (self._about_sender(self._mail_refusal),) * count
         else:
-            replies = tuple(one for refusal in self._refusals if (one := refusal or reply) is not None)
+            own = self.answers() if self._lmtp else self._refusals
+            replies = tuple(one for answer in own if (one := answer or reply) is not None)
         self._transaction = None
         return Finished(replies, self.usable)
 
-    def _give_up(self, reply: Reply) -> Unusable:
-        self._closing = True
-        return Unusable(reply)
+    def _about_sender(self, refusal: Reply) -> Reply:
+        """A refused MAIL says nothing of a recipient that was asked about."""
+        assert self._transaction is not None
+        if not self._transaction.question:
+            return refusal
+        return Reply(code=450, lines=(f"4.7.0 The question was refused: {refusal.text}",))

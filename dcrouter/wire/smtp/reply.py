@@ -54,6 +54,11 @@ class ReplyReader:
         self._lines: list[str] = []
         self._size = 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether a part of a reply has come."""
+        return bool(self._pending or self._lines)
+
     def receive(self, data: bytes) -> list[Reply]:
         """The replies that are complete now, in order. WireError: this peer does not speak SMTP."""
         *lines, self._pending = (self._pending + data).split(b"\n")

@@ -50,7 +50,7 @@ class ForwardTests(TestCase):
             [(row["recipient"], row["state"], row["reply"], row["attempts"]) for row in rows],
             [
                 ("bad@example.test", "failed", "550 5.1.1 who", 1),
-                ("busy@example.test", "queued", "450 4.2.1 later", 1),
+                ("busy@example.test", "deferred", "450 4.2.1 later", 1),
             ],
         )
         self.assertEqual(house.mta.status()["queued"], 1)
@@ -63,7 +63,7 @@ class ForwardTests(TestCase):
     def test_refusals_at_each_step_mean_what_they_say(self):
         """5xx at MAIL, RCPT, DATA or the end: failed, not tried elsewhere. 4xx: deferred."""
         for verb in ("MAIL", "RCPT", "DATA", "final"):
-            for code, state in ((550, "failed"), (451, "queued")):
+            for code, state in ((550, "failed"), (451, "deferred")):
                 hop, other = ScriptedHop(self, **{verb: f"{code} {code // 100}.0.0 no"}), ScriptedHop(self)
                 house = House(self, forward(hop.port, other.port))
                 (row,) = yield self.outcome(house)

@@ -1,0 +1,110 @@
+"""All next hops of one mail process, made when first needed, forgotten when too many are of no use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from dcrouter.errors import Unreachable
+from dcrouter.mail.delivery.client import Content, NextPiece, Trouble
+from dcrouter.mail.delivery.destination import Destination, Patience
+from dcrouter.mail.delivery.dial import Dialer
+from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.mail.delivery.security import Contexts
+from dcrouter.mail.delivery.slots import Slots
+from dcrouter.net.resolver import Resolver
+from dcrouter.wire.smtp.client import Transaction
+from dcrouter.wire.smtp.reply import Reply
+
+MANY = 2000
+"""Next hops that are known; at twice as many, those that nothing is known of but their name are forgotten."""
+
+
+class Destinations:
+    """`name`: ours, for EHLO. `ca_files`: path -> PEM. `recovered`: hears the target of a next hop that answers again,
+    or takes mail again that it was too slow for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        resolver: Resolver,
+        reactor: Any,
+        patience: Patience,
+        *,
+        ca_files: Mapping[str, bytes],
+        recovered: Callable[[str], None],
+        slots: Slots | None = None,
+    ) -> None:
+        self._name = name
+        self._resolver = resolver
+        self._reactor = reactor
+        self._patience = patience
+        self._recovered = recovered
+        self._contexts = Contexts(ca_files)
+        self._slots = slots or Slots()
+        self._known: dict[NextHop, Destination] = {}
+        self._many = 2 * MANY
+
+    def of(self, hop: NextHop) -> Destination:
+        destination = self._known.get(hop)
+        if destination is None:
+            if len(self._known) >= self._many:
+                self._forget()
+            destination = self._known[hop] = Destination(
+                hop,
+                Dialer(hop, self._resolver, self._reactor, self._patience.connect),
+                name=self._name,
+                contexts=self._contexts,
+                slots=self._slots,
+                recovered=self._recovered,
+                reactor=self._reactor,
+                patience=self._patience,
+            )
+        return destination
+
+    def verify(self, hop: NextHop, address: str) -> Deferred[Reply]:
+        """What a next hop says to RCPT for an address, by a dialogue that sends nothing; a 450 of ours where it
+        refuses MAIL. Fails with Unreachable. May be cancelled.
+        """
+        question = Question(address)
+        self.of(hop).send(question)
+        return question.answer
+
+    def close(self) -> None:
+        for destination in self._known.values():
+            destination.close()
+
+    def _forget(self) -> None:
+        for hop in [hop for hop, destination in self._known.items() if destination.quiet]:
+            del self._known[hop]
+        self._many = max(2 * MANY, len(self._known) + MANY)
+
+
+class Question:
+    """A recipient that is asked about: a transaction without a message."""
+
+    octets: bytes | None = b""
+
+    def __init__(self, address: str) -> None:
+        self.transaction = Transaction("", (address,), 0, eightbit=False, question=True)
+        self.content: Content = self
+        self.answer: Deferred[Reply] = Deferred(lambda _: None)
+
+    def pieces(self) -> NextPiece:
+        raise AssertionError("a question has no content")
+
+    def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
+        if not self.answer.called:
+            self.answer.callback(replies[0])
+
+    def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
+        self.unreachable(Trouble(peer.target, reason))
+
+    def unreachable(self, trouble: Trouble) -> None:
+        if not self.answer.called:
+            self.answer.errback(Failure(Unreachable(f"{trouble.target}: {trouble.reason}")))

@@ -1,0 +1,53 @@
+"""The recipients of one message by the exchangers that take their mail: who shares those shares a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred as TwistedDeferred
+from twisted.internet.defer import DeferredSemaphore, gatherResults
+
+from dcrouter.mail.delivery.exchangers import Exchange, Exchanger, Exchangers
+from dcrouter.mail.delivery.outcome import Deferred, Failed
+from dcrouter.wire.smtp.address import split
+
+AT_ONCE = 20
+"""Domains of one message that are asked about at once."""
+
+
+class Group(NamedTuple):
+    """Recipients by number in the message. `exchangers`: whom to try, in order, or what becomes of them instead."""
+
+    exchangers: tuple[Exchanger, ...] | Deferred | Failed
+    numbers: list[int]
+
+
+def grouped(addresses: Sequence[str], exchangers: Exchangers) -> TwistedDeferred[list[Group]]:
+    """Every recipient is in one group. Never fails."""
+    domains: dict[str, list[int]] = {}
+    for number, address in enumerate(addresses):
+        domains.setdefault(split(address)[1].lower(), []).append(number)
+    if len(domains) == 1:
+        ((domain, numbers),) = domains.items()
+        return exchangers.of(domain).addCallback(lambda found: [Group(found, numbers)])
+    gate = DeferredSemaphore(AT_ONCE)
+    asked: TwistedDeferred[list[Exchange]] = gatherResults([gate.run(exchangers.of, domain) for domain in domains])
+    return asked.addCallback(_merged, list(domains.values()))
+
+
+def _merged(found: list[Exchange], numbers: list[list[int]]) -> list[Group]:
+    """Equal exchangers may be in another order: they are shuffled."""
+    groups: list[Group] = []
+    same: dict[frozenset[tuple[int, str]], Group] = {}
+    for exchange, own in zip(found, numbers, strict=True):
+        if not isinstance(exchange, Deferred | Failed):
+            key = frozenset((one.preference, one.host) for one in exchange)
+            if key in same:
+                same[key].numbers.extend(own)
+                continue
+            same[key] = Group(exchange, own)
+            groups.append(same[key])
+        else:
+            groups.append(Group(exchange, own))
+    return groups

@@ -1,0 +1,129 @@
+"""A message for some recipients on its way through the next hops that may take it, in order, and what becomes of each.
+
+1. The next one when a hop cannot be reached, refuses the session, breaks off before it has the whole message, or says
+   421. Its other replies are its answers, and are not taken elsewhere.
+2. Recipients that are too many for one transaction (452 4.5.3) go in the next one, on the same connection.
+3. With no hop left the message waits; it fails where each of them says that it takes no mail at all (RFC 7504).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from dcrouter.mail.delivery.client import Content, Trouble
+from dcrouter.mail.delivery.destination import Destination
+from dcrouter.mail.delivery.outcome import Deferred as Later
+from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, from_reply
+from dcrouter.mail.message import Message
+from dcrouter.wire.smtp.client import Transaction
+from dcrouter.wire.smtp.reply import Reply
+
+MAX_RECIPIENTS = 100
+"""Of one message in one transaction: what every server must take (RFC 5321 4.5.3.1.8)."""
+
+_TOO_MANY = ((452, None), (452, "4.5.3"), (552, "5.5.3"))
+"""552 is what old servers say for it (RFC 5321 4.5.3.1.10)."""
+
+
+class Forwarding:
+    """`outcomes` fires once, with one for each of `addresses`."""
+
+    _log = Logger()
+
+    def __init__(
+        self, message: Message, content: Content, addresses: Sequence[str], destinations: Iterator[Destination]
+    ) -> None:
+        self.outcomes: Deferred[list[Outcome]] = Deferred()
+        self.content = content
+        self.transaction = Transaction(message.envelope.sender, addresses, message.size, message.eightbit)
+        self._message = message
+        self._destinations = destinations
+        self._destination: Destination | None = None
+        self._troubles: list[Trouble] = []
+        self._results: list[Outcome | None] | None = None  # None: all of them are in the transaction under way
+        self._under_way: list[int] = []
+
+    def start(self) -> Deferred[list[Outcome]]:
+        self._next()
+        return self.outcomes
+
+    def _next(self) -> None:
+        self._destination = next(self._destinations, None)
+        if self._destination is not None:
+            self._destination.send(self)
+            return
+        outcome = self._unreached()
+        self._end([outcome] * len(self.transaction.recipients))
+
+    # ------------------------------------------------------------------ what connections tell
+
+    def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
+        if len(replies) == 1:
+            if replies[0].code == 421:
+                self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2"))
+            else:
+                self._end([from_reply(replies[0], peer)])
+            return
+        if all(reply.code == 421 for reply in replies):
+            self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2"))
+            return
+        outcomes = [from_reply(reply, peer) for reply in replies]
+        later = [at for at, reply in enumerate(replies) if (reply.code, reply.enhanced) in _TOO_MANY]
+        if later and any(reply.code < 300 for reply in replies):
+            self._again(outcomes, later)
+        else:
+            self._end(outcomes)
+
+    def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
+        """Nobody knows whether it has arrived: asked again later, at the risk of a second copy."""
+        unknown = Later(f"4.4.2 {peer.target}: {reason}", *peer)
+        known: list[Outcome] = [from_reply(reply, peer) if reply is not None else unknown for reply in replies]
+        self._end(known + [unknown] * (len(self.transaction.recipients) - len(known)))
+
+    def unreachable(self, trouble: Trouble) -> None:
+        message = self._message
+        self._log.debug(
+            "message {message}: {target}: {reason}",
+            message=message.name,
+            session=message.envelope.session,
+            target=trouble.target,
+            reason=trouble.reason,
+        )
+        self._troubles.append(trouble)
+        self._next()
+
+    # ------------------------------------------------------------------ recipients
+
+    def _again(self, outcomes: list[Outcome], later: list[int]) -> None:
+        """Those of `later` once more; some of the others were taken, so there is an end."""
+        assert self._destination is not None
+        self._keep(outcomes)
+        self._under_way = [self._under_way[at] for at in later]
+        addresses = [self.transaction.recipients[at] for at in later]
+        self.transaction = self.transaction._replace(recipients=addresses)
+        self._destination.again(self)
+
+    def _keep(self, outcomes: list[Outcome]) -> None:
+        if self._results is None:
+            self._results = [None] * len(outcomes)
+            self._under_way = list(range(len(outcomes)))
+        for at, outcome in zip(self._under_way, outcomes, strict=True):
+            self._results[at] = outcome
+
+    def _end(self, outcomes: list[Outcome]) -> None:
+        if self._results is not None:
+            self._keep(outcomes)
+            outcomes = [outcome for outcome in self._results if outcome is not None]
+        self.outcomes.callback(outcomes)
+
+    def _unreached(self) -> Outcome:
+        """`target`: the first, which wakes the mail when it is back."""
+        troubles = self._troubles
+        target = troubles[0].target if troubles else ""
+        if troubles and all(trouble.gone for trouble in troubles):
+            return Failed(troubles[0].gone, target)
+        status = next((one.status for one in troubles if one.status != "4.4.1"), "4.4.1")
+        return Later(f"{status} {'; '.join(f'{one.target}: {one.reason}' for one in troubles)}", target)

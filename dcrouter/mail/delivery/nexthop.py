@@ -1,0 +1,59 @@
+"""Where mail can go next, as a value: two rules that mean the same server in the same way share its connections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import frozen
+
+from dcrouter.config.routes import Target
+from dcrouter.config.rules import Deliver, MailForward, OutboundTls, SmartHostAuth
+
+SMTP_PORT = 25
+SMTPS_PORT = 465
+"""TLS from the first octet on, RFC 8314 3.3: so it is spoken there, unless `tls: none`."""
+
+
+@frozen(kw_only=True, cache_hash=True)
+class NextHop:
+    """A server at `host`:`port` or behind the socket `unix`. `host`, name or address, is also what its certificate must
+    be for where `tls` is required. `ca`: the file of the authorities to trust, None: the system's.
+    """
+
+    host: str | None = None
+    port: int = SMTP_PORT
+    unix: Path | None = None
+    lmtp: bool = False
+    tls: OutboundTls = "opportunistic"
+    ca: str | None = None
+    auth: SmartHostAuth | None = None
+
+    @property
+    def target(self) -> str:
+        """For logs, outcomes and the queue: `host:port`, or the socket's path."""
+        if self.unix is not None:
+            return str(self.unix)
+        return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
+
+    @property
+    def implicit_tls(self) -> bool:
+        return self.port == SMTPS_PORT and self.unix is None and self.tls != "none"
+
+
+def hops_of(action: MailForward | Deliver) -> tuple[NextHop, ...]:
+    """Those that an action names, in its order; none for a Maildir."""
+    if isinstance(action, MailForward):
+        return tuple(_hop(action, target) for target in action.targets)
+    if action.lmtp is None:
+        return ()
+    if isinstance(action.lmtp, Path):
+        return (NextHop(unix=action.lmtp, lmtp=True, tls="none"),)
+    assert action.lmtp.port is not None
+    return (NextHop(host=action.lmtp.host, port=action.lmtp.port, lmtp=True, tls="none"),)
+
+
+def _hop(action: MailForward, target: Target) -> NextHop:
+    ca = str(action.ca) if action.ca is not None else None
+    if target.unix is not None:
+        return NextHop(unix=target.unix, tls=action.tls, ca=ca, auth=action.auth)
+    return NextHop(host=target.host, port=target.port or SMTP_PORT, tls=action.tls, ca=ca, auth=action.auth)
