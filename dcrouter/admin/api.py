@@ -1,11 +1,16 @@
 """The HTTP API on the unix socket `admin.socket`, for the command line and for scripts (`curl --unix-socket`).
 
-    GET /status         what the service does: version, state, children with their counters, listeners, dropped lines
-    GET /queue          the messages that wait or have failed, one object per recipient
-    DELETE /queue/ID    drop that message
+    GET /status              what the service does: version, state, children with their counters, listeners, lost lines
+    GET /queue               the messages that wait or have failed, one object per recipient, and where the next page
+                             begins; ?rule= &state= &sender= &recipient= &older=1h &limit= &after=
+    GET /queue/stats         how many there are, by state, rule and domain; ?top=
+    GET /queue/ID            one message: envelope, recipients with their last replies, header
+    DELETE /queue/ID         drop that message
+    POST /queue/retry        also hold, release, drop: {"messages": [ID ...]}, or filters as above, or {"all": true};
+                             answers how many were changed, and where the next request begins (`after`)
 
-Answers are JSON. An error is `{"error": "..."}` with 404, 405, or 503 where a process does not answer. Whoever may open
-the socket may do all of it: it is 0600 in a directory that is 0700.
+Answers are JSON. An error is `{"error": "..."}` with 400, 404, 405, or 503 where a process does not answer. Whoever may
+open the socket may do all of it: it is 0600 in a directory that is 0700.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorUNIX
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import NOT_ALLOWED, NOT_FOUND, OK, SERVICE_UNAVAILABLE
+from twisted.web.http import BAD_REQUEST, NOT_ALLOWED, NOT_FOUND, OK, SERVICE_UNAVAILABLE
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -33,8 +38,8 @@ from dcrouter.errors import DcrouterError, StartError
 MODE = 0o600
 LONGEST_PATH = 107
 """Bytes of a unix socket's path (unix(7))."""
-LISTED = 1000
-"""Messages in one answer, the oldest first."""
+LONGEST_BODY = 1024 * 1024
+"""Octets of a request's body."""
 IDLE = 30
 """Seconds after which a silent client is closed."""
 
@@ -84,6 +89,10 @@ class QuietSite(Site):
         """Say nothing."""
 
 
+Give = Callable[[Request], Deferred[dict[str, Any]]]
+"""The answer to a request. One with `error` has a `status` beside it."""
+
+
 class Answer(Resource):
     """One path: what each method of HTTP gives there, and what lies below it. Errors are JSON too."""
 
@@ -91,7 +100,7 @@ class Answer(Resource):
 
     def __init__(
         self,
-        methods: dict[bytes, Callable[[], Deferred[dict[str, Any]]]],
+        methods: dict[bytes, Give],
         below: Callable[[bytes], Answer | None] = lambda name: None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -111,37 +120,79 @@ class Answer(Resource):
 
         def give(answer: dict[str, Any]) -> None:
             if not gone:
-                _finish(request, NOT_FOUND if "error" in answer else OK, answer)
+                code = answer.pop("status", SERVICE_UNAVAILABLE) if "error" in answer else OK
+                _finish(request, code, answer)
 
         def refuse(failure: Failure) -> None:
             if failure.check(DcrouterError) is None:
                 path = request.path.decode("ascii", "replace")
                 self.log.failure("the API cannot answer {path}", failure, path=path)
             if not gone:
-                _finish(request, SERVICE_UNAVAILABLE, {"error": failure.getErrorMessage()})
+                code = BAD_REQUEST if failure.check(_Mistaken) else SERVICE_UNAVAILABLE
+                _finish(request, code, {"error": failure.getErrorMessage()})
 
-        maybeDeferred(method).addCallbacks(give, refuse)
+        maybeDeferred(method, request).addCallbacks(give, refuse)
         return NOT_DONE_YET
 
 
 def _root(answers: Answers) -> Answer:
-    def queue() -> Deferred[dict[str, Any]]:
-        answer = answers.ask_mail("queue", {"do": "list", "limit": LISTED})
-        return answer.addCallback(lambda fields: {"messages": fields["result"]})
+    def ask(**fields: Any) -> Deferred[dict[str, Any]]:
+        return answers.ask_mail("queue", fields)
 
-    def message(name: bytes) -> Answer:
+    def listed(request: Request) -> Deferred[dict[str, Any]]:
+        return ask(do="list", **_query(request))
+
+    def stats(request: Request) -> Deferred[dict[str, Any]]:
+        return ask(do="stats", **_query(request))
+
+    def changing(do: str) -> Give:
+        def change(request: Request) -> Deferred[dict[str, Any]]:
+            return ask(**{**_body(request), "do": do})
+
+        return change
+
+    paths = {do.encode(): Answer({b"POST": changing(do)}) for do in ("retry", "hold", "release", "drop")}
+    paths[b"stats"] = Answer({b"GET": stats})
+
+    def below_queue(name: bytes) -> Answer:
         text = name.decode("utf-8", "replace")
+        return paths.get(name) or Answer(
+            {
+                b"GET": lambda request: ask(do="show", message=text),
+                b"DELETE": lambda request: ask(do="drop", messages=[text]),
+            }
+        )
 
-        def drop() -> Deferred[dict[str, Any]]:
-            answer = answers.ask_mail("queue", {"do": "drop", "message": text})
-            return answer.addCallback(
-                lambda fields: {"dropped": fields["result"]} if fields["result"] else {"error": f"no message {text}"}
-            )
+    status = Answer({b"GET": lambda request: answers.status()})
+    return Answer({}, {b"status": status, b"queue": Answer({b"GET": listed}, below_queue)}.get)
 
-        return Answer({b"DELETE": drop})
 
-    paths = {b"status": Answer({b"GET": answers.status}), b"queue": Answer({b"GET": queue}, message)}
-    return Answer({}, paths.get)
+class _Mistaken(DcrouterError):
+    """A request that cannot be read."""
+
+
+def _query(request: Request) -> dict[str, Any]:
+    """What stands behind the question mark; numbers as such."""
+    fields: dict[str, Any] = {}
+    for name, values in (request.args or {}).items():
+        text = values[-1].decode("utf-8", "replace")
+        known = name.decode("utf-8", "replace")
+        fields[known] = int(text) if known in ("limit", "top") and text.isascii() and text.isdecimal() else text
+    fields.pop("do", None)
+    return fields
+
+
+def _body(request: Request) -> dict[str, Any]:
+    """The JSON object of a request's body."""
+    assert request.content is not None
+    text = request.content.read(LONGEST_BODY + 1)
+    try:
+        body = json.loads(text) if len(text) <= LONGEST_BODY else None
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise _Mistaken(f"the body is no JSON object of at most {LONGEST_BODY} bytes")
+    return body
 
 
 def _finish(request: Request, code: int, answer: dict[str, Any]) -> None:

@@ -10,15 +10,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from urllib.parse import quote
 
 from dcrouter import __version__
 from dcrouter.admin.client import ask
 from dcrouter.admin.demo.tour import demo
-from dcrouter.admin.places import find_config
+from dcrouter.admin.places import find_config, service_socket
+from dcrouter.admin.queue import add_queue_commands
 from dcrouter.admin.readable import problems_as
-from dcrouter.admin.report import queue_lines, status_lines
+from dcrouter.admin.report import status_lines
 from dcrouter.admin.table import draw, rows
 from dcrouter.config.load import load, load_with_warnings
 from dcrouter.config.schema import json_schema
@@ -83,20 +82,8 @@ def routes(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    answer = ask(_socket(arguments), "GET", "/status")
+    answer = ask(service_socket(arguments), "GET", "/status")
     print(json.dumps(answer, indent=1) if arguments.json else "\n".join(status_lines(answer)))
-    return 0
-
-
-def queue_list(arguments: argparse.Namespace) -> int:
-    messages = ask(_socket(arguments), "GET", "/queue")["messages"]
-    print(json.dumps(messages, indent=1) if arguments.json else "\n".join(queue_lines(messages)))
-    return 0
-
-
-def queue_drop(arguments: argparse.Namespace) -> int:
-    ask(_socket(arguments), "DELETE", f"/queue/{quote(arguments.message, safe='')}")
-    print(f"dropped {arguments.message}")
     return 0
 
 
@@ -124,37 +111,20 @@ def _parser() -> argparse.ArgumentParser:
     shown = command("routes", routes, "print the effective routes, in the order in which connections meet them")
     command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
     asked = command("status", status, "print what the running service does")
-    queue = commands.add_parser("queue", help="the mail that waits or has failed")
-    verbs = queue.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    listed = verbs.add_parser("list", help="print it, one line for each recipient")
-    listed.set_defaults(act=queue_list)
-    dropped = verbs.add_parser("drop", help="remove a message")
-    dropped.add_argument("message", metavar="ID")
-    dropped.set_defaults(act=queue_drop)
+    queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
+    add_queue_commands(queue)
     toured = command("demo", demo, "start a router on free ports and try one of each kind of route, with timings")
     toured.add_argument("--keep", action="store_true", help="keep the directory that it makes")
     toured.add_argument("--stay", action="store_true", help="leave all running until Ctrl-C, to try it by hand")
     command("version", version, "print the version")
     for one in (checked, shown):
         one.add_argument("file", nargs="?", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
-    for one in (started, asked, listed, dropped):
+    for one in (started, asked):
         one.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
-    for one in (asked, listed, dropped):
-        one.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
-    for one in (shown, asked, listed):
+    asked.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
+    for one in (shown, asked):
         one.add_argument("--json", action="store_true", help="for programs")
     return parser
-
-
-def _socket(arguments: argparse.Namespace) -> Path:
-    """As the option says, or the configuration; while that is being edited, the service still runs with the old one."""
-    if arguments.socket:
-        return Path(arguments.socket)
-    try:
-        return load(find_config(arguments.config)).admin.socket
-    except ConfigError as error:
-        hint = "dcrouter: the configuration does not tell where the service listens: name it with --socket PATH"
-        raise ConfigError([*error.problems, hint]) from error
 
 
 def _count(number: int, noun: str) -> str:

@@ -18,11 +18,14 @@ class ApiError(DcrouterError):
     """The API could not be asked, or refused: one line for the operator."""
 
 
-def ask(path: Path, method: str, target: str) -> dict[str, Any]:
-    """The JSON answer of the service whose admin socket is `path`; ApiError where there is none or it is an error."""
+def ask(path: Path, method: str, target: str, body: object = None) -> dict[str, Any]:
+    """The JSON answer of the service whose admin socket is `path`; ApiError where there is none or it is an error.
+
+    `body`: what is sent as JSON, None: nothing.
+    """
     connection = _UnixConnection(path)
     try:
-        connection.request(method, target)
+        connection.request(method, target, None if body is None else json.dumps(body))
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (FileNotFoundError, ConnectionRefusedError):

@@ -1,11 +1,13 @@
-"""Where the configuration is, when the operator does not say."""
+"""Where the configuration and the service's socket are, when the operator does not say."""
 
 from __future__ import annotations
 
+import argparse
 import stat
 from pathlib import Path
 
-from dcrouter.errors import StartError
+from dcrouter.config.load import load
+from dcrouter.errors import ConfigError, StartError
 
 PLACES = (Path("routes.yaml"), Path("/etc/dcrouter/routes.yaml"))
 
@@ -27,3 +29,14 @@ def find_config(given: str | None) -> Path:
     raise StartError(
         f"no configuration: there is neither {PLACES[0]} here nor {PLACES[1]}; name one with --config FILE"
     )
+
+
+def service_socket(arguments: argparse.Namespace) -> Path:
+    """As `--socket` says, or the configuration; while that is being edited, the service still runs with the old one."""
+    if arguments.socket:
+        return Path(arguments.socket)
+    try:
+        return load(find_config(arguments.config)).admin.socket
+    except ConfigError as error:
+        hint = "dcrouter: the configuration does not tell where the service listens: name it with --socket PATH"
+        raise ConfigError([*error.problems, hint]) from error

@@ -1,13 +1,9 @@
-"""What the service answers, in words for people: `dcrouter status` and `dcrouter queue list`."""
+"""What the service answers, in words for people: `dcrouter status`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any
-
-_INSTANTS = ("received", "due")
-"""What `queue list` shows as a time of day; --json keeps the seconds."""
 
 
 def status_lines(status: dict[str, Any]) -> Iterator[str]:
@@ -28,14 +24,6 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     for what, lines in dropped.items():
         if lines:
             yield f"{lines} {what} lines were dropped"
-
-
-def queue_lines(messages: list[dict[str, Any]]) -> Iterator[str]:
-    """The messages of GET /queue, each as `key=value` words in the order in which they came."""
-    if not messages:
-        yield "the queue is empty"
-    for message in messages:
-        yield "  ".join(f"{key}={_of_message(key, value)}" for key, value in message.items() if value is not None)
 
 
 def duration(seconds: float) -> str:
@@ -65,24 +53,19 @@ def _listening(listeners: Iterable[dict[str, Any]]) -> Iterator[str]:
             yield f"listening on {shown}:{'-'.join(map(str, run))} ({', '.join(routes)})"
 
 
-def _of_message(key: str, value: object) -> str:
-    if key in _INSTANTS and isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return "<>" if key == "sender" and value == "" else _word(value)
-
-
 def _counters(counters: dict[str, Any], indent: str) -> Iterator[str]:
     for name, value in counters.items():
         if isinstance(value, dict):
             if value and not any(isinstance(inner, dict) for inner in value.values()):
-                words = ", ".join(f"{_word(inner)} {_word(count)}" for inner, count in value.items())
-                yield f"{indent}{_word(name)}: {words}"
+                words = ", ".join(f"{word(inner)} {word(count)}" for inner, count in value.items())
+                yield f"{indent}{word(name)}: {words}"
             elif value:
-                yield f"{indent}{_word(name)}:"
+                yield f"{indent}{word(name)}:"
                 yield from _counters(value, indent + "  ")
         else:
-            yield f"{indent}{_word(name)}: {_word(value)}"
+            yield f"{indent}{word(name)}: {word(value)}"
 
 
-def _word(value: object) -> str:
+def word(value: object) -> str:
+    """A value on one line, with nothing in it that would move the terminal."""
     return "".join(character if character.isprintable() else "?" for character in str(value))

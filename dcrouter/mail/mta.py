@@ -82,7 +82,9 @@ class Mta:
             reactor,
             patience or Patience(down=min(DOWN, queue.retry.base)),
             resolver=self._resolver,
-            exchangers=Exchangers(self._resolver, config.email.hostname, OwnAddresses(config.email, config.listen, mx_port)),
+            exchangers=Exchangers(
+                self._resolver, config.email.hostname, OwnAddresses(config.email, config.listen, mx_port)
+            ),
             ca_files=ca_files or {},
             recovered=lambda target: self._queue.wake(target),
             mx_port=mx_port,

@@ -30,10 +30,10 @@ class Known:
     def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         self.asked.append((kind, fields))
         if fields.get("message") == "gone":
-            return succeed({"result": 0})
-        if fields.get("message") == "down":
+            return succeed({"error": "no message gone", "status": 404})
+        if fields.get("messages") == ["down"]:
             return fail(Unreachable("the mail process did not answer"))
-        return succeed({"result": [{"id": "42"}]})
+        return succeed({"answer": 42})
 
 
 class TestApi(TestCase):
@@ -49,8 +49,8 @@ class TestApi(TestCase):
         self.addCleanup(api.stopService)
         return api
 
-    def ask(self, method: str, target: str) -> Deferred[dict[str, Any]]:
-        return deferToThread(ask, self.path, method, target)
+    def ask(self, method: str, target: str, body: object = None) -> Deferred[dict[str, Any]]:
+        return deferToThread(ask, self.path, method, target, body)
 
     async def test_the_socket_is_for_its_owner_only(self) -> None:
         """0600, and gone when the service has ended."""
@@ -60,26 +60,52 @@ class TestApi(TestCase):
         self.assertFalse(self.path.exists())
 
     async def test_the_service_is_asked_over_the_socket(self) -> None:
-        """Status, the queue, and a message to drop."""
+        """Status; the queue with filters, one message, the whole in numbers; and what is to be done with some."""
         self.started()
         self.assertEqual(await self.ask("GET", "/status"), {"state": "ready"})
-        self.assertEqual(await self.ask("GET", "/queue"), {"messages": [{"id": "42"}]})
-        await self.ask("DELETE", "/queue/42")
+        for method, target, body in (
+            ("GET", "/queue", None),
+            ("GET", "/queue?state=held&sender=%3C%3E&limit=5&after=1f.0&do=drop", None),
+            ("GET", "/queue/42", None),
+            ("GET", "/queue/stats?top=3", None),
+            ("DELETE", "/queue/42", None),
+            ("POST", "/queue/retry", {"messages": ["42"], "after": None}),
+            ("POST", "/queue/hold", {"rule": "x", "do": "drop"}),
+            ("POST", "/queue/release", {"all": True}),
+            ("POST", "/queue/drop", {"older": "1h"}),
+        ):
+            self.assertEqual(await self.ask(method, target, body), {"answer": 42})
+        self.assertEqual({kind for kind, _ in self.known.asked}, {"queue"})
         self.assertEqual(
-            self.known.asked, [("queue", {"do": "list", "limit": 1000}), ("queue", {"do": "drop", "message": "42"})]
+            [fields for _, fields in self.known.asked],
+            [
+                {"do": "list"},
+                {"do": "list", "state": "held", "sender": "<>", "limit": 5, "after": "1f.0"},
+                {"do": "show", "message": "42"},
+                {"do": "stats", "top": 3},
+                {"do": "drop", "messages": ["42"]},
+                {"do": "retry", "messages": ["42"], "after": None},
+                {"do": "hold", "rule": "x"},
+                {"do": "release", "all": True},
+                {"do": "drop", "older": "1h"},
+            ],
         )
 
     async def test_errors_are_told_in_words(self) -> None:
-        """What is not there, what may not be done, and who does not answer."""
+        """What is not there, what may not be done, who does not answer, and what is no JSON object."""
         self.started()
-        for method, target, words in (
-            ("GET", "/nothing", "nothing like that"),
-            ("PUT", "/status", "nothing like that"),
-            ("DELETE", "/queue/gone", "no message gone"),
-            ("DELETE", "/queue/down", "did not answer"),
+        for method, target, body, words in (
+            ("GET", "/nothing", None, "nothing like that"),
+            ("PUT", "/status", None, "nothing like that"),
+            ("GET", "/queue/retry", None, "nothing like that"),
+            ("GET", "/queue/gone", None, "no message gone"),
+            ("DELETE", "/queue/down", None, "did not answer"),
+            ("POST", "/queue/drop", None, "no JSON object"),
+            ("POST", "/queue/drop", [1], "no JSON object"),
+            ("POST", "/queue/drop", {"rule": "x" * 1_100_000}, "no JSON object"),
         ):
             with self.assertRaises(ApiError) as caught:
-                await self.ask(method, target)
+                await self.ask(method, target, body)
             self.assertIn(words, str(caught.exception))
 
     async def test_nobody_there_is_one_line(self) -> None:

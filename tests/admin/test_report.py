@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.admin.report import duration, queue_lines, status_lines
+from dcrouter.admin.report import duration, status_lines
 
 
 class TestReport(SynchronousTestCase):
@@ -48,19 +48,6 @@ class TestReport(SynchronousTestCase):
                 "listening on [::]:443 (web)",
                 "4 access log lines were dropped",
             ],
-        )
-
-    def test_an_empty_queue_says_so(self) -> None:
-        """And a full one is one line for each, with nothing of the sender's moving the terminal."""
-        self.assertEqual(list(queue_lines([])), ["the queue is empty"])
-        self.assertEqual(list(queue_lines([{"id": 1, "sender": "a\x1b@b", "reply": None}])), ["id=1  sender=a?@b"])
-
-    def test_times_of_a_message_are_times_of_day(self) -> None:
-        """Somebody who is called at night reads no epoch seconds; the empty sender is shown as SMTP writes it."""
-        message = {"message": "1f", "sender": "", "received": 0.25, "due": 86400.0, "reply": ""}
-        self.assertEqual(
-            list(queue_lines([message])),
-            ["message=1f  sender=<>  received=1970-01-01T00:00:00Z  due=1970-01-02T00:00:00Z  reply="],
         )
 
     def test_a_range_of_ports_is_one_line(self) -> None:

@@ -7,9 +7,9 @@
      "messages": [id ...] or filters or "all": true,
      "after": place}                                        {"changed": n, "next": place or None}
 
-Filters are `rule`, `state`, `sender`, `recipient` and `older` (seconds, or `1h`). A place is where the next page begins; the
-asker comes back with it, so that no answer takes long. What cannot be done is `{"error": "...", "status": n}`, with a
-status of HTTP: 400 a question that makes no sense, 404 no such message, 503 a store that cannot answer.
+Filters are `rule`, `state`, `sender`, `recipient` and `older` (seconds, or `1h`). A place is where the next page
+begins; the asker comes back with it, so that no answer takes long. What cannot be done is `{"error": "...", "status":
+n}`, with a status of HTTP: 400 a question that makes no sense, 404 no such message, 503 a store that cannot answer.
 """
 
 from __future__ import annotations

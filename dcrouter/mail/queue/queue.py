@@ -134,15 +134,15 @@ class Queue:
         return waiter
 
     @property
-    def full(self) -> str | None:
-        """Why nothing more is taken now (452 4.3.1), None: there is room. Cheap."""
-        return self._room.shortage if self._room is not None else None
+    def full(self) -> bool:
+        """Whether nothing more is taken now (452 4.3.1). Cheap."""
+        return self._room is not None and self._room.shortage is not None
 
     def put(self, message: Message) -> Deferred[None]:
         """Fires when the message is durable, which makes it ours; fails with StoreError, which leaves it the
         client's.
         """
-        if (shortage := self.full) is not None:
+        if self._room is not None and (shortage := self._room.shortage) is not None:
             return fail(StoreFull(shortage))
         keys = keys_of(message)
         self._claims.update(keys)

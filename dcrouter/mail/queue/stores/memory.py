@@ -16,6 +16,7 @@ from attrs import define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from dcrouter.durable import make_directory
@@ -38,6 +39,7 @@ from dcrouter.mail.queue.store import (
 )
 from dcrouter.mail.queue.stores import spool
 from dcrouter.mail.queue.stores.patterns import Matcher, domain_of
+from dcrouter.mail.queue.stores.schema import FILE
 
 MAX_OCTETS = 256 * 1024 * 1024
 """Of bodies in memory; then 452 4.3.1."""
@@ -73,6 +75,8 @@ class Record:
 class MemoryStore:
     """Spool files are under `directory`. It implements `Store`."""
 
+    _log = Logger()
+
     def __init__(self, directory: Path, reactor: Any, max_octets: int = MAX_OCTETS) -> None:
         self.spool = directory / SPOOL
         self._reactor = reactor
@@ -96,6 +100,10 @@ class MemoryStore:
             self._left = spool.listed(self.spool)
         except OSError as error:
             raise StoreError(f"the mail queue in {self.spool}: {error}") from error
+        if (self.spool.parent / FILE).exists():
+            self._log.warn(
+                "email.queue.store is memory: what {path} holds is not sent", path=str(self.spool.parent / FILE)
+            )
         self._files.start()
         self._open = True
         return max(self._left, default=0)

@@ -17,6 +17,10 @@ VERSION = 2
 """PRAGMA user_version. A newer one is refused: this program cannot know what it would break. Version 2: `origin`,
 `told`, and `due` of what is not queued."""
 
+FILE = "queue.sqlite"
+SPOOL = "spool"
+"""Under the store's directory: the database, and the spool files."""
+
 STRANGER, RELAYING, TO_SENDER, TO_POSTMASTER = range(4)
 """`origin`: who brought a message, a client that might not relay or one that might; or our notification, to whom."""
 

@@ -20,12 +20,12 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from dcrouter.durable import make_directory
+from dcrouter.durable import make_directory, sync_directory
 from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.store import QUEUED, Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
-from dcrouter.mail.queue.stores.schema import origin_of, prepare
+from dcrouter.mail.queue.stores.schema import FILE, SPOOL, origin_of, prepare
 from dcrouter.mail.queue.stores.writer import Order, Rows, Settles, Writer, as_store_error
 
 CHECKPOINT_PAGES = 8192
@@ -39,9 +39,6 @@ _STEPS = 20_000_000
 
 SWEEP = 500
 """Spool files that are looked up at once."""
-
-FILE = "queue.sqlite"
-SPOOL = "spool"
 
 T = TypeVar("T")
 Query = Callable[[sqlite3.Connection], T]
@@ -79,6 +76,7 @@ class SqliteStore:
             writing.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             prepare(writing)
             last, messages = writing.execute("SELECT coalesce(max(id), 0), count(*) FROM message").fetchone()
+            sync_directory(self._directory)
             self._left = spool.listed(self.spool)
             self._reader = self._connect()
             self._looker = self._connect()

@@ -1,0 +1,222 @@
+"""`dcrouter queue ...`: the mail that waits or has failed, for the operator. All but `backup` ask the service."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from dcrouter.admin.client import ApiError, ask
+from dcrouter.admin.places import find_config, service_socket
+from dcrouter.admin.report import duration, word
+from dcrouter.config.load import load
+from dcrouter.mail.queue.backup import back_up
+
+LISTED = 1000
+"""Recipients that `list` shows unless told."""
+
+PAGE = 1000
+"""Those that are asked for at once."""
+
+_STATES = ("queued", "deferred", "held", "failed")
+_FILTERS = ("rule", "state", "sender", "recipient", "older")
+_COLUMNS = ("message", "state", "tries", "received", "next try", "size", "sender", "recipient", "rule", "reply")
+_DONE = {"retry": "due now", "hold": "held", "release": "released", "drop": "dropped"}
+
+
+def add_queue_commands(queue: argparse.ArgumentParser) -> None:
+    """The commands below `dcrouter queue`."""
+    verbs = queue.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, act: object, help: str, *, asks: bool = True) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=help, description=help)
+        added.set_defaults(act=act, verb=name)
+        added.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
+        if asks:
+            added.add_argument(
+                "--socket", metavar="PATH", help="the service's admin socket [as the configuration says]"
+            )
+        added.add_argument("--json", action="store_true", help="for programs")
+        return added
+
+    listed = command("list", show_list, "print it, one line for each recipient, the oldest message first")
+    _add_filters(listed)
+    listed.add_argument("--limit", type=_count, default=LISTED, metavar="N", help=f"at most so many [{LISTED}]")
+    command("show", show_message, "print one message: envelope, last replies, header").add_argument("id", metavar="ID")
+    counted = command("stats", show_stats, "count it, by state, rule and domain")
+    counted.add_argument("--top", type=_count, default=20, metavar="N", help="domains that have most [20]")
+    for name, help in (
+        ("retry", "have mail tried now"),
+        ("hold", "keep mail from being tried until it is released"),
+        ("release", "have mail that is held tried now"),
+        ("drop", "remove mail for good; nobody is told"),
+    ):
+        changed = command(name, change, help)
+        changed.add_argument("ids", nargs="*", metavar="ID", help="messages, with all their recipients")
+        _add_filters(changed)
+        changed.add_argument("--all", action="store_true", help="everything; needed where nothing else is given")
+    saved = command("backup", backup, "copy the queue to a new directory, also while mail flows", asks=False)
+    saved.add_argument("directory", type=Path, metavar="DIR")
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rule", metavar="NAME", help="of this rule")
+    parser.add_argument("--state", choices=_STATES, help="in this state")
+    parser.add_argument("--sender", metavar="WHO", help="an address, a domain, a pattern with *, or <>")
+    parser.add_argument("--recipient", metavar="WHO", help="an address, a domain or a pattern with *")
+    parser.add_argument("--older", metavar="TIME", help="received longer ago than 1h, 2d ...")
+
+
+def show_list(arguments: argparse.Namespace) -> int:
+    found: list[dict[str, Any]] = []
+    place: str | None = None
+    while len(found) < arguments.limit:
+        wanted = {**_filters(arguments), "limit": min(PAGE, arguments.limit - len(found))}
+        if place is not None:
+            wanted["after"] = place
+        answer = ask(service_socket(arguments), "GET", f"/queue?{urlencode(wanted)}")
+        found += answer["messages"]
+        place = answer["next"]
+        if place is None:
+            break
+    print(json.dumps(found, indent=1) if arguments.json else "\n".join(list_lines(found)))
+    if place is not None and not arguments.json:
+        print(f"there may be more: --limit {arguments.limit}", file=sys.stderr)
+    return 0
+
+
+def show_message(arguments: argparse.Namespace) -> int:
+    shown = ask(service_socket(arguments), "GET", f"/queue/{quote(arguments.id, safe='')}")["message"]
+    print(json.dumps(shown, indent=1) if arguments.json else "\n".join(message_lines(shown)))
+    return 0
+
+
+def show_stats(arguments: argparse.Namespace) -> int:
+    stats = ask(service_socket(arguments), "GET", f"/queue/stats?{urlencode({'top': arguments.top})}")["stats"]
+    now = datetime.now(UTC).timestamp()
+    print(json.dumps(stats, indent=1) if arguments.json else "\n".join(stats_lines(stats, now)))
+    return 0
+
+
+def change(arguments: argparse.Namespace) -> int:
+    wanted: dict[str, Any] = {**_filters(arguments), "all": arguments.all}
+    if arguments.ids:
+        wanted["messages"] = arguments.ids
+    if not arguments.ids and not _filters(arguments) and not arguments.all:
+        raise ApiError(f"{arguments.verb} what? Name messages, or a filter, or say --all")
+    changed = 0
+    place: str | None = None
+    while True:
+        # Every request does a part, so that none of them takes long.
+        answer = ask(service_socket(arguments), "POST", f"/queue/{arguments.verb}", {**wanted, "after": place})
+        changed += answer["changed"]
+        place = answer["next"]
+        if place is None:
+            break
+    if arguments.json:
+        print(json.dumps({"changed": changed}))
+    else:
+        print(f"{changed} recipient{'' if changed == 1 else 's'} {_DONE[arguments.verb]}")
+    return 0
+
+
+def backup(arguments: argparse.Namespace) -> int:
+    state = load(find_config(arguments.config)).state_dir
+    made = back_up(state / "mail", arguments.directory)
+    if arguments.json:
+        print(json.dumps({"messages": made.messages, "files": made.files, "octets": made.octets, "left": made.left}))
+    else:
+        print(f"{made.messages} messages in {arguments.directory}, {made.files} of them in files of their own")
+    return 0
+
+
+def list_lines(messages: list[dict[str, Any]]) -> Iterator[str]:
+    """The messages of GET /queue as a table."""
+    if not messages:
+        yield "nothing in the queue is like that"
+        return
+    rows = [
+        (
+            one["message"],
+            one["state"],
+            str(one["attempts"]),
+            _instant(one["received"]),
+            _instant(one["due"]),
+            str(one["size"]),
+            word(one["sender"]) or "<>",
+            word(one["recipient"]),
+            word(one["rule"]),
+            word(": ".join(text for text in (one["why"], one["reply"]) if text)),
+        )
+        for one in messages
+    ]
+    yield from _table(_COLUMNS, rows)
+
+
+def message_lines(message: dict[str, Any]) -> Iterator[str]:
+    """The answer of GET /queue/ID."""
+    yield f"message   {message['message']}"
+    yield f"session   {word(message['session'])}"
+    yield f"sender    {word(message['sender']) or '<>'}"
+    yield f"received  {_instant(message['received'])}"
+    yield f"size      {message['size']}"
+    if message["spool"] is not None:
+        yield f"file      {word(message['spool'])}"
+    for one in message["recipients"]:
+        yield ""
+        when = f", next try {_instant(one['due'])}" if one["due"] is not None else f" since {_instant(one['since'])}"
+        yield f"recipient {word(one['recipient'])}"
+        yield f"  rule    {word(one['rule'])}"
+        yield f"  state   {one['state']}{when}, {one['attempts']} tries"
+        if one["why"]:
+            yield f"  why     {one['why']}"
+        if one["reply"]:
+            yield f"  reply   {word(one['reply'])}"
+    if message["more"]:
+        yield ""
+        yield "and more recipients: dcrouter queue list"
+    yield ""
+    yield from (word(line) for line in message["header"].splitlines())
+
+
+def stats_lines(stats: dict[str, Any], now: float) -> Iterator[str]:
+    """The answer of GET /queue/stats."""
+    yield f"messages: {stats['messages']}, {stats['octets']} bytes, the largest {stats['largest']}"
+    yield "recipients: " + ", ".join(f"{state} {stats[state]}" for state in _STATES)
+    if stats["oldest"] is not None:
+        yield f"oldest: {duration(max(now - stats['oldest'], 0.0))}"
+    if stats["rules"]:
+        yield ""
+        rows = [(word(rule), *(str(counts[state]) for state in _STATES)) for rule, counts in stats["rules"].items()]
+        yield from _table(("rule", *_STATES), rows)
+        yield ""
+        yield from _table(
+            ("domain", "recipients"), [(word(name), str(count)) for name, count in stats["domains"].items()]
+        )
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _filters(arguments: argparse.Namespace) -> dict[str, str]:
+    return {name: value for name in _FILTERS if (value := getattr(arguments, name)) is not None}
+
+
+def _instant(value: float | None) -> str:
+    return "-" if value is None else datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
