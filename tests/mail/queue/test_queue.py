@@ -1,0 +1,512 @@
+"""The queue on a clock that is turned by hand, with an attempt that answers as told: what becomes of each recipient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.queue import Retry
+from dcrouter.errors import StoreError, StoreFull
+from dcrouter.mail.delivery.outcome import Deferred as Later
+from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
+from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.message import Message, spool_path
+from dcrouter.mail.queue.budget import Budget
+from dcrouter.mail.queue.operator import Operator
+from dcrouter.mail.queue.queue import Queue
+from dcrouter.mail.queue.room import Room
+from dcrouter.mail.queue.store import FAILED, HELD, HELD_BY_OPERATOR, HELD_NOTICE, QUEUED
+from dcrouter.mail.queue.stores.memory import MemoryStore
+from dcrouter.mail.queue.stores.sqlite import SqliteStore
+from dcrouter.mail.queue.wakes import PACE
+from tests.mail.queue.made import TEXT, entries, message, until
+
+NO = Failed("550 5.1.1 no", "t:25")
+LATER = Later("451 4.0.0 later", "t:25")
+YES = Delivered("250 ok", "t:25")
+
+
+class PlainNotices:
+    """Tells senders, or postmaster in the place of strangers, in one line; `None` for senders at mute.test."""
+
+    octets = 10
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, list[str], bytes]] = []
+
+    def failed(self, message, ended, head):
+        return self._built("failed", message, ended, head)
+
+    def delayed(self, message, ended, head):
+        return self._built("delayed", message, ended, head)
+
+    def _built(self, kind, message, ended, head):
+        envelope = message.envelope
+        assert envelope.sender and message.notice is None
+        self.told.append((kind, message.id, [one.address for one, _ in ended], head))
+        if envelope.sender.endswith("@mute.test"):
+            return None
+        address = envelope.sender if envelope.may_relay else "root@here.test"
+        octets = b"Subject: %s\r\n\r\n" % kind.encode()
+        return Message(
+            id=message.id * 100 + len(self.told),
+            envelope=Envelope(session="s", sender="", recipients=(Recipient(number=0, address=address, rule="r"),)),
+            received=message.received,
+            size=len(octets),
+            eightbit=False,
+            octets=octets,
+            notice="sender" if envelope.may_relay else "postmaster",
+        )
+
+
+class QueueCase(TestCase):
+    retry = Retry(base=100.0, max=400.0, max_age=1000.0, jitter=0.0, delay_notice=250.0)
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000.0)
+        self.directory = Path(self.mktemp()).absolute()
+        self.store = self.make()
+        self.store.open()
+        self.addCleanup(lambda: self.store.close())
+        self.tried: list[Message] = []
+        self.answers: dict[str, list[Outcome]] = {}
+        self.hanging: dict[str, Deferred[list[Outcome]]] = {}
+        self.done = []
+        self.notices = PlainNotices()
+        self.budget = Budget()
+        self.queue = self.make_queue()
+
+    def make(self):
+        return SqliteStore(self.directory, reactor)
+
+    def make_queue(self, **more) -> Queue:
+        queue = Queue(
+            self.store,
+            self._attempt,
+            self.retry,
+            self.clock,
+            self.clock.seconds,
+            budget=self.budget,
+            on_done=self.done.append,
+            **more,
+        )
+        self.addCleanup(queue.stop)
+        return queue
+
+    def message(self, number, *addresses, **rest):
+        return message(number, *addresses, received=self.clock.seconds(), **rest)
+
+    def _attempt(self, tried: Message) -> Deferred[list[Outcome]]:
+        """Answers by address: the next of `answers`; who has none there hangs."""
+        self.tried.append(tried)
+        outcome: Deferred[list[Outcome]] = Deferred()
+        addresses = [one.address for one in tried.envelope.recipients]
+        if all(self.answers.get(address) for address in addresses):
+            outcome.callback([self.answers[address].pop(0) for address in addresses])
+        else:
+            self.hanging[addresses[0]] = outcome
+        return outcome
+
+    @inlineCallbacks
+    def turn(self, seconds, tries):
+        """Turns the clock once the queue waits for it, until there have been so many attempts and all are settled."""
+        yield until(lambda: self.clock.getDelayedCalls())
+        self.clock.advance(seconds)
+        yield until(lambda: len(self.tried) == tries)
+        yield self.queue.when_idle()
+
+    def states(self):
+        return entries(self.store).addCallback(
+            lambda found: [(entry.address, entry.state, entry.attempts, entry.reply) for entry in found]
+        )
+
+
+class FailureTests(QueueCase):
+    @inlineCallbacks
+    def test_a_failure_is_told_to_the_sender_and_leaves(self):
+        """The notification is tried at once and quotes the beginning; the others of the message are not touched."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [NO], "c@y.test": [LATER], "a@x.test": [YES]}
+        yield self.queue.put(self.message(1, "b@y.test", "c@y.test"))
+        yield self.queue.when_idle()
+        self.assertEqual(self.notices.told, [("failed", 1, ["b@y.test"], TEXT[:10])])
+        self.assertEqual(
+            [(one.notice, one.envelope.sender) for one in self.tried], [(None, "a@x.test"), ("sender", "")]
+        )
+        self.assertEqual((yield self.states()), [("c@y.test", QUEUED, 1, LATER.reply)])
+        self.assertEqual(self.queue.counters, {"accepted": 1, "delivered": 1, "deferred": 1, "failed": 1, "notices": 1})
+
+    @inlineCallbacks
+    def test_the_head_of_a_spooled_message_is_quoted(self):
+        """Read from its file, of which only the beginning is; the file leaves with the message."""
+        path = spool_path(self.store.spool, 1)
+        path.write_bytes(TEXT + b"x" * 100_000)
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [NO], "a@x.test": [YES]}
+        yield self.queue.put(self.message(1, "b@y.test", octets=None))
+        yield self.queue.when_idle()
+        self.assertEqual(self.notices.told[0][3], TEXT[:10])
+        yield until(lambda: not path.exists())
+        self.assertEqual(self.store.messages, 0)
+
+    @inlineCallbacks
+    def test_a_message_that_is_too_old_is_told_as_failed(self):
+        """With the last reply of the other side, after the last attempt at its maximal age."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [LATER] * 9, "a@x.test": [YES] * 9}
+        yield self.queue.put(self.message(1, "b@y.test"))
+        for wait, tries in ((0.0, 1), (100.0, 2), (200.0, 4), (400.0, 5), (300.0, 7)):
+            yield self.turn(wait, tries)
+        self.assertEqual([told[0] for told in self.notices.told], ["delayed", "failed"])
+        self.assertEqual(self.store.messages, 0)
+        self.assertEqual([event.outcome for event in self.done if event.recipient == "b@y.test"][-1], "failed")
+
+    @inlineCallbacks
+    def test_a_delay_is_told_once(self):
+        """At the first attempt after `delay_notice`, for each recipient on its own; a restart forgets nothing."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [LATER] * 9, "a@x.test": [YES] * 9}
+        yield self.queue.put(self.message(1, "b@y.test"))
+        yield self.turn(100.0, 2)
+        self.assertEqual(self.notices.told, [])
+        yield self.turn(200.0, 4)
+        self.assertEqual([told[:3] for told in self.notices.told], [("delayed", 1, ["b@y.test"])])
+        self.queue.stop()
+        self.queue = self.make_queue()
+        self.queue.start([], self.notices)
+        yield self.turn(400.0, 5)
+        self.assertEqual(len(self.notices.told), 1)
+
+    @inlineCallbacks
+    def test_the_null_sender_is_never_told(self):
+        """Nor is anybody where no notifications are written: failed mail stays for the maximal age, then leaves."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [NO, NO, NO]}
+        yield self.queue.put(self.message(1, "b@y.test", sender=""))
+        yield self.queue.put(self.message(2, "b@y.test", sender="a@mute.test"))
+        yield self.queue.when_idle()
+        self.assertEqual([told[1] for told in self.notices.told], [2])
+        self.assertEqual((yield self.states()), [("b@y.test", FAILED, 1, NO.reply)] * 2)
+        self.queue.stop()
+        self.queue = self.make_queue()
+        self.queue.start([])
+        yield self.queue.put(self.message(3, "b@y.test"))
+        yield until(lambda: self.states().addCallback(lambda states: len(states) == 3 and states[2][1] == FAILED))
+        self.clock.advance(999.0)
+        self.assertEqual(self.store.messages, 3)
+        yield until(lambda: self.clock.advance(1.0) or self.store.messages == 0)
+
+    @inlineCallbacks
+    def test_a_notification_that_fails_makes_no_other(self):
+        """One for a sender stays as failed, one for postmaster is held, until the operator has seen it."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [NO] * 2, "a@x.test": [NO], "root@here.test": [NO]}
+        yield self.queue.put(self.message(1, "b@y.test"))
+        yield self.queue.put(self.message(2, "b@y.test", may_relay=False))
+        yield self.queue.when_idle()
+        self.assertEqual(len(self.notices.told), 2)
+        self.assertEqual(
+            (yield self.states()), [("a@x.test", FAILED, 1, NO.reply), ("root@here.test", HELD_NOTICE, 1, NO.reply)]
+        )
+
+    @inlineCallbacks
+    def test_a_notification_that_cannot_be_written_loses_nothing(self):
+        """An error in writing it leaves the recipient as failed, and says so; a head that is gone is done without."""
+        self.notices.failed = lambda *_: 1 / 0
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [NO] * 2, "a@x.test": [YES]}
+        yield self.queue.put(self.message(1, "b@y.test"))
+        yield self.queue.when_idle()
+        self.assertEqual((yield self.states()), [("b@y.test", FAILED, 1, NO.reply)])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        del self.notices.failed
+        yield self.queue.put(self.message(2, "b@y.test", octets=None))
+        yield self.queue.when_idle()
+        self.assertEqual(self.notices.told[-1], ("failed", 2, ["b@y.test"], b""))
+        self.assertEqual(len((yield self.states())), 1)
+
+    @inlineCallbacks
+    def test_a_settle_that_fails_makes_no_second_notification(self):
+        """The settle fails as a full disk would have it: nothing has changed, and after it the failure is told once."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [NO], "a@x.test": [YES]}
+        settle, broken = self.store.settle, [StoreError("disk")]
+        self.store.settle = lambda *args: _raise(broken.pop()) if broken else settle(*args)
+        yield self.queue.put(self.message(1, "b@y.test"))
+        yield until(lambda: not broken)
+        self.assertEqual((yield self.states()), [("b@y.test", QUEUED, 0, "")])
+        self.clock.advance(5.0)
+        yield self.queue.when_idle()
+        self.assertEqual((len(self.notices.told), self.store.messages), (1, 0))
+
+
+def _raise(error):
+    raise error
+
+
+class OperatorTests(QueueCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.operator = Operator(self.store, self.queue, self.clock.seconds)
+        self.queue.start([], self.notices)
+
+    def ask(self, do, **fields):
+        return self.operator.ask({"do": do, **fields})
+
+    @inlineCallbacks
+    def test_what_is_held_waits_for_its_release(self):
+        """Held mail is not tried when it is due; released, it is at once. Retry does not release."""
+        self.answers = {"b@y.test": [LATER, YES]}
+        yield self.queue.put(self.message(1, "b@y.test"))
+        yield self.queue.when_idle()
+        self.assertEqual((yield self.ask("hold", messages=["1"])), {"changed": 1, "next": None})
+        self.clock.advance(150.0)
+        self.assertEqual((yield self.ask("retry", all=True)), {"changed": 0, "next": None})
+        (row,) = (yield self.ask("list", state="held"))["messages"]
+        self.assertEqual((row["why"], row["since"], row["due"]), ("by the operator", 1000.0, None))
+        self.assertEqual(len(self.tried), 1)
+        self.assertEqual((yield self.ask("release", rule="r")), {"changed": 1, "next": None})
+        yield until(lambda: self.store.messages == 0)
+
+    @inlineCallbacks
+    def test_a_retry_is_now(self):
+        """Deferred and failed mail is tried at once; of what is under way nothing changes, and it leaves once."""
+        self.answers = {"b@y.test": [LATER, YES], "c@y.test": [NO, YES]}
+        yield self.queue.put(self.message(1, "b@y.test"))
+        yield self.queue.put(self.message(2, "c@y.test", sender=""))
+        yield self.queue.put(self.message(3, "hangs@y.test"))
+        yield until(lambda: entries(self.store, state="failed"))
+        self.assertEqual((yield self.ask("retry", all=True)), {"changed": 3, "next": None})
+        yield until(lambda: self.store.messages == 1)
+        self.assertEqual((yield self.ask("retry", messages=["3"])), {"changed": 1, "next": None})
+        self.hanging["hangs@y.test"].callback([YES])
+        yield self.queue.when_idle()
+        yield until(lambda: self.store.messages == 0)
+        self.assertEqual(len(self.tried), 5)
+
+    @inlineCallbacks
+    def test_what_is_under_way_can_be_held_or_dropped(self):
+        """Held: when it is deferred. Dropped: it leaves, and a failure is told to nobody; delivered is delivered."""
+        for number, name in enumerate(("hold", "drop", "fail", "both"), 1):
+            yield self.queue.put(self.message(number, f"{name}@y.test"))
+        yield self.ask("hold", messages=["1", "4"])
+        yield self.ask("drop", messages=["2", "3"])
+        yield self.ask("release", messages=["4"])
+        self.hanging["hold@y.test"].callback([LATER])
+        self.hanging["drop@y.test"].callback([LATER])
+        self.hanging["fail@y.test"].callback([NO])
+        self.hanging["both@y.test"].callback([LATER])
+        yield self.queue.when_idle()
+        self.assertEqual(
+            [(address, state) for address, state, *_ in (yield self.states())],
+            [("hold@y.test", HELD_BY_OPERATOR), ("both@y.test", QUEUED)],
+        )
+        self.assertEqual(self.notices.told, [])
+        self.assertEqual(self.queue._wishes, {})
+
+    @inlineCallbacks
+    def test_one_recipient_can_be_dropped(self):
+        """By a filter; the others of its message stay."""
+        self.answers = {"b@y.test": [LATER], "c@z.test": [LATER]}
+        yield self.queue.put(self.message(1, "b@y.test", "c@z.test"))
+        yield self.queue.when_idle()
+        self.assertEqual((yield self.ask("drop", recipient="z.test")), {"changed": 1, "next": None})
+        self.assertEqual([state[0] for state in (yield self.states())], ["b@y.test"])
+
+    @inlineCallbacks
+    def test_a_message_is_shown_with_its_header(self):
+        """Envelope, recipients with their last replies, the header and nothing of the body, the path of its file."""
+        path = spool_path(self.store.spool, 31)
+        path.write_bytes(b"Subject: x\r\nTo: \xff\r\n\r\nsecret\r\n")
+        self.answers = {"b@y.test": [LATER], "c@y.test": [LATER]}
+        yield self.queue.put(self.message(31, "b@y.test", "c@y.test", octets=None))
+        yield self.queue.when_idle()
+        shown = (yield self.ask("show", message="1f"))["message"]
+        self.assertEqual(
+            (shown["message"], shown["sender"], shown["header"], shown["spool"], shown["more"]),
+            ("1f", "a@x.test", "Subject: x\nTo: \ufffd\n", str(path), False),
+        )
+        self.assertEqual(
+            [(one["recipient"], one["state"], one["due"], one["reply"]) for one in shown["recipients"]],
+            [("b@y.test", "deferred", 1100.0, LATER.reply), ("c@y.test", "deferred", 1100.0, LATER.reply)],
+        )
+
+    @inlineCallbacks
+    def test_questions_without_sense_are_told(self):
+        """With a status of HTTP; nothing is changed by a word that is not understood."""
+        yield self.queue.put(self.message(1, "hangs@y.test"))
+        for status, words, fields in (
+            (400, "cannot", {"do": "explode"}),
+            (400, "say that all", {"do": "drop"}),
+            (400, "say that all", {"do": "drop", "all": "yes"}),
+            (400, "a list", {"do": "drop", "messages": []}),
+            (400, "a list", {"do": "drop", "messages": "1"}),
+            (400, "state: one of", {"do": "list", "state": "lost"}),
+            (400, "rule: text", {"do": "list", "rule": 7}),
+            (400, "older: ", {"do": "list", "older": "tomorrow"}),
+            (400, "older: ", {"do": "list", "older": -1}),
+            (400, "limit: ", {"do": "list", "limit": 0}),
+            (400, "after: ", {"do": "list", "after": "1"}),
+            (404, "no message 77", {"do": "show", "message": "77"}),
+            (404, "no message zz", {"do": "drop", "messages": ["zz"]}),
+        ):
+            answer = yield self.operator.ask(fields)
+            self.assertEqual(answer.get("status"), status, fields)
+            self.assertIn(words, answer["error"])
+        self.assertEqual(self.store.messages, 1)
+
+    @inlineCallbacks
+    def test_many_are_changed_part_by_part(self):
+        """Each request says where the next one begins; together they meet each recipient once."""
+        self.patch(self.queue, "_start_due", lambda page: None)
+        addresses = [f"b{number}@y.test" for number in range(6500)]
+        yield self.queue.put(self.message(1, *addresses))
+        place, parts = None, []
+        while True:
+            answer = yield self.ask("hold", all=True, after=place)
+            parts.append(answer["changed"])
+            place = answer["next"]
+            if place is None:
+                break
+        self.assertEqual(parts, [5000, 1500])
+        self.assertEqual((yield self.ask("stats"))["stats"]["held"], 6500)
+
+
+class MemoryOperatorTests(OperatorTests):
+    """The same over the store in memory."""
+
+    def make(self):
+        return MemoryStore(self.directory, reactor)
+
+
+class WakeTests(QueueCase):
+    @inlineCallbacks
+    def test_a_next_hop_that_is_back_wakes_its_mail(self):
+        """And only its own: what another one deferred waits for its time."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [LATER, YES], "c@y.test": [Later("451", "other:25"), YES]}
+        yield self.queue.put(self.message(1, "b@y.test"))
+        yield self.queue.put(self.message(2, "c@y.test"))
+        yield self.queue.when_idle()
+        self.queue.wake("unknown:25")
+        self.queue.wake("t:25")
+        yield until(lambda: len(self.tried) == 3)
+        yield self.queue.when_idle()
+        self.assertEqual([one.id for one in self.tried], [1, 2, 1])
+        self.assertEqual((yield self.states()), [("c@y.test", QUEUED, 1, "451")])
+        self.assertEqual(self.clock.seconds(), 1000.0)
+
+    @inlineCallbacks
+    def test_it_is_woken_at_a_pace_and_no_further_when_it_fails_again(self):
+        """PACE at once, as many each second; a new deferral by the same next hop ends it."""
+        self.queue.start([], self.notices)
+        addresses = [f"b{number}@y.test" for number in range(3 * PACE)]
+        self.answers = {address: [LATER, YES] for address in addresses}
+        yield self.queue.put(self.message(1, *addresses))
+        yield self.queue.when_idle()
+        self.queue.wake("t:25")
+        yield until(lambda: len(self.done) == 4 * PACE)
+        yield self.queue.when_idle()
+        self.answers.update({address: [LATER] for address in addresses[PACE:]})
+        self.clock.advance(1.0)
+        yield until(lambda: len(self.done) == 5 * PACE)
+        yield self.queue.when_idle()
+        self.clock.advance(3.0)
+        states = yield self.states()
+        self.assertEqual(sorted({attempts for _, _, attempts, _ in states}), [1, 2])
+        self.assertEqual(len([1 for _, _, attempts, _ in states if attempts == 2]), PACE)
+
+
+class RoomTests(QueueCase):
+    @inlineCallbacks
+    def test_a_full_queue_takes_nothing_and_goes_on_sending(self):
+        """`full` says so before; when one has left there is room again."""
+        self.queue = self.make_queue(room=Room(lambda: self.store.messages, 1, self.directory, 0, self.clock.seconds))
+        self.queue.start([], self.notices)
+        self.assertFalse(self.queue.full)
+        yield self.queue.put(self.message(1, "hangs@y.test"))
+        self.assertTrue(self.queue.full)
+        yield self.assertFailure(self.queue.put(self.message(2)), StoreFull)
+        self.hanging["hangs@y.test"].callback([YES])
+        yield self.queue.when_idle()
+        self.assertFalse(self.queue.full)
+
+    def test_the_disk_is_looked_at_once_a_second(self):
+        """And it must have recovered a little before mail is taken again."""
+        free = [100.0]
+        looks = []
+
+        def statvfs(path):
+            looks.append(path)
+            return type("Disk", (), {"f_bavail": free[0], "f_frsize": 1})()
+
+        self.patch(__import__("os"), "statvfs", statvfs)
+        room = Room(lambda: 0, 10, self.directory, 100, self.clock.seconds)
+        answers = []
+        for amount, wait in ((100, 0.0), (99, 0.5), (99, 0.5), (104, 1.0), (105, 0.9), (105, 0.1)):
+            self.clock.advance(wait)
+            free[0] = amount
+            answers.append(room.shortage is not None)
+        self.assertEqual(answers, [False, False, True, True, True, False])
+        self.assertEqual(len(looks), 4)
+
+    @inlineCallbacks
+    def test_bodies_in_memory_are_bounded(self):
+        """What does not fit is tried without its octets, and is given them when it asks and there is room."""
+        self.budget = Budget(len(TEXT) + 1)
+        self.queue = self.make_queue()
+        self.queue.start([], self.notices)
+        yield self.queue.put(self.message(1, "one@y.test"))
+        yield self.queue.put(self.message(2, "two@y.test"))
+        self.assertEqual([one.octets for one in self.tried], [TEXT, None])
+        waits = self.budget.take((2, 0), len(TEXT))
+        self.assertNoResult(waits)
+        self.hanging["one@y.test"].callback([YES])
+        self.successResultOf(waits)
+        self.assertEqual(self.budget.used, len(TEXT))
+        self.hanging["two@y.test"].callback([LATER])
+        yield self.queue.when_idle()
+        self.assertEqual(self.budget.used, 0)
+
+
+class EventTests(QueueCase):
+    @inlineCallbacks
+    def test_each_attempt_of_each_recipient_is_an_event(self):
+        """With the session that brought the message, so that a connection and its deliveries can be joined."""
+        self.queue.start([], None)
+        self.answers = {"b@y.test": [LATER, YES._replace(tls="TLSv1.3")], "c@y.test": [Held("no rule named r")]}
+        yield self.queue.put(self.message(31, "b@y.test", "c@y.test"))
+        yield self.queue.when_idle()
+        yield self.turn(100.0, 2)
+        plain = [event.to_plain() for event in self.done]
+        self.assertEqual(
+            plain[2],
+            {
+                "event": "delivery", "message": "1f", "session": "s", "ended": 1100.0, "sender": "a@x.test",
+                "recipient": "b@y.test", "rule": "r", "target": "t:25", "tls": "TLSv1.3", "outcome": "delivered",
+                "reply": "250 ok", "attempts": 2, "seconds": 100.0, "size": len(TEXT),
+            },
+        )  # fmt: skip
+        self.assertEqual([(one["outcome"], one["attempts"]) for one in plain[:2]], [("deferred", 1), ("held", 0)])
+        self.assertNotIn("tls", plain[0])
+        self.assertEqual((yield self.states())[0][1], HELD)
+
+    @inlineCallbacks
+    def test_a_held_rule_that_is_back_releases_its_mail_at_the_start(self):
+        """And what the operator holds stays held."""
+        self.queue.start([], None)
+        self.answers = {"b@y.test": [Held("no rule named r"), YES], "c@y.test": [LATER]}
+        yield self.queue.put(self.message(1, "b@y.test"))
+        yield self.queue.put(self.message(2, "c@y.test"))
+        yield self.queue.when_idle()
+        yield self.queue.hold([(2, 0)], [QUEUED], HELD_BY_OPERATOR)
+        self.queue.stop()
+        self.queue = self.make_queue()
+        self.queue.start(["r"], None)
+        yield until(lambda: self.store.messages == 1)
+        self.assertEqual([state[:2] for state in (yield self.states())], [("c@y.test", HELD_BY_OPERATOR)])
