@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email, MailTimeouts
+from dcrouter.config.resolver import Resolver
 from dcrouter.config.routes import Target
 from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
 from dcrouter.config.tls import TlsProfile
@@ -42,7 +43,10 @@ def forward(*ports: int, balance: Any = "failover", retries: int = 2, recipients
 
 
 class House:
-    """One mail half. It closes itself at the end of the test, unless `close` was called before."""
+    """One mail half. It closes itself at the end of the test, unless `close` was called before.
+
+    `mx_port`: where it looks for mail exchangers; `resolver`: of the configuration, to find them.
+    """
 
     def __init__(self, case: TestCase, *rules: Rule, state: Path | None = None, **email: Any) -> None:
         self.state = state or Path(case.mktemp()).absolute()
@@ -50,15 +54,18 @@ class House:
         self.closed: list[SessionClosed] = []
         self._listeners: list[_Listener] = []
         self._open = True
-        patience = email.pop("patience", None)
+        patience, mx_port = email.pop("patience", None), email.pop("mx_port", 25)
+        resolver = email.pop("resolver", Resolver())
         email.setdefault("timeouts", MailTimeouts())
         self.email = Email(hostname=HOSTNAME, postmaster="root@local.test", rules=rules or (LOCAL,), **email)
-        config = Config(state_dir=self.state, admin=Admin(socket=self.state / "admin.sock"), email=self.email)
+        config = Config(
+            state_dir=self.state, admin=Admin(socket=self.state / "admin.sock"), email=self.email, resolver=resolver
+        )
         ca = InternalCa(self.state, time.time)
         chooser = Chooser(TlsProfile(), mail_name=HOSTNAME)
         chooser.update([ca.issue([HOSTNAME])])
         self.ca_file = str(ca.root_path)
-        self.mta = Mta(config, chooser, reactor, self.closed.append, patience=patience)
+        self.mta = Mta(config, chooser, reactor, self.closed.append, patience=patience, mx_port=mx_port)
         self.mta.start()
         case.addCleanup(self.close)
 
