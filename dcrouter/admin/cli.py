@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dcrouter import __version__
 from dcrouter.admin.client import ask
 from dcrouter.admin.demo.tour import demo
+from dcrouter.admin.passwd import passwd
 from dcrouter.admin.places import find_config, service_socket
 from dcrouter.admin.queue import add_queue_commands
 from dcrouter.admin.readable import problems_as
@@ -113,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     asked = command("status", status, "print what the running service does")
     queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
     add_queue_commands(queue)
+    hashed = command("passwd", passwd, "make the hash of a password, for email.auth; asks, or reads one line")
+    hashed.add_argument("name", nargs="?", metavar="NAME", help="the account, for a line that is ready for the file")
     toured = command("demo", demo, "start a router on free ports and try one of each kind of route, with timings")
     toured.add_argument("--keep", action="store_true", help="keep the directory that it makes")
     toured.add_argument("--stay", action="store_true", help="leave all running until Ctrl-C, to try it by hand")
