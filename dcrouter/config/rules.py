@@ -88,7 +88,7 @@ class MailForward:
         default="opportunistic",
         metadata=key(
             "`opportunistic`: where the target offers STARTTLS, whatever its certificate; `required`: and the "
-            "certificate must be the target's, or the mail waits."
+            "certificate must be the target's, or the mail waits; `auth` makes it required."
         ),
     )
     ca: ReadPath | None = field(
@@ -140,14 +140,21 @@ MailAction = MailForward | Mta | Deliver | Reject
 
 @frozen(kw_only=True)
 class Rule:
-    """Decided for every recipient on its own; the first in the file that matches wins."""
+    """Decided for every recipient on its own; the first in the file that matches wins. It is an error when strangers
+    meet a rule that forwards or sends to domains of their choice: it must name domains in `recipients` or
+    `recipients_file`, or ask for `clients: may_relay`, for kinds of ports on which AUTH is required, or for
+    `client_ips` no wider than a /8 (IPv6: /16). `senders` keep nobody out: anyone can write any sender.
+    """
 
     name: Name = field(metadata=key("Unique; in logs and in the queue."))
     match: RuleMatch = field(factory=RuleMatch, metadata=key("Which recipients are meant.", default="every recipient"))
     limits: RuleLimits = field(factory=RuleLimits, metadata=key("How much it takes.", default="no limits"))
     recipients_file: ReadPath | None = field(
         default=None,
-        metadata=key("Who exists, an address a line; others get 550 5.1.1. Read again when it changes."),
+        metadata=key(
+            "Who exists: an address or `*@domain` a line, `#` before comments; others get 550 5.1.1. Read again when "
+            "it changes."
+        ),
     )
     verify: Verify | None = field(
         default=None, metadata=key("Who exists, by asking; instead of `recipients_file`.", default="nobody is asked")

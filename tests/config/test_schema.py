@@ -52,6 +52,12 @@ class SchemaTests(SynchronousTestCase):
             "routes: [{name: 5, enabled: '${E}', match: {ports: '${P}'}, action: {type: block}}]",
             "routes: [{name: a, match: {ports: [{from: 1, to: 2}]}, action: {type: forward, target: {unix: /x}}}]",
             "routes: [{name: a, match: {ports: 1}, action: {type: forward, target: {host: h, port: preserve}}}]",
+            "resolver: {trust_ad: true, servers: ['127.0.0.1:5353']}",
+            "resolver: {trust_ad: auto}",
+            "email: {hostname: a.b, rules: [{name: a, limits: {messages: 5/min}, action: {type: mta}}]}",
+            "email: {hostname: a.b, rules: [{name: a, match: {senders: ['<>']}, action: {type: deliver, lmtp: /x}}]}",
+            "email: {hostname: a.b, rules: [{name: a, limits: {messages: {rate: 5/s}}, action: {type: mta}}]}",
+            "email: {hostname: a.b, auth: {required: smtp, users_file: x}, bounces: {return: full}}",
             "defaults: {timeouts: {idle: '${I:-5s}'}, security: {max_connections: null}}",
         ):
             self.assertEqual(self.errors(text), [])
@@ -75,6 +81,11 @@ class SchemaTests(SynchronousTestCase):
             "email: {}",
             "email: {hostname: a.b, default_action: {type: forward}}",
             "email: {hostname: a.b, max_message_size: 50}",
+            "resolver: {trust_ad: yes please}",
+            "email: {hostname: a.b, auth: {users: [{name: a, password_hash: secret}]}}",
+            "email: {hostname: a.b, rules: [{name: a, limits: {messages: 5}, action: {type: mta}}]}",
+            "email: {hostname: a.b, rules: [{name: a, action: {type: mta, zone: b}}]}",
+            "email: {hostname: a.b, queue: {store: redis}}",
         ):
             self.assertNotEqual(self.errors(text), [], text)
 

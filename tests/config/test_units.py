@@ -93,6 +93,11 @@ class AddressTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, units.address, text)
             self.assertIn(hint, str(error))
 
+    def test_zones_are_refused(self) -> None:
+        """An address that means something else on every interface cannot be bound or compared."""
+        for read in (units.address, units.network):
+            self.assertIn("'fe80::1%lo' has a zone", str(self.assertRaises(ValueError, read, "fe80::1%lo")))
+
     @given(st.ip_addresses())
     def test_every_address_is_read(self, address: object) -> None:
         """As `ipaddress` writes it."""
