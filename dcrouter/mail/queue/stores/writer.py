@@ -5,7 +5,8 @@ Steps of its loop:
 1. Puts first: a sender waits for each of them. One transaction for a whole group, however many there are (bounded).
 2. Settles when they have become many, or a little old: nobody waits for them, and each commit is one for the disk.
    Never in the transaction of a put.
-3. The callers hear of a group at once, through one callFromThread.
+3. A rest of GATHER after a group of several, so that the next is one of several too.
+4. The callers hear of a group at once, through one callFromThread.
 
 Rows arrive as flat lists, made by the reactor's thread, and leave as few, long statements: Python gives the GIL up and
 must win it back at every step of a statement, so a thousand single inserts would wait a thousand times.
@@ -13,13 +14,15 @@ must win it back at every step of a statement, so a thousand single inserts woul
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import monotonic
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
 from typing import Any
 
 from attrs import define, field, frozen
@@ -35,6 +38,11 @@ from dcrouter.mail.queue.stores.schema import MESSAGE_COLUMNS, RECIPIENT_COLUMNS
 MAX_GROUP = 500
 """Messages in one commit; as many bytes of bodies as MAX_GROUP_OCTETS."""
 MAX_GROUP_OCTETS = 8 * 1024 * 1024
+
+GATHER = 0.002
+"""Seconds that the thread rests after a group of several: on a fast disk the next would be of one or two, and a commit
+costs as much of the processor as many messages do. Where one message comes after the other none waits for it.
+"""
 
 SETTLES_AT_ONCE = 400
 """Settles that are written without waiting for more ..."""
@@ -112,7 +120,7 @@ class Writer:
         self._connection = connection
         self._reactor = reactor
         self._lock = threading.Lock()
-        self._work = threading.Semaphore(0)
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
         self._puts: deque[Puts] = deque()
         self._settles = Settles()
@@ -150,13 +158,13 @@ class Writer:
     def close(self) -> None:
         """Writes what has gathered, then closes; blocks until done."""
         self._closing = True
-        self._work.release()
+        self._bell.put(None)
         self._thread.join()
 
     def _wake(self) -> None:
         if self._asleep:
             self._asleep = False
-            self._work.release()
+            self._bell.put(None)
 
     # ------------------------------------------------------------------ the thread
 
@@ -172,13 +180,16 @@ class Writer:
                 self._asleep = idle
             if puts is not None:
                 self._commit(self._write_puts, puts)
+                if 1 < len(puts.waiters) < MAX_GROUP and not self._closing:
+                    sleep(GATHER)
             if settles is not None:
                 self._commit(self._write_settles, settles)
             if idle:
                 if self._closing:
                     self._connection.close()
                     return
-                self._work.acquire(timeout=left if left < _FOR_EVER else None)
+                with contextlib.suppress(Empty):
+                    self._bell.get(timeout=left if left < _FOR_EVER else None)
 
     def _settle_in(self) -> float:
         """Seconds until the settles that have gathered are to be written."""
