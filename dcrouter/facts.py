@@ -37,12 +37,27 @@ class ConnectionFacts:
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON-ready values, for another process."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {
+            "session": self.session,
+            "peer": self.peer,
+            "local": self.local,
+            "accepted": self.accepted,
+            "via": self.via,
+            "sni": self.sni,
+            "alpn": self.alpn,
+            "tls_version": self.tls_version,
+            "route": self.route,
+            "kind": self.kind,
+        }
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> ConnectionFacts:
         """The inverse of `to_plain`; KeyError where something is missing."""
         facts = cls(plain["session"], tuple(plain["peer"]), tuple(plain["local"]), plain["accepted"])
-        for name in ("via", "sni", "alpn", "tls_version", "route", "kind"):
-            setattr(facts, name, plain[name])
+        facts.via = plain["via"]
+        facts.sni = plain["sni"]
+        facts.alpn = plain["alpn"]
+        facts.tls_version = plain["tls_version"]
+        facts.route = plain["route"]
+        facts.kind = plain["kind"]
         return facts

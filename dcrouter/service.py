@@ -11,7 +11,6 @@ import socket
 import sys
 from typing import Any
 
-from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -21,6 +20,7 @@ from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.mta import Mta
 from dcrouter.net.channel import Channel
+from dcrouter.net.reactor import install
 from dcrouter.proxy.edge import Edge
 from dcrouter.tls.chooser import Chooser
 
@@ -29,6 +29,9 @@ CONTROL = 3
 
 COUNT_WITHIN = 1.0
 """Seconds that a status waits for the queue to be counted; the rest of it is told all the same."""
+
+TOLD_WITHIN = 0.002
+"""Seconds until the edge hears of sessions that have ended, several at once: it counts them as open until then."""
 
 
 class EdgeWorker(Worker):
@@ -63,7 +66,8 @@ class EdgeWorker(Worker):
 
     def heard(self, kind: str, fields: Fields, fds: list[int]) -> None:
         if kind == "closed":
-            self.edge.mail_closed(fields["session"])
+            for session in fields["sessions"]:
+                self.edge.mail_closed(session)
 
     def _listener(self, fields: Fields, fds: list[int]) -> None:
         for fd in fds:
@@ -78,6 +82,7 @@ class MailWorker(Worker):
     def __init__(self, reactor: Any, control: socket.socket) -> None:
         super().__init__(reactor, control)
         self.acts["queue"] = self._queue
+        self._ended: list[str] = []
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
         ca_files = {path: text.encode() for path, text in fields["ca_files"].items()}
@@ -108,10 +113,16 @@ class MailWorker(Worker):
             self.mta.take(fds[0], ConnectionFacts.from_plain(fields))
 
     def _closed(self, event: SessionClosed) -> None:
-        if self.peer is not None:
-            self.peer.send("closed", {"session": event.session})
+        if not self._ended:
+            self.reactor.callLater(TOLD_WITHIN, self._tell_ended)
+        self._ended.append(event.session)
         if self.access is not None:
             self.access(event)
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        if self.peer is not None:
+            self.peer.send("closed", {"sessions": ended})
 
     def _queue(self, fields: Fields, fds: list[int]) -> None:
         def broken(failure: Failure) -> Fields:
@@ -127,7 +138,7 @@ WORKERS: dict[str, type[Worker]] = {"edge": EdgeWorker, "mail": MailWorker}
 
 def main(role: str) -> None:
     """Run the child `role`, with the channel to its parent as descriptor 3."""
-    epollreactor.install()
+    install()
     from twisted.internet import reactor
 
     control = socket.socket(fileno=CONTROL)

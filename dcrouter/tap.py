@@ -30,6 +30,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.load import load_with_warnings, to_plain
 from dcrouter.control.parent import Parent
 from dcrouter.control.privileges import find_account
+from dcrouter.control.records import publish_all
 from dcrouter.errors import ConfigError, DcrouterError, StartError
 
 
@@ -61,6 +62,7 @@ class Router(MultiService):
             access_log=access_log,
             window=lambda parent: Api(reactor, config.admin.socket, parent),
             log_sink=self.log_writer.file if self.log_writer is not None else None,
+            log_lines=self.log_writer.write if self.log_writer is not None else publish_all,
         )
         self.addService(self.parent_process)  # type: ignore[no-untyped-call]
 

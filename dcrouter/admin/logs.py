@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from twisted.logger import ILogObserver
 from zope.interface import implementer
 
 from dcrouter.admin.logfile import LogFile
-from dcrouter.control.records import LEVELS, Record, is_noise, level_of, to_record
+from dcrouter.control.records import RANKS, Record, is_noise, level_of, to_record
 
 Format = Literal["json", "text"]
 FIXED = frozenset({"time", "level", "role", "namespace", "text", "traceback"})
@@ -30,6 +30,7 @@ IDS = ("session", "message")
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _COLOURS = {"debug": "\x1b[2m", "info": "", "warn": "\x1b[33m", "error": "\x1b[31m"}
 _RESET = "\x1b[0m"
+_encode = json.JSONEncoder(ensure_ascii=True, default=str).encode
 
 
 def escape(text: str) -> str:
@@ -50,7 +51,7 @@ def as_json(record: Record, role: str) -> str:
         line[name + "_" if name in FIXED else name] = value
     if record["traceback"]:
         line["traceback"] = record["traceback"]
-    return json.dumps(line, ensure_ascii=True, default=str).replace("\x7f", "\\u007f")
+    return _encode(line).replace("\x7f", "\\u007f")
 
 
 def as_text(record: Record, role: str, *, coloured: bool = False) -> str:
@@ -87,12 +88,17 @@ class LogWriter:
         )
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        if LEVELS.index(level_of(event)) >= LEVELS.index(self.level) and not is_noise(event):
+        if RANKS[level_of(event)] >= RANKS[self.level] and not is_noise(event):
             record = to_record(event)
             if event.get("log_traceback"):
                 record["traceback"] = event["log_traceback"]
             line = self._line(record, str(event.get("log_role", "parent")))
             self.file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def write(self, role: str, lines: Iterable[Record]) -> None:
+        """A child's records, in one write. What it sent is what is to be logged: it knows the level."""
+        text = "".join(f"{self._line(record, role)}\n" for record in lines)
+        self.file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol
@@ -64,11 +64,16 @@ class LogSink(Protocol):
     def reopen(self) -> str | None: ...
 
 
+LogLines = Callable[[str, Iterable[records.Record]], None]
+"""(role, what a child has to say)"""
+
+
 class Parent(Service):
     """`source`: the file that `config` came from; `plain`: the same as plain values, for the children.
 
     `access_log` is closed at the end. `window` makes the operator's window: a service that is started last and stopped
-    last. `log_sink` and `access_log` are opened anew on SIGUSR1. `failure`: why the start failed after the reactor ran.
+    last. `log_sink` and `access_log` are opened anew on SIGUSR1. `log_lines` takes what children log. `failure`: why
+    the start failed after the reactor ran.
     """
 
     log = Logger()
@@ -83,6 +88,7 @@ class Parent(Service):
         access_log: AccessLog | None = None,
         window: Callable[[Parent], IService] | None = None,
         log_sink: LogSink | None = None,
+        log_lines: LogLines = records.publish_all,
         command: Command = command,
     ) -> None:
         self.config = config
@@ -92,6 +98,7 @@ class Parent(Service):
         self.access_log = access_log
         self.window = window(self) if window is not None else None
         self.log_sink = log_sink
+        self.log_lines = log_lines
         self.command = command
         self.routes = effective_routes(config)
         self.state: State = "stopped"
@@ -238,8 +245,7 @@ class Parent(Service):
 
     def _received(self, role: str, kind: str, fields: dict[str, Any]) -> None:
         if kind == "log":
-            for record in fields["lines"]:
-                records.publish(role, record)
+            self.log_lines(role, fields["lines"])
         elif kind == "access":
             if self.access_log is not None:
                 self.access_log.write(fields["lines"], fields.get("dropped", 0))

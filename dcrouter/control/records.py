@@ -8,7 +8,9 @@ which puts them into its own log with the child's role (`publish`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from string import Formatter
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
@@ -17,6 +19,8 @@ from zope.interface import implementer
 
 LEVELS = ("debug", "info", "warn", "error")
 """In order. twisted.logger's `critical` is an error: somebody must act."""
+RANKS = {level: rank for rank, level in enumerate(LEVELS)}
+"""Level -> how bad."""
 LEGACY = frozenset({"message", "time", "system", "isError", "failure", "why", "format", "logLevel", "traceback"})
 """What twisted.python.log.msg adds to its events; fields of that name belong to twisted, not to us."""
 NOISE = (
@@ -55,16 +59,16 @@ class Sender(Protocol):
 def level_of(event: Mapping[str, Any]) -> str:
     """The event's level as one of LEVELS."""
     level = event.get("log_level")
-    name = getattr(level, "name", "info")
-    return name if name in LEVELS else "error"
+    name: str = getattr(level, "name", "info")
+    return name if name in RANKS else "error"
 
 
 def is_noise(event: Mapping[str, Any]) -> bool:
     """Whether it is Twisted telling of a factory or a port that opens or closes, which is no outcome."""
-    if level_of(event) not in ("debug", "info"):
+    said = event.get("log_text") or event.get("log_format") or ""
+    if not (getattr(event.get("log_source"), "noisy", False) or str(said).startswith(NOISE)):
         return False
-    said = str(event.get("log_text") or event.get("log_format") or "")
-    return bool(getattr(event.get("log_source"), "noisy", False)) or said.startswith(NOISE)
+    return level_of(event) in ("debug", "info")
 
 
 def to_record(event: Mapping[str, Any]) -> Record:
@@ -75,12 +79,33 @@ def to_record(event: Mapping[str, Any]) -> Record:
         "time": float(event.get("log_time", 0.0)),
         "level": level_of(event),
         "namespace": str(event.get("log_namespace", "")),
-        "text": formatEvent(event)[:MAX_TEXT],  # type: ignore[arg-type]
-        "fields": {
-            name: _plain(value) for name, value in event.items() if not name.startswith("log_") and name not in legacy
-        },
+        "text": _text(event)[:MAX_TEXT],
+        "fields": {name: _plain(value) for name, value in event.items() if name[:4] != "log_" and name not in legacy},
         "traceback": failure.getTraceback() if failure is not None else None,
     }
+
+
+def _text(event: Mapping[str, Any]) -> str:
+    """The event's sentence: as formatEvent makes it, but without its ways where the format has plain names only."""
+    form = event.get("log_format")
+    if type(form) is str and _is_simple(form):
+        try:
+            return form.format_map(event)
+        except Exception:  # a name that is missing, a value that cannot be shown: formatEvent has words for it
+            return formatEvent(event)  # type: ignore[arg-type]
+    return formatEvent(event)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=1000)
+def _is_simple(form: str) -> bool:
+    """Whether each place in the format is the name of a field and nothing else."""
+    try:
+        return all(
+            name is None or (name.isidentifier() and not conversion and not spec)
+            for _, name, spec, conversion in Formatter().parse(form)
+        )
+    except ValueError:
+        return False
 
 
 def publish(role: str, record: Mapping[str, Any]) -> None:
@@ -101,6 +126,12 @@ def publish(role: str, record: Mapping[str, Any]) -> None:
     )
 
 
+def publish_all(role: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    """`publish` for each of them."""
+    for record in lines:
+        publish(role, record)
+
+
 @implementer(ILogObserver)
 class ChannelObserver:
     """A child's log observer: sends records of at least `level` to the parent in batches, drops when they pile up."""
@@ -114,7 +145,7 @@ class ChannelObserver:
         self._later: IDelayedCall | None = None
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        if LEVELS.index(level_of(event)) < LEVELS.index(self.level) or is_noise(event):
+        if RANKS[level_of(event)] < RANKS[self.level] or is_noise(event):
             return
         if len(self._lines) >= WAITING:
             self.dropped += 1
@@ -152,6 +183,8 @@ class ChannelObserver:
 
 
 def _plain(value: object) -> object:
+    if type(value) is str:
+        return value[:MAX_TEXT]
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (list, tuple)):

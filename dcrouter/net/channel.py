@@ -37,13 +37,15 @@ MAX_FILES = 200
 HEAD = struct.Struct(">QB")
 READ_SIZE = 1 << 16
 
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 Received = Callable[[str, dict[str, Any], list[int]], None]
 """(kind, fields, file descriptors): the receiver owns the descriptors from then on."""
 
 
 def pack(kind: str, fields: Mapping[str, Any], files: int) -> bytes:
     """One frame, ready to be sent together with `files` descriptors."""
-    payload = json.dumps([kind, fields], separators=(",", ":")).encode()
+    payload = _encode([kind, fields]).encode()
     return HEAD.pack(len(payload), files) + payload
 
 
@@ -214,7 +216,7 @@ class Channel:
 
 def _unpack(payload: bytearray) -> tuple[str, dict[str, Any]]:
     try:
-        message = json.loads(payload)
+        message = json.loads(payload.decode())
     except (ValueError, RecursionError) as error:
         raise WireError("a message that is not JSON") from error
     match message:

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import Logger, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -132,6 +132,14 @@ class TestLogWriter(SynchronousTestCase):
         self.assertEqual((line["role"], line["text"], line["session"]), ("edge", "from {afar}", "s1"))
         self.assertEqual((line["time"], line["traceback"]), ("1970-01-01T00:00:00.000Z", "Trace"))
 
+    def test_a_childs_lines_are_written_together(self) -> None:
+        """Records go into the file in their order, as said by the child, without another look at them."""
+        self.writer().write("mail", [record("one {x}", session="s1"), record("two")])
+        self.assertEqual(
+            [(line["role"], line["text"], line.get("session")) for line in self.lines()],
+            [("mail", "one {x}", "s1"), ("mail", "two", None)],
+        )
+
     def test_a_value_that_cannot_be_shown_does_not_stop_the_log(self) -> None:
         """A broken __str__ is a remark in the line."""
 
@@ -221,6 +229,15 @@ class TestChannelObserver(SynchronousTestCase):
         lines = [line for message in self.sent.messages for line in message["lines"]]
         self.assertEqual(len(lines), WAITING + 1)
         self.assertIn("7 log lines were dropped", " ".join(line["text"] for line in lines))
+
+    def test_sentences_are_those_of_twisted(self) -> None:
+        """A plain format, one with calls and conversions, a field that is missing, a brace, none: as formatEvent."""
+        events: list[Any] = []
+        log = Logger(observer=events.append)
+        for form in ("{a} and {b}", "{a!r} {f()}", "{a:>4} {c[0]}", "{missing}", "}{", "{{a}}", "{}", ""):
+            log.info(form, a="x", b=5, c=[1], f=lambda: "called", broken=object())
+        log.info(None, a=1)
+        self.assertEqual([to_record(event)["text"] for event in events], [formatEvent(event) for event in events])
 
     def test_last_words_are_sent_at_once(self) -> None:
         """A process that ends loses nothing that it said."""

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from dcrouter.config.mail import Email
@@ -28,6 +27,7 @@ from dcrouter.mail.server.intake import Spool
 from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.protocol import MailProtocol
 from dcrouter.match.addresses import Networks
+from dcrouter.net.adopt import adopt
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.smtp.events import Limits
 
@@ -78,20 +78,18 @@ class Sessions:
         return len(self._sessions)
 
     def take(self, fd: int, facts: ConnectionFacts) -> None:
-        """Takes an accepted socket over, and closes `fd` (the transport has one of its own). A client that has gone is
-        a session that has ended."""
-        with socket.socket(fileno=fd) as accepted:
-            accepted.setblocking(False)
-            factory = _Adopting(self, facts)
-            try:
-                self.clock.adoptStreamConnection(accepted.fileno(), accepted.family, factory)
-            except OSError as error:
-                if error.errno not in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
-                    self._log.error("{session}: not taken: {reason}", session=facts.session, reason=str(error))
-                if self._closed is not None:
-                    account = Account(facts)
-                    account.ended("client", f"gone before the greeting: {error.strerror}")
-                    self._closed(account.close(0.0))
+        """Takes an accepted socket over. A client that has gone is a session that has ended."""
+        accepted = socket.socket(fileno=fd)
+        try:
+            adopt(self.clock, accepted, lambda: self.begin(facts))
+        except OSError as error:
+            accepted.close()
+            if error.errno not in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
+                self._log.error("{session}: not taken: {reason}", session=facts.session, reason=str(error))
+            if self._closed is not None:
+                account = Account(facts)
+                account.ended("client", f"gone before the greeting: {error.strerror}")
+                self._closed(account.close(0.0))
 
     def client(self, facts: ConnectionFacts) -> Client:
         """Who is at the other end of a new connection."""
@@ -163,17 +161,6 @@ class Sessions:
         late = [one for one in self._sessions if one.deadline is not None and one.deadline <= now]
         for session in late:
             session.expire()
-
-
-class _Adopting(Factory):
-    noisy = False
-
-    def __init__(self, sessions: Sessions, facts: ConnectionFacts) -> None:
-        self._sessions = sessions
-        self._facts = facts
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return self._sessions.begin(self._facts)
 
 
 def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:
