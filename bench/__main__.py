@@ -20,7 +20,7 @@ from bench.process import raise_descriptor_limit
 from bench.rows import ROWS, Row
 
 _SIDES = tuple(dict.fromkeys((*peers.NAMES, *mta.NAMES)))
-_ALL = (*ROWS, *MAIL_ROWS)
+_ALL: tuple[Row | MailRow, ...] = (*ROWS, *MAIL_ROWS)
 
 
 def _arguments() -> argparse.Namespace:

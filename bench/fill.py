@@ -48,8 +48,8 @@ def main() -> None:
     """Runs the reactor until done; an error ends the process with its traceback."""
     failures: list[object] = []
     work = ensureDeferred(fill(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
-    work.addErrback(failures.append).addBoth(lambda _: reactor.stop())  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    work.addErrback(failures.append).addBoth(lambda _: reactor.stop())
+    reactor.run()
     if failures:
         sys.exit(str(failures[0]))
 
