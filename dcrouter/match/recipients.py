@@ -1,46 +1,87 @@
-"""Whether a recipient is meant by any of a rule's patterns, by look-ups; regular expressions only where there are some.
+"""Which patterns mean a recipient or a sender, by look-ups; regular expressions only where there are some.
 
-The patterns are those of config/patterns.py. An address longer than 320 characters (RFC 5321 section 4.5.3.1) matches
-nothing, so that no expression ever sees more; those that could explode on less are refused by the configuration.
+The patterns are those of config/patterns.py; the sender of bounces is the empty address, which `<>` and `*` mean. An
+address longer than 320 characters (RFC 5321 section 4.5.3.1) matches nothing, so that no expression ever sees more;
+those that could explode on less are refused by the configuration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dcrouter.config.names import wildcards
 from dcrouter.config.patterns import ANY, LONGEST_ADDRESS, parse_all, split, whole
 
 
 class RecipientPatterns:
-    """`match.recipients` of a mail rule."""
+    """`match.recipients` or `match.senders` of a mail rule."""
 
-    __slots__ = ("_patterns", "_regexes")
+    __slots__ = ("_patterns", "_regexes", "_wild")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         """ValueError where one of `patterns` is none."""
         parsed = parse_all(patterns)
         self._patterns = {(pattern.local, pattern.domain) for pattern in parsed if pattern.regex is None}
         self._regexes = [pattern.regex for pattern in parsed if pattern.regex is not None]
+        self._wild = any(is_wild(domain) for _, domain in self._patterns)
 
     def matches(self, address: str) -> bool:
         """`address`: `local@domain` without brackets, its local part without quotes it does not need."""
         if len(address) > LONGEST_ADDRESS:
             return False
         local, domain = split(address)
-        if self._patterns and self._plainly(local, domain):
+        if self._patterns and not self._patterns.isdisjoint(keys_of(local, domain, wild=self._wild)):
             return True
         if not self._regexes:
             return False
         text = whole(local, domain)
         return any(regex.fullmatch(text) is not None for regex in self._regexes)
 
-    def _plainly(self, local: str, domain: str) -> bool:
-        patterns = self._patterns
-        if (ANY, ANY) in patterns:
-            return True
-        if not domain:
-            return False
-        if not patterns.isdisjoint(((local, domain), (ANY, domain), (local, ANY))):
-            return True
-        return any((ANY, above) in patterns or (local, above) in patterns for above in wildcards(domain))
+
+class PatternIndex:
+    """Numbers under the patterns that they were added with: which of many rules can mean an address at all."""
+
+    __slots__ = ("_expressions", "_plain", "_wild")
+
+    def __init__(self) -> None:
+        self._plain: dict[tuple[str, str], list[int]] = {}
+        self._expressions: list[int] = []
+        self._wild = False
+
+    def add(self, patterns: Iterable[str], number: int) -> None:
+        """Numbers are added in ascending order. ValueError where one of `patterns` is none."""
+        parsed = parse_all(patterns)
+        for key in {(pattern.local, pattern.domain) for pattern in parsed if pattern.regex is None}:
+            self._plain.setdefault(key, []).append(number)
+            self._wild = self._wild or is_wild(key[1])
+        if any(pattern.regex is not None for pattern in parsed):
+            self._expressions.append(number)
+
+    def candidates(self, address: str) -> list[list[int]]:
+        """Ascending numbers, perhaps in several of the lists: those with a pattern that matches `address`, and those
+        with an expression, which is not tried here. The lists are the index's own.
+        """
+        found = [self._expressions] if self._expressions else []
+        if self._plain:
+            plain = self._plain
+            local, domain = split(address)
+            found += [plain[key] for key in keys_of(local, domain, wild=self._wild) if key in plain]
+        return found
+
+
+def is_wild(domain: str) -> bool:
+    """Whether the domain of a pattern stands for names under it."""
+    return domain.startswith(("*.", "**."))
+
+
+def keys_of(local: str, domain: str, *, wild: bool) -> Iterator[tuple[str, str]]:
+    """The patterns, as (local part, domain), that mean this address. `wild`: those of `*.` and `**.` too."""
+    yield ANY, ANY
+    yield local, domain
+    if domain:
+        yield ANY, domain
+        yield local, ANY
+        if wild:
+            for above in wildcards(domain):
+                yield ANY, above
+                yield local, above

@@ -6,16 +6,29 @@ relay (RFC 5321 4.5.1). Whom no rule takes, default_action refuses.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from heapq import merge
 from typing import NamedTuple
 
+from attrs import evolve
+
 from dcrouter.config.mail import Email
-from dcrouter.config.rules import Reject, Rule
-from dcrouter.match.recipients import RecipientPatterns
+from dcrouter.config.routes import MailKind
+from dcrouter.config.rules import Clients, Reject, Rule
+from dcrouter.mail.envelope import Client
+from dcrouter.match.addresses import Networks
+from dcrouter.match.recipients import PatternIndex, RecipientPatterns
 from dcrouter.wire.smtp.address import POSTMASTER
+
+_KINDS: tuple[MailKind, ...] = ("smtp", "submission", "smtps")
+_OURSELVES = tuple(Client(address="127.0.0.1", kind=kind, trusted=True) for kind in _KINDS)
 
 
 class Decision(NamedTuple):
-    """`address`: whom the message is for from now on. `rule` None: refused by default_action, which is `refusal`."""
+    """`address`: whom the message is for from now on. `refusal`: the reply of whoever refuses, or None.
+
+    `rule` None: no rule took it, default_action refuses.
+    """
 
     address: str
     rule: Rule | None
@@ -23,32 +36,94 @@ class Decision(NamedTuple):
 
 
 class Rules:
-    """The rules of one configuration, ready to match."""
+    """The rules of one configuration, ready to match.
+
+    A rule is found by its recipients' patterns, or where it has none by its senders'; what remains is asked of every
+    recipient. So ten thousand rules for as many domains cost what one does.
+    """
 
     def __init__(self, email: Email) -> None:
         self._postmaster = email.postmaster
         self._postmaster_here = f"{POSTMASTER}@{email.hostname}".lower()
         self._default = email.default_action
         self._by_name = {rule.name: rule for rule in email.rules}
-        self._rules = [
-            (rule, rule.match.clients, RecipientPatterns(rule.match.recipients) if rule.match.recipients else None)
-            for rule in email.rules
-        ]
+        self._conditions = [_Conditions(rule) for rule in email.rules]
+        self._by_recipient, self._by_sender, self._always = PatternIndex(), PatternIndex(), list[int]()
+        for number, rule in enumerate(email.rules):
+            if rule.match.recipients is not None:
+                self._by_recipient.add(rule.match.recipients, number)
+            elif rule.match.senders is not None:
+                self._by_sender.add(rule.match.senders, number)
+            else:
+                self._always.append(number)
 
     def named(self, name: str) -> Rule | None:
         """The rule that queued mail names, None where it is gone."""
         return self._by_name.get(name)
 
-    def decide(self, address: str) -> Decision:
-        """For a recipient that a stranger asks for; until clients can prove who they are, everyone is one."""
-        stranger = True
+    def decide(self, address: str, client: Client, sender: str) -> Decision:
+        """For a recipient that `client` asks for, in mail from `sender` (plain, "" for the null reverse-path)."""
         if address[:10].lower() == POSTMASTER and address.lower() in (POSTMASTER, self._postmaster_here):
             if self._postmaster is not None:
-                address, stranger = self._postmaster, False
-            elif "@" not in address:
+                return self._first(self._postmaster, evolve(client, trusted=True), sender)
+            if "@" not in address:
                 return Decision(address, None, self._default)
-        for rule, clients, patterns in self._rules:
-            if (stranger or clients == "any") and (patterns is None or patterns.matches(address)):
-                action = rule.action
-                return Decision(address, rule, action if isinstance(action, Reject) else None)
+        return self._first(address, client, sender)
+
+    def decide_own(self, address: str) -> Decision:
+        """For a recipient of mail that we write ourselves: from the null reverse-path, and as if it came from this host
+        through whichever kind of port the rules let it pass.
+        """
+        for client in _OURSELVES:
+            decision = self._first(address, client, "")
+            if decision.refusal is None:
+                break
+        return decision
+
+    def _first(self, address: str, client: Client, sender: str) -> Decision:
+        for number in self._candidates(address, sender):
+            conditions = self._conditions[number]
+            if conditions.meet(address, client, sender):
+                action = conditions.rule.action
+                return Decision(address, conditions.rule, action if isinstance(action, Reject) else None)
         return Decision(address, None, self._default)
+
+    def _candidates(self, address: str, sender: str) -> Iterator[int]:
+        """The numbers of the rules to ask, ascending; some may come twice."""
+        found = self._by_recipient.candidates(address) + self._by_sender.candidates(sender)
+        if self._always:
+            found.append(self._always)
+        return iter(found[0]) if len(found) == 1 else merge(*found)
+
+
+class _Conditions:
+    """`match` of one rule."""
+
+    __slots__ = ("_clients", "_kinds", "_networks", "_recipients", "_senders", "rule")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        match = rule.match
+        self._clients: Clients = match.clients
+        self._kinds = match.kinds
+        self._networks = None if match.client_ips is None else Networks(match.client_ips)
+        self._recipients = None if match.recipients is None else RecipientPatterns(match.recipients)
+        self._senders = None if match.senders is None else RecipientPatterns(match.senders)
+
+    def meet(self, address: str, client: Client, sender: str) -> bool:
+        if not self._meet_client(client):
+            return False
+        if self._recipients is not None and not self._recipients.matches(address):
+            return False
+        return self._senders is None or self._senders.matches(sender)
+
+    def _meet_client(self, client: Client) -> bool:
+        if self._clients != "any":
+            if self._clients == "authenticated":
+                if client.account is None:
+                    return False
+            elif client.may_relay != (self._clients == "may_relay"):
+                return False
+        if self._kinds is not None and client.kind not in self._kinds:
+            return False
+        return self._networks is None or self._networks.covers(client.address)

@@ -1,59 +1,150 @@
-"""Who may do what at which command: the sender at MAIL, each recipient at RCPT, the message by what it has been
-through.
+"""Who may do what: the sender at MAIL, each recipient at RCPT. The rules, and what hangs on them, as replies.
+
+A recipient is refused, in this order: by its rule or by default_action; because its address says where to go next; by
+the rule's limits; because nobody of that name exists. A limit is only used up by who is taken.
+RFC 5321 4.2, 4.5.3.1.10; enhanced codes RFC 3463.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from dcrouter.mail.pipeline.rules import Rules
+from twisted.internet.defer import Deferred
+
+from dcrouter.config.mail import Email
+from dcrouter.config.rules import Rule
+from dcrouter.mail.envelope import Client
+from dcrouter.mail.pipeline.rules import Decision, Rules
+from dcrouter.mail.server.known import InThread, KnownRecipients
+from dcrouter.mail.server.verify import Ask, Verdict, Verifier
+from dcrouter.net.limits import Bucket
 from dcrouter.wire.smtp.address import split
+from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.reply import reply
-
-MAX_HOPS = 50
-"""Received fields after which a message is taken for one that goes in circles (RFC 5321 6.3)."""
 
 SENDER_OK = b"250 2.1.0 OK\r\n"
 RECIPIENT_OK = b"250 2.1.5 OK\r\n"
-LOOP = b"554 5.4.6 Too many hops\r\n"
+
+_FULL = b"452 4.3.1 Insufficient system storage\r\n"
 _ROUTED = b"550 5.7.1 Sender-specified routing is refused\r\n"
-
-
-class Admitted(NamedTuple):
-    """`reply` answers RCPT. `rule` None: refused; else the recipient is `address`, by that rule."""
-
-    reply: bytes
-    address: str = ""
-    rule: str | None = None
-
-
-class Admission:
-    """The rules as replies."""
-
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
-
-    def recipient(self, address: str) -> Admitted:
-        """Decides for one recipient.
-
-        An address that tells where to go next (`u%d@here`, `d!u@here`, `"u@d"@here`) is refused whatever the rules say:
-        a next hop that still follows it would make us a relay for strangers.
-        """
-        decision = self._rules.decide(address)
-        if decision.refusal is not None:
-            return Admitted(reply(decision.refusal.code, decision.refusal.message))
-        local, _domain = split(decision.address)
-        if not _PLAIN.issuperset(local) and any(mark in local for mark in "@%!"):
-            return Admitted(_ROUTED)
-        assert decision.rule is not None
-        return Admitted(RECIPIENT_OK, decision.address, decision.rule.name)
-
+_TOO_MANY = b"452 4.5.3 Too many recipients\r\n"
+_TOO_OFTEN = b"451 4.7.1 Too much mail, try again later\r\n"
+_NOBODY = b"550 5.1.1 No such user here\r\n"
+_NOT_KNOWN = b"450 4.1.1 Recipient cannot be verified now, try again later\r\n"
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-_=")
 
 
-def hops(head: bytes) -> int:
-    """How many Received fields are in the header block that `head` begins with."""
-    end = head.find(b"\r\n\r\n")
-    block = head[:end] if end >= 0 else head
-    return (b"\r\n" + block).lower().count(b"\r\nreceived:")
+class Admitted(NamedTuple):
+    """`reply` answers RCPT. `rule` None: refused, and `why` is for the log; else the recipient is `address`, by that
+    rule.
+    """
+
+    reply: bytes
+    address: str = ""
+    rule: str | None = None
+    why: str = ""
+
+
+class Admission:
+    """`full`: why the queue takes nothing more, None where it does. `counters` since the start: recipients that were
+    refused, by reason.
+    """
+
+    def __init__(
+        self, email: Email, rules: Rules, *, clock: Any, in_thread: InThread, ask: Ask, full: Callable[[], object]
+    ) -> None:
+        self.counters = dict.fromkeys(("refused", "unknown", "unverified", "limited"), 0)
+        self._rules = rules
+        self._full = full
+        self._verifier = Verifier(ask, clock)
+        self._buckets = {
+            rule.name: Bucket(rule.limits.messages, clock.seconds)
+            for rule in email.rules
+            if rule.limits.messages is not None
+        }
+        paths = {rule.recipients_file for rule in email.rules if rule.recipients_file is not None}
+        self._known = {path: KnownRecipients(path, in_thread, clock.seconds) for path in paths}
+
+    def status(self) -> dict[str, int]:
+        """Counters since the start."""
+        return {**self.counters, "verified": self._verifier.asked}
+
+    def sender(self, client: Client, sender: Sender) -> bytes:
+        """The reply to MAIL."""
+        return _FULL if self._full() else SENDER_OK
+
+    def recipient(
+        self, client: Client, sender: str, address: str, taken: dict[str, int]
+    ) -> Admitted | Deferred[Admitted]:
+        """Decides for one recipient. `taken`: of each rule, how many recipients of this transaction it has taken; it is
+        counted in. The Deferred never fails.
+
+        An address that tells where to go next (`u%d@here`, `d!u@here`, `"u@d"@here`) is refused whatever the rules say:
+        a next hop that still follows it would make us a relay for strangers.
+        """
+        decision = self._rules.decide(address, client, sender)
+        rule = decision.rule
+        if rule is None or decision.refusal is not None:
+            assert decision.refusal is not None
+            by = "default_action" if rule is None else f"rule {rule.name}"
+            return self._no("refused", reply(decision.refusal.code, decision.refusal.message), by)
+        if _is_routed(decision.address):
+            return self._no("refused", _ROUTED, f"rule {rule.name} would take it, but it says where to go next")
+        over = self._over(rule, taken)
+        if over is not None:
+            return over
+        if rule.recipients_file is not None:
+            exists = self._known[rule.recipients_file].has(decision.address)
+            if isinstance(exists, Deferred):
+                return exists.addCallback(lambda found: self._listed(found, decision, rule, taken))
+            return self._listed(exists, decision, rule, taken)
+        if rule.verify is not None:
+            verdict = self._verifier.verdict(rule, decision.address, client)
+            if isinstance(verdict, Deferred):
+                return verdict.addCallback(self._verified, decision, rule, taken)
+            return self._verified(verdict, decision, rule, taken)
+        return self._take(decision, rule, taken)
+
+    def _over(self, rule: Rule, taken: dict[str, int]) -> Admitted | None:
+        """The refusal of a rule that has taken enough."""
+        count = taken.get(rule.name, 0)
+        most = rule.limits.max_recipients
+        if most is not None and count >= most:
+            return self._no("limited", _TOO_MANY, f"rule {rule.name}: limits.max_recipients")
+        bucket = self._buckets.get(rule.name)
+        if bucket is not None and not count and bucket.wait():
+            return self._no("limited", _TOO_OFTEN, f"rule {rule.name}: limits.messages")
+        return None
+
+    def _listed(self, found: bool | None, decision: Decision, rule: Rule, taken: dict[str, int]) -> Admitted:
+        if found is None:
+            return self._no("unverified", _NOT_KNOWN, f"rule {rule.name}: recipients_file cannot tell now")
+        if not found:
+            return self._no("unknown", _NOBODY, f"rule {rule.name}: not in recipients_file")
+        return self._take(decision, rule, taken)
+
+    def _verified(self, verdict: Verdict, decision: Decision, rule: Rule, taken: dict[str, int]) -> Admitted:
+        if verdict is Verdict.UNKNOWN:
+            return self._no("unverified", _NOT_KNOWN, f"rule {rule.name}: the target could not be asked")
+        if verdict is Verdict.ABSENT:
+            return self._no("unknown", _NOBODY, f"rule {rule.name}: the target has no such user")
+        return self._take(decision, rule, taken)
+
+    def _take(self, decision: Decision, rule: Rule, taken: dict[str, int]) -> Admitted:
+        """A message counts for the rule's limit with the first recipient that the rule takes of it."""
+        bucket = self._buckets.get(rule.name)
+        if bucket is not None and not taken.get(rule.name) and not bucket.take():
+            return self._no("limited", _TOO_OFTEN, f"rule {rule.name}: limits.messages")  # others came meanwhile
+        taken[rule.name] = taken.get(rule.name, 0) + 1
+        return Admitted(RECIPIENT_OK, decision.address, rule.name)
+
+    def _no(self, counter: str, answer: bytes, why: str) -> Admitted:
+        self.counters[counter] += 1
+        return Admitted(answer, why=why)
+
+
+def _is_routed(address: str) -> bool:
+    local, _domain = split(address)
+    return not _PLAIN.issuperset(local) and any(mark in local for mark in "@%!")

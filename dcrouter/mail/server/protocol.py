@@ -25,7 +25,7 @@ from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.outlet import Outlet
 from dcrouter.mail.server import trace
 from dcrouter.mail.server.account import Account
-from dcrouter.mail.server.admission import SENDER_OK
+from dcrouter.mail.server.admission import Admitted
 from dcrouter.mail.server.login import BANNED, Verdict
 from dcrouter.mail.server.submission import refused_sender
 from dcrouter.mail.server.tls import Handshake, negotiated
@@ -239,23 +239,34 @@ class MailProtocol(Protocol):
         if refusal is not None:
             self._log_refusal(f"sender {address}", refusal)
         self._transaction = Transaction(self._sessions, self.facts.session, self._client, self._user, address)
-        self._machine.answer(refusal or SENDER_OK)
+        self._machine.answer(refusal or self._sessions.admission.sender(self._client, event.sender))
 
     def _recipient(self, event: events.Recipient) -> None:
         assert self._transaction is not None
-        admitted = self._sessions.admission.recipient(event.address)
-        if admitted.rule is not None:
-            self._transaction.recipients[admitted.address] = admitted.rule
+        transaction = self._transaction
+        admitted = self._sessions.admission.recipient(
+            self._client, transaction.sender, event.address, transaction.taken
+        )
+        if isinstance(admitted, Deferred):
+            self.deadline = None
+            self._answer_later(admitted.addCallback(self._admitted, transaction, event.address))
         else:
-            self._log_refusal(event.address, admitted.reply)
-        self._machine.answer(admitted.reply)
+            self._machine.answer(self._admitted(admitted, transaction, event.address))
 
-    def _log_refusal(self, what: str, reply: bytes) -> None:
+    def _admitted(self, admitted: Admitted, transaction: Transaction, address: str) -> bytes:
+        if admitted.rule is not None:
+            transaction.recipients[admitted.address] = admitted.rule
+        else:
+            self._log_refusal(address, admitted.reply, admitted.why)
+        return admitted.reply
+
+    def _log_refusal(self, what: str, reply: bytes, why: str = "the account may not send as it") -> None:
         self._log.info(
-            "{session}: {what} refused: {reply}",
+            "{session}: {what} refused: {reply} ({why})",
             session=self.facts.session,
             what=what,
             reply=reply.decode("ascii").rstrip(),
+            why=why,
             peer=self.facts.peer[0],
         )
 

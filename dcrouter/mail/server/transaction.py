@@ -28,13 +28,15 @@ _BROKEN = b"451 4.3.0 The message could not be kept\r\n"
 class Transaction:
     """`begin`, `add`, `end`; `abandon` instead of `end` where the client breaks off.
 
-    `user`: whom the client has logged in as. `recipients`: of each address the rule that took it.
+    `user`: whom the client has logged in as. `recipients`: of each address the rule that took it. `taken`: of each rule
+    how often it took one.
     """
 
     _log = Logger()
 
     def __init__(self, sessions: Sessions, session: str, client: Client, user: User | None, sender: str) -> None:
         self.recipients: dict[str, str] = {}
+        self.taken: dict[str, int] = {}
         self.sender = sender
         self._sessions = sessions
         self._session = session
