@@ -21,6 +21,7 @@ from dcrouter.config.place import Invalid, Place
 from dcrouter.config.read import Reader
 from dcrouter.config.units import shown
 from dcrouter.errors import ConfigError
+from dcrouter.wire.sasl import prepare_account
 
 MOST_BYTES = 64 * 1024 * 1024
 """Some millions of addresses."""
@@ -51,7 +52,7 @@ def check_twice(users: tuple[User, ...], place: Place) -> None:
     """Tells names that are told twice; `place`: of the list. Case makes no difference."""
     first: dict[str, int] = {}
     for at, user in enumerate(users):
-        before = first.setdefault(user.name.casefold(), at)
+        before = first.setdefault(prepare_account(user.name), at)
         if before != at:
             place.at(at, "name").tell(f"{shown(user.name)} is also the name of [{before}]")
 

@@ -76,7 +76,8 @@ def sessions(access_log: Path, ports: Iterable[int]) -> dict[int, dict[str, Any]
         except FileNotFoundError:
             lines = []
         whole = (json.loads(line) for line in lines if line.endswith("\n"))
-        found = {line["peer"][1]: line for line in whole if line["peer"][1] in wanted}
+        finished = (line for line in whole if "peer" in line)  # deliveries have lines of their own
+        found = {line["peer"][1]: line for line in finished if line["peer"][1] in wanted}
         if len(found) == len(wanted) or time.monotonic() > deadline:
             return found
         time.sleep(POLL)

@@ -9,6 +9,7 @@ from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.units import shown
 from dcrouter.errors import ConfigError
+from dcrouter.wire.sasl import prepare_account
 
 
 def check_accounts(email: Email, root: Place, reader: Reader) -> None:
@@ -31,9 +32,9 @@ def _more(email: Email, place: Place) -> tuple[User, ...]:
     except ConfigError as error:
         place.tell_of_file(error.problems)
         return ()
-    known = {user.name.casefold() for user in email.auth.users}
+    known = {prepare_account(user.name) for user in email.auth.users}
     for user in users:
-        if user.name.casefold() in known:
+        if prepare_account(user.name) in known:
             place.tell(f"{shown(user.name)} is also in `users`")
     return users
 
