@@ -18,6 +18,7 @@ inside it as TimedOut, a cancellation as Refused.
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import deque
@@ -54,6 +55,8 @@ STAY = 0.004
 """Seconds of work before the reactor gets its turn (timers, the channel to the parent)."""
 LINGER = 0.001
 """Seconds to wait for the next event before giving way: a turn of the reactor costs several of ours."""
+NAP = 0.001
+"""Seconds for which a bulk transfer lets bytes gather (see `nap`)."""
 
 
 class Wait:
@@ -134,7 +137,9 @@ class Engine:
         self._watched: dict[int, Watched] = {}
         self._sources: dict[int, Callable[[], None]] = {}
         self._run: deque[Task] = deque()
-        self._closing: list[Closable] = []
+        self._closing: list[Closable | int] = []
+        self._napping: list[Watched] = []
+        self._nap_ends = NEVER
         self._in_batch = False
         self._timer: IDelayedCall | None = None
         self._soon: IDelayedCall | None = None
@@ -190,16 +195,27 @@ class Engine:
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def close(self, fd: int, sock: Closable) -> None:
-        """Forget a socket and close it when the batch is done; the kernel takes it out of the epoll by itself."""
+    def close(self, fd: int, sock: Closable | None) -> None:
+        """Forget a socket and close it when the batch is done; the kernel takes it out of the epoll by itself.
+
+        `sock`: the object that owns the descriptor; None: nobody but the caller does.
+        """
         self._watched.pop(fd, None)
-        self._closing.append(sock)
+        self._closing.append(fd if sock is None else sock)
 
     def again(self, task: Task) -> None:
         """Run `task` once more after everybody else, although nothing happens to its sockets."""
         if not task.queued:
             task.queued = True
             self._run.append(task)
+
+    def nap(self, socket: Watched) -> None:
+        """Try `socket` again in NAP seconds, or soon after, although nothing was heard of it: its low-water mark may
+        have kept the last bytes of a transfer quiet.
+        """
+        if not self._napping:
+            self._nap_ends = self.now + NAP
+        self._napping.append(socket)
 
     def listen(self, fd: int, accept: Callable[[], None]) -> None:
         """Call `accept` whenever the listening socket `fd` has connections (level-triggered)."""
@@ -220,6 +236,8 @@ class Engine:
         while True:
             events = poll(0 if run else LINGER, BATCH)
             self.now = now = clock()
+            if self._napping and (not events or now >= self._nap_ends):
+                self._wake()
             if not events and not run:
                 return
             self._in_batch = True
@@ -259,8 +277,15 @@ class Engine:
                 self._close_all()
             if now > leave:
                 break
-        if run and self._soon is None:
+        if (run or self._napping) and self._soon is None:
             self._soon = self._timers.callLater(0, self._resume)
+
+    def _wake(self) -> None:
+        """The end of every nap."""
+        for socket in self._napping:
+            socket.ready |= IN
+            self.again(socket.task)
+        self._napping.clear()
 
     def settle(self) -> None:
         """Close what waits to be closed, unless a batch is under way, which does it at its end."""
@@ -296,7 +321,10 @@ class Engine:
     def _close_all(self) -> None:
         for sock in self._closing:
             try:
-                sock.close()
+                if isinstance(sock, int):
+                    os.close(sock)
+                else:
+                    sock.close()
             except OSError:  # a close that reports a late error (ECONNRESET) has closed all the same
                 continue
         self._closing.clear()

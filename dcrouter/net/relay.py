@@ -110,7 +110,7 @@ class Spliced:
                 return False
             self._pipe = self._pipes.take()
             if self._pipe is None:
-                self._bulk = False
+                self._slow_down()
                 return True
         out, into = self._pipe
         moved = 0
@@ -122,17 +122,19 @@ class Spliced:
                     self._in_pipe = os.splice(source.fd, into, SPLICED, flags=SPLICE)
                 except BlockingIOError:
                     if source.ready & URGENT:
-                        self._bulk = False
+                        self._slow_down()
                         moved = SPLICED  # at TCP's urgent mark, perhaps, which only recv passes
+                    elif moved >= RECV:
+                        source.gather()
                     else:
+                        self._slow_down()
                         source.ready &= ~IN
-                        self._bulk = moved >= RECV
                     break
                 except OSError:
                     self.source_failed = True
                     raise
                 if not self._in_pipe:
-                    self._bulk = False
+                    self._slow_down()
                     moved = SPLICED  # the end, or the urgent mark before it: recv tells
                     break
             if not sink.ready & OUT:
@@ -148,6 +150,12 @@ class Spliced:
         self._pipes.give(self._pipe)
         self._pipe = None
         return moved >= BULK
+
+    def _slow_down(self) -> None:
+        """No bulk transfer any more: each byte is worth a wake-up again."""
+        self._bulk = False
+        self.source.wake_at(1)
+        self.source.ready |= IN
 
     def release(self) -> None:
         if self._pipe is not None:

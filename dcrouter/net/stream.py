@@ -20,9 +20,12 @@ from OpenSSL import SSL
 from dcrouter.errors import TlsError
 from dcrouter.net.engine import ENDED, FAILED, IN, OUT, RDHUP, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
 from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, clear_errors
+from dcrouter.wire.hostname import host_name
 
 RECV = 16384
 """What a small exchange reads at once; a read that fills it is taken for a bulk transfer."""
+GATHER = 131072
+"""What is worth a wake-up in the midst of a bulk transfer."""
 BULK = 262144
 """What a bulk transfer through Python reads and writes at once: one step's budget."""
 
@@ -33,16 +36,31 @@ class Plain:
     `over`: there is nothing behind what was read last but the peer's end.
     """
 
-    __slots__ = ("fd", "over", "ready", "sock", "task", "watching")
+    __slots__ = ("_low_water", "_sock", "fd", "over", "ready", "task", "watching")
 
-    def __init__(self, task: Task, sock: RawSocket, ready: int) -> None:
-        """Take `sock` over. `ready`: what is worth trying at once (IN, OUT); nothing is watched yet."""
+    def __init__(self, task: Task, sock: RawSocket | int, ready: int) -> None:
+        """Take `sock` over. `ready`: what is worth trying at once (IN, OUT); nothing is watched yet.
+
+        A bare descriptor will do: most connections never need more than read(2), write(2) and close(2).
+        """
         self.task = task
-        self.sock = sock
-        self.fd = sock.fileno()
+        self._sock: RawSocket | None = None
+        if isinstance(sock, int):
+            self.fd = sock
+        else:
+            self._sock = sock
+            self.fd = sock.fileno()
         self.ready = ready
         self.watching = 0
         self.over = False
+        self._low_water = 1
+
+    @property
+    def sock(self) -> RawSocket:
+        """For what only a socket can do."""
+        if self._sock is None:
+            self._sock = RawSocket(-1, -1, -1, self.fd)
+        return self._sock
 
     def watch(self, events: int = WATCH_READ) -> None:
         """Let the engine report `events` from now on; what is ready already is reported (again)."""
@@ -59,7 +77,7 @@ class Plain:
         if not self.ready & READABLE:
             return None
         try:
-            data = self.sock.recv(size)
+            data = os.read(self.fd, size)
         except BlockingIOError:
             self.ready &= ~IN
             return None
@@ -74,7 +92,7 @@ class Plain:
         if not self.ready & READABLE:
             return None
         try:
-            size = self.sock.recv_into(buffer)
+            size = os.readv(self.fd, (buffer,))
         except BlockingIOError:
             self.ready &= ~IN
             return None
@@ -107,13 +125,22 @@ class Plain:
         state.
         """
         self.ready &= ~IN
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+        if size != self._low_water:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            self._low_water = size
+
+    def gather(self) -> None:
+        """Be woken when a good deal can be read, or after a moment: what a bulk transfer moves at once costs it one
+        wake-up, however small the pieces in which it comes. Until `wake_at(1)`.
+        """
+        self.wake_at(GATHER)
+        self.task.engine.nap(self)
 
     def send(self, data: bytes | memoryview) -> int:
         if not self.ready & OUT:
             return 0
         try:
-            size = self.sock.send(data, socket.MSG_NOSIGNAL)
+            size = os.write(self.fd, data)  # Python ignores SIGPIPE
         except BlockingIOError:
             size = 0
         if size < len(data):
@@ -141,7 +168,7 @@ class Plain:
     def close(self) -> None:
         """Close (at the end of the batch), whatever state it is in. Once: the number may be somebody else's later."""
         if self.fd != -1:
-            self.task.engine.close(self.fd, self.sock)
+            self.task.engine.close(self.fd, self._sock)
             self.fd = -1
 
     def abort(self) -> None:
@@ -210,9 +237,19 @@ class Tls:
                 return
             await WAIT
 
+    def asked_name(self) -> str | None:
+        """The name that the client asked for by SNI, None where that was none; of the server's side."""
+        raw = self.connection.get_servername()
+        try:
+            return host_name(raw) if raw else None
+        except ValueError:
+            return None
+
     def recv(self, size: int = RECV) -> bytes | None:
         if not (self.plain.ready & self._read_on or self._held):
             return None
+        if self._finished and self.plain.ready & FAILED:
+            return b""  # gone without a word, after our last one: most clients are
         try:
             given = self._records.read(size)
         except SSL.Error as error:

@@ -180,14 +180,14 @@ class Edge:
 
     # What listeners and sessions ask for.
 
-    def connected(self, listener: Listener, sock: RawSocket, peer: tuple[Any, ...]) -> None:
+    def connected(self, listener: Listener, sock: RawSocket | int, peer: tuple[Any, ...]) -> None:
         """A new connection: its session runs at once up to its first wait."""
         self.accepted += 1
         self._number += 1
         address = unmapped(peer[0])
         local = listener.address
         if local is None:
-            local = _local(sock) if listener.ask_local else "0.0.0.0"
+            local = "0.0.0.0" if isinstance(sock, int) or not listener.ask_local else _local(sock)
         facts = ConnectionFacts(
             f"{self._prefix}{self._number:x}", (address, peer[1]), (local, listener.port), time.time()
         )

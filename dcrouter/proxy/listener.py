@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from _socket import socket as RawSocket
 from typing import TYPE_CHECKING
@@ -39,7 +40,10 @@ class Introducers:
 
 
 class Listener:
-    """One (address, port). `address` None: the wildcard, so each connection is asked for its own local address."""
+    """One (address, port). `address` None: the wildcard, so each connection is asked for its own local address.
+
+    `looks`: connections are asked or peeked at before they are served, which takes more than a descriptor.
+    """
 
     def __init__(
         self, edge: Edge, sock: socket.socket, table: PortTable, admission: Admission, introducers: Introducers
@@ -53,6 +57,7 @@ class Listener:
         self.admission = admission
         self.introducers = introducers
         self.ask_local = self.address is None and (table.needs_local or table.mail or edge.observed)
+        self.looks = bool(introducers) or self.ask_local or (table.only is None and table.terminates is None)
         self.listening = False
 
     def start(self) -> None:
@@ -87,6 +92,5 @@ class Listener:
                     self.edge.exhausted(error)
                     return
                 continue  # ECONNABORTED and the network errors of accept(2): that client is gone
-            sock = RawSocket(self.family, socket.SOCK_STREAM, 0, fd)
-            sock.setblocking(False)
-            self.edge.connected(self, sock, peer)
+            os.set_blocking(fd, False)
+            self.edge.connected(self, RawSocket(self.family, socket.SOCK_STREAM, 0, fd) if self.looks else fd, peer)

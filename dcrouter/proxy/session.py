@@ -123,6 +123,8 @@ class Session:
 
     async def _find(self) -> BoundRoute | None:
         table, facts = self.listener.table, self.facts
+        if table.terminates is not None and self.edge.fallback is None:
+            return table.terminates
         found = table.find(facts)
         if found is not MORE:
             return found or self.edge.fallback
@@ -167,6 +169,7 @@ class Session:
             raise
         self.stream = stream
         if self._marks is not None:
+            facts.sni = facts.sni or stream.asked_name()
             facts.alpn = stream.connection.get_alpn_proto_negotiated().decode("latin-1") or None
             facts.tls_version = stream.connection.get_protocol_version_name()
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from dcrouter.config.order import order_key
 from dcrouter.config.routes import Address, Network
+from dcrouter.config.tls import CertificateFiles
 from dcrouter.facts import ConnectionFacts
 from dcrouter.match.addresses import Networks
 from dcrouter.match.names import NameIndex
@@ -62,7 +63,8 @@ class Entry:
 class PortTable:
     """The routes of one port (or of several ports that have the same ones).
 
-    `only`: the route that takes every connection without a look, if there is one. `needs_local`: some route asks for
+    `only`: the route that takes every connection without a look, if there is one. `terminates`: the route that ends the
+    TLS of every client, whatever name it asks for, always with the same certificate. `needs_local`: some route asks for
     the address that the client connected to. `mail`: every route here is the mail server's.
     """
 
@@ -102,6 +104,7 @@ class PortTable:
         self.only: BoundRoute | None = None
         if not self._waiting and self._at_once and self._at_once[0].conditions is None:
             self.only = self._at_once[0].bound
+        self.terminates = _sole_terminating(keyed[0][2] if len(keyed) == 1 else None)
 
     def find(self, facts: ConnectionFacts) -> BoundRoute | Literal[Answer.MORE] | None:
         """Before the first byte: the route, MORE, or None for nobody's connection."""
@@ -138,6 +141,16 @@ def _first(lists: Iterable[Sequence[Entry]], facts: ConnectionFacts) -> BoundRou
                 best = entry
                 break
     return best.bound if best is not None else None
+
+
+def _sole_terminating(bound: BoundRoute | None) -> BoundRoute | None:
+    """The one route of a port, where its handshake can begin without a look at the hello."""
+    if bound is None or not bound.terminates:
+        return None
+    match, tls = bound.route.match, bound.route.tls
+    unconditional = match.domains is None and match.listen is None and match.client_ips is None
+    assert tls is not None
+    return bound if unconditional and isinstance(tls.certificate, CertificateFiles) else None
 
 
 def tables(routes: Sequence[BoundRoute]) -> dict[int, PortTable]:

@@ -166,6 +166,19 @@ class BytesTests(RelayCase):
             self.assertEqual(joined.target.got, expected)
             self.assertIsNone(joined.forth._pipe)
 
+    def test_the_last_bytes_of_a_bulk_transfer_are_not_kept_waiting(self) -> None:
+        """Its end does not wait for more to gather, nor does what comes then."""
+        joined = self.join()
+        joined.target.keep = False
+        joined.client.say(os.urandom(5_000_001))
+        joined.until(lambda: joined.target.count == 5_000_001)
+        joined.until(lambda: joined.near.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1)
+        joined.client.say(b"!")
+        joined.until(lambda: joined.target.count == 5_000_002)
+        joined.client.say(os.urandom(RECV), end=True)
+        joined.until(lambda: joined.target.ended)
+        self.assertEqual(joined.target.count, 5_000_002 + RECV)
+
     def test_a_sink_that_rests_for_long_goes_on_where_it_stopped(self) -> None:
         for kind in KINDS:
             with self.subTest(kind=kind):

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import TlsError
 from dcrouter.net.engine import IN, OUT, WAIT, Task
-from dcrouter.net.stream import BULK, Plain, Tls, connect, open_socket
+from dcrouter.net.stream import BULK, GATHER, Plain, Tls, connect, open_socket
 from tests.support.ends import TLS12, TLS13, End, client_context, server_context
 from tests.support.joined import Joined
 from tests.support.loop import Loop, tcp_pair
@@ -176,6 +176,23 @@ class PlainTests(StreamCase):
         client.sendall(b"!")
         self.loop.until(lambda: len(looks) == 3)
         self.assertEqual(looks, [b"1234567890", b"1234567890", b"!"])
+
+    def test_gathering_ends_after_a_moment(self) -> None:
+        """Fewer bytes than the low-water mark wake nobody by themselves; the nap does."""
+        heard: list[bytes | None] = []
+
+        async def serve(stream: Plain) -> None:
+            stream.gather()
+            await WAIT
+            heard.append(stream.recv())
+            stream.close()
+
+        client, side = self.pair()
+        self.plain(side, serve)
+        self.assertEqual(side.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT), GATHER)
+        client.sendall(b"few")
+        self.loop.until(lambda: heard)
+        self.assertEqual(heard, [b"few"])
 
     def test_connect_to_a_path(self) -> None:
         path = f"\0dcrouter-test-{os.getpid()}"

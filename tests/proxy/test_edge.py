@@ -26,6 +26,7 @@ from dcrouter.net.channel import Channel
 from dcrouter.proxy import edge as edge_module
 from dcrouter.wire.clienthello import ALERT_UNRECOGNIZED_NAME
 from dcrouter.wire.proxyheader import build_v1, build_v2
+from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, echo, read_all, route, says, secured
 
 REQUEST = b"GET /x?y=1 HTTP/1.1\r\nHost: %b\r\n\r\n"
@@ -391,6 +392,26 @@ class TlsTests(EdgeTest):
             route("second", port, other.target, tls="terminate", domains=("b.example",)),
         )
         self.assertEqual(self.ask_tls(port, None, b"x"), b"first")
+
+    def test_a_port_with_one_certificate_for_every_name(self) -> None:
+        """Its handshake begins without a look at the hello; the event knows the name all the same."""
+        authority = Authority()
+        certificate = authority.files(self.directory, ["own.example"])
+        ca = self.directory / "authority.pem"
+        ca.write_bytes(authority.root_pem)
+        tls = RouteTls(mode="terminate", certificate=certificate)
+        port, named = self.port(), self.port()
+        backend = Backend(self, says(b"in"))
+        self.open(
+            route("any", port, backend.target, tls=tls),
+            route("named", named, backend.target, tls=tls, domains=("own.example",)),
+        )
+        for door, phases in ((port, ["tls", "connect", "relay"]), (named, ["hello", "tls", "connect", "relay"])):
+            self.assertEqual(self.ask_tls(door, "own.example", b"x", ca=ca), b"in")
+            event = self.event()
+            self.assertEqual((event.sni, list(event.phases)), ("own.example", phases))
+        self.assertEqual(self.ask(port, b"GET / HTTP/1.0\r\n\r\n"), b"")
+        self.assertIn("TLS handshake", self.event().reason)
 
     def test_a_name_that_no_route_has_gets_an_alert(self) -> None:
         port = self.port()

@@ -18,8 +18,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.routes import Action, Defaults, Forward, Match, PortRange, Route, RouteTls, Target
+from dcrouter.config.tls import CertificateFiles
 from dcrouter.events import SessionClosed
 from dcrouter.proxy.edge import Edge
+from dcrouter.tls import credential
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.internal import InternalCa
 from tests.support.loop import Loop
@@ -128,7 +130,9 @@ class EdgeTest(SynchronousTestCase):
         )
         chooser = Chooser(config.tls)
         names = {name for route in routes for name in route.match.domains or ()} | {"localhost"}
-        chooser.update([self.ca.issue(sorted(names))])
+        choices = {route.tls.certificate for route in routes if route.tls is not None}
+        own = [credential.read(one.cert, one.key) for one in choices if isinstance(one, CertificateFiles)]
+        chooser.update([self.ca.issue(sorted(names)), *own])
         reactor: Any = MemoryReactorClock()
         self.edge = Edge(config, chooser, ca_files or {}, reactor, self.events.append if observe else None)
         self.loop = Loop(self.edge.engine, reactor)
@@ -174,9 +178,11 @@ class EdgeTest(SynchronousTestCase):
 
         return self.client(run)
 
-    def ask_tls(self, port: int, name: str | None, data: bytes, alpn: Sequence[str] = ()) -> bytes:
-        """The same inside TLS, verified against the internal CA where there is a name."""
-        context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
+    def ask_tls(
+        self, port: int, name: str | None, data: bytes, alpn: Sequence[str] = (), ca: Path | None = None
+    ) -> bytes:
+        """The same inside TLS, verified against `ca` (the internal one's) where there is a name."""
+        context = ssl.create_default_context(cafile=str(ca or self.directory / "internal-ca" / "ca.pem"))
         if name is None:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
