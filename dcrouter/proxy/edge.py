@@ -17,8 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
-from dcrouter.config.effective import Protocols, effective_routes
-from dcrouter.config.routes import Block, Forward, MailHandover, Match, Redirect, Respond, Route, Security, Target
+from dcrouter.config.routes import MailHandover, Security
 from dcrouter.errors import Refused
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
@@ -26,18 +25,13 @@ from dcrouter.net.channel import Channel
 from dcrouter.net.engine import IN, OUT, Engine, Task
 from dcrouter.net.pipes import Pipes
 from dcrouter.net.stream import Plain
-from dcrouter.proxy.actions import answer
-from dcrouter.proxy.actions.forward import ForwardAction, Upstream
-from dcrouter.proxy.actions.mail import MailAction
 from dcrouter.proxy.admission import Admission
-from dcrouter.proxy.bound import Action, BoundRoute
+from dcrouter.proxy.binding import Binding
 from dcrouter.proxy.listener import Introducers, Listener
 from dcrouter.proxy.session import Session
 from dcrouter.proxy.table import PortTable, tables
 from dcrouter.targets.addresses import Addresses
-from dcrouter.targets.target import Targets
 from dcrouter.tls.chooser import Chooser
-from dcrouter.tls.profile import client_context
 from dcrouter.wire.mapped import unmapped
 
 RESERVED = 256
@@ -65,7 +59,6 @@ class Edge:
     ) -> None:
         self._config = config
         self._reactor = reactor
-        self._ca_files = ca_files
         self._log = Logger()
         self.engine = Engine(reactor)
         self.pipes = Pipes()
@@ -74,11 +67,10 @@ class Edge:
         self.observe: Callable[[SessionClosed], None] = observe or (lambda event: None)
         self.addresses = Addresses()
         self.hello_timeout = config.defaults.timeouts.hello
-        routes = effective_routes(config)
-        protocols = Protocols(routes, config.listen)
-        self.routes = [self._bind(route, protocols) for route in routes]
+        binding = Binding(config, self.addresses, ca_files)
+        self.routes = binding.routes()
+        self.fallback = binding.fallback()
         self._tables = tables(self.routes)
-        self.fallback = self._fallback(config.defaults.target)
         self._web = Admission(_of_all(config.defaults.security))
         self._mail = Admission(_of_all(config.email.security) if config.email is not None else Security())
         self._listeners: list[Listener] = []
@@ -299,46 +291,6 @@ class Edge:
             self._reactor.callLater(PAUSE, self._watch_drain)
         elif self._draining is not None and not self._draining.called:
             self._draining.callback(None)
-
-    def _fallback(self, target: Target | None) -> BoundRoute | None:
-        """defaults.target as a route of its own, which never terminates TLS."""
-        if target is None:
-            return None
-        route = Route(
-            name="defaults.target",
-            match=Match(ports=()),
-            action=Forward(targets=(target,)),
-            timeouts=self._config.defaults.timeouts,
-            security=Security(allow=self._config.defaults.security.allow, block=self._config.defaults.security.block),
-        )
-        return self._bind(route, Protocols((route,), self._config.listen))
-
-    def _bind(self, route: Route, protocols: Protocols) -> BoundRoute:
-        spoken = protocols.of(route)
-        return BoundRoute(route, spoken, self._action(route, spoken), Admission(route.security))
-
-    def _action(self, route: Route, spoken: str) -> Action:
-        action = route.action
-        timeout = self._config.http.request_timeout
-        match action:
-            case Forward():
-                targets = Targets(action.targets, action.balance, action.retries, self.addresses)
-                return ForwardAction(targets, self._upstream(route))
-            case Redirect():
-                return answer.AnswerAction(answer.redirect(action), timeout)
-            case Respond():
-                return answer.AnswerAction(answer.respond(action), timeout)
-            case Block():
-                return answer.AnswerAction(answer.block(action), timeout) if spoken == "http" else answer.CloseAction()
-            case MailHandover():
-                return MailAction(action.kind)
-
-    def _upstream(self, route: Route) -> Upstream | None:
-        if route.tls is None or route.tls.mode != "terminate-and-reencrypt":
-            return None
-        upstream = route.tls.upstream
-        ca = self._ca_files[str(upstream.ca)] if upstream.ca is not None else None
-        return Upstream(client_context(upstream, ca), upstream.verify, upstream.server_name)
 
 
 def _of_all(security: Security) -> Security:

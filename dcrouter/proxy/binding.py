@@ -1,0 +1,73 @@
+"""The routes of the configuration as the edge runs them: each bound to its action, its protocol and its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dcrouter.config.admin import Config
+from dcrouter.config.effective import Protocols, effective_routes
+from dcrouter.config.routes import Block, Forward, MailHandover, Match, Redirect, Respond, Route, Security
+from dcrouter.proxy.actions import answer
+from dcrouter.proxy.actions.forward import ForwardAction, Upstream
+from dcrouter.proxy.actions.mail import MailAction
+from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.bound import Action, BoundRoute
+from dcrouter.targets.addresses import Addresses
+from dcrouter.targets.target import Targets
+from dcrouter.tls.profile import client_context
+
+
+class Binding:
+    """Binds the routes of one configuration. `ca_files`: path -> PEM of every `tls.upstream.ca`."""
+
+    def __init__(self, config: Config, addresses: Addresses, ca_files: Mapping[str, bytes]) -> None:
+        self._config = config
+        self._addresses = addresses
+        self._ca_files = ca_files
+
+    def routes(self) -> list[BoundRoute]:
+        """Those of the effective table, in its order."""
+        routes = effective_routes(self._config)
+        protocols = Protocols(routes, self._config.listen)
+        return [self._bind(route, protocols) for route in routes]
+
+    def fallback(self) -> BoundRoute | None:
+        """defaults.target as a route of its own, which never terminates TLS."""
+        defaults = self._config.defaults
+        if defaults.target is None:
+            return None
+        route = Route(
+            name="defaults.target",
+            match=Match(ports=()),
+            action=Forward(targets=(defaults.target,)),
+            timeouts=defaults.timeouts,
+            security=Security(allow=defaults.security.allow, block=defaults.security.block),
+        )
+        return self._bind(route, Protocols((route,), self._config.listen))
+
+    def _bind(self, route: Route, protocols: Protocols) -> BoundRoute:
+        spoken = protocols.of(route)
+        return BoundRoute(route, spoken, self._action(route, spoken), Admission(route.security))
+
+    def _action(self, route: Route, spoken: str) -> Action:
+        action = route.action
+        timeout = self._config.http.request_timeout
+        match action:
+            case Forward():
+                targets = Targets(action.targets, action.balance, action.retries, self._addresses)
+                return ForwardAction(targets, self._upstream(route))
+            case Redirect():
+                return answer.AnswerAction(answer.redirect(action), timeout)
+            case Respond():
+                return answer.AnswerAction(answer.respond(action), timeout)
+            case Block():
+                return answer.AnswerAction(answer.block(action), timeout) if spoken == "http" else answer.CloseAction()
+            case MailHandover():
+                return MailAction(action.kind)
+
+    def _upstream(self, route: Route) -> Upstream | None:
+        if route.tls is None or route.tls.mode != "terminate-and-reencrypt":
+            return None
+        upstream = route.tls.upstream
+        ca = self._ca_files[str(upstream.ca)] if upstream.ca is not None else None
+        return Upstream(client_context(upstream, ca), upstream.verify, upstream.server_name)
