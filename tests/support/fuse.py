@@ -3,8 +3,8 @@
     with Mounted(disk, directory): ...
 
 One thread answers one request after the other. The kernel writes through (no writeback cache), so each write(2) is a
-request of its own when it returns; what was written to a mapping comes when the kernel likes, or at fsync. Locks stay in
-the kernel. fusermount3 mounts, for root and for others; it takes the mount away again when this process dies.
+request of its own when it returns; what was written to a mapping comes when the kernel likes, or at fsync. Locks stay
+in the kernel. fusermount3 mounts, for root and for others; it takes the mount away again when this process dies.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import stat
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ _DIRENT = struct.Struct("<QQII")
 _MAX_WRITE = 1 << 20
 _BIG_WRITES, _ATOMIC_O_TRUNC, _MAX_PAGES = 1 << 5, 1 << 3, 1 << 22
 _FOR_LONG = 3600  # seconds that the kernel may keep names and attributes: nobody changes them behind its back
+_BUSY = 5.0  # seconds
 _MODE, _UID, _GID, _SIZE = 1, 2, 4, 8
 
 
@@ -71,16 +73,21 @@ class Mounted:
         self.close()
 
     def close(self) -> None:
-        """Unmounts; by force where files are open, and then says so by CalledProcessError."""
-        done = subprocess.run([self._program, "-u", "--", str(self.at)], capture_output=True, timeout=30, check=False)
+        """Unmounts; by force where files stay open, and then says so by CalledProcessError."""
+        deadline = time.monotonic() + _BUSY
+        while (done := self._unmount("-u")).returncode and time.monotonic() < deadline:
+            time.sleep(0.01)  # the kernel closes the files of a process that was killed when it likes
         if done.returncode:
-            subprocess.run([self._program, "-uz", "--", str(self.at)], capture_output=True, timeout=30, check=False)
+            self._unmount("-uz")
         self._tie.close()
         self._keeper.wait(30)
         if done.returncode == 0:
             self._thread.join(30)
         os.close(self._fd)
         done.check_returncode()
+
+    def _unmount(self, how: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([self._program, how, "--", str(self.at)], capture_output=True, timeout=30, check=False)
 
     def _mount(self) -> tuple[int, socket.socket, subprocess.Popen[bytes]]:
         """The protocol of mount.fuse and fusermount: it mounts, and passes the descriptor of /dev/fuse back."""
