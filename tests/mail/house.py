@@ -21,8 +21,9 @@ from dcrouter.config.resolver import Resolver
 from dcrouter.config.routes import Target
 from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
 from dcrouter.config.tls import TlsProfile
-from dcrouter.events import SessionClosed
+from dcrouter.events import DeliveryDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.destination import Patience
 from dcrouter.mail.mta import Mta
 from dcrouter.tls.chooser import Chooser
@@ -45,16 +46,19 @@ def forward(*ports: int, balance: Any = "failover", retries: int = 2, recipients
 class House:
     """One mail half. It closes itself at the end of the test, unless `close` was called before.
 
-    `mx_port`: where it looks for mail exchangers; `resolver`: of the configuration, to find them.
+    `mx_port`: where it looks for mail exchangers; `resolver`: of the configuration, to find them; `ca_files`: path ->
+    PEM of those that rules name.
     """
 
     def __init__(self, case: TestCase, *rules: Rule, state: Path | None = None, **email: Any) -> None:
         self.state = state or Path(case.mktemp()).absolute()
         self.state.mkdir(parents=True, exist_ok=True)
         self.closed: list[SessionClosed] = []
+        self.done: list[DeliveryDone] = []
         self._listeners: list[_Listener] = []
         self._open = True
         patience, mx_port = email.pop("patience", None), email.pop("mx_port", 25)
+        ca_files = email.pop("ca_files", None)
         resolver = email.pop("resolver", Resolver())
         email.setdefault("timeouts", MailTimeouts())
         self.email = Email(hostname=HOSTNAME, postmaster="root@local.test", rules=rules or (LOCAL,), **email)
@@ -65,7 +69,16 @@ class House:
         chooser = Chooser(TlsProfile(), mail_name=HOSTNAME)
         chooser.update([ca.issue([HOSTNAME])])
         self.ca_file = str(ca.root_path)
-        self.mta = Mta(config, chooser, reactor, self.closed.append, patience=patience, mx_port=mx_port)
+        self.mta = Mta(
+            config,
+            chooser,
+            reactor,
+            self.closed.append,
+            self.done.append,
+            ca_files=ca_files,
+            patience=patience,
+            mx_port=mx_port,
+        )
         self.mta.start()
         case.addCleanup(self.close)
 
@@ -183,8 +196,6 @@ def send(port: int, *recipients: str, sender: str = "a@x.test", body: str = "Sub
 
 QUICK = Patience(
     connect=1.0,
-    replies=dict.fromkeys(
-        ("greeting", "ehlo", "helo", "rset", "mail", "rcpt", "data", "body", "final", "quit", "idle"), 1.0
-    ),
+    replies=dict.fromkeys(TIMEOUTS, 1.0),
 )
 """A sender without patience, for next hops that are silent."""

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import reactor
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from dcrouter.config.tls import TlsProfile
+from dcrouter.tls.credential import Credential
+from dcrouter.tls.profile import server_context
 
 CUT = "cut"
 SILENT = "silent"
@@ -26,15 +33,30 @@ GOOD: Script = {
 }
 
 
+@implementer(IOpenSSLServerConnectionCreator)
+class _Tls:
+    def __init__(self, credential: Credential) -> None:
+        self._context = server_context([credential], TlsProfile())
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+
 class _Session(LineReceiver):
+    MAX_LENGTH = 1 << 20
+
     def __init__(self, hop: ScriptedHop) -> None:
         self.hop = hop
+        self.challenged = False
+        self.accepted: list[str] = []
         self.message: list[bytes] | None = None
         self.envelope: list[str] = []
 
     def connectionMade(self) -> None:
         self.hop.connections += 1
         self.hop.sessions.append(self)
+        if self.hop.implicit:
+            self.start_tls()
         self.play("greeting", "")
 
     def connectionLost(self, reason: Any = None) -> None:
@@ -45,22 +67,35 @@ class _Session(LineReceiver):
             if line == b".":
                 self.hop.messages.append((self.envelope, b"\r\n".join([*self.message, b""])))
                 self.message = None
-                self.play("final", "")
+                for address in self.accepted if self.hop.lmtp else [""]:
+                    self.play("final", address)
             else:
                 self.message.append(line[1:] if line.startswith(b".") else line)
             return
         text = line.decode()
         self.hop.commands.append(text)
-        verb = text.split(" ")[0]
+        verb = "answer" if self.challenged else text.split(" ")[0]
+        self.challenged = False
         if verb == "MAIL":
             self.envelope = [text]
+            self.accepted = []
         elif verb == "RCPT":
             self.envelope.append(text)
         reply = self.play(verb, text)
+        if verb == "RCPT" and reply.startswith("250"):
+            self.accepted.append(text)
+        self.challenged = reply.startswith("334")
+        if verb == "STARTTLS" and reply.startswith("220"):
+            self.start_tls()
         if verb == "DATA" and reply.startswith("354"):
             self.message = []
         if verb == "QUIT":
             self.transport.loseConnection()
+
+    def start_tls(self) -> None:
+        assert self.hop.tls is not None
+        self.transport.startTLS(_Tls(self.hop.tls))
+        self.hop.secured += 1
 
     def play(self, verb: str, line: str) -> str:
         reply = self.hop.script.get(verb, "500 what")
@@ -74,10 +109,32 @@ class _Session(LineReceiver):
 
 
 class ScriptedHop:
-    """`messages`: [(envelope lines, content)], also those that were refused at their end; `commands`: all lines."""
+    """`messages`: [(envelope lines, content)], also those that were refused at their end; `commands`: all lines.
 
-    def __init__(self, case: TestCase, **script: Any) -> None:
+    `tls`: its certificate; STARTTLS is offered then, unless `implicit`. `secured`: sessions that began TLS. `lmtp`: the
+    end of a message is answered for each recipient that was taken, whose line `final` is called with.
+    """
+
+    def __init__(
+        self,
+        case: TestCase,
+        *,
+        tls: Credential | None = None,
+        implicit: bool = False,
+        lmtp: bool = False,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        **script: Any,
+    ) -> None:
         self.script: Script = {**GOOD, **script}
+        if tls is not None and not implicit and "EHLO" not in script:
+            self.script["EHLO"] = self.hello
+        self.script.setdefault("STARTTLS", "220 2.0.0 go")
+        self.script.setdefault("LHLO", GOOD["EHLO"])
+        self.tls = tls
+        self.implicit = implicit
+        self.lmtp = lmtp
+        self.secured = 0
         self.messages: list[tuple[list[str], bytes]] = []
         self.commands: list[str] = []
         self.connections = 0
@@ -89,9 +146,14 @@ class ScriptedHop:
             return _Session(self)
 
         factory.buildProtocol = build  # type: ignore[method-assign]
-        self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self._port = reactor.listenTCP(port, factory, interface=address)
         self.port = self._port.getHost().port
         case.addCleanup(self.close)
+
+    def hello(self, line: str) -> str:
+        """STARTTLS is offered in clear, AUTH in TLS."""
+        more = "AUTH PLAIN LOGIN" if getattr(self.sessions[-1].transport, "TLS", False) else "STARTTLS"
+        return f"{GOOD['EHLO']}\r\n250 {more}".replace("250 8BITMIME", "250-8BITMIME")
 
     def close(self) -> Any:
         for session in list(self.sessions):

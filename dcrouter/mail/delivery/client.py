@@ -15,7 +15,7 @@ from typing import Protocol as Shape
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPullProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -230,8 +230,8 @@ class Connection(Protocol):
     def _why(self, reason: Failure) -> str:
         if self._shaking and self._session is not None and self._session.problem is not None:
             return self._session.problem
-        if reason.check(ConnectionDone):
-            return "connection closed"
+        if reason.check(ConnectionDone, ConnectionLost):
+            return "connection closed" if reason.check(ConnectionDone) else "connection lost"
         if reason.check(SSL.Error):
             errors = reason.value.args[0] if reason.value is not None and reason.value.args else ()
             return f"TLS: {', '.join(str(error[-1]) for error in errors) or 'broken off'}"

@@ -181,7 +181,7 @@ class Destination:
             self._open()
         else:
             self.dialer.turn()
-            self._failed(trouble)
+            self._failed(trouble, tried_all=trouble.status == NO_LOGIN)
 
     # ------------------------------------------------------------------ opening
 

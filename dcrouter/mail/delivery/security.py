@@ -46,7 +46,6 @@ class Contexts:
         if context is None:
             pem = self._ca_files[hop.ca] if hop.ca is not None else None
             context = client_context(UpstreamTls(verify=True), pem)
-            context.set_verify(SSL.VERIFY_PEER, _remember)
             self._verifying[hop.ca] = context
         return Session(context, hop.host, verify=True)
 
@@ -63,10 +62,18 @@ class Session:
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
-        connection.set_app_data(self)
+        if self._verify:
+            connection.set_verify(SSL.VERIFY_PEER, self._remember)
         if self._name is not None:
             name_peer(connection, self._name)
         return connection
+
+    def _remember(self, connection: SSL.Connection, certificate: Any, number: int, depth: int, good: int) -> bool:
+        """OpenSSL's verdict is taken as it is; what it was is kept for the reason."""
+        if not good and self.problem is None:
+            words = _ffi.string(_library.X509_verify_cert_error_string(number)).decode("ascii", "replace")
+            self.problem = f"certificate verify failed: {words}"
+        return bool(good)
 
     def check(self, transport: Any) -> str:
         """After the handshake: `TLSv1.3 TLS_AES_256_GCM_SHA384`. TlsError where the peer is somebody else."""
@@ -80,15 +87,6 @@ class Session:
                 reason = f"certificate verify failed: hostname mismatch, not for {self._name}{_names(certificate)}"
                 raise TlsError(reason) from error
         return f"{connection.get_protocol_version_name()} {connection.get_cipher_name() or ''}".rstrip()
-
-
-def _remember(connection: SSL.Connection, _: Any, number: int, depth: int, good: int) -> bool:
-    """OpenSSL's verdict is taken as it is; what it was is kept for the reason."""
-    session = connection.get_app_data()
-    if not good and isinstance(session, Session) and session.problem is None:
-        words = _ffi.string(_library.X509_verify_cert_error_string(number)).decode("ascii", "replace")
-        session.problem = f"certificate verify failed: {words}"
-    return bool(good)
 
 
 def _names(certificate: x509.Certificate | None) -> str:
