@@ -172,6 +172,7 @@ class Mta:
             "queued": self._store.messages,
             **self._login.status(),
             **self._admission.status(),
+            **self._resolver.status(),
             **self._queue.counters,
         }
 

@@ -113,6 +113,10 @@ class Resolver:
         names = [name] if host.endswith(".") else self._servers.names_of(name)
         return Deferred.fromCoroutine(self._first_of(names))
 
+    def status(self) -> dict[str, int]:
+        """The counters, by names that can stand beside others."""
+        return {f"dns_{name}": count for name, count in self.counters.items()}
+
     def close(self) -> None:
         """Ends what is under way, as Unreachable; later questions fail likewise."""
         self._closed = True

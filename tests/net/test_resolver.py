@@ -428,7 +428,8 @@ class ShareTests(Case):
         clock[0] += 300
         yield resolver.mx("a.test")
         self.assertEqual(self.server.asked("a.test", "MX"), 2)
-        self.assertEqual(resolver.counters["cached"] + resolver.counters["sent"], resolver.counters["questions"])
+        status = resolver.status()
+        self.assertEqual(status["dns_cached"] + status["dns_sent"], status["dns_questions"])
 
     @inlineCallbacks
     def test_a_failure_is_remembered_shortly(self):
