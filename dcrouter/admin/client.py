@@ -10,7 +10,7 @@ from typing import Any
 
 from dcrouter.errors import DcrouterError
 
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 """Seconds; more than the API gives the mail process to answer."""
 
 

@@ -40,6 +40,8 @@ from dcrouter.tls.store import CertificateStore
 FIRST_NAMES = 2.0
 """Seconds for which the first connections wait for a slow resolver."""
 LISTENERS_PER_MESSAGE = 64
+MAIL_ANSWERS = 50.0
+"""Seconds: to count a queue of millions takes some on a busy machine. The command line waits for ten more."""
 
 State = Literal["stopped", "starting", "ready", "draining"]
 ROLES = ("edge", "mail")
@@ -202,7 +204,7 @@ class Parent(Service):
         """A question to the mail process: its answer; Unreachable where there is none."""
         if self.children is None or self.config.email is None:
             raise Unreachable("there is no mail process: the configuration has no `email`")
-        return self.children.ask("mail", kind, fields, timeout=10.0)
+        return self.children.ask("mail", kind, fields, timeout=MAIL_ANSWERS)
 
     async def _status(self) -> dict[str, Any]:
         children = self.children.status() if self.children is not None else {}

@@ -91,7 +91,8 @@ class Endings:
             verdict.waits.append((one, outcome))
             told = True
         verdict.changed.append(Change(one.number, QUEUED, attempts, rounded(due), told, outcome.reply))
-        if outcome.target:
+        # Only who could not be reached: a hop that answered has its reasons to say later.
+        if outcome.target and not outcome.reply[:3].isdecimal():
             verdict.targets[one.number] = outcome.target
 
 

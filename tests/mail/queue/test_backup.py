@@ -90,7 +90,7 @@ class BackupTests(TestCase):
         finally:
             stop.set()
             yield loading
-        self.assertGreater(last, 1300)
+        self.assertGreater(last, 1030)
 
     @inlineCallbacks
     def test_a_message_that_leaves_meanwhile_is_left_out(self):

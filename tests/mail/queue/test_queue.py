@@ -27,6 +27,7 @@ from tests.mail.queue.made import TEXT, entries, message, until
 
 NO = Failed("550 5.1.1 no", "t:25")
 LATER = Later("451 4.0.0 later", "t:25")
+DOWN = Later("4.4.1 t:25: Connection refused", "t:25")
 YES = Delivered("250 ok", "t:25")
 
 
@@ -387,18 +388,20 @@ class MemoryOperatorTests(OperatorTests):
 class WakeTests(QueueCase):
     @inlineCallbacks
     def test_a_next_hop_that_is_back_wakes_its_mail(self):
-        """And only its own: what another one deferred waits for its time."""
+        """And only its own: what another one deferred waits for its time, and what it has itself asked to wait."""
         self.queue.start([], self.notices)
-        self.answers = {"b@y.test": [LATER, YES], "c@y.test": [Later("451", "other:25"), YES]}
+        other = Later("4.4.1 other:25: Connection refused", "other:25")
+        self.answers = {"b@y.test": [DOWN, YES], "c@y.test": [other], "d@y.test": [LATER]}
         yield self.queue.put(self.message(1, "b@y.test"))
         yield self.queue.put(self.message(2, "c@y.test"))
+        yield self.queue.put(self.message(3, "d@y.test"))
         yield self.queue.when_idle()
         self.queue.wake("unknown:25")
         self.queue.wake("t:25")
-        yield until(lambda: len(self.tried) == 3)
+        yield until(lambda: len(self.tried) == 4)
         yield self.queue.when_idle()
-        self.assertEqual([one.id for one in self.tried], [1, 2, 1])
-        self.assertEqual((yield self.states()), [("c@y.test", QUEUED, 1, "451")])
+        self.assertEqual([one.id for one in self.tried], [1, 2, 3, 1])
+        self.assertEqual([state[0] for state in (yield self.states())], ["c@y.test", "d@y.test"])
         self.assertEqual(self.clock.seconds(), 1000.0)
 
     @inlineCallbacks
@@ -406,13 +409,13 @@ class WakeTests(QueueCase):
         """PACE at once, as many each second; a new deferral by the same next hop ends it."""
         self.queue.start([], self.notices)
         addresses = [f"b{number}@y.test" for number in range(3 * PACE)]
-        self.answers = {address: [LATER, YES] for address in addresses}
+        self.answers = {address: [DOWN, YES] for address in addresses}
         yield self.queue.put(self.message(1, *addresses))
         yield self.queue.when_idle()
         self.queue.wake("t:25")
         yield until(lambda: len(self.done) == 4 * PACE)
         yield self.queue.when_idle()
-        self.answers.update({address: [LATER] for address in addresses[PACE:]})
+        self.answers.update({address: [DOWN] for address in addresses[PACE:]})
         self.clock.advance(1.0)
         yield until(lambda: len(self.done) == 5 * PACE)
         yield self.queue.when_idle()

@@ -31,8 +31,8 @@ from dcrouter.mail.queue.stores.writer import Order, Rows, Settles, Writer, as_s
 CHECKPOINT_PAGES = 8192
 """Pages in the WAL before it is written back: most rows are gone again by then, and never reach the table."""
 
-LOOK_WITHIN = 8.0
-"""Seconds for a question of the operator; the parent waits for ten."""
+LOOK_WITHIN = 40.0
+"""Seconds for a question of the operator; the parent waits a little longer."""
 
 _STEPS = 20_000_000
 """Of SQLite's machine between two looks at the clock: a fraction of a second, so that it seldom wants the GIL."""
