@@ -6,6 +6,7 @@ were given with it, as those of a mail exchanger are.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -20,6 +21,9 @@ from dcrouter.net.resolver import Resolver
 
 MAX_ADDRESSES = 10
 """Tried for one connection, one after the other."""
+
+LONGEST_PATH = 107
+"""Octets, unix(7); beyond it Twisted's connect breaks and never ends."""
 
 
 class Dialer:
@@ -45,6 +49,8 @@ class Dialer:
     async def _connect(self, factory: Factory[Any]) -> tuple[Any, str]:
         hop = self._hop
         if hop.unix is not None:
+            if len(os.fsencode(hop.unix)) > LONGEST_PATH:
+                raise Unreachable("the path is too long for a unix socket")
             endpoint = UNIXClientEndpoint(self._reactor, str(hop.unix), timeout=self._timeout)
             try:
                 return await endpoint.connect(factory), ""

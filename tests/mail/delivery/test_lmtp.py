@@ -1,0 +1,169 @@
+"""deliver lmtp: scripted servers, smtp-sink and Dovecot."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import tempfile
+from pathlib import Path
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.forms import HostPort
+from dcrouter.config.queue import Bounces
+from dcrouter.config.rules import Deliver, Rule
+from tests.mail.house import QUICK, House, in_thread, send, until
+from tests.mail.nexthop import CUT, ScriptedHop
+from tests.support.peers import require
+from tests.support.programs import Program, SmtpSink
+from tests.support.router import Reserved
+
+
+def to(place) -> Rule:
+    return Rule(name="in", action=Deliver(lmtp=place))
+
+
+class LmtpTests(TestCase):
+    def house(self, place) -> House:
+        return House(self, to(place), patience=QUICK, bounces=Bounces(dsn=False))
+
+    @inlineCallbacks
+    def outcomes(self, house, *recipients):
+        """Sends a message; gives the events of its first attempt, by recipient."""
+        count = len(house.done)
+        yield in_thread(send, house.listen(), *recipients)
+        yield until(lambda: len(house.done) >= count + len(recipients))
+        yield house.idle()
+        return {done.recipient.partition("@")[0]: done for done in house.done[count:]}
+
+    @inlineCallbacks
+    def test_each_recipient_has_the_reply_that_is_its_own(self):
+        """At RCPT or after the message: delivered, failed, deferred; the connection is used again."""
+
+        def final(line):
+            return "452 4.2.2 full" if "full" in line else "250 2.0.0 saved"
+
+        hop = ScriptedHop(
+            self, lmtp=True, RCPT=lambda line: "550 5.1.1 who" if "bad" in line else "250 ok", final=final
+        )
+        house = self.house(HostPort("127.0.0.1", hop.port))
+        for _ in range(2):
+            done = yield self.outcomes(house, "a@x.test", "bad@x.test", "full@x.test", "b@x.test")
+            replies = {who: (one.outcome, one.reply) for who, one in done.items()}
+            self.assertEqual(
+                replies,
+                {
+                    "a": ("delivered", "250 2.0.0 saved"),
+                    "bad": ("failed", "550 5.1.1 who"),
+                    "full": ("deferred", "452 4.2.2 full"),
+                    "b": ("delivered", "250 2.0.0 saved"),
+                },
+            )
+        self.assertEqual((hop.connections, hop.commands[0]), (1, "LHLO mail.example.test"))
+
+    @inlineCallbacks
+    def test_replies_that_came_before_the_end_count(self):
+        """The server breaks off between two replies: whoever has it does not get it again, the other waits."""
+        hop = ScriptedHop(self, lmtp=True, final=lambda line: CUT if "b@" in line else "250 saved")
+        house = self.house(HostPort("127.0.0.1", hop.port))
+        done = yield self.outcomes(house, "a@x.test", "b@x.test")
+        self.assertEqual((done["b"].outcome, done["b"].reply[:5]), ("deferred", "4.4.2"))
+        self.assertEqual(len(hop.messages), 1)
+
+    @inlineCallbacks
+    def test_a_server_that_is_not_there_defers(self):
+        """A socket without a server behind it; its path is the target."""
+        path = Path(tempfile.mkdtemp()) / "lmtp"
+        self.addCleanup(path.parent.rmdir)
+        house = self.house(path)
+        done = yield self.outcomes(house, "a@x.test")
+        self.assertEqual((done["a"].outcome, done["a"].target), ("deferred", str(path)))
+        done = yield self.outcomes(self.house(Path("/tmp") / ("x" * 120)), "a@x.test")
+        self.assertIn("too long", done["a"].reply)
+
+    @inlineCallbacks
+    def test_smtp_sink_takes_it(self):
+        """Postfix's own LMTP server, several recipients, several messages."""
+        sink = SmtpSink(options=("-L",))
+        self.addCleanup(sink.close)
+        house = self.house(HostPort("127.0.0.1", sink.port))
+        for _ in range(3):
+            done = yield self.outcomes(house, "a@x.test", "b@x.test")
+            self.assertEqual([one.outcome for one in done.values()], ["delivered", "delivered"])
+
+    @inlineCallbacks
+    def test_dovecot_takes_it(self):
+        """By a unix socket and by TCP: into its Maildir, or refused at RCPT for an unknown user."""
+        dovecot = Dovecot()
+        self.addCleanup(dovecot.close)
+        for place in (dovecot.base / "lmtp", HostPort("127.0.0.1", dovecot.port)):
+            house = self.house(place)
+            done = yield self.outcomes(house, "joe@x.test", "nobody@x.test", "ann@x.test")
+            outcomes = {who: one.outcome for who, one in done.items()}
+            self.assertEqual(outcomes, {"joe": "delivered", "nobody": "failed", "ann": "delivered"}, done)
+            yield house.close()
+        for who in ("joe", "ann"):
+            self.assertEqual(len(list((dovecot.base / "mail" / who / "new").iterdir())), 2)
+
+
+DOVECOT = """
+base_dir = {base}/run
+state_dir = {base}/run
+log_path = {base}/log.dovecot
+protocols = lmtp
+ssl = no
+default_internal_user = {user}
+default_internal_group = {group}
+default_login_user = {user}
+first_valid_uid = 0
+first_valid_gid = 0
+auth_username_format = %Ln
+mail_location = maildir:{base}/mail/%n
+passdb {{
+  driver = passwd-file
+  args = {base}/users
+}}
+userdb {{
+  driver = passwd-file
+  args = {base}/users
+}}
+service anvil {{
+  chroot =
+}}
+service stats {{
+  chroot =
+}}
+service auth {{
+  user = {user}
+}}
+service lmtp {{
+  user = {user}
+  unix_listener {base}/lmtp {{
+    mode = 0600
+  }}
+  inet_listener lmtp {{
+    address = 127.0.0.1
+    port = {port}
+  }}
+}}
+"""
+
+
+class Dovecot(Program):
+    """LMTP for joe and ann on `port` and at `base`/lmtp; mail in `base`/mail/USER. Runs as whoever runs the test."""
+
+    def __init__(self) -> None:
+        dovecot = require("dovecot")
+        base = Path(tempfile.mkdtemp(prefix="dovecot-"))
+        reserved = Reserved()
+        user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+        uid, gid = (os.geteuid(), os.getegid()) if os.geteuid() else (65534, 65534)  # Dovecot delivers nothing as root
+        base.chmod(0o755)
+        (base / "mail").mkdir()
+        os.chown(base / "mail", uid, gid)
+        users = "".join(f"{who}:{{plain}}x:{uid}:{gid}::{base}/mail/{who}::\n" for who in ("joe", "ann"))
+        (base / "users").write_text(users)
+        (base / "dovecot.conf").write_text(DOVECOT.format(base=base, port=reserved.port, user=user, group=group))
+        super().__init__([dovecot, "-F", "-c", str(base / "dovecot.conf")], base, reserved.port, (reserved,))
