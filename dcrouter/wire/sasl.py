@@ -34,11 +34,14 @@ class Credentials:
 
 
 def decode(text: str) -> bytes:
-    """The octets of one base64 response; WireError where it is none."""
+    """The octets of one base64 response; WireError where it is none, or not as RFC 4648 3.5 writes it."""
     try:
-        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+        octets = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise WireError("bad base64", b"501 5.5.2 Bad base64") from None
+        octets = None
+    if octets is None or binascii.b2a_base64(octets, newline=False).decode("ascii") != text:
+        raise WireError("bad base64", b"501 5.5.2 Bad base64")
+    return octets
 
 
 def encode(challenge: bytes) -> bytes:

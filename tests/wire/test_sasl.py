@@ -61,7 +61,20 @@ class ExchangeTests(SynchronousTestCase):
         """Padding, alphabet and what follows are right, or it is 501 5.5.2."""
         self.assertEqual(decode("AGEAYg=="), b"\0a\0b")
         self.assertEqual(encode(b"x" * 100).count(b"\n"), 0)
-        for text in ("AGEAYg", "AGEAYg=", "AGEA Yg==", "AGEAYg==AGEA", "A", "*", "\u00e4", "AGE_AA==", "===="):
+        for text in (
+            "AGEAYg",
+            "AGEAYg=",
+            "AGEA Yg==",
+            "AGEAYg==AGEA",
+            "AGEA=",
+            "AGEA====",
+            "AGEAYh==",
+            "A",
+            "*",
+            "\u00e4",
+            "AGE_AA==",
+            "====",
+        ):
             error = self.assertRaises(WireError, decode, text)
             self.assertEqual(error.reply, b"501 5.5.2 Bad base64")
 
