@@ -22,6 +22,8 @@ MOVES = 8
 SPLICED = 4 * BULK
 """Bytes asked for in one splice, the most that a step moves: they never enter Python, so this takes no longer than
 copying BULK. One splice that takes all there is costs less than four that take a quarter each."""
+GATHERS, FULL_PACE = 2, 4
+"""Laps that moved a good deal, less those that did not: from so many on bytes gather, and more are not counted."""
 SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 _buffer = memoryview(bytearray(BULK))
@@ -59,7 +61,19 @@ class Direction(Protocol):
 class Spliced:
     """Plain to plain."""
 
-    __slots__ = ("_bulk", "_held", "_in_pipe", "_pipe", "_pipes", "count", "done", "sink", "source", "source_failed")
+    __slots__ = (
+        "_bulk",
+        "_held",
+        "_in_pipe",
+        "_pace",
+        "_pipe",
+        "_pipes",
+        "count",
+        "done",
+        "sink",
+        "source",
+        "source_failed",
+    )
 
     def __init__(self, source: Plain, sink: Plain, pipes: Pipes, first: bytes | None = None) -> None:
         """`first`: bytes that were read from the source already."""
@@ -72,6 +86,7 @@ class Spliced:
         self._in_pipe = 0
         self._held: bytes | None = first
         self._bulk = False
+        self._pace = 0
 
     def pump(self, last: bool = False) -> bool:
         if self._bulk and not self._held:
@@ -124,11 +139,8 @@ class Spliced:
                     if source.ready & URGENT:
                         self._slow_down()
                         moved = SPLICED  # at TCP's urgent mark, perhaps, which only recv passes
-                    elif moved >= RECV:
-                        source.gather()
                     else:
-                        self._slow_down()
-                        source.ready &= ~IN
+                        self._pause(moved)
                     break
                 except OSError:
                     self.source_failed = True
@@ -151,9 +163,21 @@ class Spliced:
         self._pipe = None
         return moved >= BULK
 
+    def _pause(self, moved: int) -> None:
+        """The source is empty. A transfer that keeps its pace lets bytes gather before its next lap."""
+        self._pace = min(self._pace + 1, FULL_PACE) if moved >= RECV else self._pace - 1
+        if self._pace >= GATHERS:
+            self.source.gather()
+        elif self._pace >= 0:
+            self.source.wake_at(1)
+        else:
+            self._slow_down()
+            self.source.ready &= ~IN
+
     def _slow_down(self) -> None:
         """No bulk transfer any more: each byte is worth a wake-up again."""
         self._bulk = False
+        self._pace = 0
         self.source.wake_at(1)
         self.source.ready |= IN
 
