@@ -36,6 +36,34 @@ reactor.run()
 print(type(reactor).__module__)
 """
 
+_IDLE = """
+from dcrouter.net.reactor import Reactor
+reactor = Reactor()
+said = []
+rounds = 0
+
+class Busy:
+    def fileno(self): return 1
+    def logPrefix(self): return ""
+    def connectionLost(self, reason): pass
+    def doWrite(self):
+        global rounds
+        rounds += 1
+        if rounds == 3:
+            said.append("the work ends")
+            reactor.removeWriter(self)
+
+reactor.addWriter(Busy())
+reactor.when_idle(lambda: said.append("quiet"), 60.0)
+while "quiet" not in said:
+    reactor.doIteration(10)
+reactor.addWriter(Busy())
+rounds = 10
+reactor.when_idle(lambda: said.append("late"), 0.0)
+reactor.doIteration(10)
+print(said)
+"""
+
 
 class ReactorTests(SynchronousTestCase):
     def test_errors_of_a_protocol_are_logged_and_the_loop_goes_on(self) -> None:
@@ -44,3 +72,8 @@ class ReactorTests(SynchronousTestCase):
         self.assertIn("in dataReceived", done.stdout)
         self.assertIn("dcrouter.net.reactor\n", done.stdout)
         self.assertEqual(done.stderr, "")
+
+    def test_a_quiet_moment_comes_when_nothing_else_is_ready_or_its_time_is_over(self) -> None:
+        """What waits for one is called once: after the work that is there, or in between when it has waited enough."""
+        done = subprocess.run([sys.executable, "-c", _IDLE], stdout=subprocess.PIPE, text=True, timeout=40, check=True)
+        self.assertEqual(done.stdout.split("\n")[-2], "['the work ends', 'quiet', 'late']")

@@ -5,8 +5,7 @@ Steps of its loop:
 1. Puts first: a sender waits for each of them. One transaction for a whole group, however many there are (bounded).
 2. Settles when they have become many, or a little old: nobody waits for them, and each commit is one for the disk.
    Never in the transaction of a put.
-3. A rest of GATHER after a group of several, so that the next is one of several too.
-4. The callers hear of a group at once, through one callFromThread.
+3. The callers hear of a group at once, through one callFromThread.
 
 Rows arrive as flat lists, made by the reactor's thread, and leave as few, long statements: Python gives the GIL up and
 must win it back at every step of a statement, so a thousand single inserts would wait a thousand times.
@@ -22,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from attrs import define, field, frozen
@@ -39,9 +38,9 @@ MAX_GROUP = 500
 """Messages in one commit; as many bytes of bodies as MAX_GROUP_OCTETS."""
 MAX_GROUP_OCTETS = 8 * 1024 * 1024
 
-GATHER = 0.002
-"""Seconds that the thread rests after a group of several: on a fast disk the next would be of one or two, and a commit
-costs as much of the processor as many messages do. Where one message comes after the other none waits for it.
+GATHER = 0.005
+"""Seconds that messages gather while the reactor has other things to do, where it can tell: on a fast disk a group
+would else be of one or two, and a commit costs as much of the processor as many messages do.
 """
 
 SETTLES_AT_ONCE = 400
@@ -122,6 +121,8 @@ class Writer:
         self._lock = threading.Lock()
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
+        self._when_idle: Callable[[Callable[[], None], float], None] | None = getattr(reactor, "when_idle", None)
+        self._gathering = False
         self._puts: deque[Puts] = deque()
         self._settles = Settles()
         self._closing = False
@@ -141,7 +142,11 @@ class Writer:
             group.recipients += recipients
             group.octets += size
             group.waiters.append(waiter)
-        self._wake()
+        if self._when_idle is None:
+            self._wake()
+        elif not self._gathering:
+            self._gathering = True
+            self._when_idle(self._gathered, GATHER)
         return waiter
 
     def settle(self, add: Callable[[Settles], None]) -> Deferred[None]:
@@ -161,6 +166,11 @@ class Writer:
         self._bell.put(None)
         self._thread.join()
 
+    def _gathered(self) -> None:
+        with self._lock:
+            self._gathering = False
+        self._wake()
+
     def _wake(self) -> None:
         if self._asleep:
             self._asleep = False
@@ -171,7 +181,7 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._lock:
-                puts = self._puts.popleft() if self._puts else None
+                puts = self._puts.popleft() if self._puts and (self._closing or not self._gathering) else None
                 settles = None
                 left = self._settle_in()
                 if left <= 0.0:
@@ -180,8 +190,6 @@ class Writer:
                 self._asleep = idle
             if puts is not None:
                 self._commit(self._write_puts, puts)
-                if 1 < len(puts.waiters) < MAX_GROUP and not self._closing:
-                    sleep(GATHER)
             if settles is not None:
                 self._commit(self._write_settles, settles)
             if idle:
