@@ -1,0 +1,237 @@
+"""Connections to next hops: whom they serve, how many there may be, and what a next hop that is slow or down means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.resolver import Resolver as ResolverConfig
+from dcrouter.config.rules import MailForward, Rule
+from dcrouter.errors import Unreachable
+from dcrouter.mail.delivery import destination as module
+from dcrouter.mail.delivery.client import TIMEOUTS, Trouble
+from dcrouter.mail.delivery.destination import Patience
+from dcrouter.mail.delivery.destinations import Destinations, Question
+from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.mail.delivery.slots import Slots
+from dcrouter.net.resolver import Resolver
+from dcrouter.wire.smtp.client import Transaction
+from tests.mail.house import QUICK, House, forward, in_thread, send, until
+from tests.mail.nexthop import CUT, SILENT, ScriptedHop
+
+SMALL = b"Subject: x\r\n\r\ntext\r\n"
+
+
+class Sent:
+    """A message for one recipient; `result`: (`finished` | `unanswered` | `unreachable`, what was said)."""
+
+    def __init__(self) -> None:
+        self.transaction = Transaction("a@x.test", ["b@x.test"], len(SMALL), False)
+        self.content: Any = self
+        self.octets: bytes | None = SMALL
+        self.result: tuple[str, Any] | None = None
+
+    def pieces(self) -> Any:
+        raise AssertionError("it is in memory")
+
+    def finished(self, replies: Any, peer: Peer) -> None:
+        self.result = ("finished", replies[0].code)
+
+    def unanswered(self, replies: Any, reason: str, peer: Peer) -> None:
+        self.result = ("unanswered", reason)
+
+    def unreachable(self, trouble: Trouble) -> None:
+        self.result = ("unreachable", trouble)
+
+
+class DestinationTests(TestCase):
+    def setUp(self) -> None:
+        self.recovered: list[str] = []
+
+    def destinations(self, patience: Patience = QUICK, slots: Slots | None = None) -> Destinations:
+        resolver = Resolver(ResolverConfig(), reactor)
+        destinations = Destinations(
+            "me.test", resolver, reactor, patience, ca_files={}, recovered=self.recovered.append, slots=slots
+        )
+        self.addCleanup(resolver.close)
+        self.addCleanup(self.close, destinations)
+        return destinations
+
+    @inlineCallbacks
+    def close(self, destinations):
+        """Every connection has ended when this fires."""
+        destinations.close()
+        yield until(lambda: not any(one._connections or one._opening for one in destinations._known.values()))
+
+    def hop(self, port: int) -> NextHop:
+        return NextHop(host="127.0.0.1", port=port, tls="none")
+
+    @inlineCallbacks
+    def test_each_phase_has_its_timeout(self):
+        """A server that falls silent at any point is left, and the reason names the point; behind the end of the
+        message nobody knows whether it has arrived.
+        """
+        phases = {"greeting": "greeting", "EHLO": "ehlo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data"}
+        for verb, phase in phases.items():
+            hop = ScriptedHop(self, **{"EHLO": "250 no pipelining", verb: SILENT})
+            patience = Patience(connect=5.0, replies={**TIMEOUTS, phase: 0.2})
+            sent = Sent()
+            self.destinations(patience).of(self.hop(hop.port)).send(sent)
+            yield until(lambda sent=sent: sent.result)
+            self.assertEqual(sent.result[0], "unreachable")
+            self.assertIn(f"timeout in {phase}", sent.result[1].reason)
+        hop = ScriptedHop(self, final=SILENT)
+        sent = Sent()
+        self.destinations(Patience(replies={**TIMEOUTS, "final": 0.2})).of(self.hop(hop.port)).send(sent)
+        yield until(lambda: sent.result)
+        self.assertEqual(sent.result, ("unanswered", "timeout in final (waiting for final)"))
+
+    @inlineCallbacks
+    def test_a_server_that_goes_behind_the_message_is_not_replaced_by_another(self):
+        """Cut, silent, garbage, before the final reply: deferred, and the next target does not get a second copy."""
+        for temper in (CUT, SILENT, "what?"):
+            hop, other = ScriptedHop(self, final=temper), ScriptedHop(self)
+            house = House(self, forward(hop.port, other.port), patience=QUICK)
+            yield in_thread(send, house.listen(), "b@example.test")
+            yield until(lambda house=house: house.done)
+            self.assertEqual((house.done[0].outcome, other.connections), ("deferred", 0), temper)
+            self.assertIn("waiting for final", house.done[0].reply)
+
+    @inlineCallbacks
+    def test_recipients_that_are_too_many_follow_on_the_same_connection(self):
+        """452 4.5.3 at RCPT, again and again: everybody gets the message, nobody waits, nobody gets it twice."""
+        hop = ScriptedHop(self)
+        hop.script["RCPT"] = lambda line: (
+            "452 4.5.3 too many" if len(hop.sessions[-1].accepted) >= 3 else "250 2.1.5 ok"
+        )
+        house = House(self, forward(hop.port))
+        recipients = [f"b{number}@example.test" for number in range(8)]
+        yield in_thread(send, house.listen(), *recipients)
+        yield until(lambda: len(house.done) == 8)
+        self.assertEqual({done.outcome for done in house.done}, {"delivered"})
+        self.assertEqual((hop.connections, len(hop.messages)), (1, 3))
+
+    @inlineCallbacks
+    def test_nobody_taken_is_no_reason_to_ask_again(self):
+        """452 for every recipient is an answer."""
+        hop = ScriptedHop(self, RCPT="452 4.5.3 too many")
+        house = House(self, forward(hop.port))
+        yield in_thread(send, house.listen(), "b@example.test", "c@example.test")
+        yield until(lambda: len(house.done) == 2)
+        self.assertEqual({done.outcome for done in house.done}, {"deferred"})
+
+    @inlineCallbacks
+    def test_a_recipient_is_asked_about_without_a_message(self):
+        """The reply to RCPT; then the connection carries mail, behind a RSET."""
+        hop = ScriptedHop(self, RCPT=lambda line: "550 5.1.1 who" if "bad" in line else "250 2.1.5 ok")
+        destinations = self.destinations()
+        for address, code in (("bad@x.test", 550), ("b@x.test", 250)):
+            reply = yield destinations.verify(self.hop(hop.port), address)
+            self.assertEqual(reply.code, code)
+            yield deferLater(reactor, 0)  # the connection is idle from then on
+        sent = Sent()
+        destinations.of(self.hop(hop.port)).send(sent)
+        yield until(lambda: sent.result)
+        self.assertEqual((sent.result, hop.connections), (("finished", 250), 1))
+        self.assertEqual(len(hop.messages), 1)
+        verbs = [line.split(" ")[0] for line in hop.commands]
+        self.assertEqual(verbs[1:6], ["MAIL", "RCPT", "RSET", "MAIL", "RCPT"])
+
+    @inlineCallbacks
+    def test_questions_go_to_the_first_target_that_answers(self):
+        """And fail where none does; one that nobody waits for any more hurts nobody."""
+        down, up = ScriptedHop(self, greeting="421 busy"), ScriptedHop(self)
+        house = House(self, forward(down.port, up.port), patience=QUICK)
+        rule = house.email.rules[0]
+        reply = yield Deferred.fromCoroutine(house.mta._attempts.ask(rule, "b@example.test"))
+        self.assertEqual(reply.code, 250)
+        alone = Rule(name="alone", action=MailForward(targets=rule.action.targets[:1]))
+        yield self.assertFailure(Deferred.fromCoroutine(house.mta._attempts.ask(alone, "b@example.test")), Unreachable)
+        question = Question("b@x.test")
+        question.answer.addErrback(lambda failure: None)
+        question.answer.cancel()
+        question.finished((reply,), Peer("x:25"))
+        question.unreachable(Trouble("x:25", "gone"))
+
+    @inlineCallbacks
+    def test_a_next_hop_that_is_back_is_told_of(self):
+        """Once, when the first connection is good again; not while it is down, nor when it never was."""
+        hop = ScriptedHop(self, greeting="421 busy")
+        destination = self.destinations(Patience(replies=QUICK.replies, down=0.1)).of(self.hop(hop.port))
+        first, second = Sent(), Sent()
+        destination.send(first)
+        yield until(lambda: first.result)
+        self.assertTrue(destination.down)
+        destination.send(second)
+        self.assertEqual((second.result[0], hop.connections), ("unreachable", 1))
+        hop.script["greeting"] = "220 next"
+        yield until(lambda: not destination.down)
+        self.assertEqual(self.recovered, [])
+        for _ in range(2):
+            sent = Sent()
+            destination.send(sent)
+            yield until(lambda sent=sent: sent.result)
+            self.assertEqual(sent.result, ("finished", 250))
+        self.assertEqual(self.recovered, [f"127.0.0.1:{hop.port}"])
+
+    @inlineCallbacks
+    def test_all_connections_together_are_bounded_and_go_round(self):
+        """Two slots, three next hops: idle connections make way, everybody is served."""
+        hops = [ScriptedHop(self) for _ in range(3)]
+        destinations = self.destinations(Patience(), slots=Slots(2))
+        sent = []
+        for _ in range(3):
+            for hop in hops:
+                sent.append(Sent())
+                destinations.of(self.hop(hop.port)).send(sent[-1])
+        most = 0
+
+        def over():
+            nonlocal most
+            most = max(most, sum(len(hop.sessions) for hop in hops))
+            return all(one.result for one in sent)
+
+        yield until(over)
+        self.assertEqual([one.result for one in sent], [("finished", 250)] * 9)
+        self.assertLessEqual(most, 2)
+
+    @inlineCallbacks
+    def test_what_waits_for_a_slow_next_hop_is_cut_down(self):
+        """All but a few are deferred, and told of when these have gone; a fast one may have a long queue."""
+        self.patch(module, "SLOW", 0.3)
+        self.patch(module, "KEPT_BY_SLOW", 4)
+        hop = ScriptedHop(self, greeting=SILENT)
+        patient = self.destinations(Patience()).of(self.hop(hop.port))
+        sent = [Sent() for _ in range(30)]
+        for one in sent:
+            patient.send(one)
+        yield until(lambda: len([one for one in sent if one.result]) == 26)
+        self.assertFalse([one for one in sent[:4] if one.result])
+        late = Sent()
+        patient.send(late)
+        self.assertEqual(late.result[1].status, "4.4.5")
+        for session in hop.sessions:
+            session.sendLine(b"220 next")
+        yield until(lambda: all(one.result == ("finished", 250) for one in sent[:4]))
+        self.assertEqual(self.recovered, [f"127.0.0.1:{hop.port}"])
+
+    @inlineCallbacks
+    def test_next_hops_of_which_nothing_is_known_are_forgotten(self):
+        """However many domains there are; those in use stay."""
+        hop = ScriptedHop(self)
+        destinations = self.destinations(Patience())
+        destinations._many = 10
+        used = destinations.of(self.hop(hop.port))
+        sent = Sent()
+        used.send(sent)
+        yield until(lambda: sent.result)
+        for port in range(1, 30):
+            destinations.of(self.hop(port))
+        self.assertIs(destinations.of(self.hop(hop.port)), used)
+        self.assertNotIn(self.hop(1), destinations._known)
+        yield deferLater(reactor, 0)
