@@ -108,11 +108,13 @@ class Server:
 
     def next_event(self) -> Event | None:
         """The next thing the caller must do, or None: more bytes, an answer or the end are awaited."""
-        while self._asked is None and not self.closed and not self._input.empty:
+        while self._asked is None and not self.closed:
             if self._data is not None:
+                if self._input.empty:
+                    return None
                 event = self._read_data()
             else:
-                longest = MAX_AUTH_LINE if self._auth_comes_next() else MAX_COMMAND_LINE
+                longest = MAX_AUTH_LINE if self.tls and self._auth_comes_next() else MAX_COMMAND_LINE
                 line = self._input.line(longest)
                 if line is None:
                     return None
@@ -193,8 +195,8 @@ class Server:
     # ------------------------------------------------------------------ commands
 
     def _auth_comes_next(self) -> bool:
-        """Whether a line of up to MAX_AUTH_LINE octets may come: RFC 4954 4 gives it to AUTH alone."""
-        return self._exchange is not None or (self.tls and self._input.begins_with(b"AUTH "))
+        """Whether a line of up to MAX_AUTH_LINE octets may come under TLS: RFC 4954 4 gives it to AUTH alone."""
+        return self._exchange is not None or self._input.begins_with(b"AUTH ")
 
     def _run(self, line: bytes, longest: int) -> Event | None:
         exchange, self._exchange = self._exchange, None
