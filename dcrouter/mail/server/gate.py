@@ -14,8 +14,9 @@ from twisted.python.threadpool import ThreadPool
 
 WAITING = 100
 """Calls that may wait, for each core: some seconds' worth."""
-WAITING_OF_ONE = 8
-"""Of them, those of one client address."""
+WAITING_OF_ONE = 16
+"""Of them, those of one client address; PREFERRED times as many where they are preferred."""
+PREFERRED = 4
 
 _Result = TypeVar("_Result")
 
@@ -51,7 +52,8 @@ class Gate:
     def run(self, owner: str, call: Callable[[], _Result], *, preferred: bool = False) -> Deferred[_Result]:
         """What `call` gives. `owner`: on whose behalf; `preferred` ones go first. Raises Busy."""
         full = self.waiting >= WAITING * self._width and not preferred
-        if self._closed or full or self._of_owner[owner] >= WAITING_OF_ONE:
+        most = WAITING_OF_ONE * (PREFERRED if preferred else 1)
+        if self._closed or full or self._of_owner[owner] >= most:
             raise Busy
         result: Deferred[_Result] = Deferred()
         self._of_owner[owner] += 1

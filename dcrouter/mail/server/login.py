@@ -116,15 +116,18 @@ class Login:
                 return self._refused("too many logins at once", _BUSY, name, client, session)
             except UnusableHash as error:
                 self._log.error("the hash of {account} is unusable: {reason}", account=_shown(name), reason=str(error))
+        other = prepare_account(credentials.authorize_as) not in ("", prepare_account(name))
+        right = user if good and not other else None
         delay = failures.delay(address, name)
+        if right is None:
+            self._count_failure(client, name)  # before the pause: others on their way are to feel it
         if delay:
             await self._pause(delay)
-        if not client.trusted and failures.banned(address):
-            return self._refused("the address is banned by now", BANNED + b"\r\n", name, client, session)
-        other = prepare_account(credentials.authorize_as) not in ("", prepare_account(name))
-        if good and user is not None and not other:
-            return self._welcome(user, seal, client, session)
-        return self._fail("no such account" if user is None else "wrong password", name, client, session)
+        banned = not client.trusted and failures.banned(address)
+        if right is not None and not banned:
+            return self._welcome(right, seal, client, session)
+        reason = "no such account" if user is None else "wrong password" if right is None else "the address is banned"
+        return self._refused(reason, BANNED + b"\r\n" if banned else _WRONG, name, client, session)
 
     # ------------------------------------------------------------------ outcomes
 
@@ -141,18 +144,15 @@ class Login:
         )
         return Verdict(_WELCOME, user)
 
-    def _fail(self, reason: str, name: str, client: Client, session: str) -> Verdict:
-        bans = self._failures.failed(client.address, name, bannable=not client.trusted)
-        if not bans:
-            return self._refused(reason, _WRONG, name, client, session)
-        self._log.warn(
-            "{peer} is banned for {seconds} s: {count} failed logins within {within} s",
-            peer=count_key(client.address),
-            seconds=round(self._config.ban),
-            count=self._config.max,
-            within=round(self._config.within),
-        )
-        return self._refused(reason, BANNED + b"\r\n", name, client, session)
+    def _count_failure(self, client: Client, name: str) -> None:
+        if self._failures.failed(client.address, name, bannable=not client.trusted):
+            self._log.warn(
+                "{peer} is banned for {seconds} s: {count} failed logins within {within} s",
+                peer=count_key(client.address),
+                seconds=round(self._config.ban),
+                count=self._config.max,
+                within=round(self._config.within),
+            )
 
     def _refused(self, reason: str, reply: bytes, name: str, client: Client, session: str) -> Verdict:
         self.failed += 1

@@ -18,6 +18,7 @@ from dcrouter.mail.server.gate import WAITING_OF_ONE
 from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.users import LOOK_AGAIN
 from dcrouter.wire.sasl import Credentials
+from tests.mail.house import until
 from tests.mail.server.accounts import HASHES
 
 ALICE = User(name="alice@x.example", password_hash=HASHES["secret"])
@@ -112,6 +113,7 @@ class LoginTests(TestCase):
     @inlineCallbacks
     def test_one_address_has_few_hashes_in_the_line(self):
         """For a name that nobody has as well, whose password is hashed too; others are served."""
+        self.patch(failures, "LONGEST_DELAY", 0.0)
         login = self.login()
         unknown = Credentials(account="bob@x.example", password="x")
         for credentials in (WRONG, unknown):
@@ -178,6 +180,18 @@ class LoginTests(TestCase):
             yield login.check(WRONG, Client(address=f"198.51.100.{host}", kind="smtp"), "s")
         late = login.check(GOOD, Client(address="198.51.100.99", kind="smtp"), "s")
         yield self.replies(login, (GOOD, HERE), (WRONG, HERE))
+        self.assertNoResult(late)
+
+    @inlineCallbacks
+    def test_a_failure_counts_before_its_answer(self):
+        """Guesses on their way do not outrun their consequences."""
+        self.patch(failures, "FIRST_DELAY", 100.0)
+        self.patch(failures, "LONGEST_DELAY", 100.0)
+        login = self.login(failures=AuthFailures(max=1))
+        for host in range(failures.UNDELAYED):
+            yield login.check(WRONG, Client(address=f"198.51.100.{host}", kind="smtp"), "s")
+        late = login.check(WRONG, HERE, "s")
+        yield until(lambda: login.banned(HERE.address))
         self.assertNoResult(late)
 
     @inlineCallbacks
