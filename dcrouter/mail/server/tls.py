@@ -59,7 +59,7 @@ def negotiated(transport: Any) -> tuple[str, str]:
     connection = transport.protocol.getHandle()
     version = connection.get_protocol_version_name()
     group = None
-    with suppress(NotImplementedError):
+    with suppress(AttributeError, NotImplementedError):  # an older pyOpenSSL, an older OpenSSL
         group = connection.get_group_name()
     return version, f"{version} with cipher {connection.get_cipher_name()}" + (
         f" key-exchange {group}" if group else ""
