@@ -57,7 +57,7 @@ def _counters(counters: dict[str, Any], indent: str) -> Iterator[str]:
     for name, value in counters.items():
         if isinstance(value, dict):
             if value and not any(isinstance(inner, dict) for inner in value.values()):
-                words = ", ".join(f"{word(inner)} {word(count)}" for inner, count in value.items())
+                words = ", ".join(f"{word(inner)} {word(count)}" for inner, count in value.items() if count is not None)
                 yield f"{indent}{word(name)}: {words}"
             elif value:
                 yield f"{indent}{word(name)}:"
