@@ -30,6 +30,8 @@ CONTROL = 3
 COUNT_WITHIN = 1.0
 """Seconds that a status waits for the queue to be counted; the rest of it is told all the same."""
 
+LIVING_PER_MESSAGE = 500
+
 TOLD_WITHIN = 0.002
 """Seconds until the edge hears of sessions that have ended, several at once: it counts them as open until then."""
 
@@ -68,6 +70,9 @@ class EdgeWorker(Worker):
         if kind == "closed":
             for session in fields["sessions"]:
                 self.edge.mail_closed(session)
+        elif kind == "living":
+            for session, address, route in fields["sessions"]:
+                self.edge.mail_living(session, address, route)
 
     def _listener(self, fields: Fields, fds: list[int]) -> None:
         for fd in fds:
@@ -93,7 +98,11 @@ class MailWorker(Worker):
         """Connections come from the edge, as soon as it has met us."""
 
     def met(self, peer: Channel | None) -> None:
-        """The edge holds back by itself while we are gone."""
+        """The edge holds back by itself while we are gone; a new one hears of the sessions that outlived the last."""
+        living = self.mta.living() if peer is not None else []
+        for start in range(0, len(living), LIVING_PER_MESSAGE):
+            assert peer is not None
+            peer.send("living", {"sessions": living[start : start + LIVING_PER_MESSAGE]})
 
     def drain(self, timeout: float) -> Deferred[None]:
         return self.mta.drain(timeout)

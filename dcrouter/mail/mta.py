@@ -135,6 +135,10 @@ class Mta:
         assert self._sessions is not None
         self._sessions.take(fd, facts)
 
+    def living(self) -> list[tuple[str, str, str | None]]:
+        """(session, client's address, route) of every session there is."""
+        return self._sessions.living() if self._sessions is not None else []
+
     def drain(self, timeout: float) -> Deferred[None]:
         """No new transaction begins, inwards or outwards; fires when those under way have ended, or after `timeout`."""
         self._queue.stop()

@@ -34,14 +34,17 @@ class Admission:
         """Count a connection from `address`; or say why not, and do not count it."""
         if self._max is not None and self.connections >= self._max:
             return "max_connections"
+        if self._max_per_ip is not None and self._per_ip.get(count_key(address), 0) >= self._max_per_ip:
+            return "max_connections_per_ip"
+        self.count(address)
+        return None
+
+    def count(self, address: str) -> None:
+        """Count a connection from `address` that was let in elsewhere."""
         if self._max_per_ip is not None:
             key = count_key(address)
-            count = self._per_ip.get(key, 0)
-            if count >= self._max_per_ip:
-                return "max_connections_per_ip"
-            self._per_ip[key] = count + 1
+            self._per_ip[key] = self._per_ip.get(key, 0) + 1
         self.connections += 1
-        return None
 
     def leave(self, address: str) -> None:
         """Uncount it."""

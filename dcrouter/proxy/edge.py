@@ -122,6 +122,15 @@ class Edge:
             self._handed.clear()
         self._resume()
 
+    def mail_living(self, session: str, address: str, route: str | None) -> None:
+        """A connection that an edge before this one has handed over is counted on, whatever the limits say."""
+        if session in self._handed:
+            return
+        entered = [self._mail, *(bound.admission for bound in self.routes if bound.route.name == route)]
+        for admission in entered:
+            admission.count(address)
+        self._handed[session] = (address, entered)
+
     def mail_closed(self, session: str) -> None:
         """The mail process has finished with a connection that was handed over."""
         address, entered = self._handed.pop(session, ("", []))

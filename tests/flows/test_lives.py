@@ -56,6 +56,28 @@ class LivesCase(SynchronousTestCase):
 
 
 class TestKills(LivesCase):
+    def test_mail_sessions_that_outlive_the_edge_still_count(self) -> None:
+        """A new edge hears of them: nobody gets more than his share by its fall."""
+        limited = TEXT.replace("  rules:\n", "  security: {max_connections_per_ip: 2}\n  rules:\n")
+        router = Router(limited, ports=PORTS, expected=DIED, backend=9, drain="5s")
+        self.addCleanup(router.close)
+        with router.connect("mail") as first, router.connect("mail") as second:
+            for client in (first, second):
+                self.assertTrue(client.recv(100).startswith(b"220 "))
+            pid = router.pids()["edge"]
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: router.pids().get("edge", pid) != pid)
+            with router.connect("mail") as third:
+                self.assertTrue(third.recv(100).startswith(b"421 "))
+            first.sendall(b"QUIT\r\n")
+            self.assertTrue(first.recv(100).startswith(b"221 "))
+
+            def served() -> bool:
+                with router.connect("mail") as client:
+                    return client.recv(100).startswith(b"220 ")
+
+            until(served)
+
     def test_connections_wait_while_the_edge_starts_again(self) -> None:
         """Killed three times under load: whoever connects meanwhile waits in the queue of the kernel and is served."""
         router = self.open(expected=DIED)

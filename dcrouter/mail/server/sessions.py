@@ -132,6 +132,10 @@ class Sessions:
             for waiter in waiting:
                 waiter.callback(None)
 
+    def living(self) -> list[tuple[str, str, str | None]]:
+        """(session, client's address, route) of every session there is."""
+        return [(one.facts.session, one.facts.peer[0], one.facts.route) for one in self._sessions]
+
     def drain(self, timeout: float) -> Deferred[None]:
         """No new transactions; fires when all sessions have ended, which they have after `timeout` seconds.
 
