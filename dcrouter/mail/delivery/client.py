@@ -163,6 +163,12 @@ class Connection(Protocol):
             self._start_tls()
         self._expect()
 
+    def opened(self, address: str) -> None:
+        """It has been connected to this address."""
+        self.peer = self.peer._replace(address=address)
+        if not self._implicit and self.transport is not None:
+            self.transport.protocol = self  # type: ignore[attr-defined]  # an endpoint's wrapper costs a call for each read
+
     def send(self, sending: Sending) -> None:
         """Begins a message; only after `ready`."""
         self._sending = sending

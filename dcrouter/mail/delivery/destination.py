@@ -243,7 +243,7 @@ class Destination:
             self._slots.give(self)
             return
         connection, address = result
-        connection.peer = connection.peer._replace(address=address)
+        connection.opened(address)
         self._connections.add(connection)
         if self._closed:
             connection.abort("closing")

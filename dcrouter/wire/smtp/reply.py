@@ -7,6 +7,7 @@ raises WireError for what is no reply or has no end. RFC 5321 4.2, 4.2.1, 4.5.3.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -46,6 +47,19 @@ class Reply:
         return found.group() if found else None
 
 
+_USUAL = 80
+"""Octets of a line that may be remembered: servers say the same few over and over, for each message."""
+
+
+@lru_cache(maxsize=256)
+def _usual(line: bytes) -> Reply | None:
+    """A reply of one line, None for all else."""
+    found = _LINE.fullmatch(line.rstrip(b"\r"))
+    if found is None or found[2] == b"-":
+        return None
+    return Reply(code=int(found[1]), lines=(_UNPRINTABLE.sub("?", (found[3] or b"").decode("ascii", "replace")),))
+
+
 class ReplyReader:
     """Bytes in, replies out."""
 
@@ -64,6 +78,11 @@ class ReplyReader:
         *lines, self._pending = (self._pending + data).split(b"\n")
         replies: list[Reply] = []
         for line in lines:
+            if not self._lines and len(line) <= _USUAL:
+                whole = _usual(line)
+                if whole is not None:
+                    replies.append(whole)
+                    continue
             self._size += len(line)
             if self._size > MAX_REPLY:
                 raise WireError("a reply without end")
