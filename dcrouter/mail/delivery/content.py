@@ -41,6 +41,8 @@ class StoredContent:
         def spooled() -> Deferred[bytes]:
             nonlocal at
             start, at = at, at + _PIECE
+            if start >= message.size:
+                return succeed(b"")
             return source.in_thread(_read, spool_path(source.spool_directory(), message.id), start)
 
         def stored() -> Deferred[bytes]:

@@ -27,6 +27,9 @@ from dcrouter.wire.header import block, count
 MAX_BACKLOG = 1024 * 1024
 """Octets of one message that may wait for the disk before the client has to."""
 
+PIECE = 256 * 1024
+"""Octets that gather before a thread writes them: handing it each piece as it comes costs more than the writing."""
+
 MAX_UNWRITTEN = 32 * 1024 * 1024
 """Octets of all messages that may; beyond it a client waits until all that it has sent is written."""
 
@@ -104,14 +107,14 @@ class Intake:
         self._pieces.append(octets)
         if self.spooled:
             self._count(len(octets))
-            self._write()
+            self._write_enough()
         elif self.size > IN_MEMORY:
             self._look(ended=False)
             if self.refusal is None:
                 self.spooled = True
                 self._pieces.insert(0, self._trace)
                 self._count(self.size)
-                self._write()
+                self._write_enough()
 
     def end(self) -> Deferred[None]:
         """All is here: fires when a spool file is durable (at once where there is none), fails with StoreError.
@@ -164,6 +167,10 @@ class Intake:
         self._waiting += octets
         self._spool.unwritten += octets
 
+    def _write_enough(self) -> None:
+        if self._waiting >= PIECE or (self._waiting and self._spool.full):
+            self._write()
+
     def _write(self) -> None:
         if self._writing:
             return
@@ -195,8 +202,10 @@ class Intake:
         elif last and self._ended is not None:
             self._ended.callback(None)
         else:
-            if self._pieces or self._ended is not None:
+            if self._ended is not None:
                 self._write()
+            else:
+                self._write_enough()
             if self._ended is None and not self.backlogged:
                 self._room()
 

@@ -9,8 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import Refused
-from dcrouter.mail.message import IN_MEMORY
-from dcrouter.mail.server.intake import MAX_BACKLOG, MAX_HOPS, Intake, Spool
+from dcrouter.mail.server.intake import MAX_BACKLOG, MAX_HOPS, PIECE, Intake, Spool
 
 TRACE = b"Received: from c\r\n\tby mx; now\r\n"
 CHUNK = b"x" * 65534 + b"\r\n"
@@ -129,7 +128,7 @@ class IntakeTests(SynchronousTestCase):
 
     def test_mail_that_goes_in_circles_is_refused(self) -> None:
         """By Received fields in its header, whether it is small or not; those in the text do not count."""
-        for size in (0, 2 * IN_MEMORY):
+        for size in (0, 2 * PIECE):
             for count, refused in ((MAX_HOPS - 1, True), (MAX_HOPS - 2, False)):
                 intake = self.intake()
                 intake.add(b"Received: x\r\n" * count + b"\r\n" + b"Received: y\r\n" * 90 + b"x" * size + b"\r\n")
