@@ -22,7 +22,7 @@ from dcrouter.config.queue import Retry
 from dcrouter.errors import StoreError, StoreFull
 from dcrouter.events import DeliveryDone
 from dcrouter.mail.delivery.outcome import Deferred as Later
-from dcrouter.mail.delivery.outcome import Outcome
+from dcrouter.mail.delivery.outcome import Delivered, Outcome
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.budget import Budget, key_of
 from dcrouter.mail.queue.endings import Endings, Verdict, Wish, failure, rounded
@@ -276,6 +276,12 @@ class Queue:
                 return
             whole = False
         now = self._now()
+        if whole and all(isinstance(outcome, Delivered) for outcome in outcomes):
+            # What nearly all mail comes to, and therefore the shortest way.
+            self._budget.free(key_of(message))
+            self._reports.report(message, outcomes, ["delivered"] * len(outcomes), now)
+            self._settle(Settlement(message.forgotten(), [], [], {}, True))
+            return
         verdict = self._endings.verdict(message, outcomes, now, self._wishes, tells=self._notices is not None)
         self._reports.report(message, outcomes, verdict.words, now)
         if verdict.failed or verdict.waits:
@@ -284,8 +290,7 @@ class Queue:
             head.addErrback(lambda failure: self._log.failure("message {message}", failure, message=message.name))
             return
         self._budget.free(key_of(message))
-        whole = whole and len(verdict.gone) == len(outcomes)
-        self._settle(Settlement(message.forgotten(), verdict.gone, verdict.changed, verdict.targets, whole))
+        self._settle(Settlement(message.forgotten(), verdict.gone, verdict.changed, verdict.targets, False))
 
     def _head(self, message: Message) -> Deferred[bytes]:
         """What a notification may quote; nothing where it cannot be read: that it failed is told all the same."""
