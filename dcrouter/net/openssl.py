@@ -16,6 +16,7 @@ from OpenSSL import SSL
 
 _library, _ffi = Binding().lib, Binding().ffi
 _do_handshake, _read, _write = _library.SSL_do_handshake, _library.SSL_read, _library.SSL_write
+_shutdown = _library.SSL_shutdown
 _get_error, _peek_error = _library.SSL_get_error, _library.ERR_peek_error
 _reason, clear_errors = _library.ERR_GET_REASON, _library.ERR_clear_error
 
@@ -65,6 +66,11 @@ class Records:
         """How many bytes were taken; READ_MORE, WRITE_MORE: the same bytes must be offered again; SSL.Error."""
         result: int = _write(self._ssl, data if type(data) is bytes else _ffi.from_buffer(data), len(data))
         return result if result > 0 else self._why(result)
+
+    def shutdown(self) -> int:
+        """Send close_notify: 0 or 1 when it is on its way, WRITE_MORE; SSL.Error."""
+        result: int = _shutdown(self._ssl)
+        return result if result >= 0 else self._why(result)
 
     def _why(self, result: int) -> int:
         """0 after close_notify."""

@@ -310,10 +310,9 @@ class Tls:
         False: the socket is full, and close_notify would be lost; to be tried again.
         """
         try:
-            self.connection.shutdown()
-        except SSL.WantWriteError:
-            self.plain.blocked()
-            return False
+            if self._records.shutdown() == WRITE_MORE:
+                self.plain.blocked()
+                return False
         except SSL.Error as error:  # broken already: nobody is there to be told
             failure(error)
         self._finished = True
