@@ -9,11 +9,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.config.routes import UpstreamTls
+from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.tls import TlsProfile
 from dcrouter.errors import TlsError
 from dcrouter.tls.credential import Credential
-from dcrouter.tls.profile import client_context, name_peer, server_context, verify_peer
+from dcrouter.tls.peer import Peer
+from dcrouter.tls.profile import client_context, server_context
 from tests.support.certificates import Authority
 from tests.support.handshake import Server, meet, trusting
 from tests.support.peers import require
@@ -184,7 +185,8 @@ class ClientContextTests(SynchronousTestCase):
         sock.settimeout(None)
         self.addCleanup(sock.close)
         connection = SSL.Connection(context, sock)
-        name_peer(connection, server_name)
+        self.peer = Peer(server_name, verify=context.get_verify_mode() != SSL.VERIFY_NONE)
+        self.peer.expect(connection)
         connection.set_connect_state()
         connection.do_handshake()
         return connection
@@ -193,31 +195,36 @@ class ClientContextTests(SynchronousTestCase):
         """By its DNS name and by its address, as asked."""
         context = client_context(UpstreamTls(), AUTHORITY.root_pem)
         for name in ("site.test", "127.0.0.1"):
-            verify_peer(self.connect(context, name), name)
+            connection = self.connect(context, name)
+            self.peer.check(connection)
 
     def test_a_target_with_another_name_is_not(self) -> None:
-        """The error says which name was asked for."""
+        """The error says which name was asked for, and whose certificate it is."""
         context = client_context(UpstreamTls(), AUTHORITY.root_pem)
         for name in ("other.test", "127.0.0.2"):
-            error = self.assertRaises(TlsError, verify_peer, self.connect(context, name), name)
-            self.assertIn(name, str(error))
+            connection = self.connect(context, name)
+            error = self.assertRaises(TlsError, self.peer.check, connection)
+            self.assertIn(f"not for {name} but for site.test, 127.0.0.1", str(error))
 
     def test_a_target_under_a_foreign_ca_fails_the_handshake(self) -> None:
         """Neither another CA nor the system's bundle vouches for it."""
         for ca in (Authority("foreign").root_pem, None):
             context = client_context(UpstreamTls(), ca)
             self.assertRaises(SSL.Error, self.connect, context, "site.test")
+            self.assertIn("unable to get local issuer certificate", str(self.peer.problem))
 
     def test_an_expired_target_fails_the_handshake(self) -> None:
         """Verification is more than the name."""
         context = client_context(UpstreamTls(), AUTHORITY.root_pem)
         expired = AUTHORITY.credential(["site.test"], days=-1)
         self.assertRaises(SSL.Error, self.connect, context, "site.test", expired)
+        self.assertEqual(self.peer.problem, "certificate verify failed: certificate has expired")
 
     def test_the_targets_own_certificate_may_be_the_trust(self) -> None:
         """`ca` may name any certificate of the target's chain."""
         context = client_context(UpstreamTls(), SITE.chain)
-        verify_peer(self.connect(context, "site.test"), "site.test")
+        connection = self.connect(context, "site.test")
+        self.peer.check(connection)
 
     def test_without_verification_anybody_is_taken(self) -> None:
         """`verify: false` is what it says."""

@@ -12,8 +12,8 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SkipTest, TestCase
 
 from dcrouter.config.forms import Secret
-from dcrouter.config.routes import Target
 from dcrouter.config.rules import MailForward, Rule, RuleMatch, SmartHostAuth
+from dcrouter.config.targets import Target
 from tests.mail.house import QUICK, House, in_thread, send, until
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.certificates import Authority

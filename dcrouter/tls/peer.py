@@ -1,0 +1,88 @@
+"""Who the other side of a session that we begin must prove to be, and in plain words why it has not.
+
+OpenSSL checks the chain during the handshake; the name is checked after it, before a word is said. SNI: RFC 6066
+section 3; names: RFC 9525.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.bindings.openssl.binding import Binding
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from service_identity.pyopenssl import verify_hostname, verify_ip_address
+
+from dcrouter.errors import TlsError
+
+_library, _ffi = Binding().lib, Binding().ffi
+
+SHOWN_NAMES = 3
+"""Of a certificate that is somebody else's, in the reason."""
+
+
+class Peer:
+    """The target of one session. `name`: a DNS name or an address; None only where nothing is verified.
+
+    `problem`: what was wrong with the chain, once the handshake has failed for it.
+    """
+
+    __slots__ = ("_name", "_verify", "problem")
+
+    def __init__(self, name: str | None, *, verify: bool) -> None:
+        self.problem: str | None = None
+        self._name = name
+        self._verify = verify
+
+    def expect(self, connection: SSL.Connection) -> None:
+        """Before the handshake: ask for the name by SNI, which never carries an address, and listen to the verdict."""
+        if self._verify:
+            connection.set_verify(SSL.VERIFY_PEER, self._remember)
+        if self._name is not None and not _is_address(self._name):
+            connection.set_tlsext_host_name(self._name.encode("idna"))
+
+    def check(self, connection: SSL.Connection) -> None:
+        """After the handshake: TlsError where its certificate is for somebody else."""
+        if not self._verify:
+            return
+        assert self._name is not None
+        try:
+            if _is_address(self._name):
+                verify_ip_address(connection, self._name)
+            else:
+                verify_hostname(connection, self._name)
+        except (VerificationError, CertificateError) as error:
+            names = _names(connection.get_peer_certificate(as_cryptography=True))
+            raise TlsError(f"certificate verify failed: hostname mismatch, not for {self._name}{names}") from error
+
+    def _remember(self, connection: SSL.Connection, certificate: Any, number: int, depth: int, good: int) -> bool:
+        """OpenSSL's verdict is taken as it is; what it was is kept for the reason."""
+        if not good and self.problem is None:
+            words = _ffi.string(_library.X509_verify_cert_error_string(number)).decode("ascii", "replace")
+            self.problem = f"certificate verify failed: {words}"
+        return bool(good)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _names(certificate: x509.Certificate | None) -> str:
+    """` but for a.example, b.example`; "" where it names nobody."""
+    if certificate is None:
+        return ""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ""
+    names = [str(name.value)[:80] for name in extension.value]
+    if not names:
+        return ""
+    more = ", ..." if len(names) > SHOWN_NAMES else ""
+    return f" but for {', '.join(names[:SHOWN_NAMES])}{more}"
