@@ -99,7 +99,7 @@ class Mta:
             budget=budget,
             on_done=on_done,
         )
-        self._operator = Operator(self._store, self._queue, time.time)
+        self._operator = Operator(self._store, self._queue, time.time, self._attempts.destinations.try_all)
         self._login = Login(config.email.auth, reactor)
         self._admission = Admission(
             config.email,

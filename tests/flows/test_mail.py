@@ -38,6 +38,7 @@ email:
   queue: {retry: {base: 200ms, max: 400ms}}
 """
 PORTS = ("smtp", "submission", "smtps", "proxied")
+WARNED = "nobody can send through port"
 
 
 class MailCase(SynchronousTestCase):
@@ -48,7 +49,7 @@ class MailCase(SynchronousTestCase):
     def setUpClass(cls) -> None:
         cls.sink = SmtpSink()
         cls.addClassCleanup(cls.sink.close)
-        cls.router = Router(TEXT, ports=PORTS, sink=cls.sink.port)
+        cls.router = Router(TEXT, ports=PORTS, sink=cls.sink.port, expected=[WARNED])
         cls.addClassCleanup(cls.router.close)
 
     def swaks(self, port: str, to: str, *options: str, status: int = 0) -> str:
@@ -89,8 +90,8 @@ class TestSwaks(MailCase):
         self.assertIn(b"with ESMTPS", raw)
         self.router.access(kind="smtp", tls_version="TLSv1.3", ended_by="client", reason="quit")
 
-    def test_submission_needs_auth_which_is_not_there_yet(self) -> None:
-        """530 at MAIL on submission and smtps, inside TLS as well."""
+    def test_submission_needs_auth(self) -> None:
+        """530 at MAIL on submission and smtps, inside TLS as well; check had warned that nobody has an account."""
         require_swaks_tls()
         for port, options in (("submission", []), ("submission", ["--tls"]), ("smtps", ["--tls-on-connect"])):
             said = self.swaks(port, "x@example.test", *options, status=23)
@@ -221,7 +222,7 @@ email:
 
 class TestLimits(SynchronousTestCase):
     def open(self, text: str) -> Router:
-        router = Router(text, ports=("smtp", "smtps"))
+        router = Router(text, ports=("smtp", "smtps"), expected=[WARNED])
         self.addCleanup(router.close)
         return router
 
@@ -268,7 +269,7 @@ class TestLimits(SynchronousTestCase):
             LIMITED.replace("max_connections_per_ip: 2", "max_connections_per_ip: 5000").replace("1s", "60s"),
             ports=("smtp", "smtps"),
             descriptors=200,
-            expected=["out of descriptors"],
+            expected=["out of descriptors", WARNED],
         )
         self.addCleanup(router.close)
         pids = router.pids()

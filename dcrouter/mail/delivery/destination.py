@@ -120,6 +120,10 @@ class Destination:
         """Whether it was found unreachable just now."""
         return bool(self._reactor.seconds() < self._down_until)
 
+    def try_again(self) -> None:
+        """The next message is a new attempt to reach it."""
+        self._down_until = 0.0
+
     @property
     def quiet(self) -> bool:
         """Whether nothing is lost by forgetting it."""

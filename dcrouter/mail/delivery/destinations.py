@@ -75,6 +75,11 @@ class Destinations:
         self.of(hop).send(question)
         return question.answer
 
+    def try_all(self) -> None:
+        """Whoever was found down may be back: an operator wants to know now."""
+        for destination in self._known.values():
+            destination.try_again()
+
     def close(self) -> None:
         for destination in self._known.values():
             destination.close()

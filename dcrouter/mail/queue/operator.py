@@ -70,12 +70,13 @@ class Asked(Exception):
 
 
 class Operator:
-    """`now`: the wall clock."""
+    """`now`: the wall clock. `try_all`: next hops that were found down are tried again without a pause."""
 
-    def __init__(self, store: Store, queue: Queue, now: Callable[[], float]) -> None:
+    def __init__(self, store: Store, queue: Queue, now: Callable[[], float], try_all: Callable[[], None]) -> None:
         self._store = store
         self._queue = queue
         self._now = now
+        self._try_all = try_all
 
     def ask(self, fields: Fields) -> Deferred[Plain]:
         """The answer; never fails for what an operator can mistake, nor for a store that cannot answer."""
@@ -164,6 +165,7 @@ class Operator:
             return self._queue.drop(keys)
         if do == "hold":
             return self._queue.hold(keys, _FROM[do], HELD_BY_OPERATOR)
+        self._try_all()
         return self._queue.resume(keys, _FROM[do])
 
 

@@ -180,6 +180,22 @@ class DestinationTests(TestCase):
         self.assertEqual(self.recovered, [f"127.0.0.1:{hop.port}"])
 
     @inlineCallbacks
+    def test_an_operator_need_not_wait_for_the_pause_to_end(self):
+        """A next hop that was found down is tried by the next message once somebody asked for it."""
+        hop = ScriptedHop(self, greeting="421 busy")
+        destinations = self.destinations(Patience(replies=QUICK.replies, down=1000.0))
+        destination = destinations.of(self.hop(hop.port))
+        first, second = Sent(), Sent()
+        destination.send(first)
+        yield until(lambda: first.result)
+        hop.script["greeting"] = "220 next"
+        destinations.try_all()
+        destination.send(second)
+        yield until(lambda: second.result)
+        self.assertEqual(second.result, ("finished", 250))
+        self.assertEqual(self.recovered, [f"127.0.0.1:{hop.port}"])
+
+    @inlineCallbacks
     def test_all_connections_together_are_bounded_and_go_round(self):
         """Two slots, three next hops: idle connections make way, everybody is served."""
         hops = [ScriptedHop(self) for _ in range(3)]

@@ -253,7 +253,8 @@ def _raise(error):
 class OperatorTests(QueueCase):
     def setUp(self) -> None:
         super().setUp()
-        self.operator = Operator(self.store, self.queue, self.clock.seconds)
+        self.probed = []
+        self.operator = Operator(self.store, self.queue, self.clock.seconds, lambda: self.probed.append(True))
         self.queue.start([], self.notices)
 
     def ask(self, do, **fields):
@@ -282,7 +283,9 @@ class OperatorTests(QueueCase):
         yield self.queue.put(self.message(2, "c@y.test", sender=""))
         yield self.queue.put(self.message(3, "hangs@y.test"))
         yield until(lambda: entries(self.store, state="failed"))
+        self.assertEqual(self.probed, [])
         self.assertEqual((yield self.ask("retry", all=True)), {"changed": 3, "next": None})
+        self.assertEqual(self.probed, [True])
         yield until(lambda: self.store.messages == 1)
         self.assertEqual((yield self.ask("retry", messages=["3"])), {"changed": 1, "next": None})
         self.hanging["hangs@y.test"].callback([YES])
