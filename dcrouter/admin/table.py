@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
+from dcrouter.config.match import PortRange
 from dcrouter.config.order import order_key
-from dcrouter.config.routes import Block, Forward, MailHandover, PortRange, Redirect, Respond, Route, Target
+from dcrouter.config.routes import Route
+from dcrouter.config.targets import Target
 from dcrouter.config.tls import CertificateFiles
 
 COLUMNS = ("order", "name", "protocol", "listen", "match", "tls", "action")

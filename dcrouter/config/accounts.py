@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from attrs import field, frozen
 
+from dcrouter.config.actions import MailKind
 from dcrouter.config.forms import Duration, PasswordHash, ReadPath, counted, key
 from dcrouter.config.lines import AccountName
 from dcrouter.config.patterns import Recipient
-from dcrouter.config.routes import MailKind
 
 AuthMethod = Literal["PLAIN", "LOGIN"]
 

@@ -11,8 +11,9 @@ from attrs import Factory, field, frozen
 from dcrouter.config.forms import LogFile, ReadPath, Share, WrittenPath, key
 from dcrouter.config.lines import Group, User
 from dcrouter.config.mail import Email
+from dcrouter.config.match import Address
 from dcrouter.config.resolver import Resolver
-from dcrouter.config.routes import Address, Defaults, Http, ProxyProtocol, Route
+from dcrouter.config.routes import Defaults, Http, ProxyProtocol, Route
 from dcrouter.config.tls import Certificates, TlsProfile
 
 LogLevel = Literal["debug", "info", "warn", "error"]

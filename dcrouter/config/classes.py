@@ -14,18 +14,20 @@ from attrs import NOTHING
 from cattrs import Converter
 
 from dcrouter.config.accounts import Auth
+from dcrouter.config.actions import Block, Forward, Redirect, Respond
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.values import Within
 from dcrouter.config.findings import closest, meant
 from dcrouter.config.forms import Frequency, Port
 from dcrouter.config.keys import Field, default_of, element_of, fields_of, without_none
 from dcrouter.config.mail import Email, MailPort
+from dcrouter.config.match import PortRange
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.nodes import Sequence as SequenceNode
 from dcrouter.config.place import Invalid, Place
 from dcrouter.config.queue import Queue
 from dcrouter.config.rates import Rate
-from dcrouter.config.routes import Block, Forward, PortRange, Redirect, Respond, Route, RouteTls
+from dcrouter.config.routes import Route, RouteTls
 from dcrouter.config.rules import Deliver, MailForward, Rule
 from dcrouter.config.units import port, shown
 

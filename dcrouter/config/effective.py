@@ -12,10 +12,12 @@ from typing import Literal
 
 from attrs import evolve
 
+from dcrouter.config.actions import Block, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Config
 from dcrouter.config.mail import Email, MailPort
+from dcrouter.config.match import Address, Match, PortRange
 from dcrouter.config.overlap import NameSet, listen_overlap, ports_overlap
-from dcrouter.config.routes import Address, Block, Defaults, MailHandover, Match, PortRange, Redirect, Respond, Route
+from dcrouter.config.routes import Defaults, Route
 
 Protocol = Literal["tcp", "http"]
 

@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 from attrs import Factory, field, frozen
 
 from dcrouter.config.accounts import Auth
+from dcrouter.config.actions import MailKind
 from dcrouter.config.forms import Duration, HostName, Port, Size, counted, key
 from dcrouter.config.lines import Line
+from dcrouter.config.match import Address, Network
 from dcrouter.config.patterns import MailAddress
 from dcrouter.config.queue import Bounces, Queue
-from dcrouter.config.routes import Address, MailKind, Network, Security
 from dcrouter.config.rules import Reject, Rule
+from dcrouter.config.security import Security
 from dcrouter.config.tls import CertificateChoice
 
 RequireTls = Literal["never", "submission", "always"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from dcrouter.config.routes import Address, Network, PortRange
+from dcrouter.config.match import Address, Network, PortRange
 
 
 def ports_overlap(one: Sequence[PortRange], other: Sequence[PortRange]) -> bool:

@@ -13,10 +13,11 @@ from typing import Any, get_args
 from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
+from dcrouter.config.actions import Action
 from dcrouter.config.admin import Config
 from dcrouter.config.forms import HostPort, Secret
 from dcrouter.config.keys import variants_of
-from dcrouter.config.routes import Action, Address, Network
+from dcrouter.config.match import Address, Network
 from dcrouter.config.rules import MailAction
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
 

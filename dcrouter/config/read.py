@@ -31,8 +31,9 @@ from dcrouter.config.named import read_named
 from dcrouter.config.nodes import Mapping as MappingNode
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.place import Invalid, Place
-from dcrouter.config.routes import Defaults, Route, Security
+from dcrouter.config.routes import Defaults, Route
 from dcrouter.config.rules import Rule
+from dcrouter.config.security import Security
 from dcrouter.config.units import shown
 
 Read = Callable[[Place, Any], Any]

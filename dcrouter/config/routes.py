@@ -1,172 +1,22 @@
-"""What the operator wrote about connections: routes, what they match, what they do, and the defaults.
+"""What the operator wrote about connections: routes with all that belongs to them, and the defaults.
 
-All values are frozen; durations are float seconds (0 = none), ports ints, networks `ipaddress` values.
+All values are frozen; durations are float seconds (0 = none).
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Literal
 
 from attrs import field, frozen
 
-from dcrouter.config.forms import (
-    DomainPattern,
-    Duration,
-    Name,
-    Port,
-    ReadPath,
-    ServerName,
-    TargetHost,
-    TargetPort,
-    counted,
-    key,
-    one_of,
-)
-from dcrouter.config.lines import RedirectTemplate
+from dcrouter.config.actions import Action
+from dcrouter.config.forms import Duration, Name, counted, key
+from dcrouter.config.match import Match, Network, PortRange
+from dcrouter.config.security import Security
+from dcrouter.config.targets import Target, UpstreamTls
 from dcrouter.config.tls import CertificateChoice
-from dcrouter.wire.http1 import check_header
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-MailKind = Literal["smtp", "submission", "smtps"]
-Balance = Literal["round-robin", "failover"]
 TlsMode = Literal["passthrough", "terminate", "terminate-and-reencrypt"]
-
-
-@frozen(kw_only=True)
-class PortRange:
-    """One port as a number, or a range of ports with both its ends."""
-
-    start: Port = field(metadata=key("The first port.", name="from"))
-    end: Port = field(metadata=key("The last port.", name="to"))
-
-
-@frozen(kw_only=True)
-class Target:
-    """Where bytes go: {host, port} or {unix}.
-
-    On a route `port` None means `preserve`.
-    """
-
-    host: TargetHost | None = field(
-        default=None, metadata=key("Name or address; names are resolved again and again, and kept fresh.")
-    )
-    port: TargetPort = field(default=None, metadata=key("Port of the target.", default="required beside `host`"))
-    unix: ReadPath | None = field(default=None, metadata=key("Path of a unix socket, instead of host and port."))
-
-
-@frozen(kw_only=True)
-class Forward:
-    """Bytes go to one of `targets`; when its connect fails, up to `retries` others are tried."""
-
-    type: Literal["forward"] = field(default="forward", metadata=key("What the route does."))
-    targets: tuple[Target, ...] = field(
-        metadata=key(
-            "Where connections go; `target: {...}` is short for a list of one.",
-            single="target",
-            nonempty="it would lead nowhere",
-        )
-    )
-    balance: Balance = field(default="round-robin", metadata=key("How one of several targets is picked."))
-    retries: Annotated[int, counted(0, 100)] = field(
-        default=2, metadata=key("How many other targets are tried when a connect fails.")
-    )
-
-
-@frozen(kw_only=True)
-class Redirect:
-    """One HTTP request is answered with a redirect, and the connection closed."""
-
-    type: Literal["redirect"] = field(default="redirect", metadata=key("What the route does."))
-    to: RedirectTemplate = field(
-        metadata=key("The new URL; {host} (without port) {port} {path} {query} {uri} are those of the request.")
-    )
-    status: Annotated[int, one_of(301, 302, 303, 307, 308)] = field(default=308, metadata=key("Status of the answer."))
-
-
-@frozen(kw_only=True)
-class Respond:
-    """One HTTP request is answered with this, and the connection closed."""
-
-    type: Literal["respond"] = field(default="respond", metadata=key("What the route does."))
-    status: Annotated[int, counted(200, 599)] = field(default=200, metadata=key("Status of the answer."))
-    body: str = field(default="", metadata=key("The answer's body, sent as UTF-8."))
-    headers: dict[str, str] = field(
-        factory=dict,
-        metadata=key("Headers of the answer; `content-type` is plain text unless it is said here.", entry=check_header),
-    )
-
-
-@frozen(kw_only=True)
-class Block:
-    """Nobody gets through: an answer on http routes, a plain close on tcp ones. A `status` makes it an http route.
-
-    `answers`: `status` was written.
-    """
-
-    type: Literal["block"] = field(default="block", metadata=key("What the route does."))
-    status: Annotated[int, counted(400, 599)] = field(
-        default=403, metadata=key("Status of the answer on http routes; tcp routes are closed.")
-    )
-    answers: bool = False
-
-
-@frozen(kw_only=True)
-class MailHandover:
-    """The connection goes to the mail server, which does the TLS of it."""
-
-    type: Literal["mail"] = field(default="mail", metadata=key("What the route does."))
-    kind: MailKind = field(
-        default="smtp",
-        metadata=key("How mail is spoken: `smtp` and `submission` with STARTTLS, `smtps` with TLS at once."),
-    )
-
-
-Action = Forward | Redirect | Respond | Block | MailHandover
-
-
-@frozen(kw_only=True)
-class Match:
-    """All conditions hold together; within one, any of its values.
-
-    None means that the condition is not set.
-    """
-
-    ports: tuple[PortRange, ...] = field(
-        metadata=key("Ports: a number, a list, ranges as {from, to}.", scalar=True, nonempty="no port would match")
-    )
-    listen: tuple[Address, ...] | None = field(
-        default=None,
-        metadata=key(
-            "Addresses on which the ports are bound.", nonempty="no address would match", default="the global `listen`"
-        ),
-    )
-    domains: tuple[DomainPattern, ...] | None = field(
-        default=None,
-        metadata=key(
-            "Names that the client asks for: SNI, or Host on plain HTTP.",
-            nonempty="no name would match",
-            default="every name, and none",
-        ),
-    )
-    client_ips: tuple[Network, ...] | None = field(
-        default=None,
-        metadata=key("Networks that clients come from.", nonempty="no client would match", default="everyone"),
-    )
-
-
-@frozen(kw_only=True)
-class UpstreamTls:
-    """How the target is spoken to under terminate-and-reencrypt."""
-
-    verify: bool = field(default=True, metadata=key("Whether the target must prove who it is."))
-    server_name: ServerName | None = field(
-        default=None, metadata=key("The name the target must prove, and its SNI.", default="the target's host")
-    )
-    ca: ReadPath | None = field(
-        default=None, metadata=key("PEM file of the authorities to trust.", default="the system's")
-    )
 
 
 @frozen(kw_only=True)
@@ -182,23 +32,6 @@ class RouteTls:
     )
     upstream: UpstreamTls = field(
         factory=UpstreamTls, metadata=key("TLS towards the target (terminate-and-reencrypt only).")
-    )
-
-
-@frozen(kw_only=True)
-class Security:
-    """Who may connect, and how often at once; `block` beats `allow`. IPv6 clients are counted by /64."""
-
-    allow: tuple[Network, ...] | None = field(
-        default=None,
-        metadata=key("Networks that may connect.", nonempty="nobody could connect", default="everyone"),
-    )
-    block: tuple[Network, ...] = field(default=(), metadata=key("Networks that may not; lists of both places add up."))
-    max_connections: Annotated[int, counted(1)] | None = field(
-        default=None, metadata=key("Connections at once.", default="by the descriptor limit")
-    )
-    max_connections_per_ip: Annotated[int, counted(1)] | None = field(
-        default=None, metadata=key("Connections at once from one address.", default="no limit")
     )
 
 

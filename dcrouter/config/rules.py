@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from attrs import field, frozen
 
+from dcrouter.config.actions import MailKind
 from dcrouter.config.forms import Duration, LmtpPlace, Name, ReadPath, Secret, counted, key
 from dcrouter.config.lines import MaildirTemplate, ReplyText
+from dcrouter.config.match import Network
 from dcrouter.config.patterns import Recipient, Sender
 from dcrouter.config.rates import Rate
-from dcrouter.config.routes import Balance, MailKind, Network, Target
+from dcrouter.config.targets import Balance, Target
 
 Clients = Literal["any", "may_relay", "authenticated", "strangers"]
 OutboundTls = Literal["none", "opportunistic", "required"]

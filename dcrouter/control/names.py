@@ -20,7 +20,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from dcrouter.config.routes import Forward, Route
+from dcrouter.config.actions import Forward
+from dcrouter.config.routes import Route
 
 THREADS = 4
 INTERVAL = 30.0

@@ -16,7 +16,8 @@ from attrs import frozen
 
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import bind_addresses, effective_routes
-from dcrouter.config.routes import Address, PortRange, Route
+from dcrouter.config.match import Address, PortRange
+from dcrouter.config.routes import Route
 from dcrouter.errors import StartError
 
 BACKLOG = 4096

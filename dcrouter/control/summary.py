@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from dcrouter.config.routes import MailHandover, Redirect, Respond, Route
+from dcrouter.config.actions import MailHandover, Redirect, Respond
+from dcrouter.config.routes import Route
 from dcrouter.control.ports import Listener, where
 
 SHOWN = 20

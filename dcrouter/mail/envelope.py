@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from dcrouter.config.routes import MailKind
+from dcrouter.config.actions import MailKind
 
 
 @frozen(kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from dcrouter.config.routes import Network
+from dcrouter.config.match import Network
 from dcrouter.wire.mapped import unmapped
 
 _MAPPED_LENGTH = 96

@@ -6,7 +6,7 @@ that they survive a reload.
 
 from __future__ import annotations
 
-from dcrouter.config.routes import Security
+from dcrouter.config.security import Security
 from dcrouter.match.addresses import Networks, count_key
 
 

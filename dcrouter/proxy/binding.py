@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
-from dcrouter.config.routes import Block, Forward, MailHandover, Match, Redirect, Respond, Route, Security
+from dcrouter.config.match import Match
+from dcrouter.config.routes import Route
+from dcrouter.config.security import Security
 from dcrouter.proxy.actions import answer
 from dcrouter.proxy.actions.forward import ForwardAction, Upstream
 from dcrouter.proxy.actions.mail import MailAction

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from dcrouter.config.actions import MailHandover
 from dcrouter.config.effective import needs_bytes
-from dcrouter.config.routes import MailHandover, Route
+from dcrouter.config.routes import Route
 from dcrouter.proxy.admission import Admission
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
-from dcrouter.config.routes import MailHandover, Security
+from dcrouter.config.security import Security
 from dcrouter.errors import Refused
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Literal
 
+from dcrouter.config.match import Address, Network
 from dcrouter.config.order import order_key
-from dcrouter.config.routes import Address, Network
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.facts import ConnectionFacts
 from dcrouter.match.addresses import Networks

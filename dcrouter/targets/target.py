@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from dcrouter.config.routes import Balance, Target
+from dcrouter.config.targets import Balance, Target
 from dcrouter.targets.addresses import Addresses
 
 ADDRESSES_PER_TARGET = 4

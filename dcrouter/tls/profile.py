@@ -4,22 +4,19 @@ A server context holds every credential of one name side by side (ECDSA and RSA)
 connection on: a renewed certificate is a new context. No callback chooses among certificates, because the name is known
 before the handshake (the ClientHello is peeked). Groups are OpenSSL's own, X25519MLKEM768 first.
 
-Profiles: Mozilla's Server Side TLS (`modern` is TLS 1.3 only). TLS 1.3: RFC 8446; ALPN: RFC 7301; names: RFC 9525.
+Profiles: Mozilla's Server Side TLS (`modern` is TLS 1.3 only). TLS 1.3: RFC 8446; ALPN: RFC 7301.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from typing import Any
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509StoreFlags
-from service_identity import CertificateError, VerificationError
-from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
-from dcrouter.config.routes import UpstreamTls
+from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.tls import TlsProfile
 from dcrouter.errors import TlsError
 from dcrouter.tls.credential import Credential
@@ -74,8 +71,8 @@ def server_context(credentials: Sequence[Credential], profile: TlsProfile, alpn:
 def client_context(upstream: UpstreamTls, ca_pem: bytes | None, alpn: Sequence[str] = ()) -> SSL.Context:
     """A context for connections to targets: verified against `ca_pem`, or the system's trust where that is None.
 
-    `upstream.ca` is not read here: its bytes come from the parent. The name is checked by `verify_peer`, after the
-    handshake. Raises TlsError where `ca_pem` holds no certificate.
+    `upstream.ca` is not read here: its bytes come from the parent. The name is checked after the handshake
+    (tls/peer.py). Raises TlsError where `ca_pem` holds no certificate.
     """
     context = _context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -94,23 +91,6 @@ def client_context(upstream: UpstreamTls, ca_pem: bytes | None, alpn: Sequence[s
     if alpn:
         context.set_alpn_protos([name.encode("ascii") for name in alpn])
     return context
-
-
-def name_peer(connection: SSL.Connection, server_name: str) -> None:
-    """Before the handshake of a client: ask for `server_name` by SNI, which never carries an address (RFC 6066 3)."""
-    if not _is_address(server_name):
-        connection.set_tlsext_host_name(server_name.encode("idna"))
-
-
-def verify_peer(connection: SSL.Connection, server_name: str) -> None:
-    """After the handshake of a client: TlsError unless the certificate is for `server_name`, a name or an address."""
-    try:
-        if _is_address(server_name):
-            verify_ip_address(connection, server_name)
-        else:
-            verify_hostname(connection, server_name)
-    except (VerificationError, CertificateError) as error:
-        raise TlsError(f"the target's certificate is not for {server_name}") from error
 
 
 def _preference(alpn: Sequence[str]) -> Callable[[SSL.Connection, list[bytes]], Any]:
@@ -168,11 +148,3 @@ def _use_chain(context: SSL.Context, chain: bytes) -> None:
         file.write(chain)
         file.flush()
         context.use_certificate_chain_file(f"/proc/self/fd/{descriptor}")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

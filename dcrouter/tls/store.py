@@ -16,8 +16,9 @@ from threading import Thread
 from attrs import define
 from twisted.logger import Logger
 
+from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
-from dcrouter.config.routes import MailHandover, Route
+from dcrouter.config.routes import Route
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
 from dcrouter.errors import TlsError
 from dcrouter.tls.chooser import DEFAULT_NAME

@@ -12,10 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.readable import problems_as
 from dcrouter.config.accounts import Auth
+from dcrouter.config.actions import Forward
 from dcrouter.config.admin import AccessLog, Admin, Config, Log
 from dcrouter.config.mail import Email
-from dcrouter.config.routes import Forward, Match, PortRange, Route, RouteTls, Target, UpstreamTls
+from dcrouter.config.match import Match, PortRange
+from dcrouter.config.routes import Route, RouteTls
 from dcrouter.config.rules import MailForward, Rule
+from dcrouter.config.targets import Target, UpstreamTls
 from dcrouter.config.tls import CertificateFiles, Certificates
 from dcrouter.control.privileges import find_account
 

@@ -6,9 +6,12 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.table import draw, rows
+from dcrouter.config.actions import Action, Block, Forward, Redirect
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email, MailPort
-from dcrouter.config.routes import Action, Block, Forward, Match, PortRange, Redirect, Route, RouteTls, Target
+from dcrouter.config.match import Match, PortRange
+from dcrouter.config.routes import Route, RouteTls
+from dcrouter.config.targets import Target
 from dcrouter.config.tls import CertificateFiles
 
 FORWARD = Forward(targets=(Target(host="10.0.0.1", port=80), Target(host="b.internal"), Target(unix=Path("/run/x"))))

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.config.actions import MailHandover
 from dcrouter.config.effective import Protocols, bind_addresses, effective_routes, protocol
 from dcrouter.config.order import order_key, specificity
 from dcrouter.config.overlap import NameSet
-from dcrouter.config.routes import MailHandover, Security
+from dcrouter.config.security import Security
 from tests.config.written import FORWARD, FileTestCase
 
 LABEL = st.sampled_from("ab")

@@ -6,20 +6,14 @@ import os
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.load import load
 from dcrouter.config.mail import MailPort
+from dcrouter.config.match import PortRange
 from dcrouter.config.queue import Retry
-from dcrouter.config.routes import (
-    Block,
-    Forward,
-    MailHandover,
-    PortRange,
-    Redirect,
-    Respond,
-    Security,
-    Target,
-    Timeouts,
-)
+from dcrouter.config.routes import Timeouts
+from dcrouter.config.security import Security
+from dcrouter.config.targets import Target
 from tests.config.written import FORWARD, FileTestCase
 
 

@@ -12,11 +12,11 @@ import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 import dcrouter
+from dcrouter.config.actions import Redirect, Respond
 from dcrouter.config.admin import Config
 from dcrouter.config.keys import fields_of
 from dcrouter.config.load import load_with_warnings
 from dcrouter.config.reference import reference
-from dcrouter.config.routes import Redirect, Respond
 from dcrouter.config.schema import json_schema
 from tests.config.test_plain import PlainTests
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.config.actions import Forward
 from dcrouter.config.admin import Config
 from dcrouter.config.mail import Email
-from dcrouter.config.routes import Forward, Match, PortRange, Route, RouteTls, Target, UpstreamTls
+from dcrouter.config.match import Match, PortRange
+from dcrouter.config.routes import Route, RouteTls
 from dcrouter.config.rules import MailForward, Mta, Rule
+from dcrouter.config.targets import Target, UpstreamTls
 from dcrouter.control.certificates import read_ca_files
 from dcrouter.errors import StartError
 

@@ -9,7 +9,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dcrouter.config.routes import Forward, Match, PortRange, Respond, Route, Target
+from dcrouter.config.actions import Forward, Respond
+from dcrouter.config.match import Match, PortRange
+from dcrouter.config.routes import Route
+from dcrouter.config.targets import Target
 from dcrouter.control import names as module
 from dcrouter.control.names import Names, look_up, target_names
 

@@ -17,9 +17,12 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from dcrouter.config.actions import Forward, Respond
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email, MailPort
-from dcrouter.config.routes import Defaults, Forward, Match, PortRange, Respond, Route, Target, Timeouts
+from dcrouter.config.match import Match, PortRange
+from dcrouter.config.routes import Defaults, Route, Timeouts
+from dcrouter.config.targets import Target
 from dcrouter.control import parent as module
 from dcrouter.control.parent import Parent
 from dcrouter.errors import StartError, Unreachable

@@ -8,8 +8,10 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.config.actions import Respond
 from dcrouter.config.admin import Admin, Config
-from dcrouter.config.routes import Address, Match, PortRange, Respond, Route
+from dcrouter.config.match import Address, Match, PortRange
+from dcrouter.config.routes import Route
 from dcrouter.control import ports
 from dcrouter.control.ports import Listener
 from dcrouter.errors import StartError

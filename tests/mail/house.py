@@ -18,8 +18,8 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email, MailTimeouts
 from dcrouter.config.resolver import Resolver
-from dcrouter.config.routes import Target
 from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
+from dcrouter.config.targets import Target
 from dcrouter.config.tls import TlsProfile
 from dcrouter.events import DeliveryDone, SessionClosed
 from dcrouter.facts import ConnectionFacts

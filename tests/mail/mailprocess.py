@@ -14,8 +14,8 @@ from twisted.internet import reactor
 
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email
-from dcrouter.config.routes import Target
 from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
+from dcrouter.config.targets import Target
 from dcrouter.config.tls import TlsProfile
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.mta import Mta

@@ -271,7 +271,9 @@ class TlsTests(TestCase):
         yield in_thread(deliver)
         yield until(lambda: house.mails("b@local.test"))
         (mail,) = house.mails("b@local.test")
-        self.assertRegex(mail, rb"\(using TLSv1\.3 with cipher TLS_\w+(?: key-exchange \w+)?\)\n\tby .* with ESMTPS id ")
+        self.assertRegex(
+            mail, rb"\(using TLSv1\.3 with cipher TLS_\w+(?: key-exchange \w+)?\)\n\tby .* with ESMTPS id "
+        )
         yield until(lambda: house.closed)
         event = house.closed[0]
         self.assertEqual((event.tls_version, event.sni, event.reason), ("TLSv1.3", HOSTNAME, "quit"))

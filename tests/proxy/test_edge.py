@@ -7,20 +7,10 @@ import struct
 import threading
 from ipaddress import ip_address, ip_network
 
-from dcrouter.config.routes import (
-    Block,
-    Defaults,
-    Forward,
-    MailHandover,
-    ProxyProtocol,
-    Redirect,
-    Respond,
-    RouteTls,
-    Security,
-    Target,
-    Timeouts,
-    UpstreamTls,
-)
+from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
+from dcrouter.config.routes import Defaults, ProxyProtocol, RouteTls, Timeouts
+from dcrouter.config.security import Security
+from dcrouter.config.targets import Target, UpstreamTls
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.channel import Channel
 from dcrouter.proxy import edge as edge_module

@@ -16,8 +16,11 @@ from attrs import evolve
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.config.actions import Action, Forward
 from dcrouter.config.admin import Admin, Config
-from dcrouter.config.routes import Action, Defaults, Forward, Match, PortRange, Route, RouteTls, Target
+from dcrouter.config.match import Match, PortRange
+from dcrouter.config.routes import Defaults, Route, RouteTls
+from dcrouter.config.targets import Target
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.events import SessionClosed
 from dcrouter.proxy.edge import Edge

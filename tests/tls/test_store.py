@@ -8,9 +8,11 @@ from typing import Any
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.config.actions import MailHandover, Respond
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email
-from dcrouter.config.routes import MailHandover, Match, PortRange, Respond, Route, RouteTls, TlsMode
+from dcrouter.config.match import Match, PortRange
+from dcrouter.config.routes import Route, RouteTls, TlsMode
 from dcrouter.config.tls import CertificateChoice, CertificateFiles, Certificates
 from dcrouter.errors import TlsError
 from dcrouter.tls.internal import LEAF_LIFETIME

@@ -12,13 +12,15 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from attrs import field, frozen
 
+from dcrouter.config.actions import Forward, MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import needs_bytes
+from dcrouter.config.match import Address, Network, PortRange
 from dcrouter.config.order import Rank, rank
 from dcrouter.config.overlap import client_intervals, clients_overlap, listen_overlap, overlapping, ports_overlap
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
-from dcrouter.config.routes import Address, Forward, MailHandover, Network, PortRange, Route
+from dcrouter.config.routes import Route
 
 
 @frozen

@@ -18,8 +18,8 @@ from dcrouter.config.checks.mail import MAIL
 from dcrouter.config.checks.values import Within
 from dcrouter.config.named import read_named
 from dcrouter.config.place import Place
-from dcrouter.config.routes import UpstreamTls
 from dcrouter.config.rules import MailForward
+from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.tls import CertificateFiles
 
 LARGEST = 1024 * 1024

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from dcrouter.config.actions import Forward
 from dcrouter.config.admin import Config
+from dcrouter.config.match import Address
 from dcrouter.config.read import Reader
-from dcrouter.config.routes import Address, Forward, Route, Target
+from dcrouter.config.routes import Route
+from dcrouter.config.targets import Target
 
 
 def check_loops(config: Config, reader: Reader) -> None:

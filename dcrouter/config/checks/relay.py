@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dcrouter.config.mail import Email
+from dcrouter.config.match import Network
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.patterns import RecipientPattern, parse, reaches_any_domain
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
-from dcrouter.config.routes import Network
 from dcrouter.config.rules import MailForward, Mta, Rule
 
 _KINDS = ("smtp", "submission", "smtps")

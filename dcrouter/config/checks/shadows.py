@@ -12,9 +12,9 @@ from ipaddress import IPv4Network
 
 from attrs import frozen
 
+from dcrouter.config.match import Network
 from dcrouter.config.patterns import ANY, RecipientPattern, covering, parse_all
 from dcrouter.config.read import Reader
-from dcrouter.config.routes import Network
 from dcrouter.config.rules import Rule, RuleMatch
 
 EVERY = (RecipientPattern(ANY, ANY),)

@@ -12,20 +12,13 @@ from typing import Any
 
 from attrs import evolve
 
+from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Admin, Config
+from dcrouter.config.match import PortRange
 from dcrouter.config.place import Place
 from dcrouter.config.resolver import Resolver
-from dcrouter.config.routes import (
-    Block,
-    Forward,
-    MailHandover,
-    PortRange,
-    Redirect,
-    Respond,
-    Route,
-    RouteTls,
-    Target,
-)
+from dcrouter.config.routes import Route, RouteTls
+from dcrouter.config.targets import Target
 
 Within = Callable[[Any, Place], Any]
 

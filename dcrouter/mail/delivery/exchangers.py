@@ -23,7 +23,7 @@ from twisted.internet.defer import DeferredList
 from twisted.python.failure import Failure
 
 from dcrouter.config.mail import Email
-from dcrouter.config.routes import Address
+from dcrouter.config.match import Address
 from dcrouter.errors import NoAddress, NoSuchName, Unreachable
 from dcrouter.mail.delivery.outcome import Deferred, Failed
 from dcrouter.net.resolver import MxAnswer, Resolver

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from dcrouter.config.routes import Target
 from dcrouter.config.rules import Deliver, MailForward, OutboundTls, SmartHostAuth
+from dcrouter.config.targets import Target
 
 SMTP_PORT = 25
 SMTPS_PORT = 465

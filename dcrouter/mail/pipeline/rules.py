@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from attrs import evolve
 
+from dcrouter.config.actions import MailKind
 from dcrouter.config.mail import Email
-from dcrouter.config.routes import MailKind
 from dcrouter.config.rules import Clients, Reject, Rule
 from dcrouter.mail.envelope import Client
 from dcrouter.match.addresses import Networks

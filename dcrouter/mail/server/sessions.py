@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from dcrouter.config.actions import MailKind
 from dcrouter.config.mail import Email
-from dcrouter.config.routes import MailKind
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.envelope import Client

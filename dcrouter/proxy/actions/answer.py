@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dcrouter.config.routes import Block, Redirect, Respond
+from dcrouter.config.actions import Block, Redirect, Respond
 from dcrouter.net.engine import WAIT
 from dcrouter.net.stream import Plain, Stream
 from dcrouter.wire.http1.answer import response

@@ -13,7 +13,7 @@ from dcrouter.net.engine import FAILED
 from dcrouter.net.relay import Direction, direction, relay
 from dcrouter.net.stream import Plain, Stream, Tls, connect, open_socket
 from dcrouter.targets.target import Candidate, Targets
-from dcrouter.tls.profile import name_peer, verify_peer
+from dcrouter.tls.peer import Peer
 
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session
@@ -30,14 +30,16 @@ class Upstream:
     async def secure(self, plain: Plain, host: str | None) -> Tls:
         """TLS on a fresh connection to `host`; TlsError where it is not who it should be."""
         name = self._server_name or host
+        if name is None and self._verify:
+            raise TlsError("a unix socket has no name to verify: set tls.upstream.server_name")
         stream = Tls(plain, self._context)
-        if name is not None:
-            name_peer(stream.connection, name)
-        await stream.connect()
-        if self._verify:
-            if name is None:
-                raise TlsError("a unix socket has no name to verify: set tls.upstream.server_name")
-            verify_peer(stream.connection, name)
+        peer = Peer(name, verify=self._verify)
+        peer.expect(stream.connection)
+        try:
+            await stream.connect()
+        except TlsError as error:
+            raise TlsError(peer.problem or str(error)) from error
+        peer.check(stream.connection)
         return stream
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dcrouter.config.routes import MailKind
+from dcrouter.config.actions import MailKind
 
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session

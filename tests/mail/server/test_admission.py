@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.mail import Email
 from dcrouter.config.rates import Rate
-from dcrouter.config.routes import Target
 from dcrouter.config.rules import Deliver, MailForward, Mta, Reject, Rule, RuleLimits, RuleMatch, Verify
+from dcrouter.config.targets import Target
 from dcrouter.errors import WireError
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.pipeline.rules import Rules

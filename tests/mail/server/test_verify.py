@@ -6,8 +6,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.config.routes import Target
 from dcrouter.config.rules import MailForward, Rule, Verify
+from dcrouter.config.targets import Target
 from dcrouter.errors import Unreachable
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.server import verify

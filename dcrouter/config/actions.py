@@ -1,0 +1,84 @@
+"""What a route does with its connections."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from attrs import field, frozen
+
+from dcrouter.config.forms import counted, key, one_of
+from dcrouter.config.lines import RedirectTemplate
+from dcrouter.config.targets import Balance, Target
+from dcrouter.wire.http1 import check_header
+
+MailKind = Literal["smtp", "submission", "smtps"]
+
+
+@frozen(kw_only=True)
+class Forward:
+    """Bytes go to one of `targets`; when its connect fails, up to `retries` others are tried."""
+
+    type: Literal["forward"] = field(default="forward", metadata=key("What the route does."))
+    targets: tuple[Target, ...] = field(
+        metadata=key(
+            "Where connections go; `target: {...}` is short for a list of one.",
+            single="target",
+            nonempty="it would lead nowhere",
+        )
+    )
+    balance: Balance = field(default="round-robin", metadata=key("How one of several targets is picked."))
+    retries: Annotated[int, counted(0, 100)] = field(
+        default=2, metadata=key("How many other targets are tried when a connect fails.")
+    )
+
+
+@frozen(kw_only=True)
+class Redirect:
+    """One HTTP request is answered with a redirect, and the connection closed."""
+
+    type: Literal["redirect"] = field(default="redirect", metadata=key("What the route does."))
+    to: RedirectTemplate = field(
+        metadata=key("The new URL; {host} (without port) {port} {path} {query} {uri} are those of the request.")
+    )
+    status: Annotated[int, one_of(301, 302, 303, 307, 308)] = field(default=308, metadata=key("Status of the answer."))
+
+
+@frozen(kw_only=True)
+class Respond:
+    """One HTTP request is answered with this, and the connection closed."""
+
+    type: Literal["respond"] = field(default="respond", metadata=key("What the route does."))
+    status: Annotated[int, counted(200, 599)] = field(default=200, metadata=key("Status of the answer."))
+    body: str = field(default="", metadata=key("The answer's body, sent as UTF-8."))
+    headers: dict[str, str] = field(
+        factory=dict,
+        metadata=key("Headers of the answer; `content-type` is plain text unless it is said here.", entry=check_header),
+    )
+
+
+@frozen(kw_only=True)
+class Block:
+    """Nobody gets through: an answer on http routes, a plain close on tcp ones. A `status` makes it an http route.
+
+    `answers`: `status` was written.
+    """
+
+    type: Literal["block"] = field(default="block", metadata=key("What the route does."))
+    status: Annotated[int, counted(400, 599)] = field(
+        default=403, metadata=key("Status of the answer on http routes; tcp routes are closed.")
+    )
+    answers: bool = False
+
+
+@frozen(kw_only=True)
+class MailHandover:
+    """The connection goes to the mail server, which does the TLS of it."""
+
+    type: Literal["mail"] = field(default="mail", metadata=key("What the route does."))
+    kind: MailKind = field(
+        default="smtp",
+        metadata=key("How mail is spoken: `smtp` and `submission` with STARTTLS, `smtps` with TLS at once."),
+    )
+
+
+Action = Forward | Redirect | Respond | Block | MailHandover
