@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
     add_queue_commands(queue)
     hashed = command("passwd", passwd, "make the hash of a password, for email.auth; asks, or reads one line")
-    hashed.add_argument("name", nargs="?", metavar="NAME", help="the account, for a line that is ready for the file")
+    hashed.add_argument("name", nargs="?", metavar="NAME", help="the account: print its line for users_file")
     toured = command("demo", demo, "start a router on free ports and try one of each kind of route, with timings")
     toured.add_argument("--keep", action="store_true", help="keep the directory that it makes")
     toured.add_argument("--stay", action="store_true", help="leave all running until Ctrl-C, to try it by hand")

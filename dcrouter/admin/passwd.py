@@ -20,16 +20,17 @@ LONGEST = 1024
 
 
 def passwd(arguments: argparse.Namespace) -> int:
-    """Prints the hash, and with a name the line for the file."""
+    """Prints the hash, or with a name the line for the file."""
     hashed = make_hash(_password())
-    print(hashed)
-    if arguments.name is not None:
-        # A JSON string is a YAML one.
-        print(f"- {{name: {json.dumps(arguments.name, ensure_ascii=False)}, password_hash: {json.dumps(hashed)}}}")
-        try:
-            mail_address(arguments.name)
-        except ValueError as error:
-            print(f"dcrouter: {error}: the line needs may_send_as", file=sys.stderr)
+    if arguments.name is None:
+        print(hashed)
+        return 0
+    # A JSON string is a YAML one.
+    print(f"- {{name: {json.dumps(arguments.name, ensure_ascii=False)}, password_hash: {json.dumps(hashed)}}}")
+    try:
+        mail_address(arguments.name)
+    except ValueError as error:
+        print(f"dcrouter: {error}: the line needs may_send_as", file=sys.stderr)
     return 0
 
 

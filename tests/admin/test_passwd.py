@@ -58,10 +58,12 @@ class PasswdTests(SynchronousTestCase):
         self.assertNotEqual(first.stdout, second.stdout)
 
     def test_the_line_for_the_file_is_ready(self) -> None:
-        """As `users_file` reads it, for any name; one that is no address is told to need may_send_as."""
+        """It is all that is printed, to be added to `users_file`, for any name; one that is no address is told to need
+        may_send_as.
+        """
         for name in ("alice@example.com", "o'brien@example.com", 'a "b" #: {c}'):
             result = piped(b"secret\n", name)
-            line = result.stdout.splitlines()[1]
+            (line,) = result.stdout.splitlines()
             self.assertEqual(b"may_send_as" in result.stderr, "@" not in name)
             if "@" not in name:
                 line = line.removesuffix(b"}") + b", may_send_as: ['a@x.example']}"
