@@ -1,0 +1,121 @@
+"""What the documents show must be true of the program as it is: configurations, links, commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.admin.cli import _parser
+from dcrouter.config.lists import load_recipients, load_users
+from dcrouter.config.load import load_with_warnings
+from tests.support.certificates import Authority
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+EXAMPLE = ROOT / "examples" / "one-server"
+
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]*)\)")
+_IN_TEXT = re.compile(r"`(?:[./\w]*/)?dcrouter ([a-z]+)(?: ([a-z]+))?")
+_IN_BLOCK = re.compile(r"(?:^|/)dcrouter ([a-z]+)(?: ([a-z]+))?", re.MULTILINE)
+
+
+def blocks(document: Path, *languages: str) -> Iterator[str]:
+    """The code blocks of these languages, without the indent that they have in a list."""
+    for indent, language, text in _BLOCK.findall(document.read_text("utf-8")):
+        if language in languages:
+            yield re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
+
+
+def anchors(document: Path) -> set[str]:
+    """Of its titles, as Markdown renderers make them."""
+    text = _BLOCK.sub("", document.read_text("utf-8"))
+    titles = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def bring(place: Path, *names: str) -> None:
+    """What configurations of the documents name beside themselves."""
+    (place / "certificates").mkdir(parents=True)
+    credential = Authority().credential(list(names))
+    (place / "certificates" / "fullchain.pem").write_bytes(credential.chain)
+    (place / "certificates" / "privkey.pem").write_bytes(credential.key)
+    (place / "smart-host.password").write_text("secret\n")
+    for name in ("users.yaml", "recipients.txt"):
+        (place / name).write_bytes((EXAMPLE / name).read_bytes())
+
+
+class ConfigurationTests(SynchronousTestCase):
+    def test_every_complete_configuration_is_good(self) -> None:
+        """A block that says `version` is a whole file: `check` has nothing to say of it, not even a warning."""
+        place = Path(self.mktemp())
+        bring(place, "mail.example.com")
+        found = 0
+        for document in DOCUMENTS:
+            for number, text in enumerate(blocks(document, "yaml")):
+                if re.search(r"^version:", text, re.MULTILINE):
+                    file = place / f"{document.stem}-{number}.yaml"
+                    file.write_text(text, "utf-8")
+                    self.assertEqual(load_with_warnings(file, {})[1], ())
+                    found += 1
+        self.assertGreater(found, 1)
+
+    def test_the_example_is_good(self) -> None:
+        """As it stands in the repository; its only account has a mailbox."""
+        self.assertEqual(load_with_warnings(EXAMPLE / "routes.yaml", {})[1], ())
+        (user,) = load_users(EXAMPLE / "users.yaml")
+        self.assertIn(user.name, load_recipients(EXAMPLE / "recipients.txt"))
+
+    def test_what_the_example_shows_as_comments_works_too(self) -> None:
+        """With the marks taken away; the second rule `out` stands instead of the first."""
+        place = Path(self.mktemp())
+        bring(place, "example.com", "www.example.com", "mail.example.com")
+        text = (EXAMPLE / "routes.yaml").read_text("utf-8")
+        own = "    - name: out\n      match: {clients: may_relay}\n      action: {type: mta}\n"
+        self.assertIn(own, text)
+        text = text.replace(own, "")
+        text = re.sub(r"^( *)# (certificates:|- name:|  )", r"\1\2", text, flags=re.MULTILINE)
+        file = place / "routes.yaml"
+        file.write_text(text, "utf-8")
+        config, warnings = load_with_warnings(file, {})
+        assert config.email is not None
+        self.assertEqual(warnings, ())
+        self.assertEqual([route.name for route in config.routes], ["site", "to-https", "imaps"])
+        self.assertEqual([(rule.name, rule.action.type) for rule in config.email.rules][-1], ("out", "forward"))
+        self.assertEqual(len(config.certificates.files), 1)
+
+
+class LinkTests(SynchronousTestCase):
+    def test_every_link_leads_somewhere(self) -> None:
+        """To a file of the repository, and to a title in it."""
+        for document in DOCUMENTS:
+            for link in _LINK.findall(_BLOCK.sub("", document.read_text("utf-8"))):
+                if link.startswith(("https:", "http:")):
+                    continue
+                name, _, anchor = link.partition("#")
+                target = (document.parent / name).resolve() if name else document
+                self.assertTrue(target.exists(), f"{document.name}: {link}")
+                if anchor:
+                    self.assertIn(anchor, anchors(target), f"{document.name}: {link}")
+
+
+class CommandTests(SynchronousTestCase):
+    def test_every_command_exists(self) -> None:
+        """`dcrouter queue list` and the like, in text and in blocks, are commands of the parser."""
+        found: set[tuple[str, str]] = set()
+        for document in DOCUMENTS:
+            text = document.read_text("utf-8")
+            found.update(_IN_TEXT.findall(_BLOCK.sub("", text)))
+            for block in blocks(document, "", "sh"):
+                found.update(_IN_BLOCK.findall(block))
+        self.assertIn(("queue", "list"), found)
+        for verb, noun in sorted(found):
+            arguments = [verb, noun] if verb == "queue" and noun else [verb]
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as complaint:
+                ended = self.assertRaises(SystemExit, _parser().parse_args, [*arguments, "--help"])
+            self.assertEqual(ended.code, 0, f"dcrouter {verb} {noun}: {complaint.getvalue()}")
