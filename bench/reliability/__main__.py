@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,7 @@ def main() -> int:
         print(missing)
         return 1
     os.nice(asked.nice)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended
     raise_descriptor_limit()
     points = asked.points.split(",")
     progress = plan.Progress.load(asked.state, asked.seed)

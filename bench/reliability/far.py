@@ -105,14 +105,16 @@ class Client:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def send(self, parcel: Parcel, at: Callable[[str], None]) -> None:
-        """Steps told: `354`, `body` (half of it is out), `dot`, `250`. Raises Broken, OSError or TimeoutError."""
+    async def send(self, parcel: Parcel, at: Callable[[str], None]) -> str:
+        """Steps told: `354`, `body` (half of it is out), `dot`, `250`; gives the last reply. Raises Broken, OSError or
+        TimeoutError.
+        """
         try:
-            await asyncio.wait_for(self._send(parcel, at), _PATIENCE)
+            return await asyncio.wait_for(self._send(parcel, at), _PATIENCE)
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise Broken(str(error)) from error
 
-    async def _send(self, parcel: Parcel, at: Callable[[str], None]) -> None:
+    async def _send(self, parcel: Parcel, at: Callable[[str], None]) -> str:
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
             await self._expect(b"220")
@@ -130,20 +132,23 @@ class Client:
         self._writer.write(text[half:] + b".\r\n")
         await self._writer.drain()
         at("dot")
-        await self._expect(b"250")
+        reply = await self._expect(b"250")
         at("250")
+        return reply
 
     async def _say(self, line: str, code: bytes) -> None:
         assert self._writer is not None
         self._writer.write(line.encode() + b"\r\n")
         await self._expect(code)
 
-    async def _expect(self, code: bytes) -> None:
+    async def _expect(self, code: bytes) -> str:
         assert self._reader is not None
         while (line := await self._reader.readline())[3:4] == b"-":
             pass
+        reply = line.decode("ascii", "replace").strip()
         if not line.startswith(code):
-            raise Broken(line.decode("ascii", "replace").strip() or "the connection has ended")
+            raise Broken(reply or "the connection has ended")
+        return reply
 
     def close(self) -> None:
         if self._writer is not None:

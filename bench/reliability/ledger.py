@@ -63,6 +63,7 @@ class Ledger:
     _blame: dict[Item, str] = field(factory=dict)
     _counted: int = 0
     _accused: set[Item] = field(factory=set)
+    _filed: set[Item] = field(factory=set)
 
     def of(self, name: str) -> Figures:
         return self.figures.setdefault(name, Figures())
@@ -82,7 +83,7 @@ class Ledger:
         if refused or simple:
             recipients = [REFUSED] if refused else ["a@sink.test"]
         size = LARGE if random.random() < 0.2 else random.randrange(100, 8000)
-        lines = (f"{token} {number} " + "x" * 60 for number in range(size // 70))
+        lines = (f"{token} {number} " + "x" * 60 for number in range(size // 66 + 1))
         text = f"Subject: {token}\r\nFrom: {token}@load.test\r\n\r\n.{token}\r\n" + "\r\n".join(lines) + "\r\n"
         parcel = Parcel(token=token, recipients=tuple(recipients), text=text.encode())
         self._digests[token] = hashlib.sha256(parcel.text).digest()
@@ -121,6 +122,12 @@ class Ledger:
         token = found[1].decode()
         self._compare(token, octets, b"\n", blame)
         return (token, box)
+
+    def filed(self, item: Item, blame: str) -> None:
+        """A file of a name that has not been seen before holds it: delivered again, a message replaces its file."""
+        if item in self._filed:
+            self._complain(blame, "doubled", f"{item} has a second file")
+        self._filed.add(item)
 
     def _compare(self, token: str, octets: bytes, end: bytes, blame: str) -> None:
         text = octets[octets.find(b"Subject: ") :].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

@@ -153,6 +153,7 @@ class Batch:
                 item = self.ledger.file(octets, box, self.far.blame)
                 if item is not None:
                     self._files[name] = item
+                    self.ledger.filed(item, self.far.blame)
         return {self._files[name] for name in present if name in self._files}
 
     async def _during_start(self, kill: Kill) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,7 +24,6 @@ from tests.support.disk import Disk
 from tests.support.fuse import Mounted
 from tests.support.router import Reserved
 
-_ROOT = Path(__file__).resolve().parent.parent.parent
 _TEXT = """version: 1
 state_dir: {state}
 listen: ["127.0.0.1"]
@@ -42,6 +42,9 @@ email:
     - {{name: box, match: {{recipients: ["*@box.test"]}}, action: {{type: deliver, maildir: "maildir/{{recipient}}"}}}}
   queue: {{min_free_disk: 1MB, retry: {{base: 200ms, max: 1s}}}}
 """
+_SETPRIV = shutil.which("setpriv")
+_TIED = (_SETPRIV, "--pdeathsig", "KILL") if _SETPRIV else ()
+"""A run that is killed takes its service along."""
 _JOINED = " ON r.message = m.id"
 _PATIENCE = 30.0
 
@@ -74,9 +77,8 @@ class Service:
         self.starts += 1
         with (self._base / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dcrouter.admin.cli", "run"],
+                [*_TIED, sys.executable, "-m", "dcrouter.admin.cli", "run"],
                 cwd=self._base, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(_ROOT)},
             )  # fmt: skip
 
     async def ready(self) -> None:

@@ -49,6 +49,10 @@ def obstacle() -> str | None:
     """Why nothing can be mounted here, or None."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "needs a real peer: /dev/fuse is not here, or not for us"
+    try:
+        require("fusermount3")
+    except SkipTest as missing:
+        return str(missing)
     return None
 
 
