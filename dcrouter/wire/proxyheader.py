@@ -2,22 +2,24 @@
 
 Contract: `parse` takes all bytes received so far, from the first one on, and gives the header, None (more bytes are
 needed) or raises WireError without a reply, for no peer of this protocol reads one. The caller peeks and then consumes
-exactly `length` bytes: what follows them belongs to the connection. `build_v1` and `build_v2` write one.
+exactly `length` bytes: what follows them belongs to the connection. `build_v1` and `build_v2` write one,
+`speaking_for_ourselves` that of a connection without a client.
 
-"The PROXY protocol, versions 1 & 2" by HAProxy (proxy-protocol.txt): sections 2.1 (v1), 2.2 (v2), 2.2.1 (TLVs).
+"The PROXY protocol, versions 1 & 2" by HAProxy (proxy-protocol.txt): sections 2.1 (v1), 2.2 (v2); TLVs in proxytlvs.py.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
 
 from attrs import frozen
 
 from dcrouter.errors import WireError
 from dcrouter.wire.mapped import unmapped
+from dcrouter.wire.proxytlvs import CRC32C, NOTHING_TOLD, Tlv, Told, crc32c, join, read, split, write
 
 MAX_V1 = 107
 """Bytes of a v1 line, its CRLF included: the longest that section 2.1 allows."""
@@ -28,17 +30,20 @@ client certificates, endpoint ids of clouds, unique ids of 128 bytes) stays far 
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
-TLV_CRC32C = 0x03
+Version = Literal["v1", "v2"]
 
 _V1_START = b"PROXY "
 _LOCAL, _PROXY = 0, 1
+_STREAM = 1
 _UNSPEC, _INET, _INET6, _UNIX = 0, 1, 2, 3
 _ADDRESS_SIZE = {_UNSPEC: 0, _INET: 12, _INET6: 36, _UNIX: 216}
 
 _V2_HEAD = struct.Struct(">12sBBH")
 _V2_INET = struct.Struct(">4s4sHH")
 _V2_INET6 = struct.Struct(">16s16sHH")
-_TLV = struct.Struct(">BH")
+_PORTS = struct.Struct(">HH")
+_CHECKSUM_HEAD = join([(CRC32C, bytes(4))])[:3]
+_CHECKSUM_SIZE = 7
 
 _V1_LINE = re.compile(rb"PROXY (TCP[46]) ([0-9a-fA-F.:]+) ([0-9a-fA-F.:]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})\r\n")
 _V1_UNFINISHED = re.compile(rb"PROXY (?:TCP(?:4[0-9. ]*|6[0-9a-fA-F.: ]*)\r?|UNKNOWN(?:\r|[ ][^\n]*)?)")
@@ -49,12 +54,13 @@ _V1_PREFIXES = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN\r")
 class ProxyHeader:
     """`source` and `destination`: (address as text, port) of the client and of where it connected to, IPv4 mapped into
     IPv6 written as IPv4; both None where the header names none (UNKNOWN, LOCAL, UNSPEC, unix sockets).
-    `tlvs`: (type, value) in order. `length`: bytes that the header took.
+    `tlvs`: (type, value) in order; `told`: what those that are known say. `length`: bytes that the header took.
     """
 
     source: tuple[str, int] | None
     destination: tuple[str, int] | None
-    tlvs: tuple[tuple[int, bytes], ...]
+    tlvs: tuple[Tlv, ...] = ()
+    told: Told = NOTHING_TOLD
     length: int
 
 
@@ -77,7 +83,7 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
         return None
     line = data[:end]
     if line.startswith(b"PROXY UNKNOWN") and line[13:14] in (b" ", b"\r") and line.endswith(b"\r\n"):
-        return ProxyHeader(source=None, destination=None, tlvs=(), length=end)
+        return ProxyHeader(source=None, destination=None, length=end)
     found = _V1_LINE.fullmatch(line)
     if found is None:
         raise WireError("PROXY header: a malformed v1 line")
@@ -93,7 +99,6 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
     return ProxyHeader(
         source=(unmapped(str(addresses[0])), ports[0]),
         destination=(unmapped(str(addresses[1])), ports[1]),
-        tlvs=(),
         length=end,
     )
 
@@ -112,7 +117,7 @@ def _parse_v2(data: bytes) -> ProxyHeader | None:
         raise WireError("PROXY header: the v2 header is too long")
     if command & 15 == _LOCAL:
         # Section 2.2: the proxy speaks for itself; whatever follows is skipped.
-        return ProxyHeader(source=None, destination=None, tlvs=(), length=end) if len(data) >= end else None
+        return ProxyHeader(source=None, destination=None, length=end) if len(data) >= end else None
     family >>= 4
     start = 16 + _ADDRESS_SIZE[family]
     if start > end:
@@ -128,28 +133,23 @@ def _parse_v2(data: bytes) -> ProxyHeader | None:
         from_, to, from_port, to_port = _V2_INET6.unpack_from(data, 16)
         source, destination = (unmapped(str(IPv6Address(from_))), from_port), (unmapped(str(IPv6Address(to))), to_port)
     elif family == _UNSPEC:
-        return ProxyHeader(source=None, destination=None, tlvs=(), length=end)
-    return ProxyHeader(source=source, destination=destination, tlvs=_tlvs(data[:end], start), length=end)
+        return ProxyHeader(source=None, destination=None, length=end)
+    tlvs = _tlvs(data[:end], start)
+    return ProxyHeader(source=source, destination=destination, tlvs=tlvs, told=read(tlvs), length=end)
 
 
-def _tlvs(header: bytes, position: int) -> tuple[tuple[int, bytes], ...]:
+def _tlvs(header: bytes, start: int) -> tuple[Tlv, ...]:
     """Section 2.2.1; the checksum (2.2.3) is verified where it is present."""
+    if start == len(header):
+        return ()
     found = []
     checksum_at = 0
-    end = len(header)
-    while position < end:
-        if position + 3 > end:
-            raise WireError("PROXY header: a TLV is cut off")
-        kind, size = _TLV.unpack_from(header, position)
-        start = position + 3
-        position = start + size
-        if position > end:
-            raise WireError("PROXY header: a TLV is too long")
-        if kind == TLV_CRC32C:
-            if size != 4 or checksum_at:
+    for kind, at, value in split(header[start:]):
+        if kind == CRC32C:
+            if len(value) != 4 or checksum_at:
                 raise WireError("PROXY header: a bad checksum TLV, or several")
-            checksum_at = start
-        found.append((kind, header[start:position]))
+            checksum_at = start + at
+        found.append((kind, value))
     if checksum_at:
         told = int.from_bytes(header[checksum_at : checksum_at + 4], "big")
         if crc32c(header[:checksum_at] + bytes(4) + header[checksum_at + 4 :]) != told:
@@ -166,21 +166,22 @@ def build_v1(source: tuple[str, int] | None, destination: tuple[str, int] | None
     return f"PROXY {name} {addresses[0]} {addresses[1]} {_port(source[1])} {_port(destination[1])}\r\n".encode("ascii")
 
 
-def build_v2(
-    source: tuple[str, int] | None, destination: tuple[str, int] | None, tlvs: Iterable[tuple[int, bytes]] = ()
-) -> bytes:
-    """The v2 header likewise; LOCAL where either is None. ValueError where it would be longer than `parse` takes."""
-    more = b"".join(_TLV.pack(kind, len(value)) + value for kind, value in tlvs)
+def build_v2(source: tuple[str, int] | None, destination: tuple[str, int] | None, told: Told = NOTHING_TOLD) -> bytes:
+    """The v2 header likewise, with `told` and a checksum as TLVs; LOCAL, which tells nothing, where either is None."""
     if source is None or destination is None:
-        command, family, block = _LOCAL, 0, b""
-    else:
-        inet, (from_, to) = _one_family(source[0], destination[0])
-        command, family = _PROXY, inet << 4 | 1
-        block = from_.packed + to.packed + struct.pack(">HH", _port(source[1]), _port(destination[1]))
-    size = len(block) + len(more)
-    if 16 + size > MAX_V2:
-        raise ValueError(f"a PROXY v2 header of more than {MAX_V2} bytes")
-    return _V2_HEAD.pack(SIGNATURE, 0x20 | command, family, size) + block + more
+        return _V2_HEAD.pack(SIGNATURE, 0x20 | _LOCAL, _UNSPEC, 0)
+    inet, (from_, to) = _one_family(source[0], destination[0])
+    block = from_.packed + to.packed + _PORTS.pack(_port(source[1]), _port(destination[1]))
+    more = join(write(told))
+    size = len(block) + _CHECKSUM_SIZE + len(more)
+    # The checksum comes first among the TLVs, so its place is known; it is computed with zeros there (section 2.2.3).
+    before = _V2_HEAD.pack(SIGNATURE, 0x20 | _PROXY, inet << 4 | _STREAM, size) + block + _CHECKSUM_HEAD
+    return before + crc32c(before + bytes(4) + more).to_bytes(4, "big") + more
+
+
+def speaking_for_ourselves(version: Version) -> bytes:
+    """The header of a connection that has no client, such as a health check: UNKNOWN, or LOCAL (section 2.2)."""
+    return build_v1(None, None) if version == "v1" else build_v2(None, None)
 
 
 def _one_family(
@@ -202,23 +203,3 @@ def _port(port: int) -> int:
     if not 0 <= port <= 65535:
         raise ValueError(f"{port} is not a port")
     return port
-
-
-def _crc32c_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return tuple(table)
-
-
-_CRC32C_TABLE = _crc32c_table()
-
-
-def crc32c(data: bytes) -> int:
-    """The Castagnoli CRC-32 of `data` (RFC 9260 appendix A), as the checksum TLV carries it."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _CRC32C_TABLE[(crc ^ byte) & 0xFF]
-    return crc ^ 0xFFFFFFFF

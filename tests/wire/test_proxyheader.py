@@ -8,12 +8,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
-from dcrouter.wire.proxyheader import MAX_V1, MAX_V2, SIGNATURE, TLV_CRC32C, build_v1, build_v2, crc32c, parse
+from dcrouter.wire.proxyheader import MAX_V1, MAX_V2, SIGNATURE, build_v1, build_v2, parse, speaking_for_ourselves
+from dcrouter.wire.proxytlvs import CRC32C, Told, crc32c
 from tests.support.peers import require
 
 V4 = ("192.0.2.1", 50000), ("198.51.100.2", 443)
@@ -34,8 +36,8 @@ INET = socket.inet_aton("192.0.2.1") + socket.inet_aton("198.51.100.2") + struct
 
 def with_checksum(header: bytes, wrong: int = 0) -> bytes:
     """`header`, whose length already counts it, with a checksum TLV at its end."""
-    blank = header + tlv(TLV_CRC32C, bytes(4))
-    return header + tlv(TLV_CRC32C, struct.pack(">I", crc32c(blank) ^ wrong))
+    blank = header + tlv(CRC32C, bytes(4))
+    return header + tlv(CRC32C, struct.pack(">I", crc32c(blank) ^ wrong))
 
 
 GOOD = {
@@ -78,9 +80,11 @@ class Good(SynchronousTestCase):
     def test_tlvs(self) -> None:
         """TLVs come out in order, with their values as they were."""
         tlvs = ((0x01, b"h2"), (0x02, b"example.com"), (0x04, b""), (0x05, bytes(range(128))), (0xE0, b""))
-        found = parse(build_v2(*V4, tlvs))
+        block = INET + b"".join(tlv(kind, value) for kind, value in tlvs)
+        found = parse(v2(1, 0x11, block))
         assert found is not None
         self.assertEqual(found.tlvs, tlvs)
+        self.assertEqual(found.told, Told(alpn="h2", authority="example.com", unique_id=bytes(range(128))))
 
     def test_checksum(self) -> None:
         """A checksum is verified where it is present; the algorithm is Castagnoli's."""
@@ -126,7 +130,7 @@ class Good(SynchronousTestCase):
                             self.assertEqual(found.destination, front.getsockname())
                             self.assertEqual(data[found.length :], b"hello")
                             kinds = {kind for kind, _ in found.tlvs}
-                            self.assertEqual(kinds, {TLV_CRC32C, 0x05} if "v2" in option else set())
+                            self.assertEqual(kinds, {CRC32C, 0x05} if "v2" in option else set())
                     finally:
                         running.kill()
                         running.wait()
@@ -204,13 +208,35 @@ class Refusals(SynchronousTestCase):
             INET + b"\x01\x00",
             INET + b"\x01\x00\x01",
             INET + tlv(1, b"abc")[:-1],
-            INET + tlv(TLV_CRC32C, b"abc"),
-            INET + tlv(TLV_CRC32C, b""),
-            INET + tlv(TLV_CRC32C, bytes(4)) * 2,
+            INET + tlv(CRC32C, b"abc"),
+            INET + tlv(CRC32C, b""),
+            INET + tlv(CRC32C, bytes(4)) * 2,
         ):
             self.refused(v2(1, 0x11, block))
         self.refused(v2(1, 0x21, INET))
         self.refused(v2(1, 0x31, bytes(215)))
+
+    def test_tlvs_that_break_their_form(self) -> None:
+        """What is known must be as the format says; what is not known may be anything."""
+        for bad in (
+            tlv(0x02, b"\xff.example"),
+            tlv(0x05, bytes(129)),
+            tlv(0x20, bytes(4)),
+            tlv(0x20, b"\x01" + bytes(4) + b"\x21\x00"),
+            tlv(0x20, b"\x01" + bytes(4) + b"\x21\x00\x08TLSv1.3"),
+            tlv(0x20, b"\x01" + bytes(4) + tlv(0x21, b"\xff")),
+        ):
+            self.refused(v2(1, 0x11, INET + bad))
+        self.assertIsNotNone(parse(v2(1, 0x11, INET + tlv(0xEA, b"\xff" * 200) + tlv(0x30, b"ns"))))
+
+    def test_a_certificate_is_believed_only_when_it_was_verified(self) -> None:
+        """The SSL TLV's verify field is zero without meaning where no certificate was shown."""
+        for client, verify, verified in ((1, 0, False), (3, 0, True), (5, 0, True), (3, 18, False), (2, 0, True)):
+            value = struct.pack(">BL", client, verify) + tlv(0x22, b"alice")
+            found = parse(v2(1, 0x11, INET + tlv(0x20, value)))
+            assert found is not None
+            self.assertEqual(found.told.client_verified, verified, (client, verify))
+            self.assertEqual(found.told.client_name, "alice" if client & 6 else None)
 
     @settings(max_examples=300, deadline=None)
     @given(
@@ -232,6 +258,27 @@ addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(
     lambda ip: str(getattr(ip, "ipv4_mapped", None) or ip)
 )
 ends = st.tuples(addresses, st.integers(0, 65535))
+words = st.text(min_size=1, max_size=20)
+
+
+@st.composite
+def tellings(draw: st.DrawFn) -> Told:
+    """What a proxy may know of a connection; of TLS all or nothing."""
+    told = Told(
+        authority=draw(st.none() | words),
+        alpn=draw(st.none() | st.text(st.characters(max_codepoint=255), min_size=1, max_size=20)),
+        unique_id=draw(st.none() | st.binary(max_size=128)),
+    )
+    if draw(st.booleans()):
+        name = draw(st.none() | words)
+        return evolve(
+            told,
+            tls_version=draw(words),
+            cipher=draw(st.none() | words),
+            client_name=name,
+            client_verified=name is not None and draw(st.booleans()),
+        )
+    return told
 
 
 class Written(SynchronousTestCase):
@@ -241,8 +288,10 @@ class Written(SynchronousTestCase):
         """As in the specification's examples."""
         self.assertEqual(build_v1(*V4), b"PROXY TCP4 192.0.2.1 198.51.100.2 50000 443\r\n")
         self.assertEqual(build_v1(None, V4[1]), b"PROXY UNKNOWN\r\n")
-        self.assertEqual(build_v2(*V4), v2(1, 0x11, INET))
+        self.assertEqual(build_v2(*V4), with_checksum(v2(1, 0x11, INET + bytes(7))[:28]))
         self.assertEqual(build_v2(V4[0], None), v2(0, 0, b""))
+        self.assertEqual(speaking_for_ourselves("v1"), b"PROXY UNKNOWN\r\n")
+        self.assertEqual(speaking_for_ourselves("v2"), v2(0, 0, b""))
 
     def test_families(self) -> None:
         """Mapped addresses go as IPv4; an IPv4 end beside an IPv6 one is mapped; zones stay at home."""
@@ -260,7 +309,43 @@ class Written(SynchronousTestCase):
         for build in (build_v1, build_v2):
             self.assertRaises(ValueError, build, ("host\r\n", 1), V4[1])
             self.assertRaises(ValueError, build, ("192.0.2.1", 65536), V4[1])
-        self.assertRaises(ValueError, build_v2, *V4, [(1, bytes(MAX_V2))])
+
+    def test_nothing_grows_beyond_what_is_read(self) -> None:
+        """Names and ids that are too long for the format are left out: no header is larger than `parse` takes."""
+        long = "x" * 256
+        told = Told(authority=long, alpn=long, unique_id=bytes(129), tls_version=long, cipher=long, client_name=long)
+        found = parse(build_v2(*V4, told))
+        assert found is not None
+        self.assertEqual(found.told, Told(tls_version="TLS"))
+        full = Told(
+            authority=long[1:],
+            alpn=long[1:],
+            unique_id=bytes(128),
+            tls_version=long[1:],
+            cipher=long[1:],
+            client_name=long[1:],
+        )
+        self.assertLess(len(build_v2(*V4, full)), MAX_V2)
+
+    @settings(max_examples=300, deadline=None)
+    @given(tellings())
+    def test_what_is_told_is_read_back(self, told: Told) -> None:
+        """TLVs say what they were given, cut at every byte of the header, under a checksum that sees each bit."""
+        header = build_v2(*V4, told)
+        found = parse(header + b"more")
+        assert found is not None
+        self.assertEqual((found.told, found.length), (told, len(header)))
+        for cut in range(len(header)):
+            self.assertIsNone(parse(header[:cut]))
+        for at in range(16, len(header)):
+            broken = header[:at] + bytes((header[at] ^ 1,)) + header[at + 1 :]
+            self.assertRaises(WireError, self.whole, broken)
+
+    def whole(self, header: bytes) -> None:
+        """WireError from `parse`; a header that lost its checksum, or its end, is none of ours."""
+        found = parse(header)
+        if found is None or CRC32C not in dict(found.tlvs):
+            raise WireError("not what was sent")
 
     @settings(max_examples=300, deadline=None)
     @given(ends, ends)
