@@ -10,29 +10,45 @@ from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import Match
 from dcrouter.config.routes import Route
 from dcrouter.config.security import Security
+from dcrouter.config.targets import SimpleTarget, Target
+from dcrouter.net.slices import Steps
 from dcrouter.proxy.actions import answer
-from dcrouter.proxy.actions.forward import ForwardAction, Upstream
+from dcrouter.proxy.actions.forward import ForwardAction
 from dcrouter.proxy.actions.mail import MailAction
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import Action, BoundRoute
+from dcrouter.proxy.state import Present, RouteCounters, Service, State
 from dcrouter.targets.addresses import Addresses
+from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import Targets
+from dcrouter.targets.tls import TargetTls
 from dcrouter.tls.profile import client_context
 
 
 class Binding:
-    """Binds the routes of one configuration. `ca_files`: path -> PEM of every `tls.upstream.ca`."""
+    """Binds the routes of one configuration. `ca_files`: path -> PEM of every `tls.upstream.ca`.
 
-    def __init__(self, config: Config, addresses: Addresses, ca_files: Mapping[str, bytes]) -> None:
+    `services`: what belongs to the routes bound so far and acts by itself while they are in use.
+    """
+
+    def __init__(self, config: Config, addresses: Addresses, ca_files: Mapping[str, bytes], state: State) -> None:
         self._config = config
         self._addresses = addresses
         self._ca_files = ca_files
+        self._state = state
+        self.services: list[Service] = []
 
-    def routes(self) -> list[BoundRoute]:
+    def routes(self) -> Steps[list[BoundRoute]]:
         """Those of the effective table, in its order."""
         routes = effective_routes(self._config)
+        yield
         protocols = Protocols(routes, self._config.listen)
-        return [self._bind(route, protocols) for route in routes]
+        yield
+        bound: list[BoundRoute] = []
+        for route in routes:
+            bound.append(self._bind(route, protocols))
+            yield
+        return bound
 
     def fallback(self) -> BoundRoute | None:
         """defaults.target as a route of its own, which never terminates TLS."""
@@ -42,7 +58,7 @@ class Binding:
         route = Route(
             name="defaults.target",
             match=Match(ports=()),
-            action=Forward(targets=(defaults.target,)),
+            action=Forward(targets=(_as_target(defaults.target),)),
             timeouts=defaults.timeouts,
             security=Security(allow=defaults.security.allow, block=defaults.security.block),
         )
@@ -50,15 +66,17 @@ class Binding:
 
     def _bind(self, route: Route, protocols: Protocols) -> BoundRoute:
         spoken = protocols.of(route)
-        return BoundRoute(route, spoken, self._action(route, spoken), Admission(route.security))
+        admission = Admission(route.security, self._state.keep(Present, "route", route.name))
+        counters = self._state.keep(RouteCounters, route.name)
+        return BoundRoute(route, spoken, self._action(route, spoken), admission, counters)
 
     def _action(self, route: Route, spoken: str) -> Action:
         action = route.action
         timeout = self._config.http.request_timeout
         match action:
             case Forward():
-                targets = Targets(action.targets, action.balance, action.retries, self._addresses)
-                return ForwardAction(targets, self._upstream(route))
+                targets = Targets(route.name, action, self._addresses, self._state)
+                return ForwardAction(targets, Reach(self._target_tls(route)))
             case Redirect():
                 return answer.AnswerAction(answer.redirect(action), timeout)
             case Respond():
@@ -68,9 +86,13 @@ class Binding:
             case MailHandover():
                 return MailAction(action.kind)
 
-    def _upstream(self, route: Route) -> Upstream | None:
+    def _target_tls(self, route: Route) -> TargetTls | None:
         if route.tls is None or route.tls.mode != "terminate-and-reencrypt":
             return None
         upstream = route.tls.upstream
         ca = self._ca_files[str(upstream.ca)] if upstream.ca is not None else None
-        return Upstream(client_context(upstream, ca), upstream.verify, upstream.server_name)
+        return TargetTls(client_context(upstream, ca), upstream.verify, upstream.server_name)
+
+
+def _as_target(simple: SimpleTarget) -> Target:
+    return Target(host=simple.host, port=simple.port, unix=simple.unix)

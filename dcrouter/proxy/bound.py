@@ -8,6 +8,7 @@ from dcrouter.config.actions import MailHandover
 from dcrouter.config.effective import needs_bytes
 from dcrouter.config.routes import Route
 from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.state import RouteCounters
 
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session
@@ -24,16 +25,14 @@ class BoundRoute:
     """One route of the effective table.
 
     `names`: its domains, or [None] for any. `needs_bytes`: it can only be told by what the client sends first.
-    `alpn`: what a terminated session speaks. `connections`, `bytes_in`, `bytes_out`: counters since the start.
+    `alpn`: what a terminated session speaks. `counters`: those of every route of this name since the start.
     """
 
     __slots__ = (
         "action",
         "admission",
         "alpn",
-        "bytes_in",
-        "bytes_out",
-        "connections",
+        "counters",
         "is_http",
         "is_mail",
         "names",
@@ -44,10 +43,13 @@ class BoundRoute:
         "timeouts",
     )
 
-    def __init__(self, route: Route, protocol: str, action: Action, admission: Admission) -> None:
+    def __init__(
+        self, route: Route, protocol: str, action: Action, admission: Admission, counters: RouteCounters
+    ) -> None:
         self.route = route
         self.action = action
         self.admission = admission
+        self.counters = counters
         self.timeouts = route.timeouts
         self.is_http = protocol == "http"
         self.names: tuple[str | None, ...] = route.match.domains or (None,)
@@ -56,6 +58,3 @@ class BoundRoute:
         self.is_mail = isinstance(route.action, MailHandover)
         self.needs_bytes = needs_bytes(route)
         self.alpn = ("http/1.1",) if self.is_http else ()
-        self.connections = 0
-        self.bytes_in = 0
-        self.bytes_out = 0

@@ -9,28 +9,27 @@ import resource
 import socket
 import time
 from _socket import socket as RawSocket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
-from dcrouter.config.security import Security
 from dcrouter.errors import Refused
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.channel import Channel
 from dcrouter.net.engine import IN, OUT, Engine, Task
 from dcrouter.net.pipes import Pipes
+from dcrouter.net.slices import Steps, finished, in_slices, released
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.admission import Admission
-from dcrouter.proxy.binding import Binding
-from dcrouter.proxy.listener import Introducers, Listener
+from dcrouter.proxy.listener import Listener
+from dcrouter.proxy.plan import Plan, made
 from dcrouter.proxy.session import Session
-from dcrouter.proxy.table import PortTable, tables
+from dcrouter.proxy.state import State
+from dcrouter.proxy.table import PortTable
 from dcrouter.targets.addresses import Addresses
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.mapped import unmapped
@@ -47,6 +46,10 @@ MAIL_RESERVED = 1024
 """Descriptors that the mail process, which has the same limit of files, keeps for deliveries and spool files."""
 
 
+Bound = tuple[str, int]
+"""(address, port) of a listening socket."""
+
+
 class Edge:
     """`observe` gets a SessionClosed for each finished connection, or is None: then nothing is collected for it."""
 
@@ -58,24 +61,16 @@ class Edge:
         reactor: Any,
         observe: Callable[[SessionClosed], None] | None,
     ) -> None:
-        self._config = config
         self._reactor = reactor
         self._log = Logger()
         self.engine = Engine(reactor)
         self.pipes = Pipes()
-        self.chooser = chooser
-        self.observed = observe is not None
-        self.observe: Callable[[SessionClosed], None] = observe or (lambda event: None)
         self.addresses = Addresses()
-        self.hello_timeout = config.defaults.timeouts.hello
-        binding = Binding(config, self.addresses, ca_files)
-        self.routes = binding.routes()
-        self.fallback = binding.fallback()
-        self._tables = tables(self.routes)
-        self._web = Admission(_of_all(config.defaults.security))
-        self._mail = Admission(_of_all(config.email.security) if config.email is not None else Security())
+        self.state = State()
         self._listeners: list[Listener] = []
         self._accepting = False
+        self._begun = False
+        self._use(finished(made(config, self.state, self.addresses, ca_files)), chooser, observe)
         self._draining: Deferred[None] | None = None
         self._drain_began = 0.0
         self._mail_channel: Channel | None = None
@@ -97,17 +92,49 @@ class Edge:
     def listen(self, sock: socket.socket) -> None:
         """Own a bound listening socket; it accepts from `start` on."""
         port = sock.getsockname()[1]
-        table = self._tables.get(port) or PortTable([])
-        listener = Listener(
-            self, sock, table, self._mail if table.mail else self._web, Introducers(self._config.proxy_protocol, port)
-        )
-        self._listeners.append(listener)
+        plan = self.plan
+        self._listeners.append(Listener(self, sock, plan.table(port), plan.admission(port), plan.introducers(port)))
         if self._accepting:
             self._resume()
+
+    def prepare(self, config: Config, ca_files: Mapping[str, bytes]) -> Steps[Plan]:
+        """The plan of another configuration, while this one is in use; raises what `made` does."""
+        return made(config, self.state, self.addresses, ca_files)
+
+    def reload(
+        self,
+        plan: Plan,
+        chooser: Chooser,
+        observe: Callable[[SessionClosed], None] | None,
+        opened: Iterable[socket.socket] = (),
+        unused: Container[Bound] = (),
+    ) -> Deferred[None]:
+        """Use `plan` from now on, `opened` listening sockets too, and those at `unused` places no more.
+
+        Sessions go on with the route that they have. Fires when what was before has been let go of.
+        """
+        before = self.plan
+        self._use(plan, chooser, observe)
+        for listener in [one for one in self._listeners if one.bound in unused]:
+            listener.finish()
+            self._listeners.remove(listener)
+        for listener in self._listeners:
+            port = listener.port
+            listener.serve(plan.table(port), plan.admission(port), plan.introducers(port))
+        for sock in opened:
+            self.listen(sock)
+        self._resume()
+        if self._begun:
+            for service in before.services:
+                service.end()
+        return in_slices(self._reactor, released(before.routes))
 
     def start(self) -> None:
         """Accept from now on."""
         self.engine.start()
+        self._begun = True
+        for service in self.plan.services:
+            service.begin()
         self._accepting = True
         self._resume()
 
@@ -127,7 +154,7 @@ class Edge:
         """A connection that an edge before this one has handed over is counted on, whatever the limits say."""
         if session in self._handed:
             return
-        entered = [self._mail, *(bound.admission for bound in self.routes if bound.route.name == route)]
+        entered = [self.plan.mail, *self.plan.mail_admission(route)]
         for admission in entered:
             admission.count(address)
         self._handed[session] = (address, entered)
@@ -147,7 +174,7 @@ class Edge:
             self._drain_began = time.monotonic()
             self._accepting = False
             for listener in self._listeners:
-                listener.close()
+                listener.finish()
             self._listeners.clear()
             self._watch_drain()
         return self._draining
@@ -158,6 +185,9 @@ class Edge:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        if self._begun:
+            for service in self.plan.services:
+                service.end()
         self.engine.stop()
         self.pipes.close()
 
@@ -170,12 +200,12 @@ class Edge:
             "pauses": self.pauses,
             "routes": {
                 bound.route.name: {
-                    "connections": bound.connections,
-                    "active": bound.admission.connections,
-                    "bytes_in": bound.bytes_in,
-                    "bytes_out": bound.bytes_out,
+                    "connections": bound.counters.connections,
+                    "active": bound.admission.present.connections,
+                    "bytes_in": bound.counters.bytes_in,
+                    "bytes_out": bound.counters.bytes_out,
                 }
-                for bound in self.routes
+                for bound in self.plan.routes
             },
             "failed_connects": self.failed_connects,
         }
@@ -225,16 +255,8 @@ class Edge:
         self._reactor.callLater(PAUSE, self._rested)
 
     def refusal(self, table: PortTable) -> bytes | None:
-        """What a client is told that is not let in: SMTP clients get a 421 (RFC 5321 3.8), others just an end."""
-        email = self._config.email
-        if email is None or not table.mail or table.only is None:
-            return None
-        action = table.only.route.action
-        if isinstance(action, MailHandover) and action.kind != "smtps":
-            return f"421 4.7.0 {email.hostname} Too many connections or not allowed, try again later\r\n".encode(
-                "ascii"
-            )
-        return None
+        """See Plan.refusal."""
+        return self.plan.refusal(table)
 
     def connect_failed(self, label: str, reason: str) -> None:
         """A target could not be reached; counted per target, told on the first time and every thousandth."""
@@ -265,6 +287,17 @@ class Edge:
 
     # Inside.
 
+    def _use(self, plan: Plan, chooser: Chooser, observe: Callable[[SessionClosed], None] | None) -> None:
+        self.plan = plan
+        self.fallback = plan.fallback
+        self.hello_timeout = plan.config.defaults.timeouts.hello
+        self.chooser = chooser
+        self.observed = observe is not None
+        self.observe: Callable[[SessionClosed], None] = observe or (lambda event: None)
+        if self._begun:
+            for service in plan.services:
+                service.begin()
+
     def _resume(self) -> None:
         if self._resting or not self._accepting:
             return
@@ -294,20 +327,13 @@ class Edge:
     def _watch_drain(self) -> None:
         elapsed = time.monotonic() - self._drain_began
         for task, session in list(self._sessions.items()):
-            timeouts = session.route.timeouts if session.route is not None else self._config.defaults.timeouts
+            timeouts = session.route.timeouts if session.route is not None else self.plan.config.defaults.timeouts
             if timeouts.drain and elapsed >= timeouts.drain:
                 task.throw(Refused("drained"))
         if self._sessions:
             self._reactor.callLater(PAUSE, self._watch_drain)
         elif self._draining is not None and not self._draining.called:
             self._draining.callback(None)
-
-
-def _of_all(security: Security) -> Security:
-    """What holds whatever the route will be, so that nobody is waited for in vain: the counters of all routes together,
-    and `block`, to which a route can only add. `allow` has been merged into each route, which may replace it.
-    """
-    return evolve(security, allow=None)
 
 
 def _local(sock: RawSocket) -> str:

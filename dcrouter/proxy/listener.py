@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from _socket import socket as RawSocket
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 ACCEPTS = 64
 """Connections taken per wake-up, so that those which are open already get their turn."""
+LAST_TURNS = 16
+"""So often ACCEPTS connections are taken of a port that is closed: the others are more than a moment's worth."""
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -40,7 +43,8 @@ class Introducers:
 
 
 class Listener:
-    """One (address, port). `address` None: the wildcard, so each connection is asked for its own local address.
+    """One (address, port), as `bound`. `address` None: the wildcard, so each connection is asked for its own local
+    address.
 
     `looks`: connections are asked or peeked at before they are served, which takes more than a descriptor.
     """
@@ -52,13 +56,18 @@ class Listener:
         self.sock = sock
         self.family = sock.family
         address, self.port = sock.getsockname()[:2]
+        self.bound = (address, self.port)
         self.address: str | None = None if address in ("0.0.0.0", "::") else address
+        self.listening = False
+        self.serve(table, admission, introducers)
+
+    def serve(self, table: PortTable, admission: Admission, introducers: Introducers) -> None:
+        """Connections that come from now on find their route in `table`."""
         self.table = table
         self.admission = admission
         self.introducers = introducers
-        self.ask_local = self.address is None and (table.needs_local or table.mail or edge.observed)
+        self.ask_local = self.address is None and (table.needs_local or table.mail or self.edge.observed)
         self.looks = bool(introducers) or self.ask_local or (table.only is None and table.terminates is None)
-        self.listening = False
 
     def start(self) -> None:
         if not self.listening:
@@ -74,6 +83,16 @@ class Listener:
     def close(self) -> None:
         self.pause()
         self.sock.close()
+
+    def finish(self) -> None:
+        """Take who has connected already, then close: they knocked while somebody lived here."""
+        waiting = select.poll()
+        waiting.register(self.sock, select.POLLIN)
+        for _ in range(LAST_TURNS):
+            if not self.listening or not waiting.poll(0):
+                break
+            self.accept()
+        self.close()
 
     def accept(self) -> None:
         """Take what waits. Never raises (law 1): a client that has gone is skipped, exhaustion pauses every

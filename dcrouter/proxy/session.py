@@ -94,7 +94,7 @@ class Session:
                 return
             self.route = route
             facts.route = route.route.name
-            route.connections += 1
+            route.counters.connections += 1
             self._admit(route.admission)
             if route.timeouts.lifetime:
                 self.task.limit(route.timeouts.lifetime)
@@ -116,8 +116,9 @@ class Session:
             for admission in self.entered:
                 admission.leave(facts.peer[0])
             if self.route is not None:
-                self.route.bytes_in += self.bytes_in
-                self.route.bytes_out += self.bytes_out
+                counters = self.route.counters
+                counters.bytes_in += self.bytes_in
+                counters.bytes_out += self.bytes_out
             if self._marks is not None:
                 edge.observe(self._closed(self._marks))
 
@@ -145,7 +146,7 @@ class Session:
             if refused:
                 raise Refused(refused, self.edge.refusal(self.listener.table))
         else:
-            admission.connections += 1
+            admission.present.connections += 1
         self.entered.append(admission)
 
     def hand_over(self) -> None:

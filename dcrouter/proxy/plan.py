@@ -1,0 +1,96 @@
+"""All that the edge makes of one configuration: routes, tables, limits of all routes together, who introduces clients.
+
+A plan is made beside the traffic of the one before (`made` goes in steps) and put in its place at once (Edge.swap).
+What it learns while it is used is not its own but `State`'s, and outlives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve
+
+from dcrouter.config.actions import MailHandover
+from dcrouter.config.admin import Config
+from dcrouter.config.security import Security
+from dcrouter.net.slices import Steps
+from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.binding import Binding
+from dcrouter.proxy.bound import BoundRoute
+from dcrouter.proxy.listener import Introducers
+from dcrouter.proxy.state import Present, Service, State
+from dcrouter.proxy.table import PortTable, tables
+from dcrouter.targets.addresses import Addresses
+
+
+class Plan:
+    """`routes` in the order of the effective table; `fallback`: defaults.target as a route, if there is one.
+
+    `web`, `mail`: the limits of all routes of each half together. `services`: what acts by itself while this is in use.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        routes: list[BoundRoute],
+        fallback: BoundRoute | None,
+        by_port: dict[int, PortTable],
+        services: list[Service],
+    ) -> None:
+        self.config = config
+        self.routes = routes
+        self.fallback = fallback
+        self.services = services
+        self.web = Admission(_of_all(config.defaults.security), state.keep(Present, "all", "web"))
+        email = config.email
+        security = _of_all(email.security) if email is not None else Security()
+        self.mail = Admission(security, state.keep(Present, "all", "mail"))
+        self._tables = by_port
+        self._mail_routes = {bound.route.name: bound for bound in routes if bound.is_mail}
+        self._nothing = PortTable([])
+
+    def table(self, port: int) -> PortTable:
+        """That of a port; one without routes where nobody wants it."""
+        return self._tables.get(port, self._nothing)
+
+    def admission(self, port: int) -> Admission:
+        """Who may connect to a port, whatever the route will be."""
+        return self.mail if self.table(port).mail else self.web
+
+    def mail_admission(self, route: str | None) -> list[Admission]:
+        """Of the mail route of that name: a list of it, or of nothing."""
+        found = self._mail_routes.get(route or "")
+        return [found.admission] if found is not None else []
+
+    def introducers(self, port: int) -> Introducers:
+        """Who must begin with a PROXY header on a port."""
+        return Introducers(self.config.proxy_protocol, port)
+
+    def refusal(self, table: PortTable) -> bytes | None:
+        """What a client is told that is not let in: SMTP clients get a 421 (RFC 5321 3.8), others just an end."""
+        email = self.config.email
+        if email is None or not table.mail or table.only is None:
+            return None
+        action = table.only.route.action
+        if isinstance(action, MailHandover) and action.kind != "smtps":
+            return f"421 4.7.0 {email.hostname} Too many connections or not allowed, try again later\r\n".encode(
+                "ascii"
+            )
+        return None
+
+
+def made(config: Config, state: State, addresses: Addresses, ca_files: Mapping[str, bytes]) -> Steps[Plan]:
+    """The plan of a configuration. `ca_files`: path -> PEM of every CA that it names. Raises TlsError."""
+    binding = Binding(config, addresses, ca_files, state)
+    routes = yield from binding.routes()
+    fallback = binding.fallback()
+    yield
+    return Plan(config, state, routes, fallback, tables(routes), binding.services)
+
+
+def _of_all(security: Security) -> Security:
+    """What holds whatever the route will be, so that nobody is waited for in vain: the counters of all routes together,
+    and `block`, to which a route can only add. `allow` has been merged into each route, which may replace it.
+    """
+    return evolve(security, allow=None)

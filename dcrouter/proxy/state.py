@@ -1,0 +1,67 @@
+"""What outlives a reload: counters, limits, balance, health, pools, each kept under the name of what it belongs to.
+
+A table is made anew from each configuration (proxy/plan.py); what its routes and targets have learnt is not. A part of
+the new table asks `State.keep` for its memory by name, and gets that of the part it replaces. Sessions keep the route
+they began with, and so its memory too, which is the same as the new route's.
+
+`keep` remembers nothing by itself: what no route and no session holds any more is forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar, cast
+from weakref import WeakValueDictionary
+
+T = TypeVar("T")
+
+
+class State:
+    """The memories of one edge.
+
+        self._health = state.keep(Health, route.name, target_label)
+
+    A kind of memory is a class that is made without arguments, holds no settings (they may be others after a reload)
+    and can be referred to weakly (`__weakref__` among its slots).
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakValueDictionary[tuple[type, tuple[str, ...]], Any] = WeakValueDictionary()
+
+    def keep(self, kind: type[T], *name: str) -> T:
+        """The `kind` of that name: the one that is in use, else a new one. Whoever asks must hold it."""
+        found = self._kept.get((kind, name))
+        if found is None:
+            found = self._kept[kind, name] = kind()
+        return cast("T", found)
+
+
+class Service(Protocol):
+    """Something of a table that acts by itself as long as the table is in use: health checks, a pool that ages."""
+
+    def begin(self) -> None:
+        """The table is in use from now on; that before it still is, for a moment."""
+
+    def end(self) -> None:
+        """It is not any more: let go of everything at once."""
+
+
+class RouteCounters:
+    """Of one route since the edge began. `ends`: termination code -> sessions that ended so."""
+
+    __slots__ = ("__weakref__", "bytes_in", "bytes_out", "connections", "ends")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.ends: dict[str, int] = {}
+
+
+class Present:
+    """Who is connected now: how many, and from which address, where somebody limits that."""
+
+    __slots__ = ("__weakref__", "connections", "per_ip")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.per_ip: dict[str, int] = {}
