@@ -23,7 +23,7 @@ from dcrouter.admin.table import draw, rows
 from dcrouter.config.load import load, load_with_warnings
 from dcrouter.config.schema import json_schema
 from dcrouter.control.privileges import find_account
-from dcrouter.errors import ConfigError, DcrouterError
+from dcrouter.errors import ConfigError, DcrouterError, StartError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Become the service: the same that twistd runs, with the same process id as the command."""
     source = find_config(arguments.config)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "dcrouter.tap", "--config", str(source)])
+    try:
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "dcrouter.tap", "--config", str(source)])
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise StartError(
+            f"{sys.executable} cannot be run: {cause}: install dcrouter with a Python that this user may run"
+        ) from error
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -69,6 +69,17 @@ class TestCommands(SynchronousTestCase):
         self.assertIn("name one with --config FILE", self.run_main("run")[2])
         self.assertEqual(self.run_main("routes", str(self.base))[2], f"dcrouter: {self.base}: is a directory\n")
 
+    def test_a_python_that_may_not_be_run_is_one_line(self) -> None:
+        """As in a virtual environment whose Python lies in somebody's home; the message says what to do."""
+        self.patch(sys, "executable", str(self.file))
+        status, output, errors = self.run_main("run", "--config", "routes.yaml")
+        self.assertEqual((status, output), (1, ""))
+        self.assertEqual(
+            errors,
+            f"dcrouter: {self.file} cannot be run: permission denied: install dcrouter with a Python that this user "
+            "may run\n",
+        )
+
     def test_what_the_user_cannot_read_is_told(self) -> None:
         """`check --as-user` fails with a line for each, and passes where all is well."""
         if os.geteuid() != 0:

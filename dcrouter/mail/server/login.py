@@ -140,7 +140,10 @@ class Login:
             if len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)
         self._log.info(
-            "{session}: {account} has logged in", session=session, account=_shown(user.name), peer=client.address
+            "{session}: {account} has logged in from {peer}",
+            session=session,
+            account=_shown(user.name),
+            peer=client.address,
         )
         return Verdict(_WELCOME, user)
 
@@ -157,7 +160,7 @@ class Login:
     def _refused(self, reason: str, reply: bytes, name: str, client: Client, session: str) -> Verdict:
         self.failed += 1
         self._log.info(
-            "{session}: login of {account} failed: {reason}",
+            "{session}: login of {account} from {peer} failed: {reason}",
             session=session,
             account=_shown(name),
             reason=reason,

@@ -117,7 +117,7 @@ class Transaction:
 
     def _kept(self, message: Message) -> bytes:
         self._log.info(
-            "{session}: message {message} accepted from {sender} for {recipients}, {size} bytes",
+            "{session}: message {message} accepted from {sender}, {size} bytes, recipients: {recipients}",
             session=self._session,
             message=message.name,
             sender=message.envelope.sender or "<>",

@@ -119,7 +119,7 @@ class UsersFile:
             self._log.error("the accounts stay as they were: {reason}", reason=found)
         else:
             self.users = found
-            self._log.info("{path}: now {count} accounts in all", path=str(self._path), count=len(found))
+            self._log.info("{path}: accounts in all, now: {count}", path=str(self._path), count=len(found))
 
     def _broken(self, failure: Failure) -> None:
         self._log.failure("the accounts stay as they were", failure)

@@ -222,10 +222,10 @@ class LoginTests(TestCase):
             yield login.check(credentials, HERE, "s-1")
         lines = [formatEvent(event) for event in told if event.get("session") == "s-1"]
         self.assertEqual(len(lines), 5)
-        self.assertEqual(lines[0], "s-1: alice@x.example has logged in")
-        self.assertEqual(lines[1], "s-1: login of alice@x.example failed: wrong password")
-        self.assertEqual(lines[2], "s-1: login of bob failed: no such account")
-        self.assertTrue(all(line.isprintable() and len(line) < 120 for line in lines))
+        self.assertEqual(lines[0], "s-1: alice@x.example has logged in from 192.0.2.1")
+        self.assertEqual(lines[1], "s-1: login of alice@x.example from 192.0.2.1 failed: wrong password")
+        self.assertEqual(lines[2], "s-1: login of bob from 192.0.2.1 failed: no such account")
+        self.assertTrue(all(line.isprintable() and len(line) < 140 for line in lines))
         self.assertTrue(any("192.0.2.1 is banned" in formatEvent(event) for event in told))
         everything = repr(told) + "".join(map(formatEvent, told))
         for secret in ("secret", "wr0ng", "hunter2"):
