@@ -181,7 +181,7 @@ def message_lines(message: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield "and more recipients: dcrouter queue list"
     yield ""
-    yield from (word(line) for line in message["header"].splitlines())
+    yield from (word(line.expandtabs()) for line in message["header"].splitlines())
 
 
 def stats_lines(stats: dict[str, Any], now: float) -> Iterator[str]:

@@ -70,7 +70,7 @@ class LinesTests(SynchronousTestCase):
             "spool": "/s/1f.eml",
             "recipients": [one, held],
             "more": True,
-            "header": "Subject: \x07x\nTo: y\n",
+            "header": "Subject: \x07x\n\ty\nTo: y\n",
         }
         self.assertEqual(
             list(message_lines(message)),
@@ -95,6 +95,7 @@ class LinesTests(SynchronousTestCase):
                 "and more recipients: dcrouter queue list",
                 "",
                 "Subject: ?x",
+                "        y",
                 "To: y",
             ],
         )

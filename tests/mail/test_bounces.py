@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import email
+import re
 from email.message import Message
 from ipaddress import ip_network
 
 from twisted.internet.defer import inlineCallbacks
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Bounces, Queue, Retry
@@ -66,6 +68,24 @@ class BounceTests(TestCase):
         self.assertIn(b"In-Reply-To: <1@local.test>", mail)
         self.assertIn(b"Subject: Hello", mail)
         self.assertNotIn(b"the body", mail)
+
+    @inlineCallbacks
+    def test_the_log_leads_from_a_message_to_its_notice(self):
+        """One line names both: a notice comes of no client, so nothing else says where it is from."""
+        said: list[str] = []
+
+        def hear(event: LogEvent) -> None:
+            said.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        house = self.house(ScriptedHop(self, RCPT="550 5.1.1 no such user"))
+        yield self.sent(house, "b@far.test")
+        mail = yield self.notice(house, "joe@local.test")
+        (line,) = [one for one in said if "is told by" in one]
+        found = re.search(r": joe@local\.test is told by message (\w+)$", line)
+        assert found is not None, line
+        self.assertIn(f"Message-ID: <{found[1]}@".encode(), mail)
 
     @inlineCallbacks
     def test_null_mx_and_missing_domains_come_back_at_once(self):

@@ -362,7 +362,7 @@ class Queue:
             elif change.state == FAILED:
                 self._expiry.expect()
         for notice in what.notices:
-            self.counters["notices"] += 1
+            self._reports.told(what.message, notice)
             self._try_new(notice, keys_of(notice))
         if self._schedule.waits_for_room and len(self._retried) < MAX_RETRIED // 2:
             self._schedule.walk()

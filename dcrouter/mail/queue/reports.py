@@ -20,6 +20,17 @@ class Reports:
         self.counters = {"accepted": 0, "delivered": 0, "deferred": 0, "failed": 0, "notices": 0}
         self._on_done = on_done
 
+    def told(self, message: Message, notice: Message) -> None:
+        """A notification of what became of `message` is in the queue."""
+        self.counters["notices"] += 1
+        self._log.info(
+            "message {message}: {recipient} is told by message {notice}",
+            message=message.name,
+            session=message.envelope.session,
+            recipient=notice.envelope.recipients[0].address,
+            notice=notice.name,
+        )
+
     def report(self, message: Message, outcomes: list[Outcome], words: list[str], now: float) -> None:
         """`words`: what each outcome came to, in order of the recipients."""
         envelope = message.envelope
