@@ -11,7 +11,7 @@ from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import PortRange
 from dcrouter.config.order import order_key
 from dcrouter.config.routes import Route
-from dcrouter.config.targets import Target
+from dcrouter.config.targets import SimpleTarget
 from dcrouter.config.tls import CertificateFiles
 
 COLUMNS = ("order", "name", "protocol", "listen", "match", "tls", "action")
@@ -102,7 +102,7 @@ def _action(route: Route, protocol: str) -> str:
     return f"mail ({action.kind})"
 
 
-def _target(target: Target) -> str:
+def _target(target: SimpleTarget) -> str:
     if target.unix is not None:
         return f"unix:{target.unix}"
     return f"{_host(target.host or '')}:{target.port if target.port is not None else 'preserve'}"

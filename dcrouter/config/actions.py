@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from attrs import field, frozen
 
 from dcrouter.config.forms import counted, key, one_of
+from dcrouter.config.health import Health
 from dcrouter.config.lines import RedirectTemplate
 from dcrouter.config.targets import Balance, Target
 from dcrouter.wire.http1 import check_header
@@ -16,7 +17,10 @@ MailKind = Literal["smtp", "submission", "smtps"]
 
 @frozen(kw_only=True)
 class Forward:
-    """Bytes go to one of `targets`; when its connect fails, up to `retries` others are tried."""
+    """Bytes go to one of `targets`; when its connect fails, up to `retries` others are tried.
+
+    Backups are tried last, and only as far as `retries` reach.
+    """
 
     type: Literal["forward"] = field(default="forward", metadata=key("What the route does."))
     targets: tuple[Target, ...] = field(
@@ -26,10 +30,17 @@ class Forward:
             nonempty="it would lead nowhere",
         )
     )
-    balance: Balance = field(default="round-robin", metadata=key("How one of several targets is picked."))
+    balance: Balance = field(
+        default="round-robin",
+        metadata=key(
+            "How one of several targets is picked: in turn; the one with the fewest connections for its weight; "
+            "always the same for a client; the better of two at random; the first that can be reached."
+        ),
+    )
     retries: Annotated[int, counted(0, 100)] = field(
         default=2, metadata=key("How many other targets are tried when a connect fails.")
     )
+    health: Health | None = None
 
 
 @frozen(kw_only=True)

@@ -68,6 +68,12 @@ def _line(text: str) -> str:
     return text
 
 
+def _check_path(text: str) -> str:
+    if not text.startswith("/") or _VISIBLE.fullmatch(text) is None or "#" in text:
+        raise ValueError(f"{shown(text)} is not a path: ASCII without spaces that begins with /")
+    return text
+
+
 def _reply(text: str) -> str:
     if _REPLY.fullmatch(_line(text)) is None:
         raise ValueError(f"{shown(text)} does not begin with an enhanced status code, as '5.7.1 Relaying denied'")
@@ -130,6 +136,9 @@ AccountName = Annotated[
 Line = Annotated[str, Form(name="line", words="one line of printable ASCII", read=_line, schema=_SCHEMA)]
 ReplyText = Annotated[
     str, Form(name="reply", words="an enhanced status code and text: `5.7.1 No`", read=_reply, schema=_SCHEMA)
+]
+CheckPath = Annotated[
+    str, Form(name="check_path", words="a path, with a query or without: `/health`", read=_check_path, schema=_SCHEMA)
 ]
 Ciphers = Annotated[
     str,

@@ -12,7 +12,7 @@ from dcrouter.config.lines import MaildirTemplate, ReplyText
 from dcrouter.config.match import Network
 from dcrouter.config.patterns import Recipient, Sender
 from dcrouter.config.rates import Rate
-from dcrouter.config.targets import Balance, Target
+from dcrouter.config.targets import MailBalance, SimpleTarget
 
 Clients = Literal["any", "may_relay", "authenticated", "strangers"]
 OutboundTls = Literal["none", "opportunistic", "required"]
@@ -82,10 +82,10 @@ class MailForward:
     """
 
     type: Literal["forward"] = field(default="forward", metadata=key("What happens to the message."))
-    targets: tuple[Target, ...] = field(
+    targets: tuple[SimpleTarget, ...] = field(
         metadata=key("Mail servers, as {host, port}; port 25 unless told.", nonempty="it would lead nowhere")
     )
-    balance: Balance = field(default="failover", metadata=key("How one of several targets is picked."))
+    balance: MailBalance = field(default="failover", metadata=key("How one of several targets is picked."))
     tls: OutboundTls = field(
         default="opportunistic",
         metadata=key(

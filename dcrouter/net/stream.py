@@ -378,3 +378,13 @@ def open_socket(task: Task, family: int) -> Plain:
     if family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Plain(task, sock, 0)
+
+
+async def send_all(stream: Stream, data: bytes) -> None:
+    """Send all of `data`; the deadline is the caller's."""
+    rest = memoryview(data)
+    while rest:
+        size = stream.send(rest)
+        rest = rest[size:]
+        if rest and not size:
+            await WAIT

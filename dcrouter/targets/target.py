@@ -1,14 +1,19 @@
-"""Which target a connection is sent to, and which one next when that cannot be reached."""
+"""The targets of one action: which of them a connection is sent to, and where each of them is."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 from attrs import frozen
 
-from dcrouter.config.targets import Balance, Target
+from dcrouter.config.actions import Forward
+from dcrouter.config.targets import SimpleTarget, Target
+from dcrouter.facts import ConnectionFacts
 from dcrouter.targets.addresses import Addresses
+from dcrouter.targets.balance import order_of, seed_of
+from dcrouter.targets.state import Memory, TargetState, Turn
 
 ADDRESSES_PER_TARGET = 4
 """A name with many addresses is one target: so many of them are tried before the next target has its turn."""
@@ -24,57 +29,132 @@ class Candidate:
     host: str | None
 
 
-class Targets:
-    """The targets of one action. Round-robin starts each connection one target further, failover always at the
-    first.
-    """
+class LiveTarget:
+    """One target of a route, with what is known of it. `label`: as it was written, for the operator."""
 
-    def __init__(self, targets: Sequence[Target], balance: Balance, retries: int, addresses: Addresses) -> None:
-        self._targets = tuple(targets)
-        self._rotate = balance == "round-robin" and len(targets) > 1
-        self._tries = 1 + retries
+    __slots__ = ("_addresses", "_made", "_version", "host", "label", "seed", "state", "target", "weight")
+
+    def __init__(self, target: Target, state: TargetState, addresses: Addresses) -> None:
+        self.target = target
+        self.state = state
+        self.label = label_of(target)
+        self.host = target.host
+        self.weight = target.weight
+        self.seed = seed_of(self.label)
         self._addresses = addresses
-        self._next = 0
-        self._made: dict[int, list[list[Candidate]]] = {}
+        self._made: dict[int, list[Candidate]] = {}
         self._version = -1
 
     def candidates(self, incoming_port: int) -> list[Candidate]:
-        """Where to try, in order: at most 1 + retries targets. Empty where no name among them is resolved.
+        """Where it is, in the order in which to try; empty where its name is not resolved (yet).
 
         `incoming_port` stands in for `port: preserve`.
         """
         if self._version != self._addresses.version:
             self._made.clear()
             self._version = self._addresses.version
-        targets = self._made.get(incoming_port)
-        if targets is None:
-            targets = self._made[incoming_port] = [self._of(target, incoming_port) for target in self._targets]
-        if len(targets) == 1:
-            return targets[0]
-        start = 0
-        if self._rotate:
-            start = self._next
-            self._next = (start + 1) % len(targets)
-        order = targets[start:] + targets[:start]
-        return [candidate for target in order[: self._tries] for candidate in target]
+        found = self._made.get(incoming_port)
+        if found is None:
+            found = self._made[incoming_port] = self._places(incoming_port)
+        return found
 
-    def _of(self, target: Target, incoming_port: int) -> list[Candidate]:
-        if target.unix is not None:
-            path = str(target.unix)
+    def port(self, incoming_port: int) -> int:
+        return self.target.port or incoming_port
+
+    def _places(self, incoming_port: int) -> list[Candidate]:
+        if self.target.unix is not None:
+            path = str(self.target.unix)
             return [Candidate(socket.AF_UNIX, path, f"unix:{path}", None)]
-        assert target.host is not None
-        port = target.port or incoming_port
-        return [
-            Candidate(
-                socket.AF_INET6 if ":" in address else socket.AF_INET,
-                (address, port),
-                label(address, port),
-                target.host,
-            )
-            for address in self._addresses.of(target.host)[:ADDRESSES_PER_TARGET]
-        ]
+        assert self.host is not None
+        return places(self._addresses.of(self.host), self.port(incoming_port), self.host)
+
+
+class Targets:
+    """Those of one route. `watched`: some of them may be left out for their health."""
+
+    def __init__(self, route: str, action: Forward, addresses: Addresses, memory: Memory) -> None:
+        self.route = route
+        self.health = action.health
+        self.all = tuple(
+            LiveTarget(target, memory.keep(TargetState, route, label_of(target)), addresses)
+            for target in action.targets
+        )
+        self.passive = action.health.passive if action.health is not None else None
+        self.watched = action.health is not None
+        if not (self.watched and action.health is not None and action.health.type is not None):
+            for target in self.all:
+                target.state.unchecked()
+        self._first = tuple(target for target in self.all if not target.target.backup)
+        self._backups = tuple(target for target in self.all if target.target.backup)
+        self._tries = 1 + action.retries
+        weighted = len({target.weight for target in self.all}) > 1
+        self._order = order_of(action.balance, weighted, memory.keep(Turn, route))
+        self._only = self.all if len(self.all) == 1 and not self.watched else None
+
+    def order(self, facts: ConnectionFacts, now: float) -> Sequence[LiveTarget]:
+        """Where to try, in order: at most 1 + retries targets, backups last. Empty where checks have found all down.
+
+        Targets that are merely ejected are tried while there is nothing better.
+        """
+        if self._only is not None:
+            return self._only
+        first, backups = self._first, self._backups
+        if self.watched:
+            first, backups = _usable(first, now), _usable(backups, now)
+            if not first and not backups:
+                first, backups = _not_down(self._first), _not_down(self._backups)
+        chosen: list[LiveTarget] = []
+        if first:
+            chosen += self._order(first, facts.peer[0])
+        if backups and len(chosen) < self._tries:
+            chosen += self._order(backups, facts.peer[0])
+        return chosen[: self._tries]
+
+    def why_none(self) -> str:
+        """Why `order` gave none."""
+        return ", ".join(f"{target.label} is down: {target.state.reason}" for target in self.all[:3])
+
+    def broken(self, target: LiveTarget, reason: str, now: float) -> bool:
+        """A connection to `target` has failed. True: it is ejected for it."""
+        return target.state.broken(self.passive, reason, now)
+
+    def status(self, now: float) -> dict[str, Any] | None:
+        """label -> its state; None where there is nothing to tell but what the route's counters tell."""
+        if self._only is not None and not self._only[0].state.failed:
+            return None
+        checked = self.health is not None and self.health.type is not None
+        return {target.label: target.state.status(now, checked=checked) for target in self.all}
+
+
+def places(addresses: Sequence[str], port: int, host: str) -> list[Candidate]:
+    """Candidates at `addresses`, families in turn, so that one that leads nowhere costs one attempt (RFC 8305 4)."""
+    v6 = [address for address in addresses if ":" in address]
+    v4 = [address for address in addresses if ":" not in address]
+    ones, others = (v6, v4) if addresses and ":" in addresses[0] else (v4, v6)
+    mixed = [address for pair in zip(ones, others, strict=False) for address in pair]
+    shared = min(len(ones), len(others))
+    return [
+        Candidate(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, port), label(address, port), host)
+        for address in [*mixed, *ones[shared:], *others[shared:]][:ADDRESSES_PER_TARGET]
+    ]
+
+
+def _usable(targets: Sequence[LiveTarget], now: float) -> tuple[LiveTarget, ...]:
+    return tuple(one for one in targets if not one.state.down and one.state.ejected_until <= now)
+
+
+def _not_down(targets: Sequence[LiveTarget]) -> tuple[LiveTarget, ...]:
+    return tuple(one for one in targets if not one.state.down)
 
 
 def label(address: str, port: int) -> str:
     """`192.0.2.1:443` or `[2001:db8::1]:443`."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def label_of(target: SimpleTarget) -> str:
+    """`app.internal:8080`, `192.0.2.1:preserve`, `unix:/run/app.sock`."""
+    if target.unix is not None:
+        return f"unix:{target.unix}"
+    host = f"[{target.host}]" if ":" in (target.host or "") else target.host
+    return f"{host}:{target.port if target.port is not None else 'preserve'}"

@@ -13,7 +13,7 @@ from dcrouter.config.match import PortRange
 from dcrouter.config.queue import Retry
 from dcrouter.config.routes import Timeouts
 from dcrouter.config.security import Security
-from dcrouter.config.targets import Target
+from dcrouter.config.targets import SimpleTarget, Target
 from tests.config.written import FORWARD, FileTestCase
 
 
@@ -222,7 +222,8 @@ class ShortFormTests(FileTestCase):
         assert email is not None
         action = email.rules[0].action
         self.assertEqual(
-            getattr(action, "targets", None), (Target(host="m.test", port=25), Target(host="n.test", port=26))
+            getattr(action, "targets", None),
+            (SimpleTarget(host="m.test", port=25), SimpleTarget(host="n.test", port=26)),
         )
         self.assertEqual(email.postmaster, "Boss@example.com")
 

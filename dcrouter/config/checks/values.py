@@ -18,7 +18,7 @@ from dcrouter.config.match import PortRange
 from dcrouter.config.place import Place
 from dcrouter.config.resolver import Resolver
 from dcrouter.config.routes import Route, RouteTls
-from dcrouter.config.targets import Target
+from dcrouter.config.targets import SimpleTarget, Target
 
 Within = Callable[[Any, Place], Any]
 
@@ -32,7 +32,7 @@ def _ports(ports: PortRange, place: Place) -> PortRange:
     return ports
 
 
-def _target(target: Target, place: Place) -> Target:
+def _target(target: SimpleTarget, place: Place) -> SimpleTarget:
     if (target.host is None) == (target.unix is None):
         place.fail("needs either 'host' or 'unix'" + ("" if target.host is None else ", not both"))
     if target.unix is not None and place.says("port"):
@@ -129,6 +129,7 @@ WITHIN: Mapping[type, Within] = {
     Respond: _respond,
     Route: _route,
     RouteTls: _route_tls,
+    SimpleTarget: _target,
     Target: _target,
 }
 """What must hold within a value of a class."""

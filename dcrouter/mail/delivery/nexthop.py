@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from dcrouter.config.rules import Deliver, MailForward, OutboundTls, SmartHostAuth
-from dcrouter.config.targets import Target
+from dcrouter.config.targets import SimpleTarget
 
 SMTP_PORT = 25
 SMTPS_PORT = 465
@@ -52,7 +52,7 @@ def hops_of(action: MailForward | Deliver) -> tuple[NextHop, ...]:
     return (NextHop(host=action.lmtp.host, port=action.lmtp.port, lmtp=True, tls="none"),)
 
 
-def _hop(action: MailForward, target: Target) -> NextHop:
+def _hop(action: MailForward, target: SimpleTarget) -> NextHop:
     ca = str(action.ca) if action.ca is not None else None
     if target.unix is not None:
         return NextHop(unix=target.unix, tls=action.tls, ca=ca, auth=action.auth)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dcrouter.config.actions import Block, Redirect, Respond
 from dcrouter.net.engine import WAIT
-from dcrouter.net.stream import Plain, Stream
+from dcrouter.net.stream import Plain, Stream, send_all
 from dcrouter.wire.http1.answer import response
 from dcrouter.wire.http1.head import HeadReader, RequestHead
 from dcrouter.wire.http1.redirect import expand
@@ -80,16 +80,6 @@ def respond(action: Respond) -> Answer:
 
 def block(action: Block) -> Answer:
     return lambda head, port: response(action.status, b"blocked\n", method=head.method)
-
-
-async def send_all(stream: Stream, data: bytes) -> None:
-    """Send all of `data`; the deadline is the caller's."""
-    rest = memoryview(data)
-    while rest:
-        size = stream.send(rest)
-        rest = rest[size:]
-        if rest and not size:
-            await WAIT
 
 
 async def linger(session: Session, stream: Stream) -> None:
