@@ -205,6 +205,9 @@ class Batch:
         deadline = loop.time() + _DRAIN_WITHIN
         while self._service.queued() and loop.time() < deadline:
             await asyncio.sleep(0.1)
+        if why := self._service.why_queued():
+            self.ledger.complaints += [f"{last.name}: after {_DRAIN_WITHIN:g} s: {one}" for one in why]
+            self.ledger.complaints.append(self._service.log())
         self._service.stop()
         self.ledger.final(last.name, self._service.queued(), self._boxes())
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from bench.process import command, tree
 from bench.reliability.ledger import REFUSED, Item
@@ -45,6 +46,7 @@ email:
 _SETPRIV = shutil.which("setpriv")
 _TIED = (_SETPRIV, "--pdeathsig", "KILL") if _SETPRIV else ()
 """A run that is killed takes its service along."""
+_WAL_HEADER = 32
 _JOINED = " ON r.message = m.id"
 _PATIENCE = 30.0
 
@@ -171,13 +173,19 @@ class Service:
         found = self._rows("SELECT r.address FROM message AS m JOIN recipient AS r" + _JOINED + " WHERE m.sender = ''")
         return (f"{token}@load.test",) in found
 
-    def _rows(self, query: str) -> list[tuple[str, ...]]:
+    def why_queued(self) -> list[str]:
+        """A line for each recipient that the store holds: where it stands, and what was last said to it."""
+        columns = "m.sender, r.address, r.state, r.attempts, round(r.due - strftime('%s'), 1), m.size, r.reply"
+        rows = self._rows(f"SELECT {columns} FROM message AS m JOIN recipient AS r" + _JOINED)
+        return ["{} to {}: state {}, {} attempts, due in {} s, {} octets: {}".format(*row) for row in rows]
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
         """Of a copy of the database as it is now, durable or not, which is read as the next start will read it."""
         with tempfile.TemporaryDirectory(prefix="store-") as name:
             copy = Path(name) / "queue.sqlite"
-            for end in ("", "-wal"):
-                with contextlib.suppress(FileNotFoundError):
-                    copy.with_name(copy.name + end).write_bytes(self.disk.read(f"state/mail/queue.sqlite{end}"))
+            contents = self._contents()
+            for end, content in contents.items():
+                copy.with_name(copy.name + end).write_bytes(content)
             connection = sqlite3.connect(copy)
             try:
                 if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'recipient'").fetchone():
@@ -185,6 +193,21 @@ class Service:
                 return connection.execute(query).fetchall()
             finally:
                 connection.close()
+
+    def _contents(self) -> dict[str, bytes]:
+        """The database and its WAL. What a checkpoint moves while they are read is in both, unless the WAL has begun
+        anew meanwhile: then its header is another."""
+        while True:
+            before = self._read("-wal")
+            contents = {"": self._read(""), "-wal": self._read("-wal")}
+            if before[:_WAL_HEADER] == contents["-wal"][:_WAL_HEADER]:
+                return contents
+
+    def _read(self, end: str) -> bytes:
+        try:
+            return self.disk.read(f"state/mail/queue.sqlite{end}")
+        except FileNotFoundError:
+            return b""
 
     def files(self) -> dict[str, tuple[str, bytes]]:
         """Every file in a Maildir: name -> (mailbox, content)."""
