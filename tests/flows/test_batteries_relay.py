@@ -25,7 +25,9 @@ email:
   trusted: [127.0.0.64/30, "2001:db8:1::/48"]
   auth: {{failures: {{max: 10000}}, users: [{ACCOUNT}]}}
   rules:
-    - {{name: ours, match: {{recipients: ["*@ours.test"]}}, action: {{type: forward, targets: [{{host: 127.0.0.1, port: $inside}}]}}}}
+    - name: ours
+      match: {{recipients: ["*@ours.test"]}}
+      action: {{type: forward, targets: [{{host: 127.0.0.1, port: $inside}}]}}
     - name: world
       match: {{clients: may_relay}}
       action: {{type: forward, targets: [{{host: 127.0.0.1, port: $world}}]}}
@@ -36,7 +38,7 @@ ABROAD = "RCPT TO:<victim@else.test>"
 NO_NUL = tuple(path for path in NO_PATHS if "\0" not in path)
 
 
-class RelayCase(SynchronousTestCase):
+class RelayTests(SynchronousTestCase):
     router: Router
     world: SmtpSink
 
@@ -72,8 +74,6 @@ class RelayCase(SynchronousTestCase):
         self.assertTrue(taken or reply[:1] == b"5", (began, reply))
         return taken
 
-
-class AddressTests(RelayCase):
     def test_strangers_reach_nobody_but_ours(self) -> None:
         """Percent hack, bang paths, quotes, source routes, literals, NULs, from any sender, on each door: 5xx."""
         for door in DOORS:
@@ -98,9 +98,15 @@ class AddressTests(RelayCase):
     def test_an_account_sends_as_itself_whatever_the_spelling(self) -> None:
         """553 at MAIL, for each way to write another's address that looks like its own."""
         others = (
-            "u@else.test", "alice@sender.test.else.test", "alice@sub.sender.test", "alice%sender.test@else.test",
-            '"alice@sender.test"@else.test', "alice@sender.tes", "@sender.test:u@else.test", "else.test!alice@ours.test",
-        )  # fmt: skip
+            "u@else.test",
+            "alice@sender.test.else.test",
+            "alice@sub.sender.test",
+            "alice%sender.test@else.test",
+            '"alice@sender.test"@else.test',
+            "alice@sender.tes",
+            "@sender.test:u@else.test",
+            "else.test!alice@ours.test",
+        )
         for door in DOORS:
             if not door.account:
                 continue
@@ -119,8 +125,6 @@ class AddressTests(RelayCase):
                     self.assertEqual(talk.reply()[:4], b"250 ", door)
         until(lambda: len(self.world.messages()) == 3)
 
-
-class BorderTests(RelayCase):
     def test_trusted_networks_end_where_they_end(self) -> None:
         """The first and the last address of the network, and the neighbours of both; on each door."""
         for door in DOORS:

@@ -21,7 +21,9 @@ email:
   ports: [{{port: $smtp, kind: smtp}}, {{port: $submission, kind: submission}}, {{port: $smtps, kind: smtps}}]
   auth: {{users: [{ACCOUNT}]}}
   rules:
-    - {{name: local, match: {{recipients: ["*@example.test"]}}, action: {{type: deliver, maildir: "maildir/{{recipient}}"}}}}
+    - name: local
+      match: {{recipients: ["*@example.test"]}}
+      action: {{type: deliver, maildir: "maildir/{{recipient}}"}}
     - name: sink
       match: {{recipients: ["*@sink.test"]}}
       action: {{type: forward, targets: [{{host: 127.0.0.1, port: $sink}}]}}
@@ -34,7 +36,7 @@ SEQUENCES = (*OUTBOUND, b"\r\n.\r\x00\n", b"\r\n.\n\r\n", b"\n\r.\r\n", b"\r\n\r
 """What must not end a message: the union of the published lists, and more."""
 
 
-class SmugglingCase(SynchronousTestCase):
+class SmugglingTests(SynchronousTestCase):
     router: Router
     sink: SmtpSink
 
@@ -56,8 +58,6 @@ class SmugglingCase(SynchronousTestCase):
         self.assertEqual([one[:4] for one in talk.pipeline("NOOP", "QUIT")], [b"250 ", b"221 "])
         self.assertEqual(talk.rest(), [])
 
-
-class SmugglingTests(SmugglingCase):
     def send(self, door: Door, stream: bytes, *, by_octet: bytes = b"") -> None:
         """A message with false ends in it is one message, refused at its true end; and nothing is left over."""
         with open_door(self.router, door) as talk:
@@ -136,8 +136,6 @@ class SmugglingTests(SmugglingCase):
                 self.assertEqual(talk.say(b"NOOP " + b"y" * 2042)[:4], b"250 ", door)
                 self.assertUsable(talk)
 
-
-class CommandTests(SmugglingCase):
     def test_commands_end_with_crlf(self) -> None:
         """A lone LF ends the session and nothing behind it is run; a lone CR and a NUL are errors."""
         before = self.accepted()

@@ -19,7 +19,9 @@ email:
   ports: [{{port: $smtp, kind: smtp}}, {{port: $submission, kind: submission}}, {{port: $smtps, kind: smtps}}]
   auth: {{users: [{ACCOUNT}]}}
   rules:
-    - {{name: local, match: {{recipients: ["*@example.test"]}}, action: {{type: deliver, maildir: "maildir/{{recipient}}"}}}}
+    - name: local
+      match: {{recipients: ["*@example.test"]}}
+      action: {{type: deliver, maildir: "maildir/{{recipient}}"}}
   security: {{max_connections_per_ip: 1000}}
 """
 MAIL = f"MAIL FROM:<{USER}>\r\nRCPT TO:<victim@example.test>\r\nDATA\r\nFrom: {USER}\r\n\r\nx\r\n.\r\n".encode()
