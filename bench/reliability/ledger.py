@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 
 from bench.reliability.plan import Figures
 
-LARGE = 100_000
+LARGE = 200_000
 """Octets: beyond dcrouter's limit for bodies in the database, so it is a spool file."""
 
 REFUSED = "refused@sink.test"

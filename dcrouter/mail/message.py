@@ -13,8 +13,8 @@ from attrs import define, evolve, frozen
 
 from dcrouter.mail.envelope import Envelope
 
-IN_MEMORY = 64 * 1024
-"""Octets that a message may have to be kept as a row of the store; more is a spool file from the first octet beyond."""
+IN_MEMORY = 128 * 1024
+"""Octets that a message may have to be kept as a row of the store: beyond, a file costs less than a row does."""
 
 
 NoticeTo = Literal["sender", "postmaster"]

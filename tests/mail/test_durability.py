@@ -18,7 +18,7 @@ from tests.support.peers import require
 
 PROGRAM = Path(__file__).with_name("mailprocess.py")
 TEXT = b"Subject: %d\r\n\r\n" + b"text\r\n" * 100
-LARGE = b"Subject: %d\r\n\r\n" + b"text\r\n" * 20000
+LARGE = b"Subject: %d\r\n\r\n" + b"text\r\n" * 40000
 
 
 class Process:

@@ -62,11 +62,11 @@ class ReceptionTests(TestCase):
     @inlineCallbacks
     def test_size_limits_hold_at_mail_and_at_the_end(self):
         """552 5.3.4 both times, and nothing is kept."""
-        house = House(self, max_message_size=100_000)
+        house = House(self, max_message_size=200_000)
         port = house.listen()
-        replies = yield in_thread(dialogue, port, "EHLO c", "MAIL FROM:<a@x.test> SIZE=100001")
+        replies = yield in_thread(dialogue, port, "EHLO c", "MAIL FROM:<a@x.test> SIZE=200001")
         self.assertEqual(replies[-1][:9], b"552 5.3.4")
-        big = (b"x" * 98 + b"\r\n") * 1001 + b".\r\n"
+        big = (b"x" * 98 + b"\r\n") * 2001 + b".\r\n"
         replies = yield in_thread(dialogue, port, *HEAD, "RCPT TO:<b@local.test>", "DATA", big)
         self.assertEqual(replies[-1][:9], b"552 5.3.4")
         yield until(lambda: not list((house.state / "mail" / "spool").iterdir()))
@@ -167,7 +167,7 @@ class ReceptionTests(TestCase):
         house = House(self)
         port = house.listen()
         (house.state / "mail" / "spool").rmdir()
-        big = b"Subject: x\r\n\r\n" + b"text\r\n" * 20000 + b".\r\n"
+        big = b"Subject: x\r\n\r\n" + b"text\r\n" * 40000 + b".\r\n"
         replies = yield in_thread(dialogue, port, *HEAD, "RCPT TO:<b@local.test>", "DATA", big, "NOOP")
         self.assertEqual([reply[:9] for reply in replies[-2:]], [b"451 4.3.0", b"250 2.0.0"])
         self.assertEqual(house.mta.status()["accepted"], 0)

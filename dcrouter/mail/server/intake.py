@@ -1,7 +1,7 @@
 """A message as it arrives: small ones in memory, larger ones in a spool file that is written meanwhile.
 
-1. Its header block is looked at once: when IN_MEMORY octets are there, or at the end. So the fields that we add, and
-   a refusal, are known before the first octet is written.
+1. It is in memory up to IN_MEMORY, or where there is much of others already, up to HEADER. Its header block is looked
+   at once, then or at the end: so the fields that we add, and a refusal, are known before the first octet is written.
 2. The file's octets are written by a thread, one piece after the other; `backlogged` tells when the connection has to
    be paused, since too much of this message waits for the disk, or of all messages together.
 3. At the end the file is fsynced, and its directory, before anybody hears of it.
@@ -33,6 +33,12 @@ PIECE = 256 * 1024
 MAX_UNWRITTEN = 32 * 1024 * 1024
 """Octets of all messages that may; beyond it a client waits until all that it has sent is written."""
 
+MAX_HELD = 32 * 1024 * 1024
+"""Octets of all messages that are held in memory while they arrive; beyond it each one becomes a file sooner."""
+
+HEADER = 64 * 1024
+"""Octets that a header block may have where it is added to."""
+
 MAX_HOPS = 50
 """Received fields, ours included, after which a message is taken for one that goes in circles (RFC 5321 6.3)."""
 
@@ -45,17 +51,28 @@ Complete = Callable[[bytes], bytes]
 
 
 class Spool:
-    """Where the files of large messages are written. `unwritten`: octets that wait for that, of all messages."""
+    """Where the files of large messages are written. `unwritten`: octets that wait for that, of all messages; `held`:
+    octets of those that are no file, or not yet.
+    """
 
-    def __init__(self, directory: Path, in_thread: InThread, *, limit: int = MAX_UNWRITTEN) -> None:
+    def __init__(
+        self, directory: Path, in_thread: InThread, *, limit: int = MAX_UNWRITTEN, memory: int = MAX_HELD
+    ) -> None:
         self.directory = directory
         self.in_thread = in_thread
         self.unwritten = 0
+        self.held = 0
         self._limit = limit
+        self._memory = memory
 
     @property
     def full(self) -> bool:
         return self.unwritten > self._limit
+
+    @property
+    def in_memory(self) -> int:
+        """Octets up to which one message may be no file."""
+        return IN_MEMORY if self.held <= self._memory else HEADER
 
 
 class Intake:
@@ -81,6 +98,7 @@ class Intake:
         self._trace = trace
         self._pieces: list[bytes] = []
         self._waiting = 0
+        self._held = 0
         self._fd: int | None = None
         self._writing = False
         self._error: OSError | None = None
@@ -108,8 +126,11 @@ class Intake:
         if self.spooled:
             self._count(len(octets))
             self._write_enough()
-        elif self.size > IN_MEMORY:
+            return
+        self._hold(len(octets))
+        if self.size > self._spool.in_memory:
             self._look(ended=False)
+            self._hold(-self._held)
             if self.refusal is None:
                 self.spooled = True
                 self._pieces.insert(0, self._trace)
@@ -123,6 +144,7 @@ class Intake:
         """
         if not self.spooled and self.refusal is None:
             self._look(ended=True)
+            self._hold(-self._held)
         if self.refusal is not None or not self.spooled:
             return succeed(None)
         if self._error is not None:
@@ -136,6 +158,7 @@ class Intake:
         self._abandoned = True
         if self.spooled:
             self._count(-sum(map(len, self._pieces)))
+        self._hold(-self._held)
         self._pieces.clear()
         if self.spooled and not self._writing:
             self._writing = True
@@ -147,13 +170,16 @@ class Intake:
         content = b"".join(self._pieces)
         self._pieces = [content]
         head = block(content)
+        whole = head is not None or ended
+        if head is None:
+            head = content
         try:
-            if count(content if head is None else head, b"received") + 1 >= MAX_HOPS:
+            if count(head, b"received") + 1 >= MAX_HOPS:
                 raise Refused("too many hops", _LOOP)
             if self._complete is not None:
-                if head is None and not ended:
+                if len(head) > HEADER or not whole:
                     raise Refused("a header beyond 64 KB", _LONG_HEADER)
-                added = self._complete(content if head is None else head)
+                added = self._complete(head)
                 self._trace += added
                 self.size += len(added)
         except Refused as refused:
@@ -162,6 +188,10 @@ class Intake:
             self._pieces.clear()
 
     # ------------------------------------------------------------------ the spool file
+
+    def _hold(self, octets: int) -> None:
+        self._held += octets
+        self._spool.held += octets
 
     def _count(self, octets: int) -> None:
         self._waiting += octets

@@ -276,7 +276,7 @@ class QueueTests(TestCase):
         state = Path(self.mktemp()).absolute()
         house = House(self, forward(down.port), state=state, queue=Queue(retry=Retry(base=0.2, max=0.2)))
         port = house.listen()
-        big = "Subject: big\r\n\r\n" + "text\r\n" * 20000
+        big = "Subject: big\r\n\r\n" + "text\r\n" * 40000
         yield in_thread(send, port, "b@example.test")
         yield in_thread(send, port, "b@example.test", body=big)
         yield until(lambda: house.mta.status()["deferred"] >= 2)

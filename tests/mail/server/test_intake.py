@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import Refused
-from dcrouter.mail.server.intake import MAX_BACKLOG, MAX_HOPS, PIECE, Intake, Spool
+from dcrouter.mail.message import IN_MEMORY
+from dcrouter.mail.server.intake import HEADER, MAX_BACKLOG, MAX_HOPS, PIECE, Intake, Spool
 
 TRACE = b"Received: from c\r\n\tby mx; now\r\n"
 CHUNK = b"x" * 65534 + b"\r\n"
@@ -50,6 +51,27 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual(intake.octets, TRACE + b"Subject: x\r\n\r\nt\xc3\xa4xt\r\n")
         self.assertEqual((intake.size, intake.eightbit, intake.spooled), (len(intake.octets or b""), True, False))
         self.assertEqual((self.held, self.spool.unwritten), ([], 0))
+
+    def test_many_messages_at_once_become_files_sooner(self) -> None:
+        """What is held in memory is counted until a message is a file, ends, or is abandoned."""
+        self.spool = Spool(self.directory, self.later, memory=5 * HEADER + 100)
+        first = [self.intake(number) for number in range(5)]
+        for intake in first:
+            intake.add(b"Subject: x\r\n\r\n" + b"x" * HEADER)
+        self.assertEqual([intake.spooled for intake in first], [False] * 5)
+        late = self.intake(5)
+        late.add(b"Subject: x\r\n\r\n" + b"x" * HEADER)
+        self.assertTrue(late.spooled)
+        self.successResultOf(first[0].end())
+        first[1].abandon()
+        first[2].add(b"x" * (IN_MEMORY - HEADER - 1000))
+        self.assertFalse(first[2].spooled)
+        first[2].add(b"x" * 1000)
+        self.assertTrue(first[2].spooled)
+        for intake in first[2:]:
+            intake.abandon()
+        late.abandon()
+        self.assertEqual(self.spool.held, 0)
 
     def test_a_large_message_is_a_file(self) -> None:
         """Every octet in order, trace first; the end is told when it is durable."""
