@@ -44,6 +44,7 @@ MAX_RETRIED = 2000
 SETTLE_AGAIN = 5.0
 """Seconds after a settle that failed; its claim stays, so nobody gets the message twice meanwhile."""
 
+OnDone = Callable[[DeliveryDone], None] | None
 Attempt = Callable[[Message], Deferred[list[Outcome]]]
 """Tries all recipients of a message, which share their rule; one outcome each, in order. Never fails."""
 
@@ -78,7 +79,7 @@ class Queue:
         *,
         room: Room | None = None,
         budget: Budget | None = None,
-        on_done: Callable[[DeliveryDone], None] | None = None,
+        on_done: OnDone = None,
     ) -> None:
         self._reports = Reports(on_done)
         self.counters = self._reports.counters
@@ -108,9 +109,18 @@ class Queue:
         `notices` None: nobody is told of failures and delays.
         """
         self._notices = notices
-        self._store.release(rules, rounded(self._now())).addBoth(lambda _: self._schedule.walk())
+        self._release_for(rules)
         self._store.sweep().addCallbacks(self._swept, self._unswept)
         self._expiry.start()
+
+    def reload(self, retry: Retry, rules: Iterable[str], notices: Notices, on_done: OnDone) -> None:
+        """For what ends from now on; mail that was held for the lack of one of `rules` is due again."""
+        self._endings.retry, self._notices, self._reports.on_done = retry, notices, on_done
+        self._expiry.reload(retry.max_age)
+        self._release_for(rules)
+
+    def _release_for(self, rules: Iterable[str]) -> None:
+        self._store.release(rules, rounded(self._now())).addBoth(lambda _: self._schedule.walk())
 
     def stop(self) -> None:
         """No further attempt begins."""
@@ -365,7 +375,7 @@ class Queue:
             self._reports.told(what.message, notice)
             self._try_new(notice, keys_of(notice))
         if self._schedule.waits_for_room and len(self._retried) < MAX_RETRIED // 2:
-            self._schedule.walk()
+            self._schedule.go_on()
         self._attempt_over()
 
     def _attempt_over(self) -> None:

@@ -49,6 +49,7 @@ class Schedule:
         self._cursor = START
         self._walking = False
         self._again = False
+        self._waits = False
         self._stopped = False
 
     @property
@@ -71,21 +72,26 @@ class Schedule:
         self._timer = self._clock.callLater(delay, self._wake)
 
     def walk(self) -> None:
-        """Starts what is due now, as far as there is room. Called again when there is room again."""
-        if self._stopped or not self._has_room():
-            self._again = True
-            return
+        """Starts what is due now, as far as there is room. Under way already, it begins anew at its end: what is due
+        since may be behind the cursor.
+        """
+        self._again = self._walking or self._cursor != START
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The next page, if there is room for it; if not, this is to be called when there is."""
         if self._walking:
-            self._again = True
+            return
+        self._waits = self._stopped or not self._has_room()
+        if self._waits:
             return
         self._walking = True
-        self._again = False
         now = self._now()
         self._store.due(self._cursor, now, PAGE).addCallbacks(self._page, self._unread, callbackArgs=(now,))
 
     @property
     def waits_for_room(self) -> bool:
-        return self._again and not self._walking
+        return self._waits
 
     def _wake(self) -> None:
         self._timer = None
@@ -99,7 +105,7 @@ class Schedule:
         self._walking = False
         if len(page) == PAGE:
             self._cursor = page[-1].at
-            self.walk()
+            self.go_on()
             return
         self._cursor = START
         if self._again:

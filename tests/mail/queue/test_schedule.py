@@ -14,15 +14,29 @@ from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Outcome
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.queue import Queue
-from dcrouter.mail.queue.store import FAILED
+from dcrouter.mail.queue.schedule import PAGE
+from dcrouter.mail.queue.store import FAILED, QUEUED
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
 from tests.mail.queue.made import entries, message, until
+
+
+class SlowStore(SqliteStore):
+    """What it has read arrives once `gate`, where there is one, fires. `asked`: how often."""
+
+    gate: Deferred[None] | None = None
+    asked = 0
+
+    def due(self, *question):
+        self.asked += 1
+        gate = self.gate
+        page = super().due(*question)
+        return page if gate is None else page.addCallback(lambda rows: gate.addCallback(lambda _: rows))
 
 
 class ScheduleTests(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.store = SqliteStore(Path(self.mktemp()).absolute(), reactor)
+        self.store = SlowStore(Path(self.mktemp()).absolute(), reactor)
         self.store.open()
         self.addCleanup(self.store.close)
         self.tries: list[tuple[int, float]] = []
@@ -87,3 +101,20 @@ class ScheduleTests(TestCase):
         yield self.queue.when_idle()
         yield until(lambda: self.store.messages == 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    @inlineCallbacks
+    def test_what_becomes_due_behind_a_walk_is_found_by_the_next(self):
+        """A walk of two pages has passed the place of a message when an operator makes that due."""
+        self.clock.advance(5.0)
+        yield self.store.put(message(1), 1000.0)
+        for number in range(2, PAGE + 50):
+            yield self.store.put(message(number), 5.0)
+        self.answers = [Delivered("250 ok", "t")] * 1000
+        gate = self.store.gate = Deferred()
+        self.queue.start([])
+        yield until(lambda: self.store.asked == 1)
+        yield self.queue.resume([(1, 0)], [QUEUED])
+        self.store.gate = None
+        gate.callback(None)
+        yield until(lambda: self.store.messages == 0)
+        self.assertEqual(self.tries[-1][0], 1)
