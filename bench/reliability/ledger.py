@@ -17,6 +17,7 @@ from random import Random
 from attrs import define, field, frozen
 
 from bench.reliability.plan import Figures
+from dcrouter.mail.message import IN_MEMORY
 
 LARGE = 200_000
 """Octets: beyond dcrouter's limit for bodies in the database, so it is a spool file."""
