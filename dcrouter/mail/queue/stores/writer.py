@@ -3,8 +3,9 @@
 Steps of its loop:
 
 1. Puts first: a sender waits for each of them. One transaction for a whole group, however many there are (bounded).
-2. Settles when they have become many, or a little old: nobody waits for them, and each commit is one for the disk.
-   Never in the transaction of a put.
+2. Settles when they have become many, or a little old: nobody waits for them. Never in the transaction of a put.
+   What was delivered or deferred is not even synced: the next put's sync is one of all that was written before it.
+   Where none follows, it is done a little later. All that somebody is told of, or that removes a file, is.
 3. The callers hear of a group at once, through one callFromThread.
 
 Rows arrive as flat lists, made by the reactor's thread, and leave as few, long statements: Python gives the GIL up and
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -47,6 +49,11 @@ SETTLES_AT_ONCE = 400
 """Settles that are written without waiting for more ..."""
 SETTLE_WITHIN = 0.05
 """... and the seconds after which all are: what a crash within them makes us send twice."""
+
+SYNC_WITHIN = 0.25
+"""Seconds after which settles are synced where no put has done so: what a power failure within them makes us send
+twice.
+"""
 
 _FOR_EVER = 3600.0
 
@@ -107,6 +114,11 @@ class Settles:
     def __len__(self) -> int:
         return len(self.waiters)
 
+    @property
+    def may_be_forgotten(self) -> bool:
+        """By a power failure: it would be done again, and nothing else."""
+        return not (self.spooled or self.released or self.orders or self.notices.messages)
+
 
 class Writer:
     """Owns the thread and the connection given to it, which it closes. `messages`: how many the store has."""
@@ -126,6 +138,12 @@ class Writer:
         self._puts: deque[Puts] = deque()
         self._settles = Settles()
         self._closing = False
+        (file,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+        self._wal_path = f"{file}-wal"
+        self._wal: int | None = None
+        self._syncing = True  # as the connection comes
+        self._synced = True
+        self._unsynced_since = 0.0
         self._thread = threading.Thread(target=self._run, name="mail-store", daemon=True)
         self._thread.start()
 
@@ -186,18 +204,28 @@ class Writer:
                 left = self._settle_in()
                 if left <= 0.0:
                     settles, self._settles = self._settles, Settles()
-                idle = puts is None and settles is None
-                self._asleep = idle
+                busy = puts is not None or settles is not None
+                left = min(left, self._sync_in())
+                self._asleep = not busy and left > 0.0
             if puts is not None:
                 self._commit(self._write_puts, puts)
             if settles is not None:
                 self._commit(self._write_settles, settles)
-            if idle:
-                if self._closing:
-                    self._connection.close()
-                    return
+            if busy:
+                continue
+            if left <= 0.0:
+                self._sync()
+            elif self._closing:
+                self._close()
+                return
+            else:
                 with contextlib.suppress(Empty):
                     self._bell.get(timeout=left if left < _FOR_EVER else None)
+
+    def _close(self) -> None:
+        self._connection.close()
+        if self._wal is not None:
+            os.close(self._wal)
 
     def _settle_in(self) -> float:
         """Seconds until the settles that have gathered are to be written."""
@@ -207,14 +235,38 @@ class Writer:
             return 0.0
         return self._settles.since + SETTLE_WITHIN - monotonic()
 
+    def _sync_in(self) -> float:
+        """Seconds until what has been written without a sync is to have one."""
+        if self._synced:
+            return _FOR_EVER
+        return 0.0 if self._closing else self._unsynced_since + SYNC_WITHIN - monotonic()
+
+    def _sync(self) -> None:
+        """Of all that is in the WAL."""
+        self._synced = True
+        try:
+            if self._wal is None:
+                self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
+            os.fdatasync(self._wal)
+        except OSError as failure:
+            self._log.warn("the mail queue could not be synced: {reason}", reason=str(failure))
+
     def _commit(self, write: Callable[[Any], None], group: Puts | Settles) -> None:
         error: StoreError | None = None
+        synced = not (isinstance(group, Settles) and group.may_be_forgotten)
         try:
             self._uncommitted = 0
+            if synced != self._syncing:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+                self._syncing = synced
             self._connection.execute("BEGIN IMMEDIATE")
             write(group)
             self._connection.execute("COMMIT")
             self.messages += self._uncommitted
+            if isinstance(group, Puts):
+                self._synced = True
+            elif self._synced and not synced:
+                self._synced, self._unsynced_since = False, monotonic()
         except sqlite3.Error as failure:
             error = as_store_error(failure)
             self._roll_back()

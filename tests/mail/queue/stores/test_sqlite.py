@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dcrouter.mail.message import spool_path
 from dcrouter.mail.queue.store import FAILED, HELD, QUEUED, START
 from dcrouter.mail.queue.stores.schema import VERSION
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
-from tests.mail.queue.made import TEXT, entries, message
+from tests.mail.queue.made import TEXT, entries, message, until
 
 VERSION_1 = """
 CREATE TABLE message (
@@ -146,6 +147,31 @@ class SqliteTests(TestCase):
         self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))
         self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
         self.assertEqual((self.directory / "queue.sqlite").stat().st_mode & 0o077, 0)
+
+    @inlineCallbacks
+    def test_what_was_delivered_is_synced_a_little_later(self):
+        """By a sync of the WAL where no put follows, and at the end; with a file to remove, by the commit itself."""
+        store = self.open()
+        synced: list[str] = []
+
+        def sync(descriptor: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            really(descriptor)
+
+        really = os.fdatasync
+        self.patch(os, "fdatasync", sync)
+        yield store.put(message(1), 1000.0)
+        yield store.finish(message(1))
+        yield until(lambda: synced)
+        yield store.put(message(2), 1000.0)
+        yield store.finish(message(2))
+        store.close()
+        self.assertEqual(synced, [str(self.directory / "queue.sqlite-wal")] * 2)
+        store = self.open(self.directory)
+        yield store.put(message(3, octets=None), 1000.0)
+        yield store.finish(message(3, octets=None))
+        store.close()
+        self.assertEqual(len(synced), 2)
 
     @inlineCallbacks
     def test_a_full_disk_fails_the_put_and_nothing_of_it_stays(self):
