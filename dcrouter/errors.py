@@ -41,6 +41,14 @@ class Refused(DcrouterError):
         self.reply = reply
 
 
+class NotAdmitted(Refused):
+    """The peer is not let in by a limit or a list; without a `reply` its connection is reset."""
+
+
+class Misdirected(Refused):
+    """A request whose Host leads to a route that another TLS session belongs to: 421, RFC 9110 section 15.5.20."""
+
+
 class Unreachable(DcrouterError):
     """No target could be reached; `temporary` tells whether trying again later makes sense."""
 

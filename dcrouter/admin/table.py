@@ -9,7 +9,7 @@ from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Resp
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import PortRange
-from dcrouter.config.order import order_key
+from dcrouter.config.order import order_key, spots
 from dcrouter.config.routes import Route
 from dcrouter.config.targets import SimpleTarget
 from dcrouter.config.tls import CertificateFiles
@@ -23,7 +23,7 @@ def rows(config: Config) -> list[dict[str, Any]]:
     written = {route.name for route in config.routes}
     protocols = Protocols(effective, config.listen)
     places = {
-        route.name: min(order_key(route, pattern, index) for pattern in route.match.domains or (None,))
+        route.name: min(order_key(route, spot, index) for spot in spots(route.match))
         for index, route in enumerate(effective)
     }
     routes = sorted(effective, key=lambda route: places[route.name])

@@ -22,6 +22,7 @@ from dcrouter.config.forms import Frequency, Port
 from dcrouter.config.keys import Field, default_of, element_of, fields_of, without_none
 from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.match import PortRange
+from dcrouter.config.nodes import Mapping as MappingNode
 from dcrouter.config.nodes import Scalar
 from dcrouter.config.nodes import Sequence as SequenceNode
 from dcrouter.config.place import Invalid, Place
@@ -165,6 +166,8 @@ class ClassReader:
             return (self.element_hooks[field.word](child, None),)
         if field.key.nonempty and isinstance(child.node, SequenceNode) and not child.node.items:
             child.fail(f"the list is empty: {field.key.nonempty}")
+        if field.key.nonempty and isinstance(child.node, MappingNode) and not child.node.entries:
+            child.fail(f"the mapping is empty: {field.key.nonempty}")
         child.base = self.reading.unsaid.get((self.cls, field.attribute), self.defaults[field.word])
         value = self.hooks[field.word](child, field.type)
         if field.key.entry is not None:

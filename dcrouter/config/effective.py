@@ -8,7 +8,6 @@ server's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
 
 from attrs import evolve
 
@@ -17,9 +16,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.match import Address, Match, PortRange
 from dcrouter.config.overlap import NameSet, listen_overlap, ports_overlap
-from dcrouter.config.routes import Defaults, Route
-
-Protocol = Literal["tcp", "http"]
+from dcrouter.config.routes import Defaults, Protocol, Route
 
 
 def effective_routes(config: Config) -> tuple[Route, ...]:
@@ -58,12 +55,29 @@ def needs_bytes(route: Route) -> bool:
     return route.tls is not None or route.match.domains is not None or uses_http(route)
 
 
+def carries_http(route: Route) -> bool:
+    """Whether the router could see requests on it at all: not inside of TLS that is passed through, nor in mail."""
+    return not isinstance(route.action, MailHandover) and (route.tls is None or route.tls.mode != "passthrough")
+
+
+def http_key(route: Route) -> str | None:
+    """A key by which the route says something that only HTTP has: a request to answer, or what one must be like."""
+    match, action = route.match, route.action
+    if isinstance(action, Redirect | Respond):
+        return f"action.type {action.type}"
+    if isinstance(action, Block) and action.answers:
+        return "action.status"
+    for word, asked in (("path", match.path), ("methods", match.methods), ("headers", match.headers)):
+        if asked is not None:
+            return f"match.{word}"
+    return "match.domains" if route.tls is None and match.domains is not None else None
+
+
 def uses_http(route: Route) -> bool:
-    """Whether the route by itself says something that only HTTP has: a request to answer, or Host on a plain port."""
-    if isinstance(route.action, MailHandover) or (route.tls is not None and route.tls.mode == "passthrough"):
+    """Whether the route by itself is one of HTTP: it says so, or uses a key of it."""
+    if not carries_http(route):
         return False
-    answers = isinstance(route.action, Redirect | Respond) or (isinstance(route.action, Block) and route.action.answers)
-    return answers or (route.tls is None and route.match.domains is not None)
+    return route.protocol == "http" if route.protocol is not None else http_key(route) is not None
 
 
 class Protocols:
@@ -86,7 +100,7 @@ class Protocols:
         """Of one of the routes."""
         if uses_http(route):
             return "http"
-        if isinstance(route.action, MailHandover) or (route.tls is not None and route.tls.mode == "passthrough"):
+        if route.protocol == "tcp" or not carries_http(route):
             return "tcp"
         domains = route.match.domains
         met = (names.meets(domains) for door, names in self._doors.items() if self._meets(route, *door))

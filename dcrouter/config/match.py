@@ -1,4 +1,4 @@
-"""What a route asks of a connection: ports, addresses, names, clients.
+"""What a route asks of a connection and of its requests: ports, addresses, names, clients, paths, times.
 
 Addresses and networks are `ipaddress` values, ports ints.
 """
@@ -9,7 +9,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from attrs import field, frozen
 
+from dcrouter.config.conditions import AlpnName, Method, check_header_condition
 from dcrouter.config.forms import DomainPattern, Port, key
+from dcrouter.config.paths import PathText
+from dcrouter.config.times import TimeWindow
+from dcrouter.config.versions import TlsVersion
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -47,7 +51,51 @@ class Match:
             default="every name, and none",
         ),
     )
+    alpn: tuple[AlpnName, ...] | None = field(
+        default=None,
+        metadata=key(
+            "Protocols of which a TLS client offers one by ALPN.",
+            nonempty="no offer would match",
+            default="every offer, and none",
+        ),
+    )
+    tls_versions: tuple[TlsVersion, ...] | None = field(
+        default=None,
+        metadata=key(
+            "The newest version that a TLS client offers.", nonempty="no version would match", default="every version"
+        ),
+    )
     client_ips: tuple[Network, ...] | None = field(
         default=None,
         metadata=key("Networks that clients come from.", nonempty="no client would match", default="everyone"),
     )
+    path: tuple[PathText, ...] | None = field(
+        default=None,
+        metadata=key("The whole path of a request.", nonempty="no path would match", default="every path"),
+    )
+    methods: tuple[Method, ...] | None = field(
+        default=None,
+        metadata=key("Methods of a request.", nonempty="no method would match", default="every method"),
+    )
+    headers: dict[str, str] | None = field(
+        default=None,
+        metadata=key(
+            "Headers of a request, all of them: each an exact value, or `re:` and what the whole value matches.",
+            nonempty="leave it out to match every request",
+            entry=check_header_condition,
+        ),
+    )
+    time: TimeWindow | None = field(
+        default=None,
+        metadata=key("When the route holds.", nonempty="leave it out to match at all times", default="always"),
+    )
+
+    @property
+    def asks_request(self) -> bool:
+        """Whether something is asked that only a request tells, beside its Host."""
+        return self.path is not None or self.methods is not None or self.headers is not None
+
+    @property
+    def asks_hello(self) -> bool:
+        """Whether something is asked that only a ClientHello tells, beside its name."""
+        return self.alpn is not None or self.tls_versions is not None

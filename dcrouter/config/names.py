@@ -2,7 +2,8 @@
 
 A domain pattern is an exact name, `*.example.com` (exactly one label before it) or `**.example.com` (one or more);
 neither matches `example.com` itself. All come out in the one form that SNI and Host are compared with: lower case,
-without a final dot, IDNs as A-labels (RFC 5890, mapped by UTS 46).
+without a final dot, IDNs as A-labels (RFC 5890, mapped by UTS 46). `re:...` is a regular expression that the whole of
+such a name must match, whatever the case.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from ipaddress import ip_address
 
 import idna
 
+from dcrouter.config.regex import MANY_CHOICES, expression
 from dcrouter.config.units import shown
-from dcrouter.wire.hostname import host_name
+from dcrouter.wire.hostname import MAX_NAME, host_name
 
 NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 """Of routes and rules: they appear in logs, file names and metrics, so they are short and need no quoting."""
+
+REGEX = "re:"
+"""What a pattern begins with that is a regular expression."""
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -54,14 +59,22 @@ def server_name(text: str) -> str:
 
 def domain_pattern(text: str) -> str:
     """A pattern of `match.domains`, normalised."""
-    if text.startswith("re:"):
-        raise ValueError(f"{shown(text)}: regular expressions are not supported here; write exact names, *. or **.")
+    if text.startswith(REGEX):
+        if not text.isascii():
+            raise ValueError(f"{shown(text)} matches nothing: names are compared as A-labels (xn--...)")
+        name_expression(text)
+        return text
     for wildcard in ("**.", "*."):
         if text.startswith(wildcard):
             return wildcard + _normal(text.removeprefix(wildcard), text)
     if text in ("*", "**"):
         raise ValueError(f"{shown(text)} is not a domain: leave `domains` out to match every name, and none")
     return _normal(text)
+
+
+def name_expression(pattern: str) -> re.Pattern[str]:
+    """A `re:` pattern of `match.domains`, for `fullmatch` with a name; ValueError where it is none."""
+    return expression(pattern, MAX_NAME, ignore_case=True, choices=MANY_CHOICES)
 
 
 def wildcards(name: str) -> Iterator[str]:

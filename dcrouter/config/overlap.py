@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from dcrouter.config.match import Address, Network, PortRange
+from dcrouter.config.names import REGEX, name_expression
+from dcrouter.config.regex import may_meet
 
 
 def ports_overlap(one: Sequence[PortRange], other: Sequence[PortRange]) -> bool:
@@ -80,7 +82,10 @@ def overlapping(ones: Sequence[Sequence[Interval]], others: Sequence[Sequence[In
 
 
 class NameSet:
-    """Domain patterns of many routes, asked whether a pattern has a name in common with any of them."""
+    """Domain patterns of many routes, asked whether a pattern has a name in common with any of them.
+
+    Of a regular expression that is known for exact names, and guessed for wildcards: there it is taken to have one.
+    """
 
     def __init__(self) -> None:
         self._any = False
@@ -89,6 +94,7 @@ class NameSet:
         self._many: set[str] = set()
         self._parents: set[str] = set()
         self._ancestors: set[str] = set()
+        self._expressions: set[str] = set()
 
     def add(self, patterns: Iterable[str] | None) -> None:
         """`patterns`: a route's domains, normalised; None: every name."""
@@ -96,7 +102,9 @@ class NameSet:
             self._any = True
             return
         for pattern in patterns:
-            if pattern.startswith("**."):
+            if pattern.startswith(REGEX):
+                self._expressions.add(pattern)
+            elif pattern.startswith("**."):
                 suffix = pattern[3:]
                 self._many.add(suffix)
                 # `**.b` has names directly under b, and under every name that ends in b.
@@ -116,10 +124,19 @@ class NameSet:
     def meets(self, patterns: Iterable[str] | None) -> bool:
         """Whether one of `patterns` (None: every name) has a name in common with one that was added."""
         if patterns is None:
-            return self._any or bool(self._ancestors or self._exact)
+            return self._any or bool(self._ancestors or self._exact or self._expressions)
         return self._any or any(map(self._meets, patterns))
 
     def _meets(self, pattern: str) -> bool:
+        if pattern.startswith(REGEX):
+            matches = name_expression(pattern).fullmatch
+            return (
+                bool(self._one or self._many)
+                or any(may_meet(pattern, other) for other in self._expressions)
+                or any(matches(name) is not None for name in self._exact)
+            )
+        if pattern.startswith("*") and self._expressions:
+            return True
         if pattern.startswith("**."):
             suffix = pattern[3:]
             return suffix in self._ancestors or any(above in self._many for above in (suffix, *_ancestors(suffix)))
@@ -128,7 +145,11 @@ class NameSet:
             return suffix in self._parents or any(above in self._many for above in (suffix, *_ancestors(suffix)))
         above = _ancestors(pattern)
         under = bool(above) and (above[0] in self._one or any(one in self._many for one in above))
-        return under or pattern in self._exact
+        return (
+            under
+            or pattern in self._exact
+            or any(name_expression(one).fullmatch(pattern) is not None for one in self._expressions)
+        )
 
 
 def _ancestors(name: str) -> list[str]:

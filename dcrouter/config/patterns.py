@@ -19,7 +19,7 @@ from attrs import frozen
 
 from dcrouter.config import names
 from dcrouter.config.forms import Form
-from dcrouter.config.regex import literal_domain, refuse_explosive
+from dcrouter.config.regex import MANY_CHOICES, expression, literal_domain
 from dcrouter.config.units import shown
 
 LONGEST_ADDRESS = 320
@@ -131,12 +131,7 @@ def _sender(text: str) -> str:
 
 
 def _regex(text: str) -> re.Pattern[str]:
-    try:
-        compiled = re.compile(text.removeprefix("re:"), re.IGNORECASE)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{shown(text)} is not a regular expression: {error}") from None
-    refuse_explosive(compiled.pattern)
-    return compiled
+    return expression(text, LONGEST_ADDRESS, ignore_case=True, choices=MANY_CHOICES)
 
 
 def _local(local: str, text: str, *, keep: bool = False) -> str:

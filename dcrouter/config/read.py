@@ -93,7 +93,8 @@ class Reader:
         self._defaults = defaults
         self._reading.unsaid[Route, "timeouts"] = defaults.timeouts
         # Counters of the defaults count all routes together: they are not a route's own.
-        self._reading.unsaid[Route, "security"] = Security(allow=defaults.security.allow, block=defaults.security.block)
+        own = defaults.security
+        self._reading.unsaid[Route, "security"] = Security(allow=own.allow, block=own.block, min_rate=own.min_rate)
 
     def _route(self, route: Route, place: Place) -> Route:
         security = place.at("security")
@@ -213,7 +214,7 @@ def _is_word_or_class(type_: Any) -> bool:
 
 
 def _is_scalar(type_: Any) -> bool:
-    return not attrs.has(type_) and element_of(type_) is None
+    return not attrs.has(type_) and element_of(type_) is None and not _is_mapping(type_)
 
 
 def _words(type_: Any) -> Read:

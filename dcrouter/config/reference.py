@@ -34,8 +34,9 @@ Every key of the configuration. `dcrouter check` tells everything that is wrong 
   at `state_dir`.
 
 A connection finds its route in this order: higher `priority`; then the more specific name (an exact one, then the
-longest wildcard, `*.` before `**.`, then routes without `domains`); then more conditions (`listen` and `client_ips`
-count one each); then the order in the file.
+longest wildcard, `*.` before `**.`, then regular expressions, then routes without `domains`); then the longest path;
+then more conditions (`listen`, `alpn`, `tls_versions`, `client_ips`, `methods`, each header and `time` count one each);
+then the order in the file.
 """
 
 

@@ -10,13 +10,15 @@ from typing import Annotated, Literal
 from attrs import field, frozen
 
 from dcrouter.config.actions import Action
+from dcrouter.config.conditions import AlpnName
 from dcrouter.config.forms import Duration, Name, counted, key
 from dcrouter.config.match import Match, Network, PortRange
 from dcrouter.config.security import Security
-from dcrouter.config.targets import Target, UpstreamTls
+from dcrouter.config.targets import SimpleTarget, UpstreamTls
 from dcrouter.config.tls import CertificateChoice
 
 TlsMode = Literal["passthrough", "terminate", "terminate-and-reencrypt"]
+Protocol = Literal["tcp", "http"]
 
 
 @frozen(kw_only=True)
@@ -29,6 +31,14 @@ class RouteTls:
     certificate: CertificateChoice = field(
         default="auto",
         metadata=key("`auto`: of certificates.files, else of the internal CA; `internal`; or {cert, key}."),
+    )
+    alpn: tuple[AlpnName, ...] | None = field(
+        default=None,
+        metadata=key(
+            "Protocols that clients may choose by ALPN, best first; a tcp route offers the target what was chosen.",
+            nonempty="leave it out for the usual",
+            default="http/1.1 on http routes, none on tcp ones",
+        ),
     )
     upstream: UpstreamTls = field(
         factory=UpstreamTls, metadata=key("TLS towards the target (terminate-and-reencrypt only).")
@@ -58,6 +68,13 @@ class Route:
     enabled: bool = field(default=True, metadata=key("`false`: as if the route were not there."))
     priority: Annotated[int, counted(-(1 << 31))] = field(default=0, metadata=key("Higher ones are asked first."))
     match: Match = field(metadata=key("Which connections are meant."))
+    protocol: Protocol | None = field(
+        default=None,
+        metadata=key(
+            "`http`: each request is looked at; `tcp`: bytes pass untouched.",
+            default="`http` where a route of the same port and name uses a key of HTTP, else `tcp`",
+        ),
+    )
     tls: RouteTls | None = field(default=None, metadata=key("How TLS is met.", default="plain"))
     action: Action = field(metadata=key("What happens to them."))
     security: Security = field(factory=Security, metadata=key("Who may connect, in addition to `defaults.security`."))
@@ -68,7 +85,7 @@ class Route:
 class Defaults:
     """What holds for every route that does not say otherwise."""
 
-    target: Target | None = field(
+    target: SimpleTarget | None = field(
         default=None, metadata=key("Where a connection goes that no route matches.", default="it is closed")
     )
     timeouts: Timeouts = field(factory=Timeouts, metadata=key("Timeouts of every route."))

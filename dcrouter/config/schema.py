@@ -69,10 +69,10 @@ def _field(field: Field, definitions: dict[str, Schema]) -> Schema:
     inner, optional = without_none(field.type)
     schema = _type(inner, definitions)
     if field.key.nonempty is not None:
-        schema["minItems"] = 1
+        schema["minProperties" if attrs.has(inner) or _is_mapping(inner) else "minItems"] = 1
     if field.key.scalar:
         schema = {"anyOf": [_type(element_of(inner), definitions), schema]}
-    if optional and element_of(inner) is None and not attrs.has(inner):
+    if optional and element_of(inner) is None and not attrs.has(inner) and not _is_mapping(inner):
         schema = {"anyOf": [schema, {"type": "null"}]}
     return schema
 

@@ -8,8 +8,7 @@ from attrs import field, frozen
 
 from dcrouter.config.forms import ReadPath, key
 from dcrouter.config.lines import Ciphers
-
-TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
+from dcrouter.config.versions import TlsVersion
 
 
 @frozen(kw_only=True)

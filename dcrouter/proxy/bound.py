@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dcrouter.config.actions import MailHandover
 from dcrouter.config.effective import needs_bytes
+from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.state import RouteCounters
@@ -24,23 +25,25 @@ class Action(Protocol):
 class BoundRoute:
     """One route of the effective table.
 
-    `names`: its domains, or [None] for any. `needs_bytes`: it can only be told by what the client sends first.
-    `alpn`: what a terminated session speaks. `counters`: those of every route of this name since the start.
+    `needs_bytes`: it can only be told by what the client sends first. `alpn`: what a terminated session speaks.
+    `certified_name`: one of its domains that a certificate can be for, None where it has none. `trust`: what a TLS
+    session that is ended here proves about the client, and carries; routes that differ in it never share one. `counters`: those of every route of this name since the start.
     """
 
     __slots__ = (
         "action",
         "admission",
         "alpn",
+        "certified_name",
         "counters",
         "is_http",
         "is_mail",
-        "names",
         "needs_bytes",
         "route",
         "speaks_tls",
         "terminates",
         "timeouts",
+        "trust",
     )
 
     def __init__(
@@ -52,9 +55,12 @@ class BoundRoute:
         self.counters = counters
         self.timeouts = route.timeouts
         self.is_http = protocol == "http"
-        self.names: tuple[str | None, ...] = route.match.domains or (None,)
+        domains = route.match.domains or ()
+        self.certified_name = next((name for name in domains if not name.startswith(REGEX)), None)
         self.speaks_tls = route.tls is not None
         self.terminates = route.tls is not None and route.tls.mode != "passthrough"
         self.is_mail = isinstance(route.action, MailHandover)
         self.needs_bytes = needs_bytes(route)
-        self.alpn = ("http/1.1",) if self.is_http else ()
+        told = route.tls.alpn if route.tls is not None else None
+        self.alpn = told or (("http/1.1",) if self.is_http else ())
+        self.trust = (self.terminates, self.is_http, self.alpn)

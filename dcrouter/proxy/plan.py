@@ -13,13 +13,14 @@ from attrs import evolve
 from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.security import Security
+from dcrouter.facts import ConnectionFacts
 from dcrouter.net.slices import Steps
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.binding import Binding
 from dcrouter.proxy.bound import BoundRoute
 from dcrouter.proxy.listener import Introducers
-from dcrouter.proxy.state import Present, Service, State
-from dcrouter.proxy.table import PortTable, tables
+from dcrouter.proxy.state import Service, State
+from dcrouter.proxy.table import PortTable, tables_in_steps
 from dcrouter.targets.addresses import Addresses
 
 
@@ -42,10 +43,10 @@ class Plan:
         self.routes = routes
         self.fallback = fallback
         self.services = services
-        self.web = Admission(_of_all(config.defaults.security), state.keep(Present, "all", "web"))
+        self.web = Admission.kept(_of_all(config.defaults.security), state, "all", "web")
         email = config.email
         security = _of_all(email.security) if email is not None else Security()
-        self.mail = Admission(security, state.keep(Present, "all", "mail"))
+        self.mail = Admission.kept(security, state, "all", "mail")
         self._tables = by_port
         self._mail_routes = {bound.route.name: bound for bound in routes if bound.is_mail}
         self._nothing = PortTable([])
@@ -67,12 +68,13 @@ class Plan:
         """Who must begin with a PROXY header on a port."""
         return Introducers(self.config.proxy_protocol, port)
 
-    def refusal(self, table: PortTable) -> bytes | None:
+    def refusal(self, table: PortTable, facts: ConnectionFacts) -> bytes | None:
         """What a client is told that is not let in: SMTP clients get a 421 (RFC 5321 3.8), others just an end."""
         email = self.config.email
-        if email is None or not table.mail or table.only is None:
+        found = table.find(facts) if email is not None and table.mail else None
+        if email is None or not isinstance(found, BoundRoute):
             return None
-        action = table.only.route.action
+        action = found.route.action
         if isinstance(action, MailHandover) and action.kind != "smtps":
             return f"421 4.7.0 {email.hostname} Too many connections or not allowed, try again later\r\n".encode(
                 "ascii"
@@ -86,7 +88,8 @@ def made(config: Config, state: State, addresses: Addresses, ca_files: Mapping[s
     routes = yield from binding.routes()
     fallback = binding.fallback()
     yield
-    return Plan(config, state, routes, fallback, tables(routes), binding.services)
+    by_port = yield from tables_in_steps(routes)
+    return Plan(config, state, routes, fallback, by_port, binding.services)
 
 
 def _of_all(security: Security) -> Security:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from dcrouter.errors import DcrouterError, Refused, TimedOut, TlsError, WireError
+from dcrouter.errors import DcrouterError, NotAdmitted, Refused, TimedOut, TlsError, WireError
 from dcrouter.events import EndedBy, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.engine import Task
@@ -48,7 +48,16 @@ class Session:
         "task",
     )
 
-    def __init__(self, edge: Edge, task: Task, listener: Listener, plain: Plain, facts: ConnectionFacts) -> None:
+    def __init__(
+        self,
+        edge: Edge,
+        task: Task,
+        listener: Listener,
+        plain: Plain,
+        facts: ConnectionFacts,
+        entered: list[Admission],
+    ) -> None:
+        """`entered`: who has let it in at the door already."""
         self.edge = edge
         self.task = task
         self.listener = listener
@@ -61,7 +70,7 @@ class Session:
         self.bytes_out = 0
         self.ended_by: EndedBy = "router"
         self.reason = ""
-        self.entered: list[Admission] = []
+        self.entered = entered
         self._marks: list[tuple[str, float]] | None = [] if edge.observed else None
 
     def enter(self, phase: str, seconds: float, timeout: str | None = None) -> None:
@@ -87,7 +96,8 @@ class Session:
             if introducers and (seconds := introducers.timeout(facts.peer[0])) is not None:
                 self.enter("proxy_header", seconds)
                 await peek.proxy_header(self)
-            self._admit(self.listener.admission)
+            if self.listener.admission not in self.entered:
+                self._admit(self.listener.admission)
             route = self.listener.table.only or await self._find()
             if route is None:
                 self.end("router", "no route")
@@ -95,7 +105,8 @@ class Session:
             self.route = route
             facts.route = route.route.name
             route.counters.connections += 1
-            self._admit(route.admission)
+            if route.admission not in self.entered:
+                self._admit(route.admission)
             if route.timeouts.lifetime:
                 self.task.limit(route.timeouts.lifetime)
             if route.terminates:
@@ -105,7 +116,10 @@ class Session:
             self.end("router", str(error))
         except (WireError, Refused) as error:
             self.end("router" if isinstance(error, Refused) else "client", str(error))
-            self._say(error.reply)
+            if isinstance(error, NotAdmitted) and error.reply is None:
+                plain.abort()
+            else:
+                self._say(error.reply)
         except DcrouterError as error:
             self.end("router", str(error))
         except OSError as error:
@@ -132,19 +146,23 @@ class Session:
         self.enter("hello", self.edge.hello_timeout)
         first = await peek.first_bytes(self)
         if isinstance(first, ClientHello):
-            facts.sni = first.sni
+            facts.sni, facts.hello = first.sni, first
             route = table.find_tls(facts) or self.edge.fallback
             if route is None:
                 raise Refused(f"no route for {facts.sni or 'a client without SNI'}", ALERT_UNRECOGNIZED_NAME)
+            if not route.is_http:
+                facts.hello = None  # no request will ask for it: let it go
             return route
         return table.find_plain(facts, first) or self.edge.fallback
 
     def _admit(self, admission: Admission) -> None:
         if admission.limited:
             address = self.facts.peer[0]
-            refused = admission.refuses(address) or admission.enter(address)
-            if refused:
-                raise Refused(refused, self.edge.refusal(self.listener.table))
+            refused = admission.enter(address)
+            if refused is not None:
+                for before in self.entered:
+                    before.forgive(address)
+                raise NotAdmitted(refused, self.edge.refusal(self.listener, self.facts, refused))
         else:
             admission.present.connections += 1
         self.entered.append(admission)
@@ -159,7 +177,7 @@ class Session:
         assert tls is not None
         self.enter("tls", route.timeouts.hello, "hello")
         try:
-            context = self.edge.chooser.web_context(tls.certificate, facts.sni, route.names[0], route.alpn)
+            context = self.edge.chooser.web_context(tls.certificate, facts.sni, route.certified_name, route.alpn)
         except TlsError as error:
             raise WireError(str(error), ALERT_INTERNAL_ERROR) from error
         stream = Tls(self.plain, context)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.actions import MailHandover
 from dcrouter.config.effective import Protocols, bind_addresses, effective_routes, protocol
-from dcrouter.config.order import order_key, specificity
+from dcrouter.config.order import order_key, specificity, spots
 from dcrouter.config.overlap import NameSet
 from dcrouter.config.security import Security
 from tests.config.written import FORWARD, FileTestCase
@@ -56,33 +56,39 @@ class NameSetTests(SynchronousTestCase):
 
 class OrderTests(FileTestCase):
     def test_the_order_of_the_contract(self) -> None:
-        """Priority, exactness, length, one label before many, conditions, the file."""
+        """Priority, exactness, length, one label before many, expressions, paths, conditions, the file."""
         match = {
+            "regex": ", domains: ['re:[abc.]+']",
+            "long": ", path: [/a/b]",
+            "one-segment": ", path: [/a/*]",
+            "rest": ", path: [/a/**]",
+            "short": ", path: [/]",
             "last": "",
             "second": "",
             "listening": ", listen: [127.0.0.1]",
             "both": ", listen: [127.0.0.1], client_ips: [10.0.0.0/8]",
+            "six": ", alpn: [h2], tls_versions: [TLSv1.3], methods: [GET], headers: {a: b, c: d}, time: {days: mon}",
             "many-short": ", domains: ['**.c']",
             "many": ", domains: ['**.b.c']",
             "one": ", domains: ['*.b.c']",
             "exact": ", domains: [a.b.c]",
         }
         lines = [
-            f"  - {{name: {name}, match: {{ports: 1{more}}}, tls: {{mode: passthrough}}, action: {FORWARD}}}\n"
+            f"  - {{name: {name}, match: {{ports: 1{more}}}, tls: {{mode: terminate}}, action: {FORWARD}}}\n"
             for name, more in match.items()
         ]
         lines.append(
-            f"  - {{name: first, priority: 1, match: {{ports: 1}}, tls: {{mode: passthrough}}, action: {FORWARD}}}\n"
+            f"  - {{name: first, priority: 1, match: {{ports: 1}}, tls: {{mode: terminate}}, action: {FORWARD}}}\n"
         )
         config, _ = self.load("routes:\n" + "".join(lines))
         keyed = sorted(
-            (order_key(route, pattern, at), route.name)
+            (order_key(route, spot, at), route.name)
             for at, route in enumerate(config.routes)
-            for pattern in route.match.domains or (None,)
+            for spot in spots(route.match)
         )
         self.assertEqual(
-            [name for _, name in keyed],
-            ["first", "exact", "one", "many", "many-short", "both", "listening", "last", "second"],
+            " ".join(name for _, name in keyed),
+            "first exact one many many-short regex long one-segment rest short six both listening last second",
         )
 
     def test_specificity(self) -> None:
@@ -93,6 +99,7 @@ class OrderTests(FileTestCase):
             "**.www.example.com",
             "*.example.com",
             "**.example.com",
+            "re:.*",
             None,
         ]
         self.assertEqual(sorted(patterns, key=specificity), patterns)

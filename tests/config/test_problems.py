@@ -173,14 +173,6 @@ class ProblemTests(FileTestCase):
                 "email.rules[0].action.health: unknown key",
             ),
             (
-                "routes: [{name: a, protocol: tcp, match: {ports: 1}, action: {type: block}}]",
-                "routes[0].protocol: unknown key",
-            ),
-            (
-                "routes: [{name: a, match: {ports: 1, path: [/a]}, action: {type: block}}]",
-                "routes[0].match.path: unknown key",
-            ),
-            (
                 "routes: [{name: a, match: {ports: 1}, action: {type: static}}]",
                 "routes[0].action.type: 'static' is not one of",
             ),

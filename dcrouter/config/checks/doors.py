@@ -16,7 +16,7 @@ from dcrouter.config.actions import Forward, MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import needs_bytes
 from dcrouter.config.match import Address, Network, PortRange
-from dcrouter.config.order import Rank, rank
+from dcrouter.config.order import Rank, best_rank, rank, spots
 from dcrouter.config.overlap import client_intervals, clients_overlap, listen_overlap, overlapping, ports_overlap
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
@@ -84,7 +84,7 @@ def _client_may_wait(route: Route) -> bool:
 
 def _check_waiting(route: Route, others: Group, first: tuple[Rank, Route], reader: Reader, told: set[int]) -> None:
     """`route` must come before `first`, or its client waits for a server that waits for the client."""
-    if rank(route, None) < first[0] or id(route) in told:
+    if best_rank(route) < first[0] or id(route) in told:
         return
     told.add(id(route))
     other = first[1]
@@ -131,8 +131,8 @@ def _warn_of_equals(config: Config, routes: Sequence[Route], reader: Reader) -> 
     """Routes that are equal in all but the order in the file, for some connection."""
     alike: dict[Hashable, list[Route]] = {}
     for route in routes:
-        for pattern in route.match.domains or (None,):
-            alike.setdefault((_speech(route), pattern, rank(route, pattern)), []).append(route)
+        for spot in spots(route.match):
+            alike.setdefault((_speech(route), spot, rank(route, spot)), []).append(route)
     order = {id(route): at for at, route in enumerate(routes)}
     told: set[int] = set()
     for some in alike.values():
@@ -188,7 +188,7 @@ def _groups(config: Config, routes: Iterable[Route]) -> list[Group]:
     by_door: dict[Door, Group] = {}
     for route in routes:
         door = _door(config, route)
-        best = min(rank(route, pattern) for pattern in route.match.domains or (None,))
+        best = best_rank(route)
         by_door.setdefault(door, Group(door)).routes.append((best, route))
     for group in by_door.values():
         group.routes.sort(key=lambda one: one[0])

@@ -14,11 +14,13 @@ from attrs import evolve
 
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Admin, Config
+from dcrouter.config.checks.knowable import check_knowable, check_tls_alpn
 from dcrouter.config.match import PortRange
 from dcrouter.config.place import Place
 from dcrouter.config.resolver import Resolver
 from dcrouter.config.routes import Route, RouteTls
 from dcrouter.config.targets import SimpleTarget, Target
+from dcrouter.config.times import TimeWindow
 
 Within = Callable[[Any, Place], Any]
 
@@ -76,16 +78,16 @@ def _route_tls(tls: RouteTls, place: Place) -> RouteTls:
         place.at("certificate").tell("a passthrough route shows the target's certificate and has none of its own")
     if tls.mode != "terminate-and-reencrypt" and place.says("upstream"):
         place.at("upstream").tell("only terminate-and-reencrypt speaks TLS to the target")
+    check_tls_alpn(tls, place)
     return tls
 
 
 def _route(route: Route, place: Place) -> Route:
     action, tls = route.action, route.tls
+    check_knowable(route, place)
     if isinstance(action, MailHandover):
         if tls is not None:
             place.at("tls").tell("TLS of a mail route is the mail server's: leave it out")
-        if route.match.domains is not None:
-            place.at("match", "domains").tell("a mail client tells no name before the server speaks: leave it out")
     elif tls is not None and tls.mode == "passthrough":
         if isinstance(action, Redirect | Respond):
             place.at("action", "type").tell(f"{action.type} cannot answer inside TLS that is passed through")
@@ -99,6 +101,12 @@ def _route(route: Route, place: Place) -> Route:
                 if target.unix is not None:
                     where.tell("a unix socket has no name to verify: say tls.upstream.server_name")
     return route
+
+
+def _time(time: TimeWindow, place: Place) -> TimeWindow:
+    if time.start == time.end:
+        place.at("from" if place.says("from") else "to").tell("there is no time between `from` and `to`")
+    return time
 
 
 def _admin(admin: Admin, place: Place) -> Admin:
@@ -131,5 +139,6 @@ WITHIN: Mapping[type, Within] = {
     RouteTls: _route_tls,
     SimpleTarget: _target,
     Target: _target,
+    TimeWindow: _time,
 }
 """What must hold within a value of a class."""
