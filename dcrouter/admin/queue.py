@@ -84,7 +84,8 @@ def show_list(arguments: argparse.Namespace) -> int:
         place = answer["next"]
         if place is None:
             break
-    print(json.dumps(found, indent=1) if arguments.json else "\n".join(list_lines(found)))
+    lines = list_lines(found, filtered=bool(_filters(arguments)))
+    print(json.dumps(found, indent=1) if arguments.json else "\n".join(lines))
     if place is not None and not arguments.json:
         print(f"there may be more: --limit {arguments.limit}", file=sys.stderr)
     return 0
@@ -135,10 +136,10 @@ def backup(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def list_lines(messages: list[dict[str, Any]]) -> Iterator[str]:
-    """The messages of GET /queue as a table."""
+def list_lines(messages: list[dict[str, Any]], *, filtered: bool = False) -> Iterator[str]:
+    """The messages of GET /queue as a table. `filtered`: others may be there."""
     if not messages:
-        yield "nothing in the queue is like that"
+        yield "nothing in the queue is like that" if filtered else "the queue is empty"
         return
     rows = [
         (

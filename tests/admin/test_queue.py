@@ -40,7 +40,8 @@ def recipient(**changed: Any) -> dict[str, Any]:
 class LinesTests(SynchronousTestCase):
     def test_an_empty_queue_says_so(self) -> None:
         """No head of a table without rows."""
-        self.assertEqual(list(list_lines([])), ["nothing in the queue is like that"])
+        self.assertEqual(list(list_lines([])), ["the queue is empty"])
+        self.assertEqual(list(list_lines([], filtered=True)), ["nothing in the queue is like that"])
 
     def test_the_list_is_a_table(self) -> None:
         """Times of day, the empty sender as SMTP writes it, and nothing of the sender's that moves the terminal."""
