@@ -11,7 +11,10 @@ from dcrouter.config.forms import Frequency, counted, key
 
 @frozen(kw_only=True)
 class Rate:
-    """`rate`: (count, seconds). Tokens come evenly; up to `burst` gather while nothing happens."""
+    """How often something may happen. Tokens come evenly; up to `burst` gather while nothing happens.
+
+    `rate`: (count, seconds).
+    """
 
     rate: Frequency = field(metadata=key("How often."))
     burst: Annotated[int, counted(1, 1_000_000)] | None = field(

@@ -13,7 +13,10 @@ AddressOrder = Literal["ipv4-first", "ipv6-first", "ipv4", "ipv6"]
 
 @frozen(kw_only=True)
 class Resolver:
-    """Whom mail asks for MX and addresses. `servers` None: those of /etc/resolv.conf."""
+    """Whom mail asks for MX and addresses.
+
+    `servers` None: those of /etc/resolv.conf.
+    """
 
     servers: tuple[ServerAddress, ...] | None = field(
         default=None,
