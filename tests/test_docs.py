@@ -104,6 +104,17 @@ class LinkTests(SynchronousTestCase):
                     self.assertIn(anchor, anchors(target), f"{document.name}: {link}")
 
 
+class ModuleTests(SynchronousTestCase):
+    def test_every_module_that_is_named_exists(self) -> None:
+        """`mail/queue/queue` and the like, as a module or a folder; `net/test_engine` among the tests."""
+        folders = "|".join(sorted(path.name for path in (ROOT / "dcrouter").iterdir() if path.is_dir()))
+        for document in DOCUMENTS:
+            for name in re.findall(rf"`((?:{folders})/[\w/]*\w)", document.read_text("utf-8")):
+                places = (ROOT / "dcrouter" / name, ROOT / "tests" / name)
+                there = any(place.is_dir() or place.with_suffix(".py").exists() for place in places)
+                self.assertTrue(there, f"{document.name}: {name}")
+
+
 class CommandTests(SynchronousTestCase):
     def test_every_command_exists(self) -> None:
         """`dcrouter queue list` and the like, in text and in blocks, are commands of the parser."""
