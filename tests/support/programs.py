@@ -25,7 +25,7 @@ class Program:
         with (base / "log").open("wb") as log:
             self.process = subprocess.Popen(argv, cwd=base, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            until(lambda: _accepts(port) or self.process.poll() is not None)
+            until(lambda: accepts(port) or self.process.poll() is not None)
             if self.process.poll() is not None:
                 raise AssertionError(f"{argv[0]} has not started: {(base / 'log').read_text()}")
         except BaseException:
@@ -120,7 +120,8 @@ class SmtpSink(Program):
         return [path.read_bytes() for path in sorted(self.dump.iterdir()) if path.is_file()]
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
+    """Whether somebody listens there, on loopback."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
