@@ -42,9 +42,9 @@ def response(
         check_header(name, value)
         given.add(name.lower())
         lines.append(f"{name}: {value.strip()}")
-    first = [f"HTTP/1.1 {status} {_reason(status)}"]
+    first = [f"HTTP/1.1 {status} {reason(status)}"]
     if "date" not in given:
-        first.append(f"Date: {_date(int(time.time() if now is None else now))}")
+        first.append(f"Date: {date(int(time.time() if now is None else now))}")
     bodiless = status < 200 or status in (204, 304)
     if not bodiless:
         if "content-type" not in given:
@@ -65,7 +65,9 @@ def check_header(name: str, value: str) -> None:
         raise ValueError(f"header {name} frames the response and cannot be set")
 
 
-def _reason(status: int) -> str:
+@lru_cache(maxsize=1024)
+def reason(status: int) -> str:
+    """The phrase of a status, "" where it has none."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -73,5 +75,6 @@ def _reason(status: int) -> str:
 
 
 @lru_cache(maxsize=2)
-def _date(second: int) -> str:
+def date(second: int) -> str:
+    """UTC epoch seconds as in Date (RFC 9110 section 5.6.7)."""
     return formatdate(second, usegmt=True)

@@ -20,6 +20,7 @@ from attrs import frozen
 from dcrouter.errors import WireError
 from dcrouter.wire.hostname import host_name
 from dcrouter.wire.http1.answer import response
+from dcrouter.wire.http1.fields import Line, options, split, value
 
 MAX_HEAD = 16384
 """Bytes of a request's head, the empty line at its end included; browsers with many cookies need half of it."""
@@ -32,6 +33,25 @@ _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?", re.IGNOREC
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(?::([0-9]{0,5}))?")
 
 
+@frozen
+class Block:
+    """The fields of a request's head, and what they say about its framing; heads with the same fields share one.
+
+    `lines`: all of them. `host`, `port`: from Host. `chunked`, `content_length`: how a body is framed (neither: none).
+    `connection`: the options of Connection. `upgrade`: the protocols offered, in lower case, "" where none is.
+    `expect`: the expectations, in lower case.
+    """
+
+    lines: tuple[Line, ...]
+    host: str | None
+    port: int | None
+    chunked: bool
+    content_length: int | None
+    connection: frozenset[str]
+    upgrade: str
+    expect: str
+
+
 @frozen(kw_only=True)
 class RequestHead:
     """One request's head.
@@ -39,9 +59,8 @@ class RequestHead:
     `target`: as sent; `path`: its path as sent ("*" for `OPTIONS *`), `query`: what follows the "?", without it.
     `host`: whom the request is for, lower case and without port, an IPv6 literal in brackets; from the target where
     that names one, else from Host; None only before HTTP/1.1. `port`: the number beside it, None where there is none.
-    `headers`: (name in lower case, value), in order, values one character per byte. `keep_alive`: whether the client
-    would like another request on this connection. `content_length`: bytes of the body, None where it is chunked or
-    absent. `length`: bytes that the head took.
+    `keep_alive`: whether the client would like another request on this connection. `content_length`: bytes of the body,
+    None where it is chunked or absent. `length`: bytes that the head took. `absolute`: the target named the host.
     """
 
     method: str
@@ -51,30 +70,58 @@ class RequestHead:
     version: str
     host: str | None
     port: int | None
-    headers: tuple[tuple[str, str], ...]
     keep_alive: bool
     has_body: bool
     content_length: int | None
     length: int
+    absolute: bool
+    block: Block
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """(name in lower case, value), in order, values one character per byte."""
+        return tuple((name, value(line)) for name, line in self.block.lines)
+
+    def get(self, name: str) -> str | None:
+        """The first value of the field `name` (in lower case), or None."""
+        return next((value(line) for found, line in self.block.lines if found == name), None)
+
+    def values(self, name: str) -> list[str]:
+        """All values of the field `name` (in lower case)."""
+        return [value(line) for found, line in self.block.lines if found == name]
 
 
 class HeadReader:
-    """Collects one head, looking at each byte once. `rest` is what came after the head, once that is complete."""
+    """Collects one head, looking at each byte once. `rest` is what came after the head, once that is complete.
 
-    __slots__ = ("_buffer", "_line_seen", "_start", "rest")
+    Reused for the next request of a connection, it remembers the last head: many clients repeat it, or all but its
+    first line.
+    """
+
+    __slots__ = ("_buffer", "_head", "_line_seen", "_raw_block", "_raw_head", "_start", "rest")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._start = 0  # behind empty lines that RFC 9112 section 2.2 lets a client send first
         self._line_seen = False
+        self._raw_head = self._raw_block = b""
+        self._head: RequestHead | None = None
         self.rest = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a head is here."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> RequestHead | None:
         """The head when it is complete, None before; WireError as soon as it cannot become a good one.
 
-        Not to be called again after it has given a head or raised.
+        After a head it may be called again, for the next one; after an error not.
         """
         buffer = self._buffer
+        if not buffer and self._head is not None and data.startswith(self._raw_head):
+            self.rest = data[len(self._raw_head) :]
+            return self._head
         seen = len(buffer)
         buffer += data
         while buffer.startswith(b"\r\n", self._start) and self._start < MAX_HEAD:
@@ -94,7 +141,22 @@ class HeadReader:
         self.rest = bytes(buffer[end:])
         head = bytes(buffer[self._start : end])
         self._buffer = bytearray()
-        return _read(head, end)
+        self._start = 0
+        self._line_seen = False
+        return self._read(head, end)
+
+    def _read(self, raw: bytes, length: int) -> RequestHead:
+        method, version, target = _checked(raw)
+        raw_block = raw[raw.index(b"\r\n") + 2 :]
+        last = self._head
+        if last is not None and raw_block == self._raw_block and version == last.version:
+            block = last.block
+        else:
+            block = _block(raw_block, version)
+        head = _head(method, version, target, length, block)
+        if length == len(raw):
+            self._head, self._raw_head, self._raw_block = head, raw, raw_block
+        return head
 
 
 def parse_head(data: bytes) -> RequestHead | None:
@@ -142,59 +204,61 @@ def _check_request_line(buffer: bytearray, start: int, new: int, end: int) -> bo
     return True
 
 
-class _Callbacks:
-    """What llhttp found; it calls these names."""
+class _Line:
+    """What llhttp found in the first line, and whether it saw the last one."""
 
-    __slots__ = ("complete", "fields", "keep_alive", "parser", "target")
+    __slots__ = ("complete", "target")
 
     def __init__(self) -> None:
-        self.fields: list[tuple[bytes, bytes]] = []
         self.target = b""
-        self.complete = self.keep_alive = False
-        self.parser = httptools.HttpRequestParser(self)
+        self.complete = False
 
     def on_url(self, url: bytes) -> None:
         self.target += url
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name, value))
-
     def on_headers_complete(self) -> None:
         self.complete = True
-        self.keep_alive = self.parser.should_keep_alive()
 
 
-def _read(head: bytes, length: int) -> RequestHead:
-    """`head` from its request line to its empty line, whose line ends are known to be sound."""
-    found = _Callbacks()
+def _checked(head: bytes) -> tuple[str, str, str]:
+    """(method, version, target) of `head`, from its request line to its empty line, whose line ends are
+    known to be sound; llhttp is the judge of its syntax.
+    """
+    line = _Line()
+    parser = httptools.HttpRequestParser(line)
     try:
-        found.parser.feed_data(head)
+        parser.feed_data(head)
     except httptools.HttpParserInvalidMethodError as error:
         raise _refused(501, "an unknown method") from error
     except httptools.HttpParserUpgrade:
         pass  # an offer, which a server is free to leave unanswered (RFC 9110 section 7.8)
     except httptools.HttpParserError as error:
         raise _refused(400, str(error)) from error
-    finally:
-        parser = found.parser
-        del found.parser  # the two hold each other: let them go without the garbage collector
-    if not found.complete:
+    if not line.complete:
         raise _refused(400, "an incomplete head")
-    method = parser.get_method().decode("ascii")
-    version = parser.get_http_version()
-    target = found.target.decode("ascii")
-    headers = tuple(
-        (name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")) for name, value in found.fields
-    )
-    hosts = [value for name, value in headers if name == "host"]
+    return parser.get_method().decode("ascii"), parser.get_http_version(), line.target.decode("ascii")
+
+
+def _block(raw: bytes, version: str) -> Block:
+    lines = split(raw)
+    hosts = [value(line) for name, line in lines if name == "host"]
     if len(hosts) > 1 or (not hosts and version != "1.0"):
         raise _refused(400, "no Host" if not hosts else "several Hosts")
-    # Checked even where the target names another: RFC 9112 section 3.2.
     host, port = _host(hosts[0]) if hosts else (None, None)
+    chunked, content_length = _body(lines, version)
+    connection = options(lines, "connection")
+    upgrade = ""
+    if "upgrade" in connection:
+        upgrade = ", ".join(value(line) for name, line in lines if name == "upgrade").lower()
+    expect = ", ".join(value(line) for name, line in lines if name == "expect").lower()
+    return Block(tuple(lines), host, port, chunked, content_length, connection, upgrade, expect)
+
+
+def _head(method: str, version: str, target: str, length: int, block: Block) -> RequestHead:
     authority, path, query = _target(method, target)
+    host, port = block.host, block.port
     if authority is not None:
-        host, port = _host(authority)  # RFC 9112 section 3.2.2: it wins over Host
-    has_body, content_length = _body(headers, version)
+        host, port = _host(authority)  # RFC 9112 section 3.2.2: it wins over Host, which has been checked all the same
     return RequestHead(
         method=method,
         target=target,
@@ -203,11 +267,12 @@ def _read(head: bytes, length: int) -> RequestHead:
         version=version,
         host=host,
         port=port,
-        headers=headers,
-        keep_alive=found.keep_alive,
-        has_body=has_body,
-        content_length=content_length,
+        keep_alive="close" not in block.connection and (version == "1.1" or "keep-alive" in block.connection),
+        has_body=block.chunked or bool(block.content_length),
+        content_length=block.content_length,
         length=length,
+        absolute=authority is not None,
+        block=block,
     )
 
 
@@ -246,17 +311,16 @@ def _ipv6_literal(bracketed: bytes) -> str:
     return f"[{IPv6Address(bracketed[1:-1].decode('ascii'))}]"
 
 
-def _body(headers: tuple[tuple[str, str], ...], version: str) -> tuple[bool, int | None]:
-    """(has_body, content_length) by RFC 9112 section 6; llhttp has refused both framings at once, and repeated ones."""
-    codings = [value for name, value in headers if name == "transfer-encoding"]
+def _body(lines: list[Line], version: str) -> tuple[bool, int | None]:
+    """(chunked, content_length) by RFC 9112 section 6; llhttp has refused both framings at once, and repeated ones."""
+    codings = [value(line) for name, line in lines if name == "transfer-encoding"]
     if codings:
         if version == "1.0":
             raise _refused(400, "Transfer-Encoding in HTTP/1.0")
         if [coding.lower() for coding in codings] != ["chunked"]:
             last = codings[-1].rpartition(",")[2].strip(" \t").lower()
             raise _refused(501 if last == "chunked" else 400, "a transfer coding other than chunked")
-        return True, None
-    for name, value in headers:
-        if name == "content-length":
-            return int(value) > 0, int(value)
-    return False, None
+    lengths = [value(line) for name, line in lines if name == "content-length"]
+    if len(lengths) + len(codings) > 1 or (lengths and not (lengths[0].isascii() and lengths[0].isdigit())):
+        raise _refused(400, "the body is framed in two ways")
+    return bool(codings), int(lengths[0]) if lengths else None

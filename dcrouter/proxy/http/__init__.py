@@ -1,0 +1,12 @@
+"""The HTTP/1.1-aware relay: each request of a kept-alive connection finds its own route and is answered by its action.
+
+connection   one client connection: heads in, a route for each, the end
+exchange     one request and its response: what actions and features see and use
+features     the seams: what an action is, what looks at requests before it and at responses behind it
+answers      redirect, respond, block
+forward      forward: to a target and back
+converse     one request to one target, and its response
+pool         connections to targets that wait for the next request
+forwarded    X-Forwarded-*, Forwarded, and whom to believe about them
+pages        what is said where nobody else answers
+"""

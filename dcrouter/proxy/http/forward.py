@@ -1,0 +1,137 @@
+"""forward on http routes: each request goes to one of the targets, on a connection that waited for it or a new one.
+
+1. The target: by the route's balance, as for tcp. Where it cannot be reached, the next one, up to `retries` others.
+2. The connection: one that waits in the pool, else a new one.
+3. A connection that waited may have been closed by the target a moment before the request came. Where nothing was heard
+   of it, the request is sent again, once, on a new connection, if it may be (RFC 9112 section 9.3.1: idempotent
+   methods) and can be (nothing of its body has been passed on). For other methods the kernel is asked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from dcrouter.errors import TimedOut, TlsError, Unreachable
+from dcrouter.proxy.http.converse import Conversation
+from dcrouter.proxy.http.errors import TargetFailed
+from dcrouter.proxy.http.exchange import Exchange
+from dcrouter.proxy.http.pool import Kept, Pool
+from dcrouter.proxy.http.upgrade import offered
+from dcrouter.targets.reach import Reach
+from dcrouter.targets.target import Candidate, LiveTarget, Targets
+
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND"))
+"""RFC 9110 section 9.2.2."""
+
+
+class HttpForward:
+    """`settings`: what connections to a target must have in common to serve one another's requests."""
+
+    def __init__(self, targets: Targets, reach: Reach, pool: Pool, settings: Hashable) -> None:
+        self.targets = targets
+        self.reach = reach
+        self._pool = pool
+        self._settings = settings
+
+    async def answer(self, exchange: Exchange) -> None:
+        session = exchange.connection.session
+        engine = session.task.engine
+        port = exchange.facts.local[1]
+        request = request_bytes(exchange)
+        order = self.targets.order(exchange.facts, engine.now)
+        problem: TargetFailed | Unreachable = Unreachable(
+            "no target has a known address yet" if order else f"no target is up ({self.targets.why_none()})"
+        )
+        for target in order:
+            candidates = target.candidates(port)
+            if not candidates:
+                self.targets.broken(target, "its name has no known address", engine.now)
+                continue
+            target.state.enter()
+            try:
+                await self._ask(exchange, target, candidates, request)
+                return
+            except _Unreached as error:
+                session.edge.connect_failed(candidates[0].label, str(error))
+                problem = TargetFailed(f"{candidates[0].label}: {error}", timed_out=error.timed_out)
+                self.targets.broken(target, str(error), engine.now)
+            except TargetFailed as error:
+                self.targets.broken(target, str(error), engine.now)
+                raise
+            finally:
+                target.state.leave()
+        raise problem
+
+    async def _ask(self, exchange: Exchange, target: LiveTarget, candidates: list[Candidate], request: bytes) -> None:
+        """One target. _Unreached where there is no connection to it, TargetFailed where there was one."""
+        assert exchange.route is not None
+        session = exchange.connection.session
+        key = (target.label, exchange.facts.local[1] if target.target.port is None else 0, self._settings)
+        idempotent = exchange.head.method in IDEMPOTENT
+        kept = self._pool.take(key, session.task, sure=not idempotent)
+        if kept is not None:
+            session.target = exchange.target = candidates[0].label
+            try:
+                await self._converse(exchange, kept, request)
+                return
+            except TargetFailed as error:
+                if not error.unheard or not idempotent or exchange.body_taken:
+                    raise
+        kept = await self._connect(exchange, candidates, key)
+        await self._converse(exchange, kept, request)
+
+    async def _connect(self, exchange: Exchange, candidates: list[Candidate], key: Hashable) -> Kept:
+        assert exchange.route is not None
+        session = exchange.connection.session
+        session.target = exchange.target = candidates[0].label
+        exchange.phase = "connect"
+        session.task.within(exchange.route.timeouts.connect, "connect")
+        try:
+            stream, candidate = await self.reach.open(session.task, candidates, session.plain)
+        except ConnectionAbortedError:
+            raise
+        except TimedOut as error:
+            if error.phase != "connect":
+                raise
+            raise _Unreached(str(error), timed_out=True) from error
+        except (OSError, TlsError) as error:
+            raise _Unreached(getattr(error, "strerror", None) or str(error)) from error
+        session.target = exchange.target = candidate.label
+        return self._pool.new(key, stream, session.task)
+
+    async def _converse(self, exchange: Exchange, kept: Kept, request: bytes) -> None:
+        assert exchange.route is not None
+        exchange.connection.session.task.within(exchange.route.timeouts.idle, "idle")
+        conversation = Conversation(exchange, kept, request)
+        try:
+            await conversation.run()
+        finally:
+            if conversation.reusable:
+                self._pool.give(kept)
+            else:
+                kept.stream.close()
+
+
+class _Unreached(Exception):
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+def request_bytes(exchange: Exchange) -> bytes:
+    """The head of the request as a target gets it."""
+    head = exchange.head
+    block = head.block
+    framing = b""
+    if block.chunked:
+        framing = b"Transfer-Encoding: chunked\r\n"
+    elif head.content_length is not None:
+        framing = b"Content-Length: %d\r\n" % head.content_length
+    if block.upgrade and (offer := offered(head)):
+        framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % offer.encode("latin-1")
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (
+        head.method.encode("ascii"),
+        exchange.uri.encode("latin-1"),
+        exchange.field_bytes,
+        framing,
+    )
