@@ -4,8 +4,8 @@ Debian's mail servers exclude each other, and each wants its own accounts, direc
 cell a server sees this machine with its packages unpacked on top, writes into memory, and ends with all its children
 when the cell does. Nothing of it is seen outside. It needs root, for mount(2) and process namespaces.
 
-The packages come from the directory that DCROUTER_PEERS names: one directory with .deb files for each server, as
-`apt-get --download-only install` leaves them.
+The packages come from the directory that DCROUTER_PEERS names: for each server a directory of its package's name with
+the .deb files that `apt-get --download-only install` fetches (.ci/run does so).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Cell(Program):
 
 
 def packages_of(name: str, program: str) -> list[Path]:
-    """What a cell of this server needs unpacked: nothing where it is installed. Raises SkipTest where it is neither."""
+    """What a cell of this package needs unpacked: nothing where `program` is installed. Raises SkipTest where it is neither."""
     if os.geteuid():
         raise SkipTest(f"{name} needs root")
     if shutil.which(program, path="/usr/sbin"):

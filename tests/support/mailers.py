@@ -226,7 +226,7 @@ class Exim(Mailer):
     package = "exim4-daemon-light"
 
     def __init__(self, to: Next, at: int, identity: Path) -> None:
-        packages = packages_of("exim", "exim4")
+        packages = packages_of(self.package, "exim4")
         need_cells()
         protocol = "smtps" if to.implicit else "smtp"
         after = _filled(EXIM_SECURE if to.ca else EXIM_CLEAR, PORT=to.port, PROTOCOL=protocol, CA=to.ca)
@@ -277,7 +277,7 @@ class OpenSmtpd(Mailer):
     comes_again = False
 
     def __init__(self, to: Next, at: int, identity: Path) -> None:
-        packages = packages_of("opensmtpd", "smtpctl")
+        packages = packages_of(self.package, "smtpctl")
         need_cells()
         words = {"ACCOUNT": f"{to.user}:{to.password}", "NEXT": f"smtp+notls://{NEXT}:{to.port}", "AUTH": ""}
         if to.ca is not None:
