@@ -65,7 +65,7 @@ class Endings:
                 verdict.changed.append(Change(one.number, HELD, one.attempts, rounded(now), one.told, outcome.reply))
                 verdict.words.append("held")
             elif not isinstance(outcome, Later) or now - message.received >= self._retry.max_age:
-                verdict.words.append("failed")
+                verdict.words.append("held" if message.notice == "postmaster" else "failed")
                 if tells:
                     verdict.failed.append((one, outcome))
                 else:

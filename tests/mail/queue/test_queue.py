@@ -204,7 +204,7 @@ class FailureTests(QueueCase):
 
     @inlineCallbacks
     def test_a_notification_that_fails_makes_no_other(self):
-        """One for a sender stays as failed, one for postmaster is held, until the operator has seen it."""
+        """One for a sender stays as failed, one for postmaster is held until the operator has seen it, and so is said."""
         self.queue.start([], self.notices)
         self.answers = {"b@y.test": [NO] * 2, "a@x.test": [NO], "root@here.test": [NO]}
         yield self.queue.put(self.message(1, "b@y.test"))
@@ -214,6 +214,8 @@ class FailureTests(QueueCase):
         self.assertEqual(
             (yield self.states()), [("a@x.test", FAILED, 1, NO.reply), ("root@here.test", HELD_NOTICE, 1, NO.reply)]
         )
+        said = {(done.recipient, done.outcome) for done in self.done if done.recipient != "b@y.test"}
+        self.assertEqual(said, {("a@x.test", "failed"), ("root@here.test", "held")})
 
     @inlineCallbacks
     def test_a_notification_that_cannot_be_written_loses_nothing(self):
