@@ -11,7 +11,7 @@ import sqlite3
 
 from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message
-from dcrouter.mail.queue.store import FAILED, HELD
+from dcrouter.mail.queue.store import FAILED, HELD, QUEUED
 
 VERSION = 2
 """PRAGMA user_version. A newer one is refused: this program cannot know what it would break. Version 2: `origin`,
@@ -55,8 +55,25 @@ CREATE TABLE recipient (
 CREATE INDEX recipient_due ON recipient (state, due, message, number);
 """
 
-MESSAGE_COLUMNS = 7
-RECIPIENT_COLUMNS = "message, number, body, address, rule, state, attempts, due, reply"
+ARRIVAL = f"""
+CREATE TEMP VIEW arrival AS
+    SELECT id, session, sender, received, size, eightbit, origin, NULL AS octets, 0.0 AS due, '' AS recipients
+    FROM message;
+CREATE TEMP TRIGGER arrive INSTEAD OF INSERT ON arrival BEGIN
+    INSERT INTO message VALUES
+        (NEW.id, NEW.session, NEW.sender, NEW.received, NEW.size, NEW.eightbit, NEW.origin);
+    INSERT INTO body VALUES (NEW.id, NEW.id, NEW.octets);
+    INSERT INTO recipient (message, number, body, address, rule, state, attempts, due, reply)
+        SELECT NEW.id, json_extract(value, '$[0]'), NEW.id, json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+            {QUEUED}, json_extract(value, '$[3]'), NEW.due, '' FROM json_each(NEW.recipients);
+END;
+"""
+"""A message in all its tables, as one row: the connection that writes sees this, the file does not have it.
+
+`octets` NULL: it is spooled. `recipients`: JSON, [[number, address, rule, attempts], ...].
+"""
+
+ARRIVAL_COLUMNS = 10
 
 _FROM_1 = f"""
 ALTER TABLE message ADD COLUMN origin INTEGER NOT NULL DEFAULT {STRANGER};

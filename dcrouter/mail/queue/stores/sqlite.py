@@ -23,10 +23,10 @@ from twisted.python.threadpool import ThreadPool
 from dcrouter.durable import make_directory, sync_directory
 from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message, spool_path
-from dcrouter.mail.queue.store import QUEUED, Change, Cursor, Due, Entry, Key, Page, Selection
+from dcrouter.mail.queue.store import Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
-from dcrouter.mail.queue.stores.schema import FILE, SPOOL, origin_of, prepare
-from dcrouter.mail.queue.stores.writer import Order, Rows, Settles, Writer, as_store_error
+from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare
+from dcrouter.mail.queue.stores.writer import Order, Settles, Writer, as_store_error
 
 CHECKPOINT_PAGES = 8192
 """Pages in the WAL before it is written back: most rows are gone again by then, and never reach the table."""
@@ -75,6 +75,8 @@ class SqliteStore:
             writing.execute("PRAGMA synchronous = FULL")
             writing.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             prepare(writing)
+            writing.execute("PRAGMA temp_store = MEMORY")
+            writing.executescript(ARRIVAL)
             last, messages = writing.execute("SELECT coalesce(max(id), 0), count(*) FROM message").fetchone()
             sync_directory(self._directory)
             self._left = spool.listed(self.spool)
@@ -119,11 +121,7 @@ class SqliteStore:
     # ------------------------------------------------------------------ writing
 
     def put(self, message: Message, now: float) -> Deferred[None]:
-        rows = Rows()
-        _add(rows, message, now)
-        return self._open_writer().put(
-            rows.messages, rows.bodies, rows.recipients, 0 if message.spooled else message.size
-        )
+        return self._open_writer().put(_arrival(message, now), 0 if message.spooled else message.size)
 
     def finish(self, message: Message) -> Deferred[None]:
         def add(group: Settles) -> None:
@@ -147,7 +145,7 @@ class SqliteStore:
             if message.spooled:
                 group.spooled.append((message.id, spool_path(self.spool, message.id)))
             for notice in notices:
-                _add(group.notices, notice, now)
+                group.notices += _arrival(notice, now)
 
         return self._open_writer().settle(add)
 
@@ -211,7 +209,7 @@ class SqliteStore:
         old = os.umask(0o077)
         try:
             return sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False, timeout=10.0, cached_statements=64
+                self._path, isolation_level=None, check_same_thread=False, timeout=10.0, cached_statements=128
             )
         finally:
             os.umask(old)
@@ -264,14 +262,20 @@ _ORPHANS = """
 SELECT json_group_array(value) FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM body WHERE body.id = value)"""
 
 
-def _add(rows: Rows, message: Message, now: float) -> None:
-    envelope, id = message.envelope, message.id
-    rows.messages += (
-        id, envelope.session, envelope.sender, message.received, message.size, int(message.eightbit), origin_of(message)
-    )  # fmt: skip
-    rows.bodies += (id, id, None if message.spooled else message.octets)
-    for one in envelope.recipients:
-        rows.recipients += (id, one.number, id, one.address, one.rule, QUEUED, one.attempts, now, "")
+def _arrival(message: Message, now: float) -> tuple[Any, ...]:
+    envelope = message.envelope
+    return (
+        message.id,
+        envelope.session,
+        envelope.sender,
+        message.received,
+        message.size,
+        int(message.eightbit),
+        origin_of(message),
+        None if message.spooled else message.octets,
+        now,
+        json.dumps([(one.number, one.address, one.rule, one.attempts) for one in envelope.recipients]),
+    )
 
 
 def _octets(reader: sqlite3.Connection, message: Message, size: int) -> bytes:

@@ -9,7 +9,8 @@ Steps of its loop:
 3. The callers hear of a group at once, through one callFromThread.
 
 Rows arrive as flat lists, made by the reactor's thread, and leave as few, long statements: Python gives the GIL up and
-must win it back at every step of a statement, so a thousand single inserts would wait a thousand times.
+must win it back at every step of a statement, so a thousand single inserts would wait a thousand times. A usual group
+of puts is one statement, which is its own transaction.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from twisted.python.failure import Failure
 
 from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.queue.store import HELD, QUEUED
-from dcrouter.mail.queue.stores.schema import MESSAGE_COLUMNS, RECIPIENT_COLUMNS
+from dcrouter.mail.queue.stores.schema import ARRIVAL_COLUMNS
 
 MAX_GROUP = 500
 """Messages in one commit; as many bytes of bodies as MAX_GROUP_OCTETS."""
@@ -57,22 +58,15 @@ twice.
 
 _FOR_EVER = 3600.0
 
-_BATCHES = (64, 16, 4, 1)
+_AT_ONCE = 64
+"""Messages in one statement."""
 
 
 @define(eq=False)
-class Rows:
-    """New messages: flat rows of three tables."""
+class Puts:
+    """Messages of one commit, as flat rows of `arrival`, and who waits."""
 
-    messages: list[Any] = field(factory=list)
-    bodies: list[Any] = field(factory=list)
-    recipients: list[Any] = field(factory=list)
-
-
-@define(eq=False)
-class Puts(Rows):
-    """Messages of one commit, and who waits."""
-
+    arrivals: list[Any] = field(factory=list)
     waiters: list[Deferred[None]] = field(factory=list)
     octets: int = 0
 
@@ -98,7 +92,8 @@ class Settles:
     others.
     `changed`: [message, number, state, attempts, due, told, reply]. `spooled`: files to remove once this is durable,
     with the id of their message; they stay where a recipient does. `released`: (JSON list of rules, when their held
-    mail is due). `orders`: of the operator, or of a next hop that is back. `notices`: messages that tell of all this.
+    mail is due). `orders`: of the operator, or of a next hop that is back. `notices`: messages that tell of all this,
+    as flat rows of `arrival`.
     """
 
     done: list[int] = field(factory=list)
@@ -107,7 +102,7 @@ class Settles:
     spooled: list[tuple[int, Path]] = field(factory=list)
     released: list[tuple[str, float]] = field(factory=list)
     orders: list[Order] = field(factory=list)
-    notices: Rows = field(factory=Rows)
+    notices: list[Any] = field(factory=list)
     waiters: list[Deferred[None]] = field(factory=list)
     since: float = field(factory=monotonic)
 
@@ -117,7 +112,7 @@ class Settles:
     @property
     def may_be_forgotten(self) -> bool:
         """By a power failure: it would be done again, and nothing else."""
-        return not (self.spooled or self.released or self.orders or self.notices.messages)
+        return not (self.spooled or self.released or self.orders or self.notices)
 
 
 class Writer:
@@ -147,17 +142,15 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="mail-store", daemon=True)
         self._thread.start()
 
-    def put(self, message: Iterable[Any], body: Iterable[Any], recipients: Iterable[Any], size: int) -> Deferred[None]:
-        """Rows of one message (`recipients` flat); fires when durable, fails with StoreError."""
+    def put(self, arrival: Iterable[Any], size: int) -> Deferred[None]:
+        """The row of one message, with `size` octets in it; fires when durable, fails with StoreError."""
         waiter: Deferred[None] = Deferred()
         with self._lock:
             group = self._puts[-1] if self._puts else None
             if group is None or len(group.waiters) >= MAX_GROUP or group.octets >= MAX_GROUP_OCTETS:
                 group = Puts()
                 self._puts.append(group)
-            group.messages += message
-            group.bodies += body
-            group.recipients += recipients
+            group.arrivals += arrival
             group.octets += size
             group.waiters.append(waiter)
         if self._when_idle is None:
@@ -259,9 +252,12 @@ class Writer:
             if synced != self._syncing:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
                 self._syncing = synced
-            self._connection.execute("BEGIN IMMEDIATE")
-            write(group)
-            self._connection.execute("COMMIT")
+            if isinstance(group, Puts) and len(group.waiters) <= _AT_ONCE:
+                write(group)
+            else:
+                self._connection.execute("BEGIN IMMEDIATE")
+                write(group)
+                self._connection.execute("COMMIT")
             self.messages += self._uncommitted
             if isinstance(group, Puts):
                 self._synced = True
@@ -286,20 +282,16 @@ class Writer:
             except sqlite3.Error as failure:
                 self._log.error("the mail queue could not roll back: {reason}", reason=str(failure))
 
-    def _write_puts(self, rows: Rows) -> None:
-        self._insert("INSERT INTO message VALUES ", MESSAGE_COLUMNS, rows.messages)
-        self._insert("INSERT INTO body VALUES ", 3, rows.bodies)
-        self._insert(_INSERT_RECIPIENT, 9, rows.recipients)
-        self._uncommitted += len(rows.messages) // MESSAGE_COLUMNS
+    def _write_puts(self, group: Puts) -> None:
+        self._arrive(group.arrivals)
 
-    def _insert(self, head: str, width: int, flat: list[Any]) -> None:
-        at = 0
-        row = "(" + ",".join("?" * width) + ")"
-        for batch in _BATCHES:
-            step = batch * width
-            while len(flat) - at >= step:
-                self._connection.execute(head + ",".join([row] * batch), flat[at : at + step])
-                at += step
+    def _arrive(self, flat: list[Any]) -> None:
+        step = _AT_ONCE * ARRIVAL_COLUMNS
+        for at in range(0, len(flat), step):
+            rows = flat[at : at + step]
+            count = len(rows) // ARRIVAL_COLUMNS
+            self._connection.execute("INSERT INTO arrival VALUES " + ",".join([_ROW] * count), rows)
+            self._uncommitted += count
 
     def _write_settles(self, group: Settles) -> None:
         execute = self._connection.execute
@@ -307,8 +299,8 @@ class Writer:
             execute(_RELEASE, (QUEUED, now, HELD, rules))
         for order in group.orders:
             execute(_ORDER, (order.state, order.due, order.keys, order.later_than, order.states))
-        if group.notices.messages:
-            self._write_puts(group.notices)
+        if group.notices:
+            self._arrive(group.notices)
         if group.changed:
             execute(_CHANGE, (json.dumps(group.changed),))
         if group.gone:
@@ -331,7 +323,7 @@ class Writer:
                     self._log.warn("a spool file stays until the next start: {reason}", reason=str(failure))
 
 
-_INSERT_RECIPIENT = f"INSERT INTO recipient ({RECIPIENT_COLUMNS}) VALUES "
+_ROW = "(" + ",".join("?" * ARRIVAL_COLUMNS) + ")"
 _RELEASE = "UPDATE recipient SET state = ?, due = ? WHERE state = ? AND rule IN (SELECT value FROM json_each(?))"
 _ORDER = """
 UPDATE recipient SET state = ?, due = ? FROM (
