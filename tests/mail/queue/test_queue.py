@@ -204,7 +204,7 @@ class FailureTests(QueueCase):
 
     @inlineCallbacks
     def test_a_notification_that_fails_makes_no_other(self):
-        """One for a sender stays as failed, one for postmaster is held until the operator has seen it, and so is said."""
+        """One for a sender stays as failed, one for postmaster is held, as is said, until the operator has seen it."""
         self.queue.start([], self.notices)
         self.answers = {"b@y.test": [NO] * 2, "a@x.test": [NO], "root@here.test": [NO]}
         yield self.queue.put(self.message(1, "b@y.test"))
