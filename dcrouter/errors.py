@@ -25,6 +25,10 @@ class StartError(DcrouterError):
     """The service cannot start (a port is taken, the state directory is locked ...): one line for the operator."""
 
 
+class ReloadError(DcrouterError):
+    """Another configuration cannot take the place of the one in use: one line for each thing that is wrong."""
+
+
 class WireError(DcrouterError):
     """Bytes that break their protocol. `reply` is what the peer may be told, in its protocol's words, or None."""
 

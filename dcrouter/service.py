@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,12 +19,14 @@ from dcrouter.config.admin import Config
 from dcrouter.control.worker import Fields, Worker
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
-from dcrouter.mail.mta import Mta
+from dcrouter.mail.mta import Mta, Succession
 from dcrouter.net.channel import Channel
 from dcrouter.net.reactor import install
 from dcrouter.proxy.edge import Edge
 from dcrouter.tls.chooser import Chooser
+from dcrouter.net.slices import Steps
 
+from dcrouter.proxy.plan import Plan
 CONTROL = 3
 """The descriptor of the channel to the parent."""
 
@@ -47,11 +50,23 @@ class EdgeWorker(Worker):
         self.acts["addresses"] = lambda fields, fds: self.edge.addresses.update(fields["names"])
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
+        self._plan: Plan | None = None
         ca_files = {path: text.encode() for path, text in fields["ca_files"].items()}
         self.edge = Edge(config, chooser, ca_files, self.reactor, self.access)
 
     def go(self) -> None:
         self.edge.start()
+    def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
+        self._plan = yield from self.edge.prepare(config, incoming.ca_files)
+
+    def commit(self, incoming: Incoming, unused: Sequence[tuple[str, int]]) -> Deferred[None]:
+        assert self._plan is not None and incoming.chooser is not None
+        plan, self._plan = self._plan, None
+        return self.edge.reload(plan, incoming.chooser, self.access, incoming.take_opened(), frozenset(unused))
+
+    def abandon(self) -> None:
+        self._plan = None
+
 
     def drain(self, timeout: float) -> Deferred[None]:
         return self.edge.drain()
@@ -90,12 +105,25 @@ class MailWorker(Worker):
         self._ended: list[str] = []
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
+        self._succession: Succession | None = None
         ca_files = {path: text.encode() for path, text in fields["ca_files"].items()}
         self.mta = Mta(config, chooser, self.reactor, self._closed, self.access, ca_files=ca_files)
         self.mta.start()
 
     def go(self) -> None:
         """Connections come from the edge, as soon as it has met us."""
+    def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
+        yield from ()
+        self._succession = self.mta.succession(config, incoming.ca_files)
+
+    def commit(self, incoming: Incoming, unused: Sequence[tuple[str, int]]) -> None:
+        assert self._succession is not None and incoming.chooser is not None
+        succession, self._succession = self._succession, None
+        self.mta.reload(succession, incoming.chooser, self.access)
+
+    def abandon(self) -> None:
+        self._succession = None
+
 
     def met(self, peer: Channel | None) -> None:
         """The edge holds back by itself while we are gone; a new one hears of the sessions that outlived the last."""

@@ -51,18 +51,17 @@ class Router(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         config, self.warnings = load_with_warnings(source)
         self.log_writer = _log_writer(config, log_file) if own_log else None
-        access_log = None
-        if config.access_log is not None:
-            access_log = AccessLogWriter(reactor, LogFile(config.access_log.file), config.access_log.sample)
         self.parent_process = Parent(
             config,
             source.absolute(),
             to_plain(config),
             reactor,
-            access_log=access_log,
+            access_log=_access_log(config, reactor),
             window=lambda parent: Api(reactor, config.admin.socket, parent),
             log_sink=self.log_writer.file if self.log_writer is not None else None,
             log_lines=self.log_writer.write if self.log_writer is not None else publish_all,
+            make_access_log=lambda config: _access_log(config, reactor),
+            set_level=self._set_level,
         )
         self.addService(self.parent_process)  # type: ignore[no-untyped-call]
 
@@ -70,6 +69,10 @@ class Router(MultiService):
         for warning in self.warnings:
             self.parent_process.log.warn("{warning}", warning=warning)
         super().startService()  # type: ignore[no-untyped-call]
+
+    def _set_level(self, level: str) -> None:
+        if self.log_writer is not None:
+            self.log_writer.level = level
 
     @property
     def failure(self) -> StartError | None:
@@ -197,6 +200,12 @@ def _log_writer(config: Config, stdout_place: Path | None) -> LogWriter:
         account = find_account(config.user, config.group)
         owner = (account.uid, account.gid) if account is not None else None
     return LogWriter(LogFile(config.log.file or stdout_place, owner), config.log.format, config.log.level)
+
+
+def _access_log(config: Config, reactor: Any) -> AccessLogWriter | None:
+    if config.access_log is None:
+        return None
+    return AccessLogWriter(reactor, LogFile(config.access_log.file), config.access_log.sample)
 
 
 def _stdout_place(twistd: dict[str, Any]) -> Path | None:

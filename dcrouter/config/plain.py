@@ -18,6 +18,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.forms import HostPort, Secret
 from dcrouter.config.keys import variants_of
 from dcrouter.config.match import Address, Network
+from dcrouter.config.routes import Route
 from dcrouter.config.rules import MailAction
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
 
@@ -31,6 +32,11 @@ def to_plain(config: Config) -> dict[str, Any]:
 def from_plain(plain: dict[str, Any]) -> Config:
     """The inverse of `to_plain`."""
     return _converter().structure(plain, Config)
+
+
+def route_from_plain(plain: dict[str, Any]) -> Route:
+    """One of the routes in what `to_plain` gave: many take a while, and who cannot wait takes them one by one."""
+    return _converter().structure(plain, Route)
 
 
 @cache

@@ -41,6 +41,11 @@ class CertificateWatch:
         except (TlsError, OSError) as error:
             raise StartError(f"certificates: {error}") from error
 
+    def use(self, store: CertificateStore, plain: list[dict[str, Any]]) -> None:
+        """Look after what another configuration needs; `plain`: all of it, as `load` of its store gave it."""
+        self.store = store
+        self.plain = plain
+
     def start(self) -> None:
         """Begin to look."""
         self._look.start(INTERVAL, now=False)

@@ -7,7 +7,8 @@
    each death is an error in the log. While mail is down the edge sees the socketpair close and pauses mail by itself.
 3. At the very first start a role that dies (or is silent) three times before it is ready fails the whole start: what
    does not work at all is told to the operator at once, not tried for ever.
-4. `stop` drains, waits, dismisses, and kills what is left.
+4. While the parent changes the configuration (`hold`, `release`) nobody is started: a process has the one or the other.
+5. `stop` drains, waits, dismisses, and kills what is left.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -36,6 +37,9 @@ EXIT_TIMEOUT = 3.0
 DRAIN_MARGIN = 2.0
 REJOIN = 0.5
 """Seconds before two living children whose socketpair broke (descriptors ran out) get a new one."""
+
+ANSWERS = ("status", "queue", "answer")
+"""Kinds of messages that answer one of ours, by its `id`."""
 
 Message = tuple[str, dict[str, Any], Sequence[int]]
 """(kind, fields, descriptors that stay the sender's)"""
@@ -74,7 +78,7 @@ class Children:
         self.command = command
         self.lock = lock
         self._posts = {role: Post() for role in roles}
-        self._replies: dict[int, Deferred[dict[str, Any]]] = {}
+        self._replies: dict[int, tuple[str, Deferred[dict[str, Any]]]] = {}
         self._requests = 0
         self._going = False
         self._stopping = False
@@ -82,6 +86,8 @@ class Children:
         self._stopped: Deferred[None] | None = None
         self._last: list[IDelayedCall] = []
         self._joining: IDelayedCall | None = None
+        self._held: list[str] | None = None
+        self._settling: list[Deferred[None]] = []
 
     def start(self) -> Deferred[None]:
         """Start every role; fires when all are ready, fails with StartError when one cannot be started at all."""
@@ -95,11 +101,11 @@ class Children:
         self._going = True
         self.tell_all("go")
 
-    def tell(self, role: str, kind: str, fields: dict[str, Any] | None = None) -> None:
+    def tell(self, role: str, kind: str, fields: dict[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
         """Send a message to the role's present process, if there is one: a later one learns from the greeting."""
         post = self._posts.get(role)
         if post is not None and post.child is not None:
-            post.child.send(kind, fields)
+            post.child.send(kind, fields, fds)
 
     def tell_all(self, kind: str, fields: dict[str, Any] | None = None) -> None:
         """`tell` for every role."""
@@ -113,7 +119,10 @@ class Children:
         self._requests += 1
         number = self._requests
         answer: Deferred[dict[str, Any]] = Deferred()
-        self._replies[number] = answer
+        post = self._posts.get(role)
+        if post is None or post.child is None:
+            return fail(Unreachable(f"the {role} process is not there"))
+        self._replies[number] = (role, answer)
         self.tell(role, kind, {**(fields or {}), "id": number})
 
         def forget(result: Any) -> Any:
@@ -125,6 +134,35 @@ class Children:
             raise Unreachable(f"the {role} process did not answer within {seconds:g} s")
 
         return answer.addTimeout(timeout, self.reactor, unanswered).addBoth(forget)
+
+    def settled(self) -> Deferred[None]:
+        """Fires when every process that there is has begun its work: soon, for one that does not is killed."""
+        settled: Deferred[None] = Deferred()
+        self._settling.append(settled)
+        self._check_settled()
+        return settled
+
+    def hold(self) -> None:
+        """Start nobody until `release`."""
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        """Start those who would have been started meanwhile."""
+        held, self._held = self._held or [], None
+        for role in held:
+            if not self._stopping:
+                self._spawn(role)
+
+    def present(self) -> list[str]:
+        """The roles that have a process now."""
+        return [role for role, post in self._posts.items() if post.child is not None]
+
+    def replace(self, role: str) -> None:
+        """End the role's process, whatever it is at: another one is started."""
+        child = self._posts[role].child
+        if child is not None:
+            child.kill()
 
     def status(self) -> dict[str, dict[str, Any]]:
         """role -> {state, pid, restarts, seconds}: what is known without asking them."""
@@ -164,6 +202,9 @@ class Children:
     def _spawn(self, role: str) -> None:
         post = self._posts[role]
         post.later = None
+        if self._held is not None:
+            self._held.append(role)
+            return
         post.tries += 1
         child = Child(role, self.reactor, self._message, self._changed)
         try:
@@ -206,8 +247,15 @@ class Children:
             _cancel(post.silent)
             self._died(child.role, post, child)
 
+    def _check_settled(self) -> None:
+        if all(child.state != "starting" for child in self._alive()):
+            settling, self._settling = self._settling, []
+            for settled in settling:
+                settled.callback(None)
+
     def _is_ready(self, post: Post, child: Child) -> None:
         _cancel(post.silent)
+        self._check_settled()
         if post.was_ready:
             self.log.info("{role} is back, pid {pid}", role=child.role, pid=child.pid)
         post.was_ready = True
@@ -220,6 +268,10 @@ class Children:
             started.callback(None)
 
     def _died(self, role: str, post: Post, child: Child) -> None:
+        for asked, answer in list(self._replies.values()):
+            if asked == role:
+                answer.errback(Unreachable(f"the {role} process has died"))
+        self._check_settled()
         if self._stopping:
             self._check_stopped()
             return
@@ -244,9 +296,9 @@ class Children:
         for fd in fds:
             # No message to the parent carries files.
             socket.close(fd)
-        answer = self._replies.pop(fields["id"], None) if kind in ("status", "queue") and "id" in fields else None
-        if answer is not None:
-            answer.callback({name: value for name, value in fields.items() if name != "id"})
+        asked = self._replies.pop(fields["id"], None) if kind in ANSWERS and "id" in fields else None
+        if asked is not None:
+            asked[1].callback({name: value for name, value in fields.items() if name != "id"})
         elif kind == "alone":
             self._rejoin()
         elif "id" not in fields:

@@ -12,7 +12,7 @@ import queue
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from dcrouter.config.actions import Forward
+from dcrouter.config.admin import Config
 from dcrouter.config.routes import Route
 
 THREADS = 4
@@ -51,6 +52,12 @@ def target_names(routes: Iterable[Route], *more: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(host.lower() for host in (*hosts, *more) if host and not _is_address(host)))
 
 
+def names_of(config: Config, routes: Iterable[Route]) -> tuple[str, ...]:
+    """All names that the edge needs for a configuration, whose effective routes these are."""
+    default = config.defaults.target
+    return target_names(routes, default.host if default is not None else None)
+
+
 def look_up(name: str) -> list[str]:
     """Its addresses as text, IPv4 first; OSError (socket.gaierror) where there is no answer. Blocks."""
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -75,20 +82,48 @@ class Names:
         self.changed = changed
         self.look_up = look_up
         self.known: dict[str, list[str]] = {}
+        self._wanted = set(self.names)
         self._unanswered = set(self.names)
         self._failing: set[str] = set()
         self._waiting: list[Deferred[None]] = []
         self._questions: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._calls: dict[str | None, IDelayedCall] = {}
         self._threads = 0
+        self._started = False
 
     def start(self) -> None:
         """Begin to ask; returns at once."""
-        self._threads = min(THREADS, len(self.names))
-        for number in range(self._threads):
+        self._started = True
+        self._ask(self.names)
+
+    def also(self, names: Iterable[str], timeout: float) -> Deferred[None]:
+        """Ask for these too from now on; fires as `first_answers` does."""
+        fresh = [name for name in names if name not in self._wanted]
+        self.names = (*self.names, *fresh)
+        self._wanted.update(fresh)
+        self._unanswered.update(fresh)
+        self._ask(fresh)
+        return self.first_answers(timeout)
+
+    def only(self, names: Iterable[str]) -> None:
+        """Of those that are asked for, go on with these alone."""
+        kept = set(names)
+        for name in self._wanted - kept:
+            call = self._calls.pop(name, None)
+            if call is not None:
+                call.cancel()
+            self.known.pop(name, None)
+            self._unanswered.discard(name)
+            self._failing.discard(name)
+        self.names = tuple(name for name in self.names if name in kept)
+        self._wanted &= kept
+
+    def _ask(self, names: Sequence[str]) -> None:
+        while self._started and self._threads < min(THREADS, len(self.names)):
             # Daemons: a resolver that does not answer must not hold up the end of the process.
-            threading.Thread(target=self._work, name=f"names-{number}", daemon=True).start()
-        for name in self.names:
+            threading.Thread(target=self._work, name=f"names-{self._threads}", daemon=True).start()
+            self._threads += 1
+        for name in names:
             self._questions.put(name)
 
     def first_answers(self, timeout: float) -> Deferred[None]:
@@ -112,6 +147,7 @@ class Names:
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
+        self._started = False
         for _ in range(self._threads):
             self._questions.put(None)
         self._threads = 0
@@ -127,7 +163,7 @@ class Names:
             self.reactor.callFromThread(self._answered, name, addresses, cause)
 
     def _answered(self, name: str, addresses: list[str], cause: str) -> None:
-        if not self._threads:
+        if not self._started or name not in self._wanted:
             return
         self._unanswered.discard(name)
         if addresses:

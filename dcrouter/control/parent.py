@@ -5,6 +5,7 @@
 3. When every child is ready and the names of targets were asked for (or 2 s later): `go`, and the line that says so.
 4. stopService: `drain` to the children, our own listening sockets closed, then the end of what has not ended in time.
    A second signal ends it at once.
+5. SIGHUP, or the operator, has it change its configuration: control/reload.py.
 A StartError at 1 or 2 leaves nothing open; one at 3 stops the reactor and stays in `failure`.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +32,9 @@ from dcrouter.control import ports, privileges, records
 from dcrouter.control.certificates import CertificateWatch, read_ca_files
 from dcrouter.control.child import Command, command
 from dcrouter.control.children import Children, Message
-from dcrouter.control.names import Names, target_names
+from dcrouter.control.names import Names, names_of
 from dcrouter.control.ports import Listener
+from dcrouter.control.reload import Loaded, Reloads
 from dcrouter.control.state import StateDirectory
 from dcrouter.control.summary import hints
 from dcrouter.errors import StartError, Unreachable
@@ -75,7 +78,8 @@ class Parent(Service):
 
     `access_log` is closed at the end. `window` makes the operator's window: a service that is started last and stopped
     last. `log_sink` and `access_log` are opened anew on SIGUSR1. `log_lines` takes what children log. `failure`: why
-    the start failed after the reactor ran.
+    the start failed after the reactor ran. `make_access_log`: that of another configuration, not open yet. `set_level`
+    makes a word of LogLevel that of the log.
     """
 
     log = Logger()
@@ -92,6 +96,8 @@ class Parent(Service):
         log_sink: LogSink | None = None,
         log_lines: LogLines = records.publish_all,
         command: Command = command,
+        make_access_log: Callable[[Config], AccessLog | None] = lambda config: None,
+        set_level: Callable[[str], None] = lambda level: None,
     ) -> None:
         self.config = config
         self.source = source
@@ -102,6 +108,9 @@ class Parent(Service):
         self.log_sink = log_sink
         self.log_lines = log_lines
         self.command = command
+        self.make_access_log = make_access_log
+        self.set_level = set_level
+        self.log_level: str = config.log.level
         self.routes = effective_routes(config)
         self.state: State = "stopped"
         self.failure: StartError | None = None
@@ -110,11 +119,11 @@ class Parent(Service):
         self.certificates = CertificateWatch(
             CertificateStore(config, self.routes, time.time), self._certificates_changed, reactor
         )
-        default = config.defaults.target
-        self.names = Names(
-            reactor, target_names(self.routes, default.host if default is not None else None), self._names_changed
-        )
+        self.names = Names(reactor, names_of(config, self.routes), self._names_changed)
         self.children: Children | None = None
+        self.reloads = Reloads(self)
+        self._spare: dict[ports.Bound, socket.socket] = {}
+        self._inherited: frozenset[ports.Bound] = frozenset()
         self._account: privileges.Account | None = None
         self._ca_files: dict[str, str] = {}
         self._started = 0.0
@@ -130,10 +139,20 @@ class Parent(Service):
         privileges.raise_descriptor_limit()
         self.state_directory.open(self._account)
         try:
-            self.listeners = ports.bind(self.config)
+            self._spare = ports.inherited(os.environ)
+            self._inherited = frozenset(self._spare)
+            self.listeners = ports.bind(self.config, self._spare)
         except StartError:
+            self._close_ports()
             self.state_directory.close()
             raise
+        for listener in self.listeners:
+            self._spare.pop((listener.address, listener.port), None)
+        for address, port in self._spare:
+            self.log.warn(
+                "{place} was passed to us, and no route wants it: whoever connects waits",
+                place=ports.where(address, port),
+            )
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -172,13 +191,14 @@ class Parent(Service):
             self._release()
             return
         self.state = "draining"
+        self.reloads.give_up()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._signals[number] = signal.signal(number, self._when_signalled(self._end_at_once))
         self.names.stop()
         self.certificates.stop()
         timeout = self.drain_timeout()
         stopped = self.children.stop(timeout)
-        ports.close(self.listeners)
+        self._close_ports()
         self.log.info(
             "stopping: connections have {timeout} to end", timeout=f"{timeout:g} s" if timeout else "all time"
         )
@@ -226,7 +246,8 @@ class Parent(Service):
                 {"address": listener.address, "port": listener.port, "routes": list(listener.routes)}
                 for listener in self.listeners
             ],
-            "log": {"dropped": self.log_sink.lost if self.log_sink is not None else 0},
+            "reloads": self.reloads.status(),
+            "log": {"level": self.log_level, "dropped": self.log_sink.lost if self.log_sink is not None else 0},
             "access_log": {"dropped": self.access_log.dropped} if self.access_log is not None else None,
         }
 
@@ -238,6 +259,8 @@ class Parent(Service):
             {"config": self.plain, "credentials": self.certificates.plain, "ca_files": self._ca_files},
             (),
         )
+        if self.log_level != self.config.log.level:
+            yield "log_level", {"level": self.log_level}, ()
         if role == "edge":
             for start in range(0, len(self.listeners), LISTENERS_PER_MESSAGE):
                 some = self.listeners[start : start + LISTENERS_PER_MESSAGE]
@@ -262,6 +285,53 @@ class Parent(Service):
         if self.children is not None:
             self.children.tell_all("credentials", {"credentials": self.certificates.plain})
 
+    # Another configuration.
+
+    def sockets(self) -> dict[ports.Bound, socket.socket]:
+        """Every socket that listens here, wanted or not."""
+        return {**self._spare, **{(one.address, one.port): one.sock for one in self.listeners}}
+
+    def adopt(self, loaded: Loaded) -> list[Listener]:
+        """This is the configuration from now on, for every process that is started too. The listeners that it does not
+        want: `close_unused` is next for them.
+        """
+        wanted = {id(listener.sock) for listener in loaded.listeners}
+        unused = [listener for listener in self.listeners if id(listener.sock) not in wanted]
+        before, self.access_log = self.access_log, loaded.access_log
+        if before is not None and before is not self.access_log:
+            before.close()
+        self.config, self.plain, self.routes = loaded.config, loaded.plain, loaded.routes
+        self.listeners = loaded.listeners
+        for listener in self.listeners:
+            self._spare.pop((listener.address, listener.port), None)
+        self.certificates.use(loaded.store, loaded.credentials)
+        self._ca_files = loaded.ca_files
+        self.names.only(names_of(loaded.config, loaded.routes))
+        self.set_log_level(loaded.config.log.level)
+        return unused
+
+    def close_unused(self, unused: Iterable[Listener]) -> None:
+        """Close them, but for those that were passed to us: whoever did it has them open anyhow."""
+        for listener in unused:
+            place = (listener.address, listener.port)
+            if place in self._inherited:
+                self._spare[place] = listener.sock
+            else:
+                listener.sock.close()
+
+    def set_log_level(self, level: str) -> None:
+        """The least important lines that are written from now on, by every process."""
+        self.log_level = level
+        self.set_level(level)
+        if self.children is not None:
+            self.children.tell_all("log_level", {"level": level})
+
+    def _close_ports(self) -> None:
+        for sock in self.sockets().values():
+            sock.close()
+        self.listeners = ()
+        self._spare.clear()
+
     # Turns of its life.
 
     async def _begin(self, children: Children) -> None:
@@ -274,6 +344,7 @@ class Parent(Service):
         for hint in hints(self.listeners, self.routes):
             self.log.info("listening on {hint}", hint=hint)
         self.log.info("ready: {routes} routes from {file}", routes=len(self.routes), file=str(self.source))
+        self.reloads.resume()
 
     def _failed(self, failure: Failure) -> None:
         if self.state != "starting":
@@ -290,8 +361,7 @@ class Parent(Service):
         for number, before in self._signals.items():
             signal.signal(number, before)
         self._signals.clear()
-        ports.close(self.listeners)
-        self.listeners = ()
+        self._close_ports()
         if self.access_log is not None:
             self.access_log.close()
         self.state_directory.close()
@@ -308,8 +378,8 @@ class Parent(Service):
         self.log.info("log files are open anew")
 
     def _hung_up(self) -> None:
-        self.log.info("SIGHUP: there is no reload yet; stopping as for SIGTERM")
-        self.reactor.stop()
+        self.log.info("SIGHUP: reloading")
+        self.reloads.ask()
 
     def _end_at_once(self) -> None:
         self.log.warn("a second signal: ending at once")

@@ -10,19 +10,21 @@ import gc
 import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger, globalLogBeginner
 
 from dcrouter.config.admin import Config
 from dcrouter.config.load import from_plain
+from dcrouter.control.incoming import Incoming, chooser_of
 from dcrouter.control.records import ChannelObserver
 from dcrouter.errors import DcrouterError
 from dcrouter.events import Logged
 from dcrouter.net.channel import Channel
+from dcrouter.net.slices import Steps, in_slices
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.credential import Credential
 
@@ -84,6 +86,9 @@ class Worker(ABC):
         self.access: AccessLines | None = None
         self.chooser: Chooser | None = None
         self.peer: Channel | None = None
+        self.config: Config | None = None
+        self.incoming: Incoming | None = None
+        self._preparing: Deferred[Any] | None = None
         self.patience = 0.0
         self.acts: dict[str, Act] = {
             "config": self._config,
@@ -93,6 +98,14 @@ class Worker(ABC):
             "drain": lambda fields, fds: self._drain(fields["timeout"]),
             "status": self._status,
             "reopen": lambda fields, fds: None,
+            "log_level": self._log_level,
+            "incoming": lambda fields, fds: self._begin_incoming(fields),
+            "incoming_routes": lambda fields, fds: self._incoming().add_routes(fields["routes"]),
+            "incoming_credentials": lambda fields, fds: self._incoming().add_credentials(fields["credentials"]),
+            "incoming_listeners": lambda fields, fds: self._incoming().add_listeners(fds),
+            "prepare": self._prepare,
+            "commit": self._commit,
+            "abandon": lambda fields, fds: self._abandon(),
         }
 
     # What a role fills in.
@@ -100,6 +113,20 @@ class Worker(ABC):
     @abstractmethod
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> Deferred[None] | None:
         """Make the half; `fields`: the whole message. A Deferred fires when it is ready."""
+
+    @abstractmethod
+    def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
+        """Make the half anew beside the one at work; DcrouterError where that cannot be."""
+
+    @abstractmethod
+    def commit(self, incoming: Incoming, unused: Sequence[tuple[str, int]]) -> Deferred[None] | None:
+        """Use what was prepared, at once. `unused`: (address, port) of listeners that nobody wants any more. Fires when
+        what was before has been let go of.
+        """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Forget what was prepared, if anything was."""
 
     @abstractmethod
     def go(self) -> None:
@@ -150,20 +177,24 @@ class Worker(ABC):
 
     def _config(self, fields: Fields, fds: list[int]) -> None:
         config = from_plain(fields["config"])
-        self.observer.level = config.log.level
-        self.patience = config.defaults.timeouts.drain
-        email = config.email
-        self.chooser = Chooser(
-            config.tls,
-            mail_name=email.hostname if email is not None else None,
-            mail_choice=email.certificate if email is not None else "auto",
-        )
+        self.chooser = chooser_of(config)
         self._credentials(fields, [])
-        if config.access_log is not None:
-            self.access = AccessLines(self.reactor, self.channel)
+        self._adopt(config)
         ready = maybeDeferred(self.configure, config, self.chooser, fields)
         ready.addCallback(lambda result: self.channel.send("ready"))
         ready.addErrback(self._failed)
+
+    def _adopt(self, config: Config) -> None:
+        """What holds for both halves."""
+        self.config = config
+        self.observer.level = config.log.level
+        self.patience = config.defaults.timeouts.drain
+        if config.access_log is None:
+            if self.access is not None:
+                self.access.flush()
+            self.access = None
+        elif self.access is None:
+            self.access = AccessLines(self.reactor, self.channel)
 
     def _failed(self, failure: Any) -> None:
         if failure.check(DcrouterError):
@@ -175,6 +206,57 @@ class Worker(ABC):
     def _credentials(self, fields: Fields, fds: list[int]) -> None:
         assert self.chooser is not None
         self.chooser.update([Credential.from_plain(plain) for plain in fields["credentials"]])
+
+    def _log_level(self, fields: Fields, fds: list[int]) -> None:
+        self.observer.level = fields["level"]
+
+    # Another configuration, see control/incoming.py.
+
+    def _begin_incoming(self, fields: Fields) -> None:
+        self._abandon()
+        self.incoming = Incoming(fields)
+
+    def _incoming(self) -> Incoming:
+        assert self.incoming is not None
+        return self.incoming
+
+    def _prepare(self, fields: Fields, fds: list[int]) -> None:
+        incoming = self._incoming()
+
+        def steps() -> Steps[None]:
+            assert self.config is not None and self.chooser is not None
+            config = yield from incoming.read(self.config, self.chooser)
+            yield from self.prepare(config, incoming)
+
+        def refused(failure: Any) -> str:
+            if failure.check(DcrouterError, CancelledError) is None:
+                self.log.failure("the new configuration cannot be used", failure)
+            return str(failure.value)
+
+        def answer(error: str | None) -> None:
+            self.channel.send("answer", {"id": fields["id"], **({"error": error} if error is not None else {})})
+
+        prepared: Deferred[Any] = in_slices(self.reactor, steps())
+        self._preparing = prepared
+        prepared.addErrback(refused).addCallback(answer)
+
+    def _commit(self, fields: Fields, fds: list[int]) -> None:
+        incoming, self.incoming = self._incoming(), None
+        assert incoming.config is not None and incoming.chooser is not None and incoming.shelf is not None
+        self._adopt(incoming.config)
+        self.chooser = incoming.chooser
+        self.chooser.use(incoming.shelf)
+        done = maybeDeferred(self.commit, incoming, [(address, port) for address, port in fields["unused"]])
+        self.channel.send("answer", {"id": fields["id"]})
+        done.addErrback(self._failed).addBoth(lambda _: incoming.settled())
+
+    def _abandon(self) -> None:
+        incoming, self.incoming = self.incoming, None
+        if incoming is not None:
+            if self._preparing is not None:
+                self._preparing.cancel()
+            self.abandon()
+            incoming.settled()
 
     def _peer(self, fields: Fields, fds: list[int]) -> None:
         if self.peer is not None:

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from dcrouter.config.admin import Config
+from dcrouter.config.mail import Email
+from dcrouter.config.security import MinRate
 from dcrouter.errors import StartError
 from dcrouter.events import DeliveryDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
@@ -38,6 +41,16 @@ DIRECTORY = "mail"
 
 CLOSE_WITHIN = 10.0
 """Seconds for attempts to end and be settled at close; one that does not is made again after the next start."""
+
+
+@frozen(kw_only=True, eq=False)
+class Succession:
+    """Another configuration, ready to be used."""
+
+    config: Config
+    email: Email
+    rules: Rules
+    ca_files: Mapping[str, bytes]
 
 
 class Mta:
@@ -72,7 +85,9 @@ class Mta:
             self._store = MemoryStore(directory, reactor)
         else:
             self._store = SqliteStore(directory, reactor)
+        self._mx_port = mx_port
         self._resolver = Resolver(config.resolver, reactor)
+        self._room = Room(lambda: self._store.messages, queue.max_size, directory, queue.min_free_disk, reactor.seconds)
         budget = Budget()
         self._attempts = Attempts(
             self._rules,
@@ -80,11 +95,9 @@ class Mta:
             config.state_dir,
             config.email.hostname,
             reactor,
-            patience or Patience(down=min(DOWN, queue.retry.base)),
+            patience or Patience(down=_down(config.email)),
             resolver=self._resolver,
-            exchangers=Exchangers(
-                self._resolver, config.email.hostname, OwnAddresses(config.email, config.listen, mx_port)
-            ),
+            exchangers=self._exchangers(config, config.email),
             ca_files=ca_files or {},
             recovered=lambda target: self._queue.wake(target),
             mx_port=mx_port,
@@ -95,7 +108,7 @@ class Mta:
             queue.retry,
             reactor,
             time.time,
-            room=Room(lambda: self._store.messages, queue.max_size, directory, queue.min_free_disk, reactor.seconds),
+            room=self._room,
             budget=budget,
             on_done=on_done,
         )
@@ -110,10 +123,11 @@ class Mta:
             full=lambda: self._queue.full,
         )
         self._sessions: Sessions | None = None
+        self._ids: Ids | None = None
 
     def start(self) -> None:
         """Opens the store, which blocks, and takes up what is queued. Raises StoreError."""
-        ids = Ids.after(self._store.open())
+        ids = self._ids = Ids.after(self._store.open())
         self._attempts.start()
         self._login.open()
         self._sessions = Sessions(
@@ -127,13 +141,42 @@ class Mta:
             keep=self._queue.put,
             closed=self._on_closed,
         )
-        notices = Notifications(self._email, self._rules, ids.next, time.time) if self._email.bounces.dsn else None
+        notices = self._notifications(ids) if self._email.bounces.dsn else None
         self._queue.start((rule.name for rule in self._email.rules), notices)
 
-    def take(self, fd: int, facts: ConnectionFacts) -> None:
-        """An accepted socket, which is ours from now on. `facts.kind` says what it speaks."""
+    def succession(self, config: Config, ca_files: Mapping[str, bytes]) -> Succession:
+        """What `reload` needs of another configuration; StartError where that has no mail."""
+        if config.email is None:
+            raise StartError("there is no email in this configuration")
+        return Succession(config=config, email=config.email, rules=Rules(config.email), ca_files=ca_files)
+
+    def reload(
+        self, to: Succession, chooser: Chooser, on_done: Callable[[DeliveryDone | SessionClosed], None] | None
+    ) -> None:
+        """Another configuration from now on: sessions, deliveries under way, the queue and what was learnt of next hops
+        and clients stay. What config/changes.py says needs a restart must be the same.
+        """
+        assert self._sessions is not None and self._ids is not None
+        email, queue = to.email, to.email.queue
+        self._email, self._rules = email, to.rules
+        self._attempts.reload(to.rules, self._exchangers(to.config, email), to.ca_files, _down(email))
+        self._admission.reload(email, to.rules)
+        self._login.reload(email.auth)
+        self._sessions.reload(email, chooser)
+        self._room.reload(queue.max_size, queue.min_free_disk)
+        self._queue.reload(queue.retry, (rule.name for rule in email.rules), self._notifications(self._ids), on_done)
+
+    def _notifications(self, ids: Ids) -> Notifications:
+        return Notifications(self._email, self._rules, ids.next, time.time)
+
+    def _exchangers(self, config: Config, email: Email) -> Exchangers:
+        own = OwnAddresses(email, config.listen, self._mx_port)
+        return Exchangers(self._resolver, email.hostname, own)
+
+    def take(self, fd: int, facts: ConnectionFacts, least: MinRate | None = None) -> None:
+        """An accepted socket, which is ours from now on. `facts.kind` says what it speaks; `least`: it must move."""
         assert self._sessions is not None
-        self._sessions.take(fd, facts)
+        self._sessions.take(fd, facts, least)
 
     def living(self) -> list[tuple[str, str, str | None]]:
         """(session, client's address, route) of every session there is."""
@@ -193,3 +236,8 @@ class Mta:
     def queue_ask(self, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         """What an operator asks of the queue, see `Operator`."""
         return self._operator.ask(fields)
+
+
+def _down(email: Email) -> float:
+    """Seconds for which a next hop that was found down is left alone: no longer than mail waits for its first retry."""
+    return min(DOWN, email.queue.retry.base)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import define, field
+from attrs import define, field, frozen
 from OpenSSL import SSL
 
 from dcrouter.config.tls import CertificateChoice, CertificateFiles, TlsProfile
 from dcrouter.errors import TlsError
+from dcrouter.net.slices import Steps, finished
 from dcrouter.tls.credential import Credential
 from dcrouter.tls.profile import server_context
 
@@ -32,6 +33,16 @@ class _Identity:
 _Names = dict[str, _Identity]
 
 
+@frozen(eq=False)
+class Shelf:
+    """The certificates of a process, laid out to be found by file and by name."""
+
+    identities: dict[tuple[str, ...], _Identity]
+    by_file: dict[str, _Identity]
+    from_files: _Names
+    internal: _Names
+
+
 class Chooser:
     """The contexts of one process. `mail_name`, `mail_choice`: email.hostname and email.certificate, with mail."""
 
@@ -41,34 +52,47 @@ class Chooser:
         self._profile = profile
         self._mail_name = mail_name
         self._mail_choice = mail_choice
-        self._identities: dict[tuple[str, ...], _Identity] = {}
-        self._by_file: dict[str, _Identity] = {}
-        self._from_files: _Names = {}
-        self._internal: _Names = {}
+        self._shelf = Shelf({}, {}, {}, {})
 
     def update(self, credentials: Iterable[Credential]) -> None:
         """From now on these, in their order, and no others; connections that have begun keep theirs."""
+        self.use(finished(self.shelf(credentials)))
+
+    def use(self, shelf: Shelf) -> None:
+        """As `update`, with what `shelf` has laid out."""
+        self._shelf = shelf
+
+    def shelf(self, credentials: Iterable[Credential]) -> Steps[Shelf]:
+        """These credentials, and no others, ready to be used; what is in use already stays as it is."""
         everything = tuple(credentials)
         identities: dict[tuple[str, ...], _Identity] = {}
 
         def identity(*members: Credential) -> _Identity:
             key = tuple(member.id for member in members)
             if key not in identities:
-                identities[key] = self._identities.get(key) or _Identity(members)
+                identities[key] = self._shelf.identities.get(key) or _Identity(members)
             return identities[key]
 
-        def by_name(chosen: Iterable[Credential]) -> _Names:
+        def by_name(chosen: Iterable[Credential]) -> Steps[_Names]:
             members: dict[str, dict[str, Credential]] = {}
             for credential in chosen:
                 for name in credential.names:
                     members.setdefault(name, {}).setdefault(credential.key_type, credential)
-            return {name: identity(*of_type.values()) for name, of_type in members.items()}
+                yield
+            names: _Names = {}
+            for name, of_type in members.items():
+                names[name] = identity(*of_type.values())
+                yield
+            return names
 
-        by_file = {credential.file: identity(credential) for credential in everything if credential.file is not None}
-        from_files = by_name(one for one in everything if one.source == "file" and one.shared)
-        internal = by_name(one for one in everything if one.source == "internal")
-        self._identities, self._by_file = identities, by_file
-        self._from_files, self._internal = from_files, internal
+        by_file: dict[str, _Identity] = {}
+        for credential in everything:
+            if credential.file is not None:
+                by_file[credential.file] = identity(credential)
+            yield
+        from_files = yield from by_name(one for one in everything if one.source == "file" and one.shared)
+        internal = yield from by_name(one for one in everything if one.source == "internal")
+        return Shelf(identities, by_file, from_files, internal)
 
     def web_context(
         self, choice: CertificateChoice, sni: str | None, fallback_name: str | None, alpn: tuple[str, ...] = ()
@@ -88,11 +112,12 @@ class Chooser:
 
     def _find(self, choice: CertificateChoice, sni: str | None, fallback: str) -> _Identity:
         if isinstance(choice, CertificateFiles):
-            found = self._by_file.get(str(choice.cert))
+            found = self._shelf.by_file.get(str(choice.cert))
             if found is None:
                 raise TlsError(f"the certificate of {choice.cert} is not loaded")
             return found
-        tables = (self._internal,) if choice == "internal" else (self._from_files, self._internal)
+        shelf = self._shelf
+        tables = (shelf.internal,) if choice == "internal" else (shelf.from_files, shelf.internal)
         for name in (sni, fallback):
             if name is None:
                 continue

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
+from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
 from dcrouter.errors import TlsError
@@ -44,10 +45,16 @@ class _Pair:
 class CertificateStore:
     """What the edge and the mail process must be sent, and when it must be sent again. `clock`: UTC epoch seconds.
 
-    Nothing is read before `load`.
+    Nothing is read before `load`. `before`: the store of the configuration before this one, which knows much of it.
     """
 
-    def __init__(self, config: Config, routes: Sequence[Route], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        routes: Sequence[Route],
+        clock: Callable[[], float],
+        before: CertificateStore | None = None,
+    ) -> None:
         self._config = config
         self._clock = clock
         self._choices = [
@@ -62,7 +69,8 @@ class CertificateStore:
         shared = {files: _Pair(files, shared=True) for files in config.certificates.files}
         self._pairs = shared | {files: _Pair(files, shared=False) for files in own if files not in shared}
         self._internal: tuple[Credential, ...] = ()
-        self.internal_ca = InternalCa(config.state_dir, clock)
+        self.internal_ca: InternalCa = before.internal_ca if before is not None else InternalCa(config.state_dir, clock)
+        self._issued: dict[tuple[str, ...], Credential] = before._issued if before is not None else {}
 
     def load(self) -> tuple[Credential, ...]:
         """Every credential that is needed now, operator's first, in the order of the file.
@@ -74,8 +82,15 @@ class CertificateStore:
         if problems:
             raise TlsError("\n".join(problems))
         from_files = [pair.credential for pair in self._pairs.values() if pair.credential is not None]
-        self._internal = tuple(map(self.internal_ca.issue, self._internal_names(from_files)))
+        names = self._internal_names(from_files)
+        self._issued = {one: self._issue(one) for one in names}
+        self._internal = tuple(self._issued.values())
         return (*from_files, *self._internal)
+
+    def _issue(self, names: tuple[str, ...]) -> Credential:
+        """Of the internal CA: what it has issued already, while that is fresh."""
+        issued = self._issued.get(names)
+        return issued if issued is not None and not self.internal_ca.due(issued) else self.internal_ca.issue(names)
 
     def changed(self) -> bool:
         """Whether `load` would give something new: a stat per file, cheap enough for every few seconds."""
@@ -118,7 +133,9 @@ class CertificateStore:
     def _names_by_choice(self) -> Iterator[tuple[CertificateChoice, tuple[str, ...]]]:
         email = self._config.email
         for choice, domains in self._choices:
-            yield choice, self._default_names() if domains is None else domains
+            # No certificate is for a regular expression: its names are looked for among the others.
+            names = tuple(name for name in domains or () if not name.startswith(REGEX))
+            yield choice, names or self._default_names()
         if email is not None:
             yield email.certificate, (email.hostname,)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import reactor
@@ -14,8 +14,11 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.admin import Config
+from dcrouter.control.incoming import Incoming
 from dcrouter.control.worker import Fields, Worker
+from dcrouter.errors import StartError
 from dcrouter.net.channel import Channel
+from dcrouter.net.slices import Steps
 from dcrouter.tls.chooser import Chooser
 
 
@@ -32,9 +35,23 @@ class Quiet(Worker):
     """A role that only notes whether it was told to begin."""
 
     began = False
+    prepared: Config | None = None
+    used: tuple[Config | None, list[tuple[str, int]], list[socket.socket]] | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
         """Needs nothing."""
+
+    def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
+        yield
+        if config.user == "nobody":
+            raise StartError("not as nobody")
+        self.prepared = config
+
+    def commit(self, incoming: Incoming, unused: Sequence[tuple[str, int]]) -> None:
+        self.used = (self.prepared, list(unused), incoming.take_opened())
+
+    def abandon(self) -> None:
+        self.prepared = None
 
     def go(self) -> None:
         self.began = True

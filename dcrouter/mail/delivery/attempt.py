@@ -79,6 +79,13 @@ class Attempts:
     def start(self) -> None:
         self._files.start()
 
+    def reload(self, rules: Rules, exchangers: Exchangers, ca_files: Mapping[str, bytes], down: float) -> None:
+        """For attempts that begin from now on; next hops, their connections and what is known of them stay."""
+        self._rules = rules
+        self._exchangers = exchangers
+        self._hops = {name: known for name, known in self._hops.items() if rules.named(name) is not None}
+        self.destinations.reload(ca_files, down)
+
     def break_off(self) -> None:
         """Ends every connection: what was on its way ends as deferred."""
         self.destinations.close()

@@ -82,7 +82,7 @@ class Destination:
         self._slots = slots
         self._recovered = recovered
         self._reactor = reactor
-        self._patience = patience
+        self.patience = patience
         self._credentials = (
             Credentials(user=hop.auth.user, password=hop.auth.password) if hop.auth is not None else None
         )
@@ -220,7 +220,7 @@ class Destination:
 
     def _factory(self) -> Factory[Connection]:
         """Of one connection. Raises TlsError where there is nothing to verify it against."""
-        hop, replies = self.hop, self._patience.replies
+        hop, replies = self.hop, self.patience.replies
         implicit = hop.implicit_tls
         in_clear = self._reactor.seconds() < self._clear_until and not implicit
         tls = "none" if in_clear else hop.tls
@@ -282,7 +282,7 @@ class Destination:
             self._open()  # another address of the same host
             return
         self._failures = 0
-        self._down_until = self._reactor.seconds() + self._patience.down
+        self._down_until = self._reactor.seconds() + self.patience.down
         self._trouble = trouble
         self._refuse_waiting(trouble)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -49,6 +50,13 @@ class Destinations:
         self._slots = slots or Slots()
         self._known: dict[NextHop, Destination] = {}
         self._many = 2 * MANY
+
+    def reload(self, ca_files: Mapping[str, bytes], down: float) -> None:
+        """Other authorities, and seconds for which a next hop that was found down is left alone."""
+        self._contexts.reload(ca_files)
+        self._patience = evolve(self._patience, down=down)
+        for destination in self._known.values():
+            destination.patience = self._patience
 
     def of(self, hop: NextHop) -> Destination:
         destination = self._known.get(hop)

@@ -28,6 +28,13 @@ class Contexts:
         self._verifying: dict[str | None, SSL.Context] = {}
         self._any: SSL.Context | None = None
 
+    def reload(self, ca_files: Mapping[str, bytes]) -> None:
+        """From now on these; what is connected stays so."""
+        for path in [path for path in self._verifying if path is not None]:
+            if ca_files.get(path) != self._ca_files.get(path):
+                del self._verifying[path]
+        self._ca_files = ca_files
+
     def session(self, hop: NextHop) -> Session:
         """For one connection. Raises TlsError where there is nothing to verify against."""
         if hop.tls != "required":

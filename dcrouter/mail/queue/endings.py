@@ -45,7 +45,7 @@ class Endings:
     """By the rules of `retry`."""
 
     def __init__(self, retry: Retry) -> None:
-        self._retry = retry
+        self.retry = retry
 
     def verdict(
         self, message: Message, outcomes: list[Outcome], now: float, wishes: Mapping[Key, Wish], *, tells: bool
@@ -64,7 +64,7 @@ class Endings:
             elif isinstance(outcome, Held):
                 verdict.changed.append(Change(one.number, HELD, one.attempts, rounded(now), one.told, outcome.reply))
                 verdict.words.append("held")
-            elif not isinstance(outcome, Later) or now - message.received >= self._retry.max_age:
+            elif not isinstance(outcome, Later) or now - message.received >= self.retry.max_age:
                 verdict.words.append("held" if message.notice == "postmaster" else "failed")
                 if tells:
                     verdict.failed.append((one, outcome))
@@ -83,9 +83,9 @@ class Endings:
         self, verdict: Verdict, message: Message, one: Recipient, outcome: Later, now: float, tells: bool
     ) -> None:
         attempts = one.attempts + 1
-        due = next_attempt(self._retry, attempts=attempts, received=message.received, now=now, random=random.random)
+        due = next_attempt(self.retry, attempts=attempts, received=message.received, now=now, random=random.random)
         assert due is not None
-        late = 0.0 < self._retry.delay_notice <= now - message.received
+        late = 0.0 < self.retry.delay_notice <= now - message.received
         told = one.told
         if late and tells and not told:
             verdict.waits.append((one, outcome))

@@ -40,6 +40,16 @@ class Expiry:
             self._running = True
             Deferred.fromCoroutine(self._expire()).addCallbacks(self._sleep, self._failed)
 
+    def reload(self, age: float) -> None:
+        """Another age, also for what has failed already."""
+        if age == self._age:
+            return
+        self._age = age
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.start()
+
     def expect(self) -> None:
         """Something has failed just now."""
         if self._timer is None and not self._running and not self._stopped:

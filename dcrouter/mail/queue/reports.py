@@ -18,7 +18,7 @@ class Reports:
 
     def __init__(self, on_done: Callable[[DeliveryDone], None] | None) -> None:
         self.counters = {"accepted": 0, "delivered": 0, "deferred": 0, "failed": 0, "notices": 0}
-        self._on_done = on_done
+        self.on_done = on_done
 
     def told(self, message: Message, notice: Message) -> None:
         """A notification of what became of `message` is in the queue."""
@@ -48,8 +48,8 @@ class Reports:
                 reply=outcome.reply,
                 target=target,
             )
-            if self._on_done is not None:
-                self._on_done(
+            if self.on_done is not None:
+                self.on_done(
                     DeliveryDone(
                         message=message.name,
                         session=envelope.session,

@@ -33,6 +33,13 @@ class Room:
         self._looked = float("-inf")
         self._short = False
 
+    def reload(self, max_messages: int, min_free: int) -> None:
+        """Other bounds, from now on."""
+        self._max_messages = max_messages
+        self._min_free = min_free
+        self._looked = float("-inf")
+        self._short = self._short and bool(min_free)
+
     @property
     def shortage(self) -> str | None:
         """Why nothing more is taken, None: there is room."""

@@ -8,6 +8,7 @@ RFC 5321 4.2, 4.5.3.1.10; enhanced codes RFC 3463.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -56,16 +57,31 @@ class Admission:
         self, email: Email, rules: Rules, *, clock: Any, in_thread: InThread, ask: Ask, full: Callable[[], object]
     ) -> None:
         self.counters = dict.fromkeys(("refused", "unknown", "unverified", "limited"), 0)
-        self._rules = rules
         self._full = full
+        self._clock = clock
+        self._in_thread = in_thread
         self._verifier = Verifier(ask, clock)
-        self._buckets = {
-            rule.name: Bucket(rule.limits.messages, clock.seconds)
-            for rule in email.rules
-            if rule.limits.messages is not None
-        }
-        paths = {rule.recipients_file for rule in email.rules if rule.recipients_file is not None}
-        self._known = {path: KnownRecipients(path, in_thread, clock.seconds) for path in paths}
+        self._named: dict[str, Rule] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._known: dict[Path, KnownRecipients] = {}
+        self.reload(email, rules)
+
+    def reload(self, email: Email, rules: Rules) -> None:
+        """Other rules, from the next command of each client on. Lists that were read and limits that have been used up
+        stay so, by the rule's name, where they are the same.
+        """
+        before, self._named = self._named, {rule.name: rule for rule in email.rules}
+        self._verifier.forget({name for name, rule in before.items() if self._named.get(name) != rule})
+        buckets, self._buckets = self._buckets, {}
+        for rule in email.rules:
+            rate = rule.limits.messages
+            if rate is not None:
+                same = rule.name in before and before[rule.name].limits.messages == rate
+                self._buckets[rule.name] = buckets[rule.name] if same else Bucket(rate, self._clock.seconds)
+        known, self._known = self._known, {}
+        for path in {rule.recipients_file for rule in email.rules if rule.recipients_file is not None}:
+            self._known[path] = known.get(path) or KnownRecipients(path, self._in_thread, self._clock.seconds)
+        self._rules = rules
 
     def status(self) -> dict[str, int]:
         """Counters since the start."""

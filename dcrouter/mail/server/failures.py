@@ -45,9 +45,15 @@ class Failures:
         self._clock = clock
         self._by_address: OrderedDict[str, deque[float]] = OrderedDict()
         self._stamps = 0
-        self._bans: OrderedDict[str, float] = OrderedDict()  # until when; in this order, as all last equally long
+        self._bans: OrderedDict[str, float] = (
+            OrderedDict()
+        )  # until when; in about this order, as they last equally long until a reload
         self._by_account: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
         self._acquaintances: OrderedDict[tuple[bytes, str], float] = OrderedDict()
+
+    def reload(self, config: AuthFailures) -> None:
+        """Other numbers, from now on: who is banned stays so until then."""
+        self._config = config
 
     @property
     def bans(self) -> int:
@@ -59,7 +65,7 @@ class Failures:
         if not self._bans:
             return False
         self._end_bans()
-        return count_key(address) in self._bans
+        return self._bans.get(count_key(address), 0.0) > self._clock()
 
     def failed(self, address: str, account: str, *, bannable: bool = True) -> bool:
         """Notes one; gives whether it is the one that bans the address."""

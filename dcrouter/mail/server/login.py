@@ -72,6 +72,13 @@ class Login:
         """Blocks while `users_file` is read."""
         self._file.open()
 
+    def reload(self, auth: Auth) -> None:
+        """Other accounts and numbers from now on; bans stay, and who is logged in is so until the connection ends."""
+        self._methods = auth.methods
+        self._config = auth.failures
+        self._failures.reload(auth.failures)
+        self._file = self._file.successor(auth)
+
     def close(self) -> None:
         """Who waits for an answer gets none; blocks until the hashes that are being computed are."""
         self._closed = True

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from dcrouter.config.actions import MailKind
 from dcrouter.config.mail import Email
+from dcrouter.config.security import MinRate
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.envelope import Client
@@ -28,6 +29,7 @@ from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.protocol import MailProtocol
 from dcrouter.match.addresses import Networks
 from dcrouter.net.adopt import adopt
+from dcrouter.net.floor import REASON, Pace
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.smtp.events import Limits
 
@@ -71,17 +73,26 @@ class Sessions:
         self._limits: dict[tuple[MailKind, bool, tuple[str, ...]], Limits] = {}
         self._closed = closed
         self._sessions: set[MailProtocol] = set()
+        self._paces: dict[MailProtocol, Pace] = {}
         self._tick: IDelayedCall | None = None
         self._empty: list[Deferred[None]] = []
+
+    def reload(self, email: Email, chooser: Chooser) -> None:
+        """Sessions go on: their next command meets what is new, what they were offered at EHLO stays."""
+        self.timeouts = email.timeouts
+        self.chooser = chooser
+        self._email = email
+        self._trusted = Networks(email.trusted)
+        self._limits.clear()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def take(self, fd: int, facts: ConnectionFacts) -> None:
-        """Takes an accepted socket over. A client that has gone is a session that has ended."""
+    def take(self, fd: int, facts: ConnectionFacts, least: MinRate | None = None) -> None:
+        """Takes an accepted socket over. A client that has gone is a session that has ended. `least`: it must move."""
         accepted = socket.socket(fileno=fd)
         try:
-            adopt(self.clock, accepted, lambda: self.begin(facts))
+            adopt(self.clock, accepted, lambda: self.begin(facts, least))
         except OSError as error:
             accepted.close()
             if error.errno not in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
@@ -110,10 +121,12 @@ class Sessions:
         """Whether it is turned away where clients log in; mail from servers does not suffer from it."""
         return not client.trusted and self.login.banned(client.address)
 
-    def begin(self, facts: ConnectionFacts) -> MailProtocol:
+    def begin(self, facts: ConnectionFacts, least: MinRate | None = None) -> MailProtocol:
         """A session for a transport that is being made."""
         session = MailProtocol(self, facts)
         self._sessions.add(session)
+        if least is not None:
+            self._paces[session] = Pace(least, self.clock.seconds(), 0)
         self.begun += 1
         if self._tick is None:
             self._tick = self.clock.callLater(TICK, self._look)
@@ -122,6 +135,7 @@ class Sessions:
     def gone(self, session: MailProtocol, event: SessionClosed) -> None:
         """A session's connection has ended."""
         self._sessions.discard(session)
+        self._paces.pop(session, None)
         if self._closed is not None:
             self._closed(event)
         if not self._sessions:
@@ -165,6 +179,17 @@ class Sessions:
         late = [one for one in self._sessions if one.deadline is not None and one.deadline <= now]
         for session in late:
             session.expire()
+        for session in [one for one, pace in self._paces.items() if _too_slow(one, pace, now)]:
+            session.expire(REASON)
+
+
+def _too_slow(session: MailProtocol, pace: Pace, now: float) -> bool:
+    """A period in which the client waits for us does not count."""
+    moved = session.account.bytes_in + session.account.bytes_out
+    if session.deadline is None:
+        pace.begin(now, moved)
+        return False
+    return now >= pace.ends and pace.too_slow(now, moved)
 
 
 def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:

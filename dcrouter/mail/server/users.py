@@ -90,6 +90,17 @@ class UsersFile:
         self._looked = 0.0
         self._looking: list[Deferred[None]] | None = None
 
+    def successor(self, auth: Auth) -> UsersFile:
+        """For another `auth`: those who could log in still can until its file has been read, which begins now."""
+        if (auth.users, auth.users_file) == (self._fixed, self._path):
+            return self
+        fresh = UsersFile(auth, self._in_thread, self._clock)
+        if auth.users_file is not None:
+            fresh.users = self.users
+            fresh._looked = self._clock() - LOOK_AGAIN
+            fresh.look()
+        return fresh
+
     def open(self) -> None:
         """Reads the file, which blocks."""
         if self._path is not None:

@@ -14,7 +14,7 @@ RFC 5321 3.3, RFC 3463 3.2 (X.1.X) and 3.3 (X.2.1).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -98,6 +98,11 @@ class Verifier:
         self._under_way: dict[tuple[str, str], list[Deferred[Verdict]]] = {}
         self._lines: dict[str, _Line] = {}
         self._strangers = Buckets(STRANGER_RATE, clock.seconds)
+
+    def forget(self, rules: Container[str]) -> None:
+        """What the targets of these rules have said: they are others now."""
+        for key in [key for key in self._kept if key[0] in rules]:
+            del self._kept[key]
 
     def verdict(self, rule: Rule, address: str, client: Client) -> Verdict | Deferred[Verdict]:
         """On an address that `rule` takes, which has `verify`. The Deferred never fails."""
