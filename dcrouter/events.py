@@ -19,7 +19,7 @@ class SessionClosed:
 
     `bytes_in`: from the client onwards; `bytes_out`: to the client (both as on the inner side of TLS, except
     passthrough). `phases`: seconds spent in each, in order (`hello`, `tls`, `connect`, `relay`, `smtp` ...);
-    `accepted`: UTC epoch seconds. All up to `tls_version` is the ConnectionFacts' own (`to_plain`).
+    `accepted`: UTC epoch seconds. All up to `client_certificate` is the ConnectionFacts' own (`to_plain`).
     """
 
     session: str
@@ -28,10 +28,12 @@ class SessionClosed:
     peer: Endpoint
     local: Endpoint
     via: str | None = None
+    introduction: dict[str, Any] | None = None
     kind: str | None = None
     sni: str | None = None
     alpn: str | None = None
     tls_version: str | None = None
+    client_certificate: str | None = None
     target: str | None = None
     bytes_in: int = 0
     bytes_out: int = 0
@@ -72,7 +74,40 @@ class DeliveryDone:
         return _plain("delivery", self, _DELIVERY)
 
 
-Logged = SessionClosed | DeliveryDone
+@frozen(kw_only=True)
+class RequestDone:
+    """A request of an HTTP connection has been answered, or broken off.
+
+    `session`: of the connection; `request`: which of its requests, from 1. `began`: UTC epoch seconds of its first
+    octet, `seconds` until its last. `client`: behind trusted proxies, who they say. `path`: without the query, which
+    may hold secrets. `status`: of the response, 0 where it had none. `termination`: `done`, or who ended it and in which
+    phase (`client:wait`, `target:response`, `router:gate` ...); `reason` why, in words.
+    """
+
+    session: str
+    request: int
+    route: str | None
+    began: float
+    seconds: float
+    peer: Endpoint
+    client: str
+    method: str
+    host: str | None
+    path: str
+    version: str
+    status: int
+    target: str | None = None
+    bytes_in: int
+    bytes_out: int
+    termination: str
+    reason: str | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON-ready values, in the order of the fields; what is not known is left out."""
+        return _plain("request", self, _REQUEST)
+
+
+Logged = SessionClosed | RequestDone | DeliveryDone
 """What has a line in the access log."""
 
 
@@ -86,4 +121,5 @@ def _plain(event: str, value: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 _SESSION = tuple(one.name for one in fields(SessionClosed))
+_REQUEST = tuple(one.name for one in fields(RequestDone))
 _DELIVERY = tuple(one.name for one in fields(DeliveryDone))

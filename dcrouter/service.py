@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dcrouter.config.admin import Config
+from dcrouter.config.security import MinRate
 from dcrouter.control.worker import Fields, Worker
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
@@ -147,7 +148,8 @@ class MailWorker(Worker):
 
     def heard(self, kind: str, fields: Fields, fds: list[int]) -> None:
         if kind == "connection":
-            self.mta.take(fds[0], ConnectionFacts.from_plain(fields))
+            least = fields.get("min_rate")
+            self.mta.take(fds[0], ConnectionFacts.from_plain(fields), MinRate(**least) if least is not None else None)
 
     def _closed(self, event: SessionClosed) -> None:
         if not self._ended:

@@ -114,6 +114,11 @@ class Task:
         self.limit_at = self.engine.now + seconds
         self.until(self.deadline)
 
+    def expired(self, now: float) -> None:
+        """The deadline has passed."""
+        self.deadline = NEVER
+        self.throw(TimedOut("lifetime" if self.limit_at <= now else self.phase))
+
     def throw(self, error: BaseException) -> None:
         """End what the coroutine waits for with `error`, from outside of it."""
         coroutine = self.coroutine
@@ -332,9 +337,7 @@ class Engine:
     def _tick(self) -> None:
         self.now = self._clock()
         for sleeper in self.wheel.turn(self.now):
-            assert isinstance(sleeper, Task)
-            sleeper.deadline = NEVER
-            sleeper.throw(TimedOut("lifetime" if sleeper.limit_at <= self.now else sleeper.phase))
+            sleeper.expired(self.now)
         self._close_all()
         if self._run:
             self.doRead()

@@ -22,16 +22,16 @@ _SLACK = 1e-6
 class _Pace:
     """A rate as arithmetic on instants."""
 
-    __slots__ = ("_interval", "_room")
+    __slots__ = ("_room", "interval")
 
     def __init__(self, rate: Rate) -> None:
         count, seconds = rate.rate
-        self._interval = seconds / count
-        self._room = self._interval * ((rate.burst or count) + _SLACK)
+        self.interval = seconds / count
+        self._room = self.interval * ((rate.burst or count) + _SLACK)
 
     def taken(self, full_at: float, now: float, tokens: int) -> float:
         """When the bucket will be full again if `tokens` are taken from it now."""
-        return max(full_at, now) + tokens * self._interval
+        return max(full_at, now) + tokens * self.interval
 
     def wait(self, full_at: float, now: float) -> float:
         """Seconds until a bucket that would be full at `full_at` could have been asked for it; 0.0: now."""
@@ -63,17 +63,24 @@ class Bucket:
         return True
 
 
+Memory = OrderedDict[Hashable, float]
+"""Of many buckets, by key: when each will be full again. It holds for any rate, so it may outlive one."""
+
+
 class Buckets:
     """A bucket of the same rate for each key, such as an address: at most `most` of them, each step O(1).
 
     A key that is forgotten for want of room begins with a full bucket; it takes `most` other keys to bring that about.
+    `memory`: where the buckets are kept, None: nowhere else.
     """
 
-    def __init__(self, rate: Rate, clock: Callable[[], float], most: int = MAX_KEYS) -> None:
+    def __init__(
+        self, rate: Rate, clock: Callable[[], float], most: int = MAX_KEYS, memory: Memory | None = None
+    ) -> None:
         self._pace = _Pace(rate)
         self._clock = clock
         self._most = most
-        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
+        self._full_at: Memory = OrderedDict() if memory is None else memory
 
     def __len__(self) -> int:
         return len(self._full_at)
@@ -95,6 +102,12 @@ class Buckets:
             kept.move_to_end(key)
         self._sweep(now)
         return not refused
+
+    def give_back(self, key: Hashable, tokens: int = 1) -> None:
+        """What was taken for nothing."""
+        full_at = self._full_at.get(key)
+        if full_at is not None:
+            self._full_at[key] = full_at - tokens * self._pace.interval
 
     def _sweep(self, now: float) -> None:
         """Two at most: more than a step can add, so full buckets go sooner or later."""

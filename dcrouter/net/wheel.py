@@ -23,6 +23,9 @@ class Sleeper(Protocol):
     deadline: float
     due: float
 
+    def expired(self, now: float) -> None:
+        """What the owner of the wheel calls when it has."""
+
 
 class Wheel:
     """Slots of `TICK` seconds each. `turn(now)` gives the sleepers whose deadline has passed."""

@@ -17,7 +17,7 @@ from dcrouter.proxy.actions.forward import ForwardAction
 from dcrouter.proxy.actions.mail import MailAction
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import Action, BoundRoute
-from dcrouter.proxy.state import Present, RouteCounters, Service, State
+from dcrouter.proxy.state import RouteCounters, Service, State
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import Targets
@@ -66,7 +66,7 @@ class Binding:
 
     def _bind(self, route: Route, protocols: Protocols) -> BoundRoute:
         spoken = protocols.of(route)
-        admission = Admission(route.security, self._state.keep(Present, "route", route.name))
+        admission = Admission.kept(route.security, self._state, "route", route.name)
         counters = self._state.keep(RouteCounters, route.name)
         return BoundRoute(route, spoken, self._action(route, spoken), admission, counters)
 

@@ -38,6 +38,7 @@ class BoundRoute:
         "counters",
         "is_http",
         "is_mail",
+        "min_rate",
         "needs_bytes",
         "route",
         "speaks_tls",
@@ -54,6 +55,7 @@ class BoundRoute:
         self.admission = admission
         self.counters = counters
         self.timeouts = route.timeouts
+        self.min_rate = route.security.min_rate
         self.is_http = protocol == "http"
         domains = route.match.domains or ()
         self.certified_name = next((name for name in domains if not name.startswith(REGEX)), None)

@@ -12,6 +12,7 @@ from _socket import socket as RawSocket
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
+from attrs import asdict
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -25,11 +26,11 @@ from dcrouter.net.pipes import Pipes
 from dcrouter.net.slices import Steps, finished, in_slices, released
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.door import turn_away
 from dcrouter.proxy.listener import Listener
 from dcrouter.proxy.plan import Plan, made
 from dcrouter.proxy.session import Session
 from dcrouter.proxy.state import State
-from dcrouter.proxy.table import PortTable
 from dcrouter.targets.addresses import Addresses
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.mapped import unmapped
@@ -86,6 +87,7 @@ class Edge:
         self.accepted = 0
         self.pauses = 0
         self.failed_connects: dict[str, int] = {}
+        self.refused: dict[str, int] = {}
 
     # What the parent tells.
 
@@ -208,15 +210,18 @@ class Edge:
                 for bound in self.plan.routes
             },
             "failed_connects": self.failed_connects,
+            "refused": self.refused,
         }
 
     # What listeners and sessions ask for.
 
     def connected(self, listener: Listener, sock: RawSocket | int, peer: tuple[Any, ...]) -> None:
-        """A new connection: its session runs at once up to its first wait."""
+        """A new connection: its session runs at once up to its first wait, unless it is turned away."""
         self.accepted += 1
         self._number += 1
         address = unmapped(peer[0])
+        entered: list[Admission] = []
+        refused = listener.door.refuses(address, entered) if listener.door.guarded else None
         local = listener.address
         if local is None:
             local = "0.0.0.0" if isinstance(sock, int) or not listener.ask_local else _local(sock)
@@ -224,8 +229,12 @@ class Edge:
             f"{self._prefix}{self._number:x}", (address, peer[1]), (local, listener.port), time.time()
         )
 
+        if refused is not None:
+            self._turn_away(listener, sock, facts, refused)
+            return
+
         def make(task: Task) -> Any:
-            session = Session(self, task, listener, Plain(task, sock, IN | OUT), facts)
+            session = Session(self, task, listener, Plain(task, sock, IN | OUT), facts, entered)
             self._sessions[task] = session
             return session.serve()
 
@@ -254,9 +263,10 @@ class Edge:
             )
         self._reactor.callLater(PAUSE, self._rested)
 
-    def refusal(self, table: PortTable) -> bytes | None:
-        """See Plan.refusal."""
-        return self.plan.refusal(table)
+    def refusal(self, listener: Listener, facts: ConnectionFacts, reason: str) -> bytes | None:
+        """Count a connection that is not let in; what it is told (Plan.refusal)."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        return self.plan.refusal(listener.table, facts)
 
     def connect_failed(self, label: str, reason: str) -> None:
         """A target could not be reached; counted per target, told on the first time and every thousandth."""
@@ -272,10 +282,15 @@ class Edge:
         """Give the connection and its facts to the mail process, which does the TLS and reports the end."""
         channel = self._mail_channel
         if channel is None:
-            raise Refused("the mail process is not there", self.refusal(session.listener.table))
+            reason = "the mail process is not there"
+            raise Refused(reason, self.refusal(session.listener, session.facts, reason))
         plain, facts = session.plain, session.facts
         plain.release()
-        channel.send("connection", facts.to_plain(), [plain.fd])
+        fields = facts.to_plain()
+        least = session.route.min_rate if session.route is not None else None
+        if least is not None:
+            fields["min_rate"] = asdict(least)
+        channel.send("connection", fields, [plain.fd])
         self._handed[facts.session] = (facts.peer[0], session.entered)
         session.hand_over()
         if len(self._handed) >= self._mail_capacity:
@@ -297,6 +312,13 @@ class Edge:
         if self._begun:
             for service in plan.services:
                 service.begin()
+
+    def _turn_away(self, listener: Listener, sock: RawSocket | int, facts: ConnectionFacts, reason: str) -> None:
+        if isinstance(sock, int):
+            sock = RawSocket(listener.family, socket.SOCK_STREAM, 0, sock)
+        turn_away(sock, self.refusal(listener, facts, reason))
+        if self.observed:
+            self.observe(SessionClosed(**facts.to_plain(), phases={}, ended_by="router", reason=reason))
 
     def _resume(self) -> None:
         if self._resting or not self._accepting:

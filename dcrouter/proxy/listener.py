@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dcrouter.config.routes import ProxyProtocol
 from dcrouter.match.addresses import Networks
+from dcrouter.proxy.door import Door
 
 if TYPE_CHECKING:
     from dcrouter.proxy.admission import Admission
@@ -66,6 +67,7 @@ class Listener:
         self.table = table
         self.admission = admission
         self.introducers = introducers
+        self.door = Door(table, admission, introducers, self.edge.fallback)
         self.ask_local = self.address is None and (table.needs_local or table.mail or self.edge.observed)
         self.looks = bool(introducers) or self.ask_local or (table.only is None and table.terminates is None)
 

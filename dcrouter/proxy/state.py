@@ -9,8 +9,11 @@ they began with, and so its memory too, which is the same as the new route's.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
+
+from dcrouter.net.limits import Memory
 
 T = TypeVar("T")
 
@@ -55,6 +58,15 @@ class RouteCounters:
         self.bytes_in = 0
         self.bytes_out = 0
         self.ends: dict[str, int] = {}
+
+
+class Recent:
+    """Who has connected lately, where somebody limits how often."""
+
+    __slots__ = ("__weakref__", "memory")
+
+    def __init__(self) -> None:
+        self.memory: Memory = OrderedDict()
 
 
 class Present:

@@ -12,6 +12,9 @@ class Sleeper:
         self.deadline = deadline
         self.due = NEVER
 
+    def expired(self, now: float) -> None:
+        """`expiry` asks the wheel itself."""
+
 
 def expiry(wheel: Wheel, sleeper: Sleeper, start: float, until: float) -> float | None:
     """When `wheel` gives `sleeper` up, turned every tick."""

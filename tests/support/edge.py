@@ -181,6 +181,20 @@ class EdgeTest(SynchronousTestCase):
 
         return self.client(run)
 
+    def is_reset(self, port: int, data: bytes = b"", source: str = "127.0.0.1") -> bool:
+        """Whether a connection is reset before a byte comes back."""
+
+        def run() -> bool:
+            try:
+                with socket.create_connection(("127.0.0.1", port), 5, (source, 0)) as sock:
+                    sock.sendall(data)
+                    sock.recv(100)
+            except ConnectionResetError:
+                return True
+            return False
+
+        return self.client(run)
+
     def ask_tls(
         self, port: int, name: str | None, data: bytes, alpn: Sequence[str] = (), ca: Path | None = None
     ) -> bytes:

@@ -19,6 +19,7 @@ from dcrouter.config.match import PortRange
 from dcrouter.config.place import Place
 from dcrouter.config.resolver import Resolver
 from dcrouter.config.routes import Route, RouteTls
+from dcrouter.config.security import MinRate
 from dcrouter.config.targets import SimpleTarget, Target
 from dcrouter.config.times import TimeWindow
 
@@ -121,6 +122,12 @@ def _resolver(resolver: Resolver, place: Place) -> Resolver:
     return resolver
 
 
+def _min_rate(rate: MinRate, place: Place) -> MinRate:
+    if rate.over < 1:
+        place.at("over").tell("a period shorter than 1s says nothing about a client")
+    return rate
+
+
 def _config(config: Config, place: Place) -> Config:
     if config.state_dir.exists() and not config.state_dir.is_dir():
         place.at("state_dir").tell(f"{config.state_dir} is not a directory")
@@ -132,6 +139,7 @@ WITHIN: Mapping[type, Within] = {
     Block: _block,
     Config: _config,
     Forward: _forward,
+    MinRate: _min_rate,
     PortRange: _ports,
     Resolver: _resolver,
     Respond: _respond,

@@ -61,7 +61,7 @@ class MailProtocol(Protocol):
         self.facts = facts
         self.deadline: float | None = None
         self.awaited = "greeting"
-        self._account = Account(facts)
+        self.account = Account(facts)
         self._sessions = sessions
         self._client = sessions.client(facts)
         self._user: User | None = None
@@ -95,12 +95,12 @@ class MailProtocol(Protocol):
             self._greet()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._account.ending is not None:
+        if self.account.ending is not None:
             return
         if self._handshake is not None:
             self._receive_hello(self._handshake, data)
             return
-        self._account.bytes_in += len(data)
+        self.account.bytes_in += len(data)
         self._machine.receive(data)
         if self._machine.waiting:
             self._pause()
@@ -111,26 +111,27 @@ class MailProtocol(Protocol):
         self._connected = False
         self._abandon()
         clean = reason.check(ConnectionDone) is not None
-        self._account.ended("client", "connection closed" if clean else reason.getErrorMessage())
-        self._sessions.gone(self, self._account.close(self._sessions.clock.seconds() - self._began))
+        self.account.ended("client", "connection closed" if clean else reason.getErrorMessage())
+        self._sessions.gone(self, self.account.close(self._sessions.clock.seconds() - self._began))
 
-    def expire(self) -> None:
-        """The deadline has passed."""
+    def expire(self, reason: str = "") -> None:
+        """The deadline has passed, or patience is over for another `reason`."""
         self.deadline = None
-        if self._account.ending is not None or self._securing:
-            self._account.ended("router", f"{self.awaited} timeout")
+        reason = reason or f"{self.awaited} timeout"
+        if self.account.ending is not None or self._securing:
+            self.account.ended("router", reason)
             self.abort()
             return
         self._machine.close(b"421 4.4.2 Timeout")
-        self._end("router", f"{self.awaited} timeout")
+        self._end("router", reason)
 
     def drain(self) -> None:
         """No further transaction; a session without one ends now."""
         self._machine.draining = True
         if self._securing:
-            self._account.ended("router", "closing")
+            self.account.ended("router", "closing")
             self.abort()
-        elif self._machine.idle and not self._machine.waiting and self._account.ending is None:
+        elif self._machine.idle and not self._machine.waiting and self.account.ending is None:
             self._machine.close(_DRAINING)
             self._end("router", "closing")
 
@@ -160,13 +161,13 @@ class MailProtocol(Protocol):
                 self._handshake = None
 
     def _refuse_tls(self, alert: bytes, reason: str, ended_by: EndedBy) -> None:
-        self._account.ended(ended_by, reason)
+        self.account.ended(ended_by, reason)
         self._write(alert)
         self._lose()
 
     def handshakeCompleted(self) -> None:
         now = self._sessions.clock.seconds()
-        self._account.tls_seconds = now - self._tls_began
+        self.account.tls_seconds = now - self._tls_began
         self.facts.tls_version, self._tls = negotiated(self.transport)
         self._securing = False
         self._outlet = Outlet(self.transport)
@@ -344,7 +345,7 @@ class MailProtocol(Protocol):
 
     def _write(self, data: bytes) -> None:
         if data and self._connected and self._outlet is not None:
-            self._account.bytes_out += len(data)
+            self.account.bytes_out += len(data)
             self._outlet.write(data)
 
     def pauseProducing(self) -> None:
@@ -373,8 +374,8 @@ class MailProtocol(Protocol):
 
     def _end(self, ended_by: EndedBy, reason: str) -> None:
         """What is left to say is said; then the connection is closed."""
-        if self._account.ending is None:
-            self._account.ended(ended_by, reason)
+        if self.account.ending is None:
+            self.account.ended(ended_by, reason)
             self._write(self._machine.take_output())
             self._lose()
 

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dcrouter.errors import TimedOut, TlsError, Unreachable
 from dcrouter.net.engine import FAILED
+from dcrouter.net.floor import Floor
 from dcrouter.net.relay import Direction, direction, relay
 from dcrouter.net.stream import Stream
 from dcrouter.targets.reach import Reach
@@ -29,6 +31,7 @@ class ForwardAction:
         target.state.enter()
         forth: Direction | None = None
         back: Direction | None = None
+        floor: Floor | None = None
         try:
             pipes = session.edge.pipes
             forth = direction(session.stream, stream, pipes)
@@ -36,6 +39,9 @@ class ForwardAction:
             assert session.route is not None
             timeouts = session.route.timeouts
             session.enter("relay", timeouts.idle, "idle")
+            least = session.route.min_rate
+            if least is not None:
+                floor = Floor(session.task, least, partial(_moved, forth, back))
             try:
                 by = await relay(session.task, forth, back, session.stream, stream, timeouts.idle, timeouts.half_closed)
             except TimedOut:
@@ -45,6 +51,8 @@ class ForwardAction:
             else:
                 session.end("client" if by == "client" else "target", "closed")
         finally:
+            if floor is not None:
+                floor.lift()
             if forth is not None and back is not None:
                 session.bytes_in, session.bytes_out = forth.count, back.count
                 forth.release()
@@ -86,3 +94,7 @@ class ForwardAction:
         by_client = forth.source_failed or (not back.source_failed and session.plain.ready & FAILED)
         session.end("client" if by_client else "target", getattr(error, "strerror", None) or str(error))
         (target if by_client else session.stream).abort()
+
+
+def _moved(forth: Direction, back: Direction) -> int:
+    return forth.count + back.count

@@ -1,0 +1,80 @@
+"""Who is turned away before there is a session: what can be known of a client at accept, and costs it nothing more.
+
+A client that is blocked, or over a limit, is reset (SO_LINGER 0): it holds no descriptor, no memory and no port of ours
+a moment longer. Clients of mail ports hear `421` first, in one send that does not wait (RFC 5321 section 3.8).
+Whoever comes behind a PROXY header is looked at after it, by the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from _socket import socket as RawSocket
+from typing import TYPE_CHECKING
+
+from dcrouter.match.addresses import Networks
+from dcrouter.wire.clienthello import MAX_HELLO
+
+if TYPE_CHECKING:
+    from dcrouter.proxy.admission import Admission
+    from dcrouter.proxy.bound import BoundRoute
+    from dcrouter.proxy.listener import Introducers
+    from dcrouter.proxy.table import PortTable
+
+RESET = b"\x01\0\0\0\0\0\0\0"
+"""SO_LINGER as socket(7) has it: on, for no time."""
+
+
+class Door:
+    """Of one listening socket. `guarded`: it may turn somebody away, so it must be asked."""
+
+    def __init__(
+        self, table: PortTable, admission: Admission, introducers: Introducers, fallback: BoundRoute | None
+    ) -> None:
+        self._introducers = introducers if introducers else None
+        only = table.only
+        asked = [admission] if only is None else [admission, only.admission]
+        self._admissions = [one for one in asked if one.limited]
+        self._allow = None if only is not None else _allowed_anywhere(table, fallback)
+        self.guarded = bool(self._admissions) or self._allow is not None
+
+    def refuses(self, address: str, entered: list[Admission]) -> str | None:
+        """Why a connection from `address` is not let in, or None: then it is counted, by what is `entered` now."""
+        if self._introducers is not None and self._introducers.timeout(address) is not None:
+            return None
+        if self._allow is not None and not self._allow.covers(address):
+            return "not allowed"
+        for admission in self._admissions:
+            refused = admission.enter(address)
+            if refused is not None:
+                for before in entered:
+                    before.forgive(address)
+                    before.leave(address)
+                entered.clear()
+                return refused
+            entered.append(admission)
+        return None
+
+
+def _allowed_anywhere(table: PortTable, fallback: BoundRoute | None) -> Networks | None:
+    """The networks that some route of a port would let in; None: everyone may have a route."""
+    lists = set()
+    for bound in table.routes if fallback is None else (*table.routes, fallback):
+        allow = bound.route.security.allow
+        if allow is None:
+            return None
+        lists.add(allow)
+    return Networks(network for allow in lists for network in allow) if lists else None
+
+
+def turn_away(sock: RawSocket, reply: bytes | None) -> None:
+    """Close `sock`: with `reply` as its last word, as far as it fits in now, else with a reset."""
+    with contextlib.suppress(OSError):
+        if reply is None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        else:
+            with contextlib.suppress(BlockingIOError):
+                sock.recv(MAX_HELLO)  # what is unread at the close resets the connection, and the reply is lost
+            sock.send(reply)
+    with contextlib.suppress(OSError):
+        sock.close()
