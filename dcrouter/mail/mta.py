@@ -10,7 +10,6 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from dcrouter.config.admin import Config
-from dcrouter.config.security import MinRate
 from dcrouter.config.mail import Email
 from dcrouter.config.security import MinRate
 from dcrouter.errors import StartError
