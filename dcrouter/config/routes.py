@@ -109,4 +109,9 @@ class ProxyProtocol:
 class Http:
     """What holds for HTTP on every route."""
 
+    trusted_proxies: tuple[Network, ...] = field(
+        default=(),
+        metadata=key("Networks of proxies whose X-Forwarded-* and Forwarded are believed.", default="nobody"),
+    )
     request_timeout: Duration = field(default=30.0, metadata=key("For a request's head."))
+    keep_alive: Duration = field(default=75.0, metadata=key("Between requests."))

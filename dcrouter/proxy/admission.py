@@ -40,8 +40,8 @@ class Admission:
         rated = security.connection_rate_per_ip is not None
         return cls(security, state.keep(Present, *name), state.keep(Recent, *name) if rated else None)
 
-    def enter(self, address: str) -> str | None:
-        """Count a connection from `address`; or say why it is not let in, and do not count it."""
+    def refusal(self, address: str) -> str | None:
+        """Why a connection from `address` would not be let in now, or None."""
         if self._block is not None and self._block.covers(address):
             return "blocked"
         if self._allow is not None and not self._allow.covers(address):
@@ -53,10 +53,18 @@ class Admission:
             key = _key(address)
             if self._max_per_ip is not None and present.per_ip.get(key, 0) >= self._max_per_ip:
                 return "max_connections_per_ip"
-            if self._rate is not None and not self._rate.take(key):
+            if self._rate is not None and self._rate.wait(key):
                 return "connection_rate_per_ip"
-        self.count(address)
         return None
+
+    def enter(self, address: str) -> str | None:
+        """Count a connection from `address`; or say why it is not let in, and do not count it."""
+        refused = self.refusal(address)
+        if refused is None:
+            if self._rate is not None:
+                self._rate.take(_key(address))
+            self.count(address)
+        return refused
 
     def count(self, address: str) -> None:
         """Count a connection from `address` that was let in elsewhere."""

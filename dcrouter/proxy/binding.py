@@ -12,11 +12,16 @@ from dcrouter.config.routes import Route
 from dcrouter.config.security import Security
 from dcrouter.config.targets import SimpleTarget, Target
 from dcrouter.net.slices import Steps
-from dcrouter.proxy.actions import answer
+from dcrouter.proxy.actions.close import CloseAction
 from dcrouter.proxy.actions.forward import ForwardAction
 from dcrouter.proxy.actions.mail import MailAction
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import Action, BoundRoute
+from dcrouter.proxy.http.answers import BlockAnswer, RedirectAnswer, RespondAnswer
+from dcrouter.proxy.http.features import HttpAction
+from dcrouter.proxy.http.forward import HttpForward
+from dcrouter.proxy.http.pool import Pool
+from dcrouter.proxy.http.start import HttpConnections
 from dcrouter.proxy.state import RouteCounters, Service, State
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.reach import Reach
@@ -37,6 +42,7 @@ class Binding:
         self._ca_files = ca_files
         self._state = state
         self.services: list[Service] = []
+        self.pool = state.keep(Pool, "http")
 
     def routes(self) -> Steps[list[BoundRoute]]:
         """Those of the effective table, in its order."""
@@ -68,23 +74,26 @@ class Binding:
         spoken = protocols.of(route)
         admission = Admission.kept(route.security, self._state, "route", route.name)
         counters = self._state.keep(RouteCounters, route.name)
-        return BoundRoute(route, spoken, self._action(route, spoken), admission, counters)
+        action, http = self._actions(route, spoken)
+        return BoundRoute(route, spoken, action, admission, counters, http)
 
-    def _action(self, route: Route, spoken: str) -> Action:
+    def _actions(self, route: Route, spoken: str) -> tuple[Action, HttpAction | None]:
+        """What is done with a connection, and with each request of one that speaks HTTP."""
         action = route.action
-        timeout = self._config.http.request_timeout
         match action:
             case Forward():
                 targets = Targets(route.name, action, self._addresses, self._state)
-                return ForwardAction(targets, Reach(self._target_tls(route)))
+                reach = Reach(self._target_tls(route))
+                http = HttpForward(targets, reach, self.pool, _settings(route))
+                return (HttpConnections() if spoken == "http" else ForwardAction(targets, reach)), http
             case Redirect():
-                return answer.AnswerAction(answer.redirect(action), timeout)
+                return HttpConnections(), RedirectAnswer(action)
             case Respond():
-                return answer.AnswerAction(answer.respond(action), timeout)
+                return HttpConnections(), RespondAnswer(action)
             case Block():
-                return answer.AnswerAction(answer.block(action), timeout) if spoken == "http" else answer.CloseAction()
+                return (HttpConnections() if spoken == "http" else CloseAction()), BlockAnswer(action)
             case MailHandover():
-                return MailAction(action.kind)
+                return MailAction(action.kind), None
 
     def _target_tls(self, route: Route) -> TargetTls | None:
         if route.tls is None or route.tls.mode != "terminate-and-reencrypt":
@@ -92,6 +101,12 @@ class Binding:
         upstream = route.tls.upstream
         ca = self._ca_files[str(upstream.ca)] if upstream.ca is not None else None
         return TargetTls(client_context(upstream, ca), upstream.verify, upstream.server_name)
+
+
+def _settings(route: Route) -> str:
+    """What connections to a target must have in common: how they are made."""
+    tls = route.tls
+    return repr(tls.upstream) if tls is not None and tls.mode == "terminate-and-reencrypt" else ""
 
 
 def _as_target(simple: SimpleTarget) -> Target:

@@ -9,6 +9,7 @@ from dcrouter.config.effective import needs_bytes
 from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
 from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.http.features import NO_FEATURES, Features, HttpAction
 from dcrouter.proxy.state import RouteCounters
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class BoundRoute:
         "alpn",
         "certified_name",
         "counters",
+        "features",
+        "http",
         "is_http",
         "is_mail",
         "min_rate",
@@ -48,10 +51,20 @@ class BoundRoute:
     )
 
     def __init__(
-        self, route: Route, protocol: str, action: Action, admission: Admission, counters: RouteCounters
+        self,
+        route: Route,
+        protocol: str,
+        action: Action,
+        admission: Admission,
+        counters: RouteCounters,
+        http: HttpAction | None = None,
+        features: Features = NO_FEATURES,
     ) -> None:
+        """`action`: what is done with a connection; `http`, `features`: with each request, where it speaks HTTP."""
         self.route = route
         self.action = action
+        self.http = http
+        self.features = features
         self.admission = admission
         self.counters = counters
         self.timeouts = route.timeouts

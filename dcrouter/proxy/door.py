@@ -12,17 +12,22 @@ import socket
 from _socket import socket as RawSocket
 from typing import TYPE_CHECKING
 
-from dcrouter.match.addresses import Networks
+from dcrouter.config.security import Security
+from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.state import Present
 from dcrouter.wire.clienthello import MAX_HELLO
 
 if TYPE_CHECKING:
-    from dcrouter.proxy.admission import Admission
     from dcrouter.proxy.bound import BoundRoute
     from dcrouter.proxy.listener import Introducers
     from dcrouter.proxy.table import PortTable
 
 RESET = b"\x01\0\0\0\0\0\0\0"
 """SO_LINGER as socket(7) has it: on, for no time."""
+
+
+MOST_ASKED = 8
+"""Routes, or kinds of lists, that are asked about a client whose route is not known yet."""
 
 
 class Door:
@@ -33,18 +38,23 @@ class Door:
     ) -> None:
         self._introducers = introducers if introducers else None
         only = table.only
-        asked = [admission] if only is None else [admission, only.admission]
-        self._admissions = [one for one in asked if one.limited]
-        self._allow = None if only is not None else _allowed_anywhere(table, fallback)
-        self.guarded = bool(self._admissions) or self._allow is not None
+        known = [admission] if only is None else [admission, only.admission]
+        self._known = [one for one in known if one.limited]
+        self._possible = [] if only is not None else _possible(table, fallback)
+        self.guarded = bool(self._known or self._possible)
 
     def refuses(self, address: str, entered: list[Admission]) -> str | None:
         """Why a connection from `address` is not let in, or None: then it is counted, by what is `entered` now."""
         if self._introducers is not None and self._introducers.timeout(address) is not None:
             return None
-        if self._allow is not None and not self._allow.covers(address):
-            return "not allowed"
-        for admission in self._admissions:
+        refused = None
+        for admission in self._possible:
+            refused = admission.refusal(address)
+            if refused is None:
+                break
+        if refused is not None:
+            return refused
+        for admission in self._known:
             refused = admission.enter(address)
             if refused is not None:
                 for before in entered:
@@ -56,15 +66,19 @@ class Door:
         return None
 
 
-def _allowed_anywhere(table: PortTable, fallback: BoundRoute | None) -> Networks | None:
-    """The networks that some route of a port would let in; None: everyone may have a route."""
-    lists = set()
-    for bound in table.routes if fallback is None else (*table.routes, fallback):
-        allow = bound.route.security.allow
-        if allow is None:
-            return None
-        lists.add(allow)
-    return Networks(network for allow in lists for network in allow) if lists else None
+def _possible(table: PortTable, fallback: BoundRoute | None) -> list[Admission]:
+    """Of everyone who may come to have a connection: whom they all refuse need not be heard. Of many routes only the
+    lists are looked at. Empty: there is one that refuses nobody, or too many to ask.
+    """
+    routes = list(table.routes) if fallback is None else [*table.routes, fallback]
+    if len(routes) <= MOST_ASKED:
+        asked = [bound.admission for bound in routes]
+    else:
+        lists = {(bound.route.security.allow, bound.route.security.block) for bound in routes}
+        if len(lists) > MOST_ASKED:
+            return []
+        asked = [Admission(Security(allow=allow, block=block), Present()) for allow, block in lists]
+    return asked if all(one.limited for one in asked) else []
 
 
 def turn_away(sock: RawSocket, reply: bytes | None) -> None:

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
 from dcrouter.errors import Refused
-from dcrouter.events import SessionClosed
+from dcrouter.events import RequestDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.channel import Channel
 from dcrouter.net.engine import IN, OUT, Engine, Task
@@ -60,7 +60,7 @@ class Edge:
         chooser: Chooser,
         ca_files: Mapping[str, bytes],
         reactor: Any,
-        observe: Callable[[SessionClosed], None] | None,
+        observe: Callable[[SessionClosed | RequestDone], None] | None,
     ) -> None:
         self._reactor = reactor
         self._log = Logger()
@@ -73,6 +73,7 @@ class Edge:
         self._begun = False
         self._use(finished(made(config, self.state, self.addresses, ca_files)), chooser, observe)
         self._draining: Deferred[None] | None = None
+        self.is_draining = False
         self._drain_began = 0.0
         self._mail_channel: Channel | None = None
         self._handed: dict[str, tuple[str, list[Admission]]] = {}
@@ -107,7 +108,7 @@ class Edge:
         self,
         plan: Plan,
         chooser: Chooser,
-        observe: Callable[[SessionClosed], None] | None,
+        observe: Callable[[SessionClosed | RequestDone], None] | None,
         opened: Iterable[socket.socket] = (),
         unused: Container[Bound] = (),
     ) -> Deferred[None]:
@@ -173,6 +174,7 @@ class Edge:
         """Accept no more; fires when every connection has ended, by itself or after its route's timeouts.drain."""
         if self._draining is None:
             self._draining = Deferred()
+            self.is_draining = True
             self._drain_began = time.monotonic()
             self._accepting = False
             for listener in self._listeners:
@@ -191,6 +193,8 @@ class Edge:
             for service in self.plan.services:
                 service.end()
         self.engine.stop()
+        self.plan.pool.clear()
+        self.engine.settle()
         self.pipes.close()
 
     def status(self) -> dict[str, Any]:
@@ -251,6 +255,7 @@ class Edge:
         if self._resting:
             return
         self._resting = True
+        self.plan.pool.clear()
         self.pauses += 1
         for listener in self._listeners:
             listener.pause()
@@ -302,13 +307,13 @@ class Edge:
 
     # Inside.
 
-    def _use(self, plan: Plan, chooser: Chooser, observe: Callable[[SessionClosed], None] | None) -> None:
+    def _use(self, plan: Plan, chooser: Chooser, observe: Callable[[SessionClosed | RequestDone], None] | None) -> None:
         self.plan = plan
         self.fallback = plan.fallback
         self.hello_timeout = plan.config.defaults.timeouts.hello
         self.chooser = chooser
         self.observed = observe is not None
-        self.observe: Callable[[SessionClosed], None] = observe or (lambda event: None)
+        self.observe: Callable[[SessionClosed | RequestDone], None] = observe or (lambda event: None)
         if self._begun:
             for service in plan.services:
                 service.begin()
@@ -350,7 +355,7 @@ class Edge:
         elapsed = time.monotonic() - self._drain_began
         for task, session in list(self._sessions.items()):
             timeouts = session.route.timeouts if session.route is not None else self.plan.config.defaults.timeouts
-            if timeouts.drain and elapsed >= timeouts.drain:
+            if session.idle or (timeouts.drain and elapsed >= timeouts.drain):
                 task.throw(Refused("drained"))
         if self._sessions:
             self._reactor.callLater(PAUSE, self._watch_drain)

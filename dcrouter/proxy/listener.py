@@ -70,6 +70,8 @@ class Listener:
         self.door = Door(table, admission, introducers, self.edge.fallback)
         self.ask_local = self.address is None and (table.needs_local or table.mail or self.edge.observed)
         self.looks = bool(introducers) or self.ask_local or (table.only is None and table.terminates is None)
+        # tcp(7): a client that has to speak first is accepted when it has, or after a second, when its time begins.
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(table.client_first))
 
     def start(self) -> None:
         if not self.listening:

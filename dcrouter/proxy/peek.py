@@ -1,4 +1,4 @@
-"""The first bytes of a connection, looked at and left in the socket: PROXY header, ClientHello, head of a request.
+"""The first bytes of a connection, looked at and left in the socket: PROXY header, ClientHello.
 
 Law 7: only what is new is parsed, SO_RCVLOWAT lets the engine sleep until it is worth another look, and it ends when
 the client does. The deadline is the caller's.
@@ -14,7 +14,6 @@ from dcrouter.net.engine import ENDED, IN, WAIT
 from dcrouter.net.stream import Plain
 from dcrouter.wire import clienthello, proxyheader
 from dcrouter.wire.clienthello import MAX_HELLO, ClientHello
-from dcrouter.wire.http1.head import MAX_HEAD, HeadReader
 
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session
@@ -39,14 +38,12 @@ async def proxy_header(session: Session) -> None:
     # LOCAL and UNKNOWN speak for the proxy itself (its health checks): the peer is the proxy then.
 
 
-async def first_bytes(session: Session) -> ClientHello | str | None:
-    """What the client begins with, all of it still in the socket: a ClientHello, a request for a host, or neither."""
+async def first_bytes(session: Session) -> ClientHello | None:
+    """What the client begins with, all of it still in the socket: a ClientHello, or something else."""
     plain = session.plain
     data = await _more(plain, 0, FIRST_LOOK)
     if clienthello.looks_like_tls(data):
         return clienthello.parse(data) or await _rest_of_hello(plain, data)
-    if session.listener.table.expects_http:
-        return await _request_host(plain, data)
     return None
 
 
@@ -62,15 +59,6 @@ async def _rest_of_hello(plain: Plain, data: bytes) -> ClientHello:
         plain.wake_at(1)
         plain.ready |= IN  # the hello itself is still to be read
     return hello
-
-
-async def _request_host(plain: Plain, data: bytes) -> str | None:
-    reader = HeadReader()
-    seen = 0
-    while (head := reader.feed(data[seen:])) is None:
-        seen = len(data)
-        data = await _more(plain, seen, MAX_HEAD + 1)
-    return head.host
 
 
 async def _more(plain: Plain, seen: int, size: int) -> bytes:

@@ -14,10 +14,12 @@ from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.security import Security
 from dcrouter.facts import ConnectionFacts
+from dcrouter.match.addresses import Networks
 from dcrouter.net.slices import Steps
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.binding import Binding
 from dcrouter.proxy.bound import BoundRoute
+from dcrouter.proxy.http.pool import Pool
 from dcrouter.proxy.listener import Introducers
 from dcrouter.proxy.state import Service, State
 from dcrouter.proxy.table import PortTable, tables_in_steps
@@ -38,11 +40,14 @@ class Plan:
         fallback: BoundRoute | None,
         by_port: dict[int, PortTable],
         services: list[Service],
+        pool: Pool,
     ) -> None:
         self.config = config
         self.routes = routes
         self.fallback = fallback
         self.services = services
+        self.pool = pool
+        self.trusted_proxies = Networks(config.http.trusted_proxies)
         self.web = Admission.kept(_of_all(config.defaults.security), state, "all", "web")
         email = config.email
         security = _of_all(email.security) if email is not None else Security()
@@ -89,7 +94,7 @@ def made(config: Config, state: State, addresses: Addresses, ca_files: Mapping[s
     fallback = binding.fallback()
     yield
     by_port = yield from tables_in_steps(routes)
-    return Plan(config, state, routes, fallback, by_port, binding.services)
+    return Plan(config, state, routes, fallback, by_port, binding.services, binding.pool)
 
 
 def _of_all(security: Security) -> Security:

@@ -1,8 +1,8 @@
 """One connection of the TCP half, top to bottom: header, limits, route, TLS, action, and one event at its end.
 
 1. A PROXY header, where the peer must send one: the limits count the address behind it.
-2. The route: at once where no bytes are needed; else by the ClientHello, or the head of a request, which are peeked and
-   stay in the socket, so that passthrough needs no replay and the mail process gets the connection whole.
+2. The route: at once where no bytes are needed; else by the ClientHello, which is peeked and stays in the socket, so
+   that passthrough needs no replay and the mail process gets the connection whole; on plain HTTP by each request.
 3. TLS, where the route terminates it: the context is chosen before the handshake, never in a callback.
 4. The action. Whatever ends the session, its sockets are closed once and its counters go back.
 """
@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dcrouter.errors import DcrouterError, NotAdmitted, Refused, TimedOut, TlsError, WireError
 from dcrouter.events import EndedBy, SessionClosed
@@ -20,7 +20,9 @@ from dcrouter.net.stream import Plain, Stream, Tls
 from dcrouter.proxy import peek
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import BoundRoute
-from dcrouter.proxy.table import MORE
+from dcrouter.proxy.http.connection import Connection
+from dcrouter.proxy.http.exchange import Exchange
+from dcrouter.proxy.table import MORE, Answer
 from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, ClientHello
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Session:
     """What is known and held of one connection while it lives. `stream` is what the action talks to: plain or TLS."""
 
     __slots__ = (
+        "_counted",
         "_marks",
         "bytes_in",
         "bytes_out",
@@ -39,6 +42,7 @@ class Session:
         "ended_by",
         "entered",
         "facts",
+        "idle",
         "listener",
         "plain",
         "reason",
@@ -71,6 +75,9 @@ class Session:
         self.ended_by: EndedBy = "router"
         self.reason = ""
         self.entered = entered
+        self.idle = False
+        """Between two requests: it can end now without anybody missing anything."""
+        self._counted = (0, 0)
         self._marks: list[tuple[str, float]] | None = [] if edge.observed else None
 
     def enter(self, phase: str, seconds: float, timeout: str | None = None) -> None:
@@ -99,19 +106,15 @@ class Session:
             if self.listener.admission not in self.entered:
                 self._admit(self.listener.admission)
             route = self.listener.table.only or await self._find()
-            if route is None:
+            if route is MORE:
+                await Connection(self).serve()
+            elif route is None:
                 self.end("router", "no route")
-                return
-            self.route = route
-            facts.route = route.route.name
-            route.counters.connections += 1
-            if route.admission not in self.entered:
-                self._admit(route.admission)
-            if route.timeouts.lifetime:
-                self.task.limit(route.timeouts.lifetime)
-            if route.terminates:
-                await self._terminate(route)
-            await route.action.run(self)
+            else:
+                self.use(route)
+                if route.terminates:
+                    await self._terminate(route)
+                await route.action.run(self)
         except TimedOut as error:
             self.end("router", str(error))
         except (WireError, Refused) as error:
@@ -129,20 +132,53 @@ class Session:
             edge.ended(self.task)
             for admission in self.entered:
                 admission.leave(facts.peer[0])
-            if self.route is not None:
-                counters = self.route.counters
-                counters.bytes_in += self.bytes_in
-                counters.bytes_out += self.bytes_out
+            self._count()
             if self._marks is not None:
                 edge.observe(self._closed(self._marks))
 
-    async def _find(self) -> BoundRoute | None:
+    def use(self, route: BoundRoute) -> None:
+        """It belongs to `route` from now on, and is counted there; NotAdmitted where that one does not let it in."""
+        before, address = self.route, self.facts.peer[0]
+        if before is not None and before.admission.present is route.admission.present:
+            # The same route, of another table: who is in stays in.
+            self.entered = [route.admission if one is before.admission else one for one in self.entered]
+        elif route.admission not in self.entered:
+            self._admit(route.admission)
+            if before is not None:
+                self.entered.remove(before.admission)
+                before.admission.leave(address)
+        self._count()
+        self.route = route
+        self.facts.route = route.route.name
+        route.counters.connections += 1
+        if route.timeouts.lifetime and before is None:
+            self.task.limit(route.timeouts.lifetime)
+
+    def finished(self, exchange: Exchange, number: int, began: float) -> None:
+        """A request, the `number`th of this connection, has been answered, or broken off."""
+        self.bytes_in += exchange.received
+        self.bytes_out += exchange.sent
+        if self._marks is not None:
+            self.edge.observe(exchange.done(number, began))
+
+    def _count(self) -> None:
+        """Add to the route's counters what has moved since the last time."""
+        if self.route is not None:
+            counters = self.route.counters
+            counters.bytes_in += self.bytes_in - self._counted[0]
+            counters.bytes_out += self.bytes_out - self._counted[1]
+        self._counted = (self.bytes_in, self.bytes_out)
+
+    async def _find(self) -> BoundRoute | Literal[Answer.MORE] | None:
+        """The route; MORE where each request of the connection has its own; None for nobody's."""
         table, facts = self.listener.table, self.facts
         if table.terminates is not None and self.edge.fallback is None:
             return table.terminates
         found = table.find(facts)
         if found is not MORE:
             return found or self.edge.fallback
+        if table.expects_http and not table.expects_tls and self.edge.fallback is None:
+            return MORE
         self.enter("hello", self.edge.hello_timeout)
         first = await peek.first_bytes(self)
         if isinstance(first, ClientHello):
@@ -153,15 +189,16 @@ class Session:
             if not route.is_http:
                 facts.hello = None  # no request will ask for it: let it go
             return route
-        return table.find_plain(facts, first) or self.edge.fallback
+        return MORE if table.expects_http else table.find_plain(facts, None) or self.edge.fallback
 
     def _admit(self, admission: Admission) -> None:
         if admission.limited:
             address = self.facts.peer[0]
             refused = admission.enter(address)
             if refused is not None:
-                for before in self.entered:
-                    before.forgive(address)
+                if self.route is None:
+                    for before in self.entered:
+                        before.forgive(address)
                 raise NotAdmitted(refused, self.edge.refusal(self.listener, self.facts, refused))
         else:
             admission.present.connections += 1

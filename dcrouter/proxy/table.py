@@ -111,7 +111,8 @@ class PortTable:
     `only`: the route that takes every connection without a look, if there is one. `terminates`: the route that ends the
     TLS of every client, whatever name it asks for, always with the same certificate. `needs_local`: some route asks for
     the address that the client connected to. `mail`: every route here is the mail server's. `expects_http`: a plain
-    connection may have to be told by its request.
+    connection may have to be told by its request; `expects_tls`: some route speaks TLS.
+    `client_first`: whoever connects has to say something before anything is decided.
     """
 
     def __init__(self, routes: Sequence[tuple[int, BoundRoute]], clock: Clock = time.time) -> None:
@@ -133,6 +134,7 @@ class PortTable:
         self._terminating: list[Entry] = []
         self.needs_local = any(bound.route.match.listen is not None for bound in self.routes)
         self.expects_http = any(bound.needs_bytes and not bound.speaks_tls for bound in self.routes)
+        self.expects_tls = any(bound.speaks_tls for bound in self.routes)
         self.mail = all(bound.is_mail for bound in self.routes)
         self._asks_path = any(bound.route.match.path is not None for bound in self.routes)
         first_of: dict[Conditions | None, int] = {}
@@ -154,6 +156,7 @@ class PortTable:
             if rank % _STEP == 0:
                 yield
         self._waiting = list(first_of.items())
+        self.client_first = not self._at_once and None in first_of
         self.only: BoundRoute | None = None
         if not self._waiting and self._at_once and self._at_once[0].conditions is None:
             self.only = self._at_once[0].bound

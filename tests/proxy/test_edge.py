@@ -17,9 +17,9 @@ from dcrouter.proxy import edge as edge_module
 from dcrouter.wire.clienthello import ALERT_UNRECOGNIZED_NAME
 from dcrouter.wire.proxyheader import build_v1, build_v2
 from tests.support.certificates import Authority
-from tests.support.edge import Backend, EdgeTest, echo, read_all, route, says, secured
+from tests.support.edge import Backend, EdgeTest, answers, echo, read_all, route, says, secured
 
-REQUEST = b"GET /x?y=1 HTTP/1.1\r\nHost: %b\r\n\r\n"
+REQUEST = b"GET /x?y=1 HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
 
 
 class PlainTests(EdgeTest):
@@ -147,15 +147,11 @@ class PlainTests(EdgeTest):
         self.assertEqual(self.ask(port, b"x"), b"unix")
 
     def test_hosts_tell_plain_routes_apart(self) -> None:
-        """Host on plain HTTP: exact before wildcard before any; the request reaches the target as it was sent."""
+        """Host on plain HTTP: exact before wildcard before any; each request of a connection finds its own."""
         seen: list[bytes] = []
 
         def remember(text: bytes) -> Backend:
-            def talk(sock: socket.socket) -> None:
-                seen.append(sock.recv(65536))
-                sock.sendall(text)
-
-            return Backend(self, talk)
+            return Backend(self, answers(text, seen=seen))
 
         port = self.port()
         self.open(
@@ -164,18 +160,25 @@ class PlainTests(EdgeTest):
             route("wild", port, remember(b"wild").target, domains=("*.example.com",)),
             route("exact", port, remember(b"exact").target, domains=("www.example.com",)),
         )
-        for host, expected in (
-            (b"www.example.com", b"exact"),
-            (b"WWW.example.com.:%d" % port, b"exact"),
-            (b"api.example.com", b"wild"),
-            (b"a.b.example.com", b"deep"),
-            (b"example.com", b"any"),
-        ):
-            self.assertEqual(self.ask(port, REQUEST % host), expected, host)
-            self.assertEqual(seen.pop(), REQUEST % host)
+        hosts = (
+            b"www.example.com",
+            b"WWW.example.com.:%d" % port,
+            b"api.example.com",
+            b"a.b.example.com",
+            b"example.com",
+        )
+        expected = [b"exact", b"exact", b"wild", b"deep", b"any"]
+        for host, text in zip(hosts, expected, strict=True):
+            self.assertTrue(self.ask(port, REQUEST % host).endswith(b"\r\n\r\n" + text), host)
+            self.assertIn(b"GET /x?y=1 HTTP/1.1\r\nHost: " + host + b"\r\n", seen.pop())
+        kept = b"".join(REQUEST.replace(b"close", b"keep-alive") % host for host in hosts[:-1]) + REQUEST % hosts[-1]
+        answer = self.ask(port, kept)
+        self.assertEqual([line.partition(b"HTTP")[0] for line in answer.split(b"\r\n\r\n")[1:]], expected)
+        done = [self.request().route for _ in range(10)][5:]
+        self.assertEqual(done, ["exact", "exact", "wild", "deep", "any"])
 
     def test_a_request_in_single_bytes_finds_its_route(self) -> None:
-        backend = Backend(self, says(b"found"))
+        backend = Backend(self, answers(b"found"))
         port = self.port()
         self.open(route("web", port, backend.target, domains=("slow.example",)))
 
@@ -186,7 +189,7 @@ class PlainTests(EdgeTest):
                     sock.sendall(bytes((byte,)))
                 return read_all(sock)
 
-        self.assertEqual(self.client(run), b"found")
+        self.assertTrue(self.client(run).endswith(b"found"))
 
     def test_an_ambiguous_request_is_refused(self) -> None:
         """Two Hosts could mean two routes: 400, and no target hears of it."""
@@ -211,26 +214,28 @@ class PlainTests(EdgeTest):
         self.assertEqual(self.ask(port, b"x", "127.0.0.8"), b"outside")
 
     def test_priority_beats_everything(self) -> None:
-        first, second = Backend(self, says(b"high")), Backend(self, says(b"exact"))
+        first, second = Backend(self, answers(b"high")), Backend(self, answers(b"exact"))
         port = self.port()
         self.open(
             route("exact", port, second.target, domains=("a.example",)),
             route("high", port, first.target, priority=1),
         )
-        self.assertEqual(self.ask(port, REQUEST % b"a.example"), b"high")
+        self.assertTrue(self.ask(port, REQUEST % b"a.example").endswith(b"high"))
 
-    def test_nobodys_connection_is_closed_or_goes_to_the_default_target(self) -> None:
-        backend = Backend(self, says(b"default"))
+    def test_nobodys_request_is_a_404(self) -> None:
+        backend = Backend(self, answers(b"default"))
         port = self.port()
         self.open(route("web", port, backend.target, domains=("a.example",)))
-        self.assertEqual(self.ask(port, REQUEST % b"b.example"), b"")
-        self.assertEqual(self.event().reason, "no route")
+        self.assertTrue(self.ask(port, REQUEST % b"b.example").startswith(b"HTTP/1.1 404 "))
+        done = self.request()
+        self.assertEqual((done.route, done.status, done.reason), (None, 404, "no route"))
+        self.assertEqual(backend.connections, 0)
 
     def test_the_default_target_takes_what_no_route_matches(self) -> None:
-        backend = Backend(self, says(b"default"))
+        backend = Backend(self, answers(b"default"))
         port = self.port()
         self.open(route("web", port, Block(), domains=("a.example",)), defaults=Defaults(target=backend.target))
-        self.assertEqual(self.ask(port, REQUEST % b"b.example"), b"default")
+        self.assertTrue(self.ask(port, REQUEST % b"b.example").endswith(b"default"))
 
     def test_every_phase_has_its_time(self) -> None:
         """hello, idle, half_closed and lifetime, each named in the event."""
@@ -239,7 +244,7 @@ class PlainTests(EdgeTest):
         silent = Backend(self, lambda sock: over.wait(30))
         hello, idle, half, life = (self.port() for _ in range(4))
         self.open(
-            route("hello", hello, silent.target, domains=("a.example",)),
+            route("hello", hello, silent.target, tls="passthrough", domains=("a.example",)),
             route("idle", idle, silent.target, timeouts=Timeouts(idle=2.0)),
             route("half", half, silent.target, timeouts=Timeouts(half_closed=2.0)),
             route("life", life, silent.target, timeouts=Timeouts(lifetime=2.0)),
@@ -279,7 +284,7 @@ class PlainTests(EdgeTest):
 
 class AnswerTests(EdgeTest):
     def test_redirect_respond_and_block(self) -> None:
-        """One request is answered well-formed, and the connection ends."""
+        """Answered well-formed, and the connection goes on as long as the client wants."""
         port = self.port()
         self.open(
             route("redirect", port, Redirect(to="https://{host}:8443{uri}"), domains=("a.example",)),
@@ -296,7 +301,11 @@ class AnswerTests(EdgeTest):
         self.assertTrue(answer.endswith(b"\r\n\r\nok"), answer)
         self.assertTrue(self.ask(port, REQUEST % b"c.example").startswith(b"HTTP/1.1 451 "))
         event = self.event()
-        self.assertEqual((event.ended_by, event.reason), ("router", "answered"))
+        self.assertEqual((event.ended_by, event.reason), ("client", "closed"))
+        kept = REQUEST.replace(b"close", b"keep-alive")
+        answer = self.ask(port, kept % b"a.example" + kept % b"c.example" + REQUEST % b"b.example")
+        self.assertEqual(answer.count(b"HTTP/1.1 "), 3)
+        self.assertEqual(answer.count(b"Connection: close"), 1)
 
     def test_an_answer_reaches_a_client_that_still_sends(self) -> None:
         """A close with unread bytes would reset the answer away: the edge lingers."""

@@ -118,7 +118,7 @@ class DoorTests(EdgeTest):
         event = self.event()
         self.assertEqual((event.reason, event.route, event.phases), ("not allowed", None, {}))
         for host, source, answered in (("a", "127.0.0.2", True), ("b", "127.0.0.2", False), ("b", "127.0.0.3", True)):
-            request = b"GET / HTTP/1.1\r\nHost: %s.example\r\n\r\n" % host.encode()
+            request = b"GET / HTTP/1.1\r\nHost: %s.example\r\nConnection: close\r\n\r\n" % host.encode()
             if answered:
                 self.assertTrue(self.ask(port, request, source).startswith(b"HTTP/1.1 200"))
             else:

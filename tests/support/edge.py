@@ -22,7 +22,7 @@ from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Defaults, Route, RouteTls
 from dcrouter.config.targets import Target
 from dcrouter.config.tls import CertificateFiles
-from dcrouter.events import SessionClosed
+from dcrouter.events import RequestDone, SessionClosed
 from dcrouter.proxy.edge import Edge
 from dcrouter.tls import credential
 from dcrouter.tls.chooser import Chooser
@@ -79,6 +79,23 @@ def says(text: bytes) -> Talk:
     return talk
 
 
+def answers(body: bytes, *lines: bytes, seen: list[bytes] | None = None) -> Talk:
+    """A talk: answers each request (of which it notes the head in `seen`) with 200 and `body`, and goes on."""
+    head = b"".join(line + b"\r\n" for line in (b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *lines, b""))
+
+    def talk(sock: socket.socket) -> None:
+        data = b""
+        while some := sock.recv(65536):
+            data += some
+            while b"\r\n\r\n" in data:
+                request, _, data = data.partition(b"\r\n\r\n")
+                if seen is not None:
+                    seen.append(request)
+                sock.sendall(head + body)
+
+    return talk
+
+
 def echo(sock: socket.socket) -> None:
     """A talk: gives back what comes, until the end."""
     while data := sock.recv(65536):
@@ -115,6 +132,7 @@ class EdgeTest(SynchronousTestCase):
         self.directory.mkdir(parents=True)
         self.ca = InternalCa(self.directory, lambda: __import__("time").time())
         self.events: list[SessionClosed] = []
+        self.requests: list[RequestDone] = []
         self.listeners: list[socket.socket] = []
 
     def port(self, address: str = "127.0.0.1") -> int:
@@ -137,13 +155,19 @@ class EdgeTest(SynchronousTestCase):
         own = [credential.read(one.cert, one.key) for one in choices if isinstance(one, CertificateFiles)]
         chooser.update([self.ca.issue(sorted(names)), *own])
         reactor: Any = MemoryReactorClock()
-        self.edge = Edge(config, chooser, ca_files or {}, reactor, self.events.append if observe else None)
+        self.edge = Edge(config, chooser, ca_files or {}, reactor, self._observed if observe else None)
         self.loop = Loop(self.edge.engine, reactor)
         for listener in self.listeners:
             self.edge.listen(listener)
         self.edge.start()
         self.addCleanup(self.edge.stop)
         return self.edge
+
+    def _observed(self, event: SessionClosed | RequestDone) -> None:
+        if isinstance(event, SessionClosed):
+            self.events.append(event)
+        else:
+            self.requests.append(event)
 
     def client(self, run: Callable[[], T]) -> T:
         """What `run` gives or raises, in a thread, while the edge is turned."""
@@ -165,6 +189,11 @@ class EdgeTest(SynchronousTestCase):
         threading.Thread(target=work, daemon=True).start()
         self.loop.until(lambda: not results.empty())
         return results.get()()
+
+    def request(self) -> RequestDone:
+        """The next finished request."""
+        self.loop.until(lambda: self.requests)
+        return self.requests.pop(0)
 
     def event(self) -> SessionClosed:
         """The next finished connection."""
@@ -247,4 +276,4 @@ def route(name: str, port: int, action: Action | Target, **keys: Any) -> Route:
     )
 
 
-__all__ = ["Backend", "Defaults", "EdgeTest", "echo", "evolve", "route", "says", "secured"]
+__all__ = ["Backend", "Defaults", "EdgeTest", "answers", "echo", "evolve", "route", "says", "secured"]

@@ -212,6 +212,8 @@ class Connection:
         except Misdirected as error:
             await exchange.refuse(421, str(error))
         except NotAdmitted as error:
+            if session.route is None:
+                raise  # nobody has let it in yet
             exchange.keeps = False
             await exchange.refuse(403 if str(error) in FORBIDDEN else 503, str(error))
         except WireError as error:

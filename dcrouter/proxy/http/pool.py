@@ -105,7 +105,7 @@ class Pool:
         kept.plain.task = kept
         engine = kept.engine
         kept.deadline = engine.now + IDLE
-        if kept.deadline < kept.due:
+        if kept.due == NEVER:  # it only ever moves on, and the wheel looks again
             engine.wheel.arm(kept)
         if kept.plain.ready & IN:
             engine.again(kept)
