@@ -18,7 +18,11 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         if counters is None:
             yield "  does not answer"
         else:
-            yield from _counters(counters, "  ")
+            yield from _counters({name: value for name, value in counters.items() if name != "targets"}, "  ")
+            for route, targets in counters.get("targets", {}).items():
+                yield f"  targets of {word(route)}:"
+                for label, state in targets.items():
+                    yield f"    {word(label)}: {_target(state)}"
     yield from _listening(status["listeners"])
     dropped = {"access log": (status["access_log"] or {}).get("dropped", 0), "log": status["log"]["dropped"]}
     for what, lines in dropped.items():
@@ -51,6 +55,21 @@ def _listening(listeners: Iterable[dict[str, Any]]) -> Iterator[str]:
         shown = f"[{address}]" if ":" in address else address
         for run in ports:
             yield f"listening on {shown}:{'-'.join(map(str, run))} ({', '.join(routes)})"
+
+
+def _target(state: dict[str, Any]) -> str:
+    """`down for 2 m 5 s: Connection refused; 3 active, 120 connections, 4 failed`."""
+    health = state["health"]
+    text = "" if health == "unchecked" else "not checked yet; " if health == "unknown" else f"{health}; "
+    if "for" in state:
+        text = f"{health} for {duration(state['for'])}; "
+    elif "left" in state:
+        text = f"{health} for another {duration(state['left'])}; "
+    reason = state.get("reason")
+    if reason:
+        why = f": {word(reason)}; " if health in ("down", "ejected") else f"last failure: {word(reason)}; "
+        text = text.removesuffix("; ") + why if health in ("down", "ejected") else text + why
+    return text + f"{state['active']} active, {state['connections']} connections, {state['failed']} failed"
 
 
 def _counters(counters: dict[str, Any], indent: str) -> Iterator[str]:

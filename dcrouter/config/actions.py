@@ -40,7 +40,13 @@ class Forward:
     retries: Annotated[int, counted(0, 100)] = field(
         default=2, metadata=key("How many other targets are tried when a connect fails.")
     )
-    health: Health | None = None
+    health: Health | None = field(
+        default=None, metadata=key("How targets are found to be down.", default="all are always tried")
+    )
+    proxy_protocol: Literal["v1", "v2"] | None = field(
+        default=None,
+        metadata=key("The PROXY header that tells the target who the client is.", default="none is sent"),
+    )
 
 
 @frozen(kw_only=True)

@@ -19,7 +19,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.checks.values import Within
 from dcrouter.config.findings import closest, meant
 from dcrouter.config.forms import Frequency, Port
-from dcrouter.config.keys import Field, default_of, element_of, fields_of, without_none
+from dcrouter.config.keys import Field, default_of, element_of, fields_of, is_variant, without_none
 from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.match import PortRange
 from dcrouter.config.nodes import Mapping as MappingNode
@@ -44,7 +44,7 @@ _SPARE: Mapping[type, frozenset[str]] = {
     Email: frozenset(fields_of(Email)),
     Route: frozenset(("timeouts", "security")),
     RouteTls: frozenset(("certificate",)),
-    Forward: frozenset(("targets", "balance", "retries")),
+    Forward: frozenset(("targets", "balance", "retries", "health")),
     Redirect: frozenset(("to", "status")),
     Respond: frozenset(("status", "body", "headers")),
     Block: frozenset(("status",)),
@@ -127,7 +127,7 @@ class ClassReader:
                     complete = complete and word in self.spare
             if value is NOTHING:
                 value = self._unsaid(place, field)
-            if word == "type" and child is None:
+            if child is None and is_variant(field):
                 place.tell("'type' is missing")
                 complete = False
             if value is NOTHING and field.required:

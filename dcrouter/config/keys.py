@@ -71,6 +71,11 @@ def words_of(type_: Any) -> tuple[str, ...]:
     return tuple(map(str, get_args(type_))) if get_origin(type_) is Literal else ()
 
 
+def is_variant(field: Field) -> bool:
+    """Whether it is the `type` that tells a class from others."""
+    return field.word == "type" and len(words_of(field.type)) == 1
+
+
 def variants_of(type_: Any) -> Mapping[str, type]:
     """A union of classes that `type` tells apart -> those by their word; empty for what is none."""
     if get_origin(type_) not in (types.UnionType, Union) or not all(map(attrs.has, get_args(type_))):

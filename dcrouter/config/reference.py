@@ -15,7 +15,7 @@ import attrs
 from dcrouter.config.admin import Config
 from dcrouter.config.classes import SHORT
 from dcrouter.config.forms import form_of
-from dcrouter.config.keys import Field, element_of, fields_of, variants_of, without_none, words_of
+from dcrouter.config.keys import Field, element_of, fields_of, is_variant, variants_of, without_none, words_of
 from dcrouter.config.written import written_default
 
 _HEAD = """# routes.yaml
@@ -73,7 +73,7 @@ class _Reference:
             value = self.value(field.type, path + word)
             if field.key.scalar:
                 value += ", or only one"
-            default = "required" if word == "type" else _default(field)
+            default = "required" if is_variant(field) else _default(field)
             cells = (f"`{word}`", value, default, field.key.text)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(lines) + "\n"

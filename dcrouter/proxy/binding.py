@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
@@ -24,6 +25,7 @@ from dcrouter.proxy.http.pool import Pool
 from dcrouter.proxy.http.start import HttpConnections
 from dcrouter.proxy.state import RouteCounters, Service, State
 from dcrouter.targets.addresses import Addresses
+from dcrouter.targets.checks import checks_of
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import Targets
 from dcrouter.targets.tls import TargetTls
@@ -33,7 +35,8 @@ from dcrouter.tls.profile import client_context
 class Binding:
     """Binds the routes of one configuration. `ca_files`: path -> PEM of every `tls.upstream.ca`.
 
-    `services`: what belongs to the routes bound so far and acts by itself while they are in use.
+    `services`: what belongs to the routes bound so far and acts by itself while they are in use. `targets`: of each
+    that forwards.
     """
 
     def __init__(self, config: Config, addresses: Addresses, ca_files: Mapping[str, bytes], state: State) -> None:
@@ -41,7 +44,9 @@ class Binding:
         self._addresses = addresses
         self._ca_files = ca_files
         self._state = state
+        self._name = config.email.hostname if config.email is not None else socket.gethostname()
         self.services: list[Service] = []
+        self.targets: list[Targets] = []
         self.pool = state.keep(Pool, "http")
 
     def routes(self) -> Steps[list[BoundRoute]]:
@@ -84,6 +89,10 @@ class Binding:
             case Forward():
                 targets = Targets(route.name, action, self._addresses, self._state)
                 reach = Reach(self._target_tls(route))
+                self.targets.append(targets)
+                checks = checks_of(route, targets, reach, self._name)
+                if checks is not None:
+                    self.services.append(checks)
                 http = HttpForward(targets, reach, self.pool, _settings(route))
                 return (HttpConnections() if spoken == "http" else ForwardAction(targets, reach)), http
             case Redirect():

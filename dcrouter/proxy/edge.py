@@ -137,7 +137,7 @@ class Edge:
         self.engine.start()
         self._begun = True
         for service in self.plan.services:
-            service.begin()
+            service.begin(self.engine)
         self._accepting = True
         self._resume()
 
@@ -214,6 +214,7 @@ class Edge:
                 for bound in self.plan.routes
             },
             "failed_connects": self.failed_connects,
+            "targets": self.plan.targets(self.engine.now),
             "refused": self.refused,
         }
 
@@ -316,7 +317,7 @@ class Edge:
         self.observe: Callable[[SessionClosed | RequestDone], None] = observe or (lambda event: None)
         if self._begun:
             for service in plan.services:
-                service.begin()
+                service.begin(self.engine)
 
     def _turn_away(self, listener: Listener, sock: RawSocket | int, facts: ConnectionFacts, reason: str) -> None:
         if isinstance(sock, int):

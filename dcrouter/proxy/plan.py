@@ -7,6 +7,7 @@ What it learns while it is used is not its own but `State`'s, and outlives it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from attrs import evolve
 
@@ -24,6 +25,7 @@ from dcrouter.proxy.listener import Introducers
 from dcrouter.proxy.state import Service, State
 from dcrouter.proxy.table import PortTable, tables_in_steps
 from dcrouter.targets.addresses import Addresses
+from dcrouter.targets.target import Targets
 
 
 class Plan:
@@ -41,12 +43,14 @@ class Plan:
         by_port: dict[int, PortTable],
         services: list[Service],
         pool: Pool,
+        targets: list[Targets],
     ) -> None:
         self.config = config
         self.routes = routes
         self.fallback = fallback
         self.services = services
         self.pool = pool
+        self._targets = targets
         self.trusted_proxies = Networks(config.http.trusted_proxies)
         self.web = Admission.kept(_of_all(config.defaults.security), state, "all", "web")
         email = config.email
@@ -68,6 +72,11 @@ class Plan:
         """Of the mail route of that name: a list of it, or of nothing."""
         found = self._mail_routes.get(route or "")
         return [found.admission] if found is not None else []
+
+    def targets(self, now: float) -> dict[str, dict[str, Any]]:
+        """route -> what is known of its targets, of those where there is something to know. JSON-ready."""
+        told = {targets.route: targets.status(now) for targets in self._targets}
+        return {name: status for name, status in told.items() if status is not None}
 
     def introducers(self, port: int) -> Introducers:
         """Who must begin with a PROXY header on a port."""
@@ -94,7 +103,7 @@ def made(config: Config, state: State, addresses: Addresses, ca_files: Mapping[s
     fallback = binding.fallback()
     yield
     by_port = yield from tables_in_steps(routes)
-    return Plan(config, state, routes, fallback, by_port, binding.services, binding.pool)
+    return Plan(config, state, routes, fallback, by_port, binding.services, binding.pool, binding.targets)
 
 
 def _of_all(security: Security) -> Security:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from dcrouter.net.engine import Engine
 from dcrouter.net.limits import Memory
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class State:
 class Service(Protocol):
     """Something of a table that acts by itself as long as the table is in use: health checks, a pool that ages."""
 
-    def begin(self) -> None:
+    def begin(self, engine: Engine) -> None:
         """The table is in use from now on; that before it still is, for a moment."""
 
     def end(self) -> None:

@@ -21,6 +21,10 @@ class Reach:
     def __init__(self, tls: TargetTls | None = None) -> None:
         self.tls = tls
 
+    def speaking(self, tls: TargetTls | None) -> Reach:
+        """The same way, with other TLS at its end."""
+        return Reach(tls)
+
     async def open(
         self, task: Task, candidates: Sequence[Candidate], beside: Plain | None = None, opening: bytes = b""
     ) -> tuple[Stream, Candidate]:

@@ -40,6 +40,7 @@ class TargetState:
         "__weakref__",
         "_failures",
         "_run",
+        "_watchers",
         "active",
         "connections",
         "current",
@@ -61,6 +62,7 @@ class TargetState:
         self.ejected_until = 0.0
         self.ejections = 0
         self.current = 0
+        self._watchers = 0
         self._run = 0  # checks in a row that speak against what holds
         self._failures: deque[float] = deque()
 
@@ -95,9 +97,15 @@ class TargetState:
         self.down, self._run, self.since = True, 0, now
         return True
 
-    def unchecked(self) -> None:
-        """There are no active checks any more: whatever they said is forgotten."""
-        self.down, self._run, self.since = False, 0, None
+    def watch(self) -> None:
+        """Active checks begin; one `unwatch` must follow."""
+        self._watchers += 1
+
+    def unwatch(self) -> None:
+        """When nobody checks it any more, whatever checks have said is forgotten."""
+        self._watchers -= 1
+        if not self._watchers:
+            self.down, self._run, self.since = False, 0, None
 
     # What connections tell.
 
@@ -121,7 +129,7 @@ class TargetState:
     def status(self, now: float, *, checked: bool) -> dict[str, Any]:
         """JSON-ready. `checked`: there are active checks. `for`: seconds that it has been so."""
         seconds: float | None = None
-        if self.down:
+        if self.down and checked:
             health, seconds = "down", now - (self.since or now)
         elif now < self.ejected_until:
             health, seconds = "ejected", self.ejected_until - now

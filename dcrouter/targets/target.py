@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
+from twisted.logger import Logger
 
 from dcrouter.config.actions import Forward
 from dcrouter.config.targets import SimpleTarget, Target
 from dcrouter.facts import ConnectionFacts
+from dcrouter.net.wheel import NEVER
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.balance import order_of, seed_of
 from dcrouter.targets.state import Memory, TargetState, Turn
@@ -72,6 +74,8 @@ class LiveTarget:
 class Targets:
     """Those of one route. `watched`: some of them may be left out for their health."""
 
+    log = Logger()
+
     def __init__(self, route: str, action: Forward, addresses: Addresses, memory: Memory) -> None:
         self.route = route
         self.health = action.health
@@ -81,9 +85,7 @@ class Targets:
         )
         self.passive = action.health.passive if action.health is not None else None
         self.watched = action.health is not None
-        if not (self.watched and action.health is not None and action.health.type is not None):
-            for target in self.all:
-                target.state.unchecked()
+        self._checked = action.health is not None and action.health.type is not None
         self._first = tuple(target for target in self.all if not target.target.backup)
         self._backups = tuple(target for target in self.all if target.target.backup)
         self._tries = 1 + action.retries
@@ -98,11 +100,12 @@ class Targets:
         """
         if self._only is not None:
             return self._only
-        first, backups = self._first, self._backups
+        first: Sequence[LiveTarget] = self._first
+        backups: Sequence[LiveTarget] = self._backups
         if self.watched:
-            first, backups = _usable(first, now), _usable(backups, now)
+            first, backups = self._usable(first, now), self._usable(backups, now)
             if not first and not backups:
-                first, backups = _not_down(self._first), _not_down(self._backups)
+                first, backups = self._usable(self._first, NEVER), self._usable(self._backups, NEVER)
         chosen: list[LiveTarget] = []
         if first:
             chosen += self._order(first, facts.peer[0])
@@ -116,14 +119,26 @@ class Targets:
 
     def broken(self, target: LiveTarget, reason: str, now: float) -> bool:
         """A connection to `target` has failed. True: it is ejected for it."""
-        return target.state.broken(self.passive, reason, now)
+        ejected = target.state.broken(self.passive, reason, now)
+        if ejected and self.passive is not None:
+            self.log.warn(
+                "target {target} of route {route} is ejected for {seconds:g} s: {reason}",
+                target=target.label,
+                route=self.route,
+                seconds=self.passive.eject,
+                reason=target.state.reason,
+            )
+        return ejected
 
     def status(self, now: float) -> dict[str, Any] | None:
         """label -> its state; None where there is nothing to tell but what the route's counters tell."""
         if self._only is not None and not self._only[0].state.failed:
             return None
-        checked = self.health is not None and self.health.type is not None
-        return {target.label: target.state.status(now, checked=checked) for target in self.all}
+        return {target.label: target.state.status(now, checked=self._checked) for target in self.all}
+
+    def _usable(self, targets: Sequence[LiveTarget], now: float) -> Sequence[LiveTarget]:
+        """Those that are neither down nor ejected at `now`."""
+        return [one for one in targets if one.state.ejected_until <= now and not (one.state.down and self._checked)]
 
 
 def places(addresses: Sequence[str], port: int, host: str) -> list[Candidate]:
@@ -137,14 +152,6 @@ def places(addresses: Sequence[str], port: int, host: str) -> list[Candidate]:
         Candidate(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, port), label(address, port), host)
         for address in [*mixed, *ones[shared:], *others[shared:]][:ADDRESSES_PER_TARGET]
     ]
-
-
-def _usable(targets: Sequence[LiveTarget], now: float) -> tuple[LiveTarget, ...]:
-    return tuple(one for one in targets if not one.state.down and one.state.ejected_until <= now)
-
-
-def _not_down(targets: Sequence[LiveTarget]) -> tuple[LiveTarget, ...]:
-    return tuple(one for one in targets if not one.state.down)
 
 
 def label(address: str, port: int) -> str:

@@ -15,6 +15,7 @@ from attrs import evolve
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.checks.knowable import check_knowable, check_tls_alpn
+from dcrouter.config.checks.upstreams import UPSTREAMS, check_upstreams, targets_of
 from dcrouter.config.match import PortRange
 from dcrouter.config.place import Place
 from dcrouter.config.resolver import Resolver
@@ -52,16 +53,10 @@ def check_socket(path: Path, place: Place) -> None:
 
 
 def _forward(forward: Forward, place: Place) -> Forward:
-    for target, where in _targets(forward, place):
+    for target, where in targets_of(forward, place):
         if target.host is not None and not where.says("port"):
             where.tell("'port' is missing (a number, or preserve)")
     return forward
-
-
-def _targets(forward: Forward, place: Place) -> list[tuple[Target, Place]]:
-    if place.says("target"):
-        return [(target, place.at("target")) for target in forward.targets]
-    return [(target, place.at("targets", at)) for at, target in enumerate(forward.targets)]
 
 
 def _respond(respond: Respond, place: Place) -> Respond:
@@ -86,6 +81,7 @@ def _route_tls(tls: RouteTls, place: Place) -> RouteTls:
 def _route(route: Route, place: Place) -> Route:
     action, tls = route.action, route.tls
     check_knowable(route, place)
+    check_upstreams(route, place)
     if isinstance(action, MailHandover):
         if tls is not None:
             place.at("tls").tell("TLS of a mail route is the mail server's: leave it out")
@@ -98,7 +94,7 @@ def _route(route: Route, place: Place) -> Route:
         if not isinstance(action, Forward):
             place.at("tls", "mode").tell(f"{action.type} has no target to re-encrypt for: terminate is enough")
         elif tls.upstream.verify and tls.upstream.server_name is None:
-            for target, where in _targets(action, place.at("action")):
+            for target, where in targets_of(action, place.at("action")):
                 if target.unix is not None:
                     where.tell("a unix socket has no name to verify: say tls.upstream.server_name")
     return route
@@ -135,6 +131,7 @@ def _config(config: Config, place: Place) -> Config:
 
 
 WITHIN: Mapping[type, Within] = {
+    **UPSTREAMS,
     Admin: _admin,
     Block: _block,
     Config: _config,

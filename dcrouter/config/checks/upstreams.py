@@ -1,0 +1,67 @@
+"""What must hold within the targets of a route: how their health is found out, and how they are reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dcrouter.config.actions import Forward
+from dcrouter.config.health import Health, Passive
+from dcrouter.config.place import Place
+from dcrouter.config.routes import Route
+from dcrouter.config.targets import Target
+
+
+def check_upstreams(route: Route, place: Place) -> None:
+    """`place`: of the route."""
+    if isinstance(route.action, Forward):
+        _check_checks(route, route.action, place.at("action"))
+
+
+def targets_of(forward: Forward, place: Place) -> list[tuple[Target, Place]]:
+    """Each with its place; `place`: of the action."""
+    if place.says("target"):
+        return [(target, place.at("target")) for target in forward.targets]
+    return [(target, place.at("targets", at)) for at, target in enumerate(forward.targets)]
+
+
+def _health(health: Health, place: Place) -> Health:
+    if health.type is None and health.passive is None:
+        place.fail("says nothing that could be looked at: 'type' or 'passive' is missing")
+    for word in ("interval", "timeout", "rise", "fall", "path", "expect") if health.type is None else ():
+        if place.says(word):
+            place.at(word).tell("is for active checks: 'type' is missing")
+    for word in ("path", "expect") if health.type not in (None, "http") else ():
+        if place.says(word):
+            place.at(word).tell(f"is for type: http, not for {health.type}")
+    for word, seconds, why in (
+        ("interval", health.interval, "there would be no time between two checks"),
+        ("timeout", health.timeout, "no check could be good"),
+    ):
+        if seconds <= 0:
+            place.at(word).tell(why)
+    return health
+
+
+def _passive(passive: Passive, place: Place) -> Passive:
+    for word, seconds, why in (
+        ("within", passive.within, "nothing fails in no time"),
+        ("eject", passive.eject, "nothing would be ejected"),
+    ):
+        if seconds <= 0:
+            place.at(word).tell(why)
+    return passive
+
+
+def _check_checks(route: Route, action: Forward, place: Place) -> None:
+    """`preserve` stands for no port in particular where a check has no client."""
+    if action.health is None or action.health.type is None:
+        return
+    ports = {port for given in route.match.ports for port in (given.start, given.end)}
+    for target, where in targets_of(action, place):
+        if len(ports) > 1 and target.host is not None and target.port is None and where.says("port"):
+            where.at("port").tell("a check would not know which port to ask: the route has several")
+
+
+UPSTREAMS: Mapping[type, Callable[[Any, Place], Any]] = {Health: _health, Passive: _passive}
+"""What must hold within a value of a class, whatever stands around it."""

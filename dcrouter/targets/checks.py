@@ -1,0 +1,169 @@
+"""Active checks: each target of a route is asked in a task of its own, in the same loop as the connections.
+
+1. The first checks come at once, one after the other with a small step between them; after that every `interval`, a
+   tenth more or less, so that they do not come all together.
+2. A check goes the way that the route's connections go: source, proxy, TLS. `timeout` is for all of it.
+3. What it finds is kept in the target's state; a change is a line in the log.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import cache
+
+from OpenSSL import SSL
+from twisted.logger import Logger
+
+from dcrouter.config.health import Health
+from dcrouter.config.routes import Route
+from dcrouter.config.targets import UpstreamTls
+from dcrouter.errors import Refused, TimedOut, TlsError, Unreachable, WireError
+from dcrouter.net.engine import WAIT, Engine, Task
+from dcrouter.net.stream import Stream, send_all
+from dcrouter.targets.reach import Reach
+from dcrouter.targets.target import LiveTarget, Targets
+from dcrouter.targets.tls import TargetTls
+from dcrouter.tls.profile import client_context
+from dcrouter.wire.probe import HttpProbe, Probe, SmtpProbe
+
+STEP = 0.005
+"""Seconds between the first checks of two targets: hundreds of connects at the same instant would hold others up."""
+JITTER = 0.1
+READ = 4096
+
+NewProbe = Callable[[LiveTarget], Probe | None]
+"""What a target is asked once it is connected to; None: that was all."""
+
+
+class Checks:
+    """Those of one route, from `begin` to `end`. `port`: the one that `port: preserve` stands for."""
+
+    log = Logger()
+
+    def __init__(self, targets: Targets, health: Health, reach: Reach, probe: NewProbe, port: int) -> None:
+        self._targets = targets
+        self._health = health
+        self._reach = reach
+        self._probe = probe
+        self._port = port
+        self._tasks: list[Task] = []
+
+    def begin(self, engine: Engine) -> None:
+        for at, target in enumerate(self._targets.all):
+            target.state.watch()
+            self._tasks.append(engine.spawn(lambda task, at=at, target=target: self._watch(task, target, at * STEP)))  # type: ignore[misc]
+
+    def end(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.throw(Refused("no longer checked"))
+        for target in self._targets.all if tasks else ():
+            target.state.unwatch()
+
+    async def _watch(self, task: Task, target: LiveTarget, delay: float) -> None:
+        engine, interval = task.engine, self._health.interval
+        try:
+            while True:
+                await _sleep(task, min(delay, interval))
+                began = engine.now
+                problem = await self._ask(task, target)
+                self._learn(target, problem, engine.now)
+                delay = interval * random.uniform(1 - JITTER, 1 + JITTER) - (engine.now - began)
+        except Refused:
+            return
+
+    async def _ask(self, task: Task, target: LiveTarget) -> str:
+        """One check: what is wrong, or ""."""
+        stream: Stream | None = None
+        task.within(self._health.timeout, "check")
+        try:
+            candidates = target.candidates(self._port)
+            if not candidates:
+                return "its name has no known address"
+            stream, _ = await self._reach.open(task, candidates)
+            probe = self._probe(target)
+            if probe is not None:
+                await _converse(stream, probe)
+        except (OSError, TlsError, WireError, Unreachable, TimedOut) as error:
+            return getattr(error, "strerror", None) or str(error)
+        finally:
+            task.within(0, "pause")
+            if stream is not None:
+                stream.close()
+        return ""
+
+    def _learn(self, target: LiveTarget, problem: str, now: float) -> None:
+        first = target.state.since is None
+        if problem:
+            if target.state.missed(self._health, problem, now):
+                self.log.warn(
+                    "target {target} of route {route} is down: {reason}",
+                    target=target.label,
+                    route=self._targets.route,
+                    reason=target.state.reason,
+                )
+        elif target.state.passed(self._health, now) and not first:
+            self.log.info(
+                "target {target} of route {route} is up again", target=target.label, route=self._targets.route
+            )
+
+
+def checks_of(route: Route, targets: Targets, reach: Reach, name: str) -> Checks | None:
+    """The active checks that a route asks for, None: none. `name`: who we say we are (EHLO).
+
+    What is TLS on the route is TLS in its checks: on a passthrough route nobody is verified, as its clients do that.
+    """
+    health = targets.health
+    if health is None or health.type is None:
+        return None
+    own_names = [domain for domain in route.match.domains or () if not domain.startswith(("*", "re:"))]
+    server_name = own_names[0] if own_names else None
+    tls: TargetTls | None = None
+    if health.type != "tcp":
+        tls = reach.tls
+        passed_on = route.tls is not None and route.tls.mode == "passthrough"
+        if tls is None and (health.type == "tls" or (passed_on and health.type == "http")):
+            tls = TargetTls(_anybody(), verify=False, server_name=server_name)
+
+    def probe(target: LiveTarget) -> Probe | None:
+        if health.type == "http":
+            return HttpProbe(server_name or target.label if target.host else "localhost", health.path, health.expect)
+        return SmtpProbe(name) if health.type == "smtp" else None
+
+    return Checks(targets, health, reach.speaking(tls), probe, route.match.ports[0].start if route.match.ports else 0)
+
+
+@cache
+def _anybody() -> SSL.Context:
+    """Of sessions in which nobody has to prove anything."""
+    return client_context(UpstreamTls(verify=False), None)
+
+
+async def _sleep(task: Task, seconds: float) -> None:
+    """`seconds` from now, a tick of the engine's wheel at least."""
+    task.within(max(seconds, 0.001), "pause")
+    while True:
+        try:
+            await WAIT
+        except TimedOut:
+            task.within(0, "pause")
+            return
+
+
+async def _converse(stream: Stream, probe: Probe) -> None:
+    await send_all(stream, probe.opening)
+    while True:
+        data = stream.recv(READ)
+        if data is None:
+            await WAIT
+            continue
+        if not data:
+            raise WireError("closed without an answer")
+        words = probe.feed(data)
+        if words is None:
+            break
+        await send_all(stream, words)
+    if probe.farewell:
+        stream.send(probe.farewell)
+        stream.finish()

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+from dcrouter.config.actions import Forward
+from dcrouter.config.health import Health, Passive
+from dcrouter.config.load import from_plain
+from dcrouter.config.plain import to_plain
+from dcrouter.config.targets import Target
+from tests.config.written import FileTestCase
+
+ROUTE = "routes: [{name: a, match: {ports: [1]}, action: {type: forward, %s}}]"
+
+
+class UpstreamTest(FileTestCase):
+    def forward(self, action: str) -> Forward:
+        """The action of a route that says this; it survives the way to the edge."""
+        config = self.config(ROUTE % action)
+        self.assertEqual(from_plain(to_plain(config)), config)
+        found = config.routes[0].action
+        assert isinstance(found, Forward)
+        return found
+
+    def wrong(self, action: str, *expected: str, ports: str = "[1]") -> None:
+        """What is wrong with it, from the action on."""
+        problems = self.problems((ROUTE % action).replace("[1]", ports, 1))
+        self.assertEqual([problem.partition(": routes[0].action.")[2] for problem in problems], list(expected))
+
+
+class TargetTests(UpstreamTest):
+    def test_weights_and_backups(self) -> None:
+        """Beside where they are."""
+        action = self.forward(
+            "targets: [{host: a.test, port: 1, weight: 3}, {unix: /run/x, backup: true}], balance: random-two"
+        )
+        first, second = action.targets
+        self.assertEqual(first, Target(host="a.test", port=1, weight=3))
+        self.assertEqual((second.weight, second.backup, action.balance), (1, True, "random-two"))
+
+    def test_bounds(self) -> None:
+        """A weight of nothing would be a target of nothing."""
+        self.wrong(
+            "target: {host: a.test, port: 1, weight: 0, backup: yes}",
+            "target.weight: '0' is not between 1 and 1000",
+            "target.backup: 'yes' is not true or false",
+        )
+
+    def test_mail_takes_no_part(self) -> None:
+        """Its targets have no weights, and two ways of balancing."""
+        mail = "email: {hostname: a.b, rules: [{name: a, match: {clients: may_relay}, action: {type: forward, %s}}]}"
+        problems = self.problems(mail % "balance: random-two, targets: [{host: a.test, weight: 2}]")
+        self.assertEqual(
+            [problem.partition("action.")[2] for problem in problems],
+            [
+                "balance: 'random-two' is not one of round-robin, failover",
+                "targets[0].weight: unknown key (known here: host, port, unix)",
+            ],
+        )
+
+
+class HealthTests(UpstreamTest):
+    def health(self, text: str) -> Any:
+        return self.forward("target: {host: a.test, port: 1}, health: {" + text + "}").health
+
+    def test_defaults(self) -> None:
+        """Of active checks, and of passive ones, each without the other."""
+        self.assertEqual(self.health("type: tcp"), Health(type="tcp", interval=10, timeout=2, rise=2, fall=3))
+        self.assertEqual(self.health("passive: {}"), Health(passive=Passive(failures=5, within=30, eject=30)))
+        self.assertIsNone(self.forward("target: {host: a.test, port: 1}").health)
+
+    def test_http(self) -> None:
+        """One status, or several."""
+        self.assertEqual(self.health("type: http, path: '/h?x=1', expect: 204").expect, (204,))
+        self.assertEqual(self.health("type: http, expect: [200, 301]").expect, (200, 301))
+
+    def test_what_does_not_go_together(self) -> None:
+        """Every key that would do nothing is told."""
+        for text, *problems in (
+            ("{}", "health: says nothing that could be looked at: 'type' or 'passive' is missing"),
+            (
+                "{passive: {eject: 0s}, rise: 2, path: /x}",
+                "health.passive.eject: nothing would be ejected",
+                "health.rise: is for active checks: 'type' is missing",
+                "health.path: is for active checks: 'type' is missing",
+            ),
+            ("{type: smtp, expect: 220}", "health.expect: is for type: http, not for smtp"),
+            (
+                "{type: tcp, interval: 0s, timeout: 0s}",
+                "health.interval: there would be no time between two checks",
+                "health.timeout: no check could be good",
+            ),
+            (
+                "{type: http, path: health}",
+                "health.path: 'health' is not a path: ASCII without spaces that begins with /",
+            ),
+            ("{type: ping}", "health.type: 'ping' is not one of tcp, tls, http, smtp"),
+        ):
+            self.wrong("target: {host: a.test, port: 1}, health: " + text, *problems)
+
+    def test_a_check_of_preserve_needs_one_port(self) -> None:
+        """Else nobody could say which."""
+        action = "target: {host: a.test, port: preserve}, health: {type: tcp}"
+        self.forward(action)
+        self.wrong(
+            action,
+            "target.port: a check would not know which port to ask: the route has several",
+            ports="[{from: 1, to: 9}]",
+        )

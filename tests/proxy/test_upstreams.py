@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from attrs import evolve
+
+from dcrouter.config.actions import Forward
+from dcrouter.config.health import Health, HealthType, Passive
+from dcrouter.config.routes import RouteTls, Timeouts
+from dcrouter.config.targets import Balance, Target, UpstreamTls
+from tests.support.certificates import Authority
+from tests.support.edge import Backend, EdgeTest, Talk, echo, route, says, secured
+from tests.support.router import Reserved
+
+FAST = Health(type="tcp", interval=0.1, timeout=1.0, rise=2, fall=2)
+
+
+class Door:
+    """A port on loopback that is nobody else's: refuses everybody until `open`, and again after `shut`."""
+
+    def __init__(self, test: EdgeTest, talk: Talk = echo) -> None:
+        self._talk = talk
+        self._reserved = Reserved()
+        self._listener: socket.socket | None = None
+        self.target = Target(host="127.0.0.1", port=self._reserved.port)
+        test.addCleanup(self._reserved.close)
+        test.addCleanup(self.shut)
+
+    def open(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self._reserved.port))
+        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+
+    def _serve(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                with sock:
+                    self._talk(sock)
+
+
+class Switch:
+    """A talk that can be exchanged while its backend runs."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.talk = talk
+
+    def __call__(self, sock: socket.socket) -> None:
+        self.talk(sock)
+
+
+def answers(status: bytes) -> Talk:
+    return says(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+
+class UpstreamTest(EdgeTest):
+    def forward(self, *targets: Target, tls: Any = None, timeouts: Timeouts | None = None, **keys: Any) -> int:
+        """A route `web` to these on a port of its own, which is given."""
+        port = self.port()
+        more = {"timeouts": timeouts} if timeouts is not None else {}
+        ca_files = keys.pop("ca_files", None)
+        self.open(route("web", port, Forward(targets=targets, **keys), tls=tls, **more), ca_files=ca_files)
+        return port
+
+    def closed(self) -> Target:
+        """Where nobody listens."""
+        return Door(self).target
+
+    def targets(self) -> dict[str, dict[str, Any]]:
+        """What the status says of the targets of `web`."""
+        found: dict[str, dict[str, Any]] = self.edge.status()["targets"].get("web", {})
+        return found
+
+    def health(self, target: Target) -> str:
+        return str(self.targets()[f"{target.host}:{target.port}"]["health"])
+
+    def reason(self, target: Target) -> str:
+        return str(self.targets()[f"{target.host}:{target.port}"].get("reason", ""))
+
+    def wait_for(self, fact: Callable[[], Any]) -> None:
+        """Turn the edge, its clock included, until it is so."""
+
+        def turned() -> Any:
+            self.loop.reactor.advance(0.05)
+            return fact()
+
+        self.loop.until(turned)
+
+
+class BalanceTests(UpstreamTest):
+    def test_weights_and_retries_meet_at_real_backends(self) -> None:
+        """Three of five connections go to the heavy one; the turn of a dead one is taken by the next."""
+        heavy, light = Backend(self, says(b"heavy")), Backend(self, says(b"light"))
+        port = self.forward(evolve(heavy.target, weight=3), self.closed(), light.target, retries=2)
+        counts = Counter(self.ask(port, b"x") for _ in range(20))
+        self.assertEqual(counts, {b"heavy": 12, b"light": 8})
+
+    def test_least_connections_avoids_the_busy_one(self) -> None:
+        """As long as its connections live."""
+        slow, other = Backend(self, echo), Backend(self, says(b"other"))
+        port = self.forward(slow.target, other.target, balance="least-connections")
+        with socket.create_connection(("127.0.0.1", port), 5) as held:
+            held.sendall(b"x")
+            self.loop.received(held)
+            self.assertEqual({self.ask(port, b"x") for _ in range(6)}, {b"other"})
+            self.assertEqual(self.targets()[f"127.0.0.1:{slow.port}"]["active"], 1)
+        self.loop.until(lambda: self.targets()[f"127.0.0.1:{slow.port}"]["active"] == 0)
+        self.assertEqual(self.targets()[f"127.0.0.1:{other.port}"]["connections"], 6)
+
+    def test_hash_client_ip_is_sticky(self) -> None:
+        """Each client stays, and not all go to the same one."""
+        backends = [Backend(self, says(name)) for name in (b"a", b"b", b"c")]
+        port = self.forward(*(one.target for one in backends), balance="hash-client-ip")
+        seen = {}
+        for client in range(2, 22):
+            answers = {self.ask(port, b"x", f"127.0.0.{client}") for _ in range(2)}
+            self.assertEqual(len(answers), 1)
+            seen[client] = answers.pop()
+        self.assertGreater(len(set(seen.values())), 1)
+
+    def test_a_backup_stands_in_when_connects_fail(self) -> None:
+        """Without any check, as far as retries reach."""
+        backup = Backend(self, says(b"backup"))
+        port = self.forward(self.closed(), evolve(backup.target, backup=True))
+        self.assertEqual(self.ask(port, b"x"), b"backup")
+        self.assertEqual(self.event().target, f"127.0.0.1:{backup.port}")
+
+    def test_every_way_of_balancing_serves_one_target_alone(self) -> None:
+        """And a second one that is its backup."""
+        ways: tuple[Balance, ...] = (
+            "round-robin",
+            "least-connections",
+            "hash-client-ip",
+            "random-two",
+            "failover",
+        )
+        backend = Backend(self, says(b"here"))
+        ports = {way: self.port() for way in ways}
+        self.open(
+            *(
+                route(way, port, Forward(targets=(backend.target, evolve(self.closed(), backup=True)), balance=way))
+                for way, port in ports.items()
+            )
+        )
+        for way, port in ports.items():
+            self.assertEqual(self.ask(port, b"x"), b"here", way)
+
+
+class CheckTests(UpstreamTest):
+    def test_a_target_goes_down_and_comes_back(self) -> None:
+        """While it is down it gets nothing, and the status says why; a check, not a client, finds it up again."""
+        first, second = Door(self, says(b"first")), Backend(self, says(b"second"))
+        first.open()
+        port = self.forward(first.target, second.target, balance="failover", health=FAST)
+        self.wait_for(lambda: self.health(first.target) == "up")
+        self.assertEqual(self.ask(port, b"x"), b"first")
+        for _ in range(2):
+            first.shut()
+            self.wait_for(lambda: self.health(first.target) == "down")
+            self.assertEqual(self.reason(first.target), "Connection refused")
+            failed = dict(self.edge.failed_connects)
+            self.assertEqual({self.ask(port, b"x") for _ in range(5)}, {b"second"})
+            self.assertEqual(self.edge.failed_connects, failed)
+            first.open()
+            self.wait_for(lambda: self.health(first.target) == "up")
+            self.assertEqual(self.reason(first.target), "")
+            self.assertEqual(self.ask(port, b"x"), b"first")
+
+    def test_nobody_is_up(self) -> None:
+        """The client's connection ends at once, and the event says why."""
+        target = self.closed()
+        port = self.forward(target, health=FAST)
+        self.wait_for(lambda: self.health(target) == "down")
+        self.assertEqual(self.ask(port, b"x"), b"")
+        event = self.event()
+        self.assertEqual(event.target, None)
+        self.assertEqual(
+            event.reason, f"no target: no target is up (127.0.0.1:{target.port} is down: Connection refused)"
+        )
+
+    def test_http_asks_and_listens(self) -> None:
+        """The status decides; what it was is the reason."""
+        talk = Switch(answers(b"200 OK"))
+        asked: list[bytes] = []
+
+        def recorded(sock: socket.socket) -> None:
+            asked.append(sock.recv(4096, socket.MSG_PEEK))
+            talk(sock)
+
+        backend = Backend(self, recorded)
+        self.forward(backend.target, health=evolve(FAST, type="http", path="/health", expect=(200, 204)))
+        self.wait_for(lambda: self.health(backend.target) == "up")
+        host = f"127.0.0.1:{backend.port}".encode()
+        self.assertTrue(asked[0].startswith(b"GET /health HTTP/1.1\r\nHost: " + host + b"\r\n"), asked[0])
+        talk.talk = answers(b"503 Service Unavailable")
+        self.wait_for(lambda: self.health(backend.target) == "down")
+        self.assertEqual(self.reason(backend.target), "answered 503 Service Unavailable")
+        talk.talk = answers(b"204 No Content")
+        self.wait_for(lambda: self.health(backend.target) == "up")
+        talk.talk = lambda sock: None
+        self.wait_for(lambda: self.health(backend.target) == "down")
+
+    def test_a_target_that_accepts_and_says_nothing_is_down(self) -> None:
+        """For every type that expects an answer; a connect alone is good enough for `tcp`."""
+        release = threading.Event()
+        self.addCleanup(release.set)
+        kinds: tuple[HealthType, ...] = ("tcp", "tls", "http", "smtp")
+        backends = {kind: Backend(self, lambda sock: release.wait(20) and None) for kind in kinds}
+        self.open(
+            *(
+                route(kind, self.port(), Forward(targets=(one.target,), health=evolve(FAST, type=kind, timeout=0.3)))
+                for kind, one in backends.items()
+            )
+        )
+
+        def known() -> Any:
+            told = self.edge.status()["targets"]
+            found = {kind: told[kind][f"127.0.0.1:{one.port}"] for kind, one in backends.items()}
+            return "unknown" not in {one["health"] for one in found.values()} and found
+
+        self.wait_for(known)
+        said = known()
+        self.assertEqual(said["tcp"]["health"], "up")
+        for kind in kinds[1:]:
+            self.assertEqual((said[kind]["health"], said[kind]["reason"]), ("down", "check timeout"), kind)
+
+    def test_smtp_greets(self) -> None:
+        """As a server that is closed for maintenance does not."""
+
+        def closed(sock: socket.socket) -> None:
+            sock.sendall(b"554 5.3.2 not today\r\n")
+            sock.recv(100)
+
+        heard: list[bytes] = []
+
+        def well(sock: socket.socket) -> None:
+            sock.sendall(b"220 mail.test\r\n")
+            heard.append(sock.recv(100))
+            sock.sendall(b"250-mail.test\r\n250 PIPELINING\r\n")
+            heard.append(sock.recv(100))
+
+        good, bad = Backend(self, well), Backend(self, closed)
+        self.forward(good.target, bad.target, health=evolve(FAST, type="smtp"))
+        self.wait_for(lambda: (self.health(good.target), self.health(bad.target)) == ("up", "down"))
+        self.assertEqual(self.reason(bad.target), "greeting: 554 5.3.2 not today")
+        self.wait_for(lambda: b"QUIT\r\n" in heard)
+        self.assertTrue(heard[0].startswith(b"EHLO "))
+
+    def test_tls_on_a_route_that_re_encrypts_verifies_as_its_connections_do(self) -> None:
+        """A target with a certificate of another name is down, for that reason."""
+        authority = Authority()
+        right = Backend(self, secured(echo, authority.credential(["app.test"]), self.directory))
+        wrong = Backend(self, secured(echo, authority.credential(["other.test"]), self.directory))
+        ca = self.directory / "ca.pem"
+        ca.write_bytes(authority.root_pem)
+        tls = RouteTls(mode="terminate-and-reencrypt", upstream=UpstreamTls(ca=ca, server_name="app.test"))
+        self.forward(
+            right.target, wrong.target, tls=tls, health=evolve(FAST, type="tls"), ca_files={str(ca): authority.root_pem}
+        )
+        self.wait_for(lambda: (self.health(right.target), self.health(wrong.target)) == ("up", "down"))
+        self.assertIn("not for app.test but for other.test", self.reason(wrong.target))
+
+    def test_checks_of_a_passthrough_route_speak_tls_and_believe_everybody(self) -> None:
+        """By the route's name: as its clients would, who verify by themselves."""
+        names: list[str | None] = []
+
+        def remember(sock: Any) -> None:
+            names.append(sock.asked)
+            answers(b"200 OK")(sock)
+
+        backend = Backend(self, self.naming(remember))
+        port = self.port()
+        self.open(
+            route(
+                "web",
+                port,
+                Forward(targets=(backend.target,), health=evolve(FAST, type="http")),
+                tls="passthrough",
+                domains=("*.shop.test", "shop.test"),
+            )
+        )
+        self.wait_for(lambda: self.health(backend.target) == "up")
+        self.assertEqual(set(names), {"shop.test"})
+
+    def naming(self, talk: Talk) -> Talk:
+        """`talk` behind TLS, with the name that was asked for as the socket's `asked`."""
+        import ssl
+
+        credential = Authority().credential(["anybody.test"])
+        (self.directory / "naming.pem").write_bytes(credential.chain + credential.key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.directory / "naming.pem")
+
+        class Named(ssl.SSLSocket):
+            asked: str | None = None
+
+        context.sslsocket_class = Named
+
+        def remember(sock: Any, name: str | None, _: Any) -> None:
+            sock.asked = name
+
+        context.sni_callback = remember
+
+        def wrapped(sock: socket.socket) -> None:
+            with context.wrap_socket(sock, server_side=True) as session:
+                talk(session)
+
+        return wrapped
+
+    def test_checks_leave_no_descriptor_behind(self) -> None:
+        """Good or bad, and none after the end."""
+        backend, target = Backend(self, lambda sock: None), self.closed()
+        self.forward(backend.target, target, health=evolve(FAST, type="http", interval=0.1))
+        self.wait_for(lambda: self.health(target) == "down" and self.health(backend.target) == "down")
+        before = len(os.listdir("/proc/self/fd"))
+        asked = backend.connections
+        self.wait_for(lambda: backend.connections > asked + 10)
+        self.wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before + 2)
+        for service in self.edge.plan.services:
+            service.end()
+        self.assertEqual(len(self.edge.engine.tasks), 0)
+
+
+class PassiveTests(UpstreamTest):
+    def test_a_target_that_fails_too_often_is_left_out_for_a_while(self) -> None:
+        """Its failures cost no client anything; then it is tried again."""
+        dead, other = self.closed(), Backend(self, says(b"other"))
+        port = self.forward(
+            dead,
+            other.target,
+            balance="failover",
+            health=Health(passive=Passive(failures=3, within=30.0, eject=0.6)),
+        )
+        self.assertEqual({self.ask(port, b"x") for _ in range(3)}, {b"other"})
+        label = f"127.0.0.1:{dead.port}"
+        self.assertEqual(self.health(dead), "ejected")
+        self.assertEqual(self.ask(port, b"x"), b"other")
+        self.assertEqual(self.edge.failed_connects[label], 3)
+        self.wait_for(lambda: self.health(dead) == "unchecked")
+        self.assertEqual(self.ask(port, b"x"), b"other")
+        self.assertEqual(self.edge.failed_connects[label], 4)
