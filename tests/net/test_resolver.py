@@ -307,6 +307,16 @@ class FailureTests(Case):
         self.assertEqual((yield self.made(config).mx("a.test")).hosts, ((1, "mx.a.test"),))
 
     @inlineCallbacks
+    def test_a_closed_port_is_told_at_once(self):
+        """An ICMP refusal is the end of the question where there is no other server."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+        resolver = self.made(ResolverConfig(servers=(HostPort("127.0.0.1", port),), timeout=600.0))
+        error = yield self.assertFailure(resolver.mx("a.test"), Unreachable)
+        self.assertIn("refused", str(error))
+
+    @inlineCallbacks
     def test_all_servers_failing_is_told_with_their_reasons(self):
         """Each server once, no waiting for the timeout."""
         other = Nameserver(self)

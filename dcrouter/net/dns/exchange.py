@@ -6,6 +6,7 @@ elsewhere, and an ICMP refusal arrives as an error. RFC 5452 (what keeps forged 
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -86,8 +87,12 @@ class Exchange:
         return "dns"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor stops."""
-        self.close()
+        """An error without data to read: epoll tells of an ICMP refusal so. Or the reactor stops."""
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self._socket is not None else 0
+        if code:
+            self._done(Unusable(os.strerror(code), there=False))
+        else:
+            self.close()
 
     def doRead(self) -> None:
         while self._socket is not None:
