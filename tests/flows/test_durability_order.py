@@ -1,4 +1,5 @@
-"""By strace of the whole service: the disk has a message before its client is told.
+"""By strace of the whole service: the disk has a message before its client is told. Each sync is made to take 20 ms, so
+that whoever does not wait for it is seen.
 
 For each 250 after DATA, and by message:
 
@@ -52,7 +53,8 @@ class TestOrder(SynchronousTestCase):
         self.addCleanup(rmtree, base)
         trace = base / "trace"
         command = (strace, "-f", "--seccomp-bpf", "-yy", "-xx", "-s", "4200", "-e", f"trace={CALLS}",
-                   "-e", "signal=none", "-o", str(trace), *RUN)  # fmt: skip
+                   "-e", "inject=fsync,fdatasync:delay_exit=20000", "-e", "signal=none",
+                   "-o", str(trace), *RUN)  # fmt: skip
         router = Router(TEXT, ports=("smtp",), command=command)
         try:
             parcels = asyncio.run(_send(router.ports["smtp"]))

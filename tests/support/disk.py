@@ -6,7 +6,8 @@
 2. `off` is the moment of the power loss: nothing is done any more. `lose` then makes what was durable all there is,
    or, with a random generator, keeps an arbitrary part of the rest as well (pages of files and names, each for itself),
    as a disk may have written them in any order.
-3. `before` and `after`, where set, see each change: the former may refuse it with an errno, the latter runs when it has
+3. What was written before a sync that failed is as good as lost: a later sync that succeeds says nothing about it.
+4. `before` and `after`, where set, see each change: the former may refuse it with an errno, the latter runs when it has
    been done and whoever asked for it does not know yet. They run in the thread of the file system.
 """
 
@@ -183,7 +184,12 @@ class Disk:
         self._done("resize", node.path)
 
     def sync(self, node: Node) -> None:
-        self._ask("sync", node.path)
+        try:
+            self._ask("sync", node.path)
+        except OSError:
+            if self.power:
+                node.dirty.clear()  # as Linux does: said once, and a later sync knows nothing of these pages
+            raise
         node.sync()
         self._done("sync", node.path)
 

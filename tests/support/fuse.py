@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import stat
 import struct
@@ -67,7 +68,9 @@ class Mounted:
         self.at = at
         self._program = require("fusermount3")
         self._fd, self._tie, self._keeper = self._mount()
-        self._thread = threading.Thread(target=_Server(disk, self._fd).run, name="fuse", daemon=True)
+        # The kernel does not say that it is over where somebody's mount namespace still has a copy of the mount.
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=_Server(disk, self._fd, self._stop).run, name="fuse", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Mounted:
@@ -85,8 +88,9 @@ class Mounted:
             self._unmount("-uz")
         self._tie.close()
         self._keeper.wait(30)
-        if done.returncode == 0:
-            self._thread.join(30)
+        os.eventfd_write(self._stop, 1)
+        self._thread.join()
+        os.close(self._stop)
         os.close(self._fd)
         done.check_returncode()
 
@@ -117,9 +121,10 @@ class Mounted:
 
 
 class _Server:
-    def __init__(self, disk: Disk, fd: int) -> None:
+    def __init__(self, disk: Disk, fd: int, stop: int) -> None:
         self._disk = disk
         self._fd = fd
+        self._stop = stop
         self._buffer = bytearray(_MAX_WRITE + 65536)
         self._duties: dict[int, Callable[[Node, memoryview], bytes]] = {
             1: self._lookup, 3: self._getattr, 4: self._setattr, 8: self._mknod, 9: self._mkdir,
@@ -129,14 +134,22 @@ class _Server:
         }  # fmt: skip
 
     def run(self) -> None:
+        os.set_blocking(self._fd, False)
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLIN)
+        waiting.register(self._stop, select.POLLIN)
         view = memoryview(self._buffer)
         while True:
             try:
                 length = os.readv(self._fd, [self._buffer])
+            except BlockingIOError:
+                if any(fd == self._stop for fd, _ in waiting.poll()):
+                    break
+                continue
             except OSError as error:
-                if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
+                if error.errno in (errno.EINTR, errno.ENOENT):
                     continue
-                return  # ENODEV: unmounted
+                break  # ENODEV: unmounted
             _, opcode, unique, number, uid, gid, *_ = _HEADER.unpack_from(view)
             body = view[_HEADER.size : length]
             if opcode == 26:
