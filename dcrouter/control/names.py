@@ -1,44 +1,52 @@
 """The addresses of the targets' names: asked for by the parent, kept fresh, told to the edge, which never resolves.
 
-1. Each name is looked up by getaddrinfo(3), so hosts files and the system's resolver count, in a few threads: the call
-   releases the GIL for its whole length. Again about every 30 seconds, spread so that they do not come all at once.
-2. The last good answer is kept while lookups fail; a failure is logged once, and so is the recovery.
-3. IPv4 addresses come before IPv6 ones; otherwise the resolver's order stays (RFC 6724).
+1. Each name is resolved by net/resolver (/etc/hosts, then the servers of `resolver`), and again when its answer may no
+   longer be believed: after its TTL.
+2. The last good answer is kept while nobody has an answer, or says that there is none; a failure is logged once, and so
+   is the recovery. A family of addresses of which nobody knows keeps those that it had.
+3. The order of families is that of `resolver.addresses`.
 """
 
 from __future__ import annotations
 
-import queue
 import random
-import socket
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Protocol
 
+from dns.rdatatype import RdataType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dcrouter.config.actions import Forward
 from dcrouter.config.admin import Config
 from dcrouter.config.routes import Route
+from dcrouter.net.resolver import Resolved
 
-THREADS = 4
-INTERVAL = 30.0
-"""Seconds between two lookups of one name; Linux resolvers do not tell the TTL."""
-JITTER = 0.2
+AGAIN = 2.0
+AGAIN_AT_MOST = 30.0
+"""Seconds after which a name that did not resolve is asked for again: twice as long each time, up to so much."""
+DENIAL = 2.0
+"""Seconds for which it is believed that a target's name does not exist: one that just comes into being is awaited."""
+JITTER = 0.1
+"""Added to each wait, a share of it: many names with one TTL do not come all at once."""
 GATHER = 0.2
 """Seconds for which changes are gathered before they are told."""
-
-Lookup = Callable[[str], list[str]]
 
 
 class Reactor(Protocol):
     """What is needed of one."""
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
-    def callFromThread(self, callable: Callable[..., Any], *args: object) -> None: ...
+
+
+class Source(Protocol):
+    """Who is asked (net/resolver)."""
+
+    def resolve(self, host: str) -> Deferred[Resolved]:
+        """Its addresses; fails with what its text says."""
 
 
 def target_names(routes: Iterable[Route], *more: str | None) -> tuple[str, ...]:
@@ -58,13 +66,6 @@ def names_of(config: Config, routes: Iterable[Route]) -> tuple[str, ...]:
     return target_names(routes, default.host if default is not None else None)
 
 
-def look_up(name: str) -> list[str]:
-    """Its addresses as text, IPv4 first; OSError (socket.gaierror) where there is no answer. Blocks."""
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
-    return sorted(addresses, key=lambda address: ":" in address)
-
-
 class Names:
     """`changed` is called with all known names (`name -> [address, ...]`) when one of them has new addresses."""
 
@@ -75,26 +76,26 @@ class Names:
         reactor: Reactor,
         names: Iterable[str],
         changed: Callable[[dict[str, list[str]]], None],
-        look_up: Lookup = look_up,
+        source: Source,
     ) -> None:
         self.reactor = reactor
         self.names = tuple(names)
         self.changed = changed
-        self.look_up = look_up
+        self.source = source
         self.known: dict[str, list[str]] = {}
         self._wanted = set(self.names)
         self._unanswered = set(self.names)
-        self._failing: set[str] = set()
+        self._failures: dict[str, int] = {}
         self._waiting: list[Deferred[None]] = []
-        self._questions: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._questions: dict[str, Deferred[Resolved]] = {}
         self._calls: dict[str | None, IDelayedCall] = {}
-        self._threads = 0
         self._started = False
 
     def start(self) -> None:
         """Begin to ask; returns at once."""
         self._started = True
-        self._ask(self.names)
+        for name in self.names:
+            self._ask(name)
 
     def also(self, names: Iterable[str], timeout: float) -> Deferred[None]:
         """Ask for these too from now on; fires as `first_answers` does."""
@@ -102,29 +103,20 @@ class Names:
         self.names = (*self.names, *fresh)
         self._wanted.update(fresh)
         self._unanswered.update(fresh)
-        self._ask(fresh)
+        for name in fresh if self._started else ():
+            self._ask(name)
         return self.first_answers(timeout)
 
     def only(self, names: Iterable[str]) -> None:
         """Of those that are asked for, go on with these alone."""
         kept = set(names)
         for name in self._wanted - kept:
-            call = self._calls.pop(name, None)
-            if call is not None:
-                call.cancel()
+            self._forget(name)
             self.known.pop(name, None)
             self._unanswered.discard(name)
-            self._failing.discard(name)
+            self._failures.pop(name, None)
         self.names = tuple(name for name in self.names if name in kept)
         self._wanted &= kept
-
-    def _ask(self, names: Sequence[str]) -> None:
-        while self._started and self._threads < min(THREADS, len(self.names)):
-            # Daemons: a resolver that does not answer must not hold up the end of the process.
-            threading.Thread(target=self._work, name=f"names-{self._threads}", daemon=True).start()
-            self._threads += 1
-        for name in names:
-            self._questions.put(name)
 
     def first_answers(self, timeout: float) -> Deferred[None]:
         """Fires when every name was answered once, well or badly, and told; or after `timeout` seconds."""
@@ -143,56 +135,68 @@ class Names:
         return fired.addCallback(stop_waiting)
 
     def stop(self) -> None:
-        """Ask no more; answers that still come are ignored."""
+        """Ask no more."""
+        self._started = False
+        for name in self.names:
+            self._forget(name)
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
-        self._started = False
-        for _ in range(self._threads):
-            self._questions.put(None)
-        self._threads = 0
         for fired in tuple(self._waiting):
             self._release(fired)
 
-    def _work(self) -> None:
-        while (name := self._questions.get()) is not None:
-            try:
-                addresses, cause = self.look_up(name), ""
-            except (OSError, UnicodeError) as error:
-                addresses, cause = [], str(error)
-            self.reactor.callFromThread(self._answered, name, addresses, cause)
+    def _ask(self, name: str) -> None:
+        self._calls.pop(name, None)
+        question = self._questions[name] = self.source.resolve(name)
+        question.addCallbacks(self._resolved, self._failed, callbackArgs=(name,), errbackArgs=(name,))
+        question.addErrback(lambda failure: self.log.failure("an answer could not be used", failure))
 
-    def _answered(self, name: str, addresses: list[str], cause: str) -> None:
-        if not self._started or name not in self._wanted:
+    def _forget(self, name: str) -> None:
+        """Neither ask again for it, nor listen to an answer."""
+        call = self._calls.pop(name, None)
+        if call is not None:
+            call.cancel()
+        question = self._questions.pop(name, None)
+        if question is not None:
+            question.cancel()
+
+    def _resolved(self, resolved: Resolved, name: str) -> None:
+        if self._questions.pop(name, None) is None:
             return
-        self._unanswered.discard(name)
-        if addresses:
-            if name in self._failing:
-                self._failing.discard(name)
-                self.log.info("{name} resolves again: {addresses}", name=name, addresses=", ".join(addresses))
-            if sorted(self.known.get(name, ())) != sorted(addresses):
-                self.known[name] = addresses
-                self._tell_soon()
-        elif name not in self._failing:
-            self._failing.add(name)
+        before = self.known.get(name, [])
+        addresses = [
+            *resolved.addresses,
+            *(one for one in before if (RdataType.AAAA if ":" in one else RdataType.A) in resolved.missing),
+        ]
+        if self._failures.pop(name, 0):
+            self.log.info("{name} resolves again: {addresses}", name=name, addresses=", ".join(addresses))
+        if sorted(before) != sorted(addresses):
+            self.known[name] = addresses
+            self._tell_soon()
+        self._answered(name, resolved.seconds)
+
+    def _failed(self, failure: Failure, name: str) -> None:
+        if self._questions.pop(name, None) is None:
+            return
+        failures = self._failures.get(name, 0)
+        self._failures[name] = failures + 1
+        if not failures:
             known = ", ".join(self.known.get(name, ()))
             self.log.warn(
                 "{name} does not resolve ({cause}): {effect}",
                 name=name,
-                cause=cause or "no addresses",
+                cause=failure.getErrorMessage() or "no addresses",
                 effect=f"its last addresses stay: {known}" if known else "its targets are unreachable until it does",
             )
-        self._calls[name] = self.reactor.callLater(
-            INTERVAL * random.uniform(1 - JITTER, 1 + JITTER), self._ask_again, name
-        )
+        self._answered(name, min(AGAIN * 2 ** min(failures, 10), AGAIN_AT_MOST))
+
+    def _answered(self, name: str, seconds: float) -> None:
+        self._calls[name] = self.reactor.callLater(seconds * random.uniform(1, 1 + JITTER), self._ask, name)
+        self._unanswered.discard(name)
         if not self._unanswered and self._waiting:
             self._tell()
             for fired in tuple(self._waiting):
                 self._release(fired)
-
-    def _ask_again(self, name: str) -> None:
-        del self._calls[name]
-        self._questions.put(name)
 
     def _tell_soon(self) -> None:
         if None not in self._calls:

@@ -32,12 +32,14 @@ from dcrouter.control import ports, privileges, records
 from dcrouter.control.certificates import CertificateWatch, read_ca_files
 from dcrouter.control.child import Command, command
 from dcrouter.control.children import Children, Message
-from dcrouter.control.names import Names, names_of
+from dcrouter.control.names import DENIAL, Names, names_of
+from dcrouter.control.operations import Operations
 from dcrouter.control.ports import Listener
 from dcrouter.control.reload import Loaded, Reloads
 from dcrouter.control.state import StateDirectory
 from dcrouter.control.summary import hints
 from dcrouter.errors import StartError, Unreachable
+from dcrouter.net.resolver import Resolver
 from dcrouter.tls.store import CertificateStore
 
 FIRST_NAMES = 2.0
@@ -119,9 +121,11 @@ class Parent(Service):
         self.certificates = CertificateWatch(
             CertificateStore(config, self.routes, time.time), self._certificates_changed, reactor
         )
-        self.names = Names(reactor, names_of(config, self.routes), self._names_changed)
+        self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
+        self.names = Names(reactor, names_of(config, self.routes), self._names_changed, self.resolver)
         self.children: Children | None = None
         self.reloads = Reloads(self)
+        self.operations = Operations(self)
         self._spare: dict[ports.Bound, socket.socket] = {}
         self._inherited: frozenset[ports.Bound] = frozenset()
         self._account: privileges.Account | None = None
@@ -195,6 +199,7 @@ class Parent(Service):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._signals[number] = signal.signal(number, self._when_signalled(self._end_at_once))
         self.names.stop()
+        self.resolver.close()
         self.certificates.stop()
         timeout = self.drain_timeout()
         stopped = self.children.stop(timeout)

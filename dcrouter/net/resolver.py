@@ -1,4 +1,4 @@
-"""Names for the mail process: mail exchangers and addresses, from DNS and /etc/hosts.
+"""Names for the mail process, and for the parent: mail exchangers and addresses, from DNS and /etc/hosts.
 
 1. An answer in the cache is given at once; a question that is under way already is shared.
 2. Others are asked (`dns/asking`), so many at once; more wait for their turn.
@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from dns.rdatatype import RdataType
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.python.failure import Failure
@@ -24,7 +24,7 @@ from dcrouter.config.resolver import AddressOrder
 from dcrouter.config.resolver import Resolver as ResolverConfig
 from dcrouter.errors import NoAddress, NoSuchName, Unreachable
 from dcrouter.net.dns.asking import Asking
-from dcrouter.net.dns.cache import Cache
+from dcrouter.net.dns.cache import FAILURE, LONGEST, LONGEST_DENIAL, SHORTEST, Cache
 from dcrouter.net.dns.files import Watched, parse_hosts
 from dcrouter.net.dns.message import MAX_CHAIN, Answer, Question, text_of
 from dcrouter.net.dns.servers import PORT, Servers
@@ -35,6 +35,9 @@ MAX_ASKING = 200
 
 MAX_WAITING = 20_000
 """Questions that wait for their turn; more fail at once, as temporary as everything else."""
+
+HOSTS = 5.0
+"""Seconds for which what /etc/hosts says is believed."""
 
 _FAMILIES: dict[AddressOrder, tuple[RdataType, ...]] = {
     "ipv4-first": (RdataType.A, RdataType.AAAA),
@@ -56,10 +59,22 @@ class MxAnswer:
     secure: bool
 
 
+@frozen(kw_only=True)
+class Resolved:
+    """`addresses` of a host as `resolver.addresses` orders them, never empty. `seconds`: for how long they may be
+    believed. `missing`: families (RdataType.A, AAAA) of which nobody could tell whether there are any.
+    """
+
+    addresses: tuple[str, ...]
+    seconds: float
+    missing: tuple[RdataType, ...] = ()
+
+
 class Resolver:
     """`counters`: questions, of them `cached` and `shared`; `sent` datagrams; `failed` to get an answer.
 
-    `resolv_conf` and `hosts`: where the system has them; `port`: of the servers of the first.
+    `resolv_conf` and `hosts`: where the system has them; `port`: of the servers of the first. `denial`: seconds for
+    which it is believed at most that there is nothing.
     """
 
     def __init__(
@@ -70,6 +85,7 @@ class Resolver:
         resolv_conf: Path = Path("/etc/resolv.conf"),
         hosts: Path = Path("/etc/hosts"),
         port: int = PORT,
+        denial: float = LONGEST_DENIAL,
     ) -> None:
         self.counters = {"questions": 0, "cached": 0, "shared": 0, "sent": 0, "failed": 0}
         self._families = _FAMILIES[config.addresses]
@@ -77,7 +93,7 @@ class Resolver:
         self._reactor = reactor
         self._servers = Servers(config, reactor.seconds, resolv_conf, port)
         self._hosts = Watched(hosts, parse_hosts, reactor.seconds)
-        self._cache = Cache(reactor.seconds)
+        self._cache = Cache(reactor.seconds, denial=denial)
         self._shared: dict[Question, _Shared] = {}
         self._waiting: deque[_Shared] = deque()
         self._asking = 0
@@ -94,13 +110,17 @@ class Resolver:
         return self._look_up(domain, RdataType.MX).addCallback(read)
 
     def addresses(self, host: str) -> Deferred[tuple[str, ...]]:
-        """The addresses of a host as `resolver.addresses` orders them, never empty.
+        """The addresses of a host as `resolver.addresses` orders them, never empty."""
+        return self.resolve(host).addCallback(lambda resolved: resolved.addresses)
+
+    def resolve(self, host: str) -> Deferred[Resolved]:
+        """The same, and how long they may be believed.
 
         /etc/hosts comes first, and `localhost` needs no server (RFC 6761 6.3). A name without final dot may be short
         for one in the domains that resolv.conf says to search.
         """
         try:
-            return succeed((str(ip_address(host.strip("[]"))),))
+            return succeed(Resolved(addresses=(str(ip_address(host.strip("[]"))),), seconds=HOSTS))
         except ValueError:
             pass
         name = host.lower().removesuffix(".")
@@ -109,7 +129,7 @@ class Resolver:
             known = ("127.0.0.1", "::1")
         own = self._ordered(known) if known else ()
         if own:
-            return succeed(own)
+            return succeed(Resolved(addresses=own, seconds=HOSTS))
         names = [name] if host.endswith(".") else self._servers.names_of(name)
         return Deferred.fromCoroutine(self._first_of(names))
 
@@ -126,7 +146,7 @@ class Resolver:
 
     # ------------------------------------------------------------------ addresses
 
-    async def _first_of(self, names: list[str]) -> tuple[str, ...]:
+    async def _first_of(self, names: list[str]) -> Resolved:
         problem: Unreachable | None = None
         for name in names:
             try:
@@ -136,19 +156,25 @@ class Resolver:
         assert problem is not None
         raise problem
 
-    async def _all_addresses(self, name: str) -> tuple[str, ...]:
+    async def _all_addresses(self, name: str) -> Resolved:
         """One family that answers is enough; where none has an address, all must have said so."""
         asked = DeferredList([self._look_up(name, family) for family in self._families], consumeErrors=True)
         found: list[str] = []
         problems: list[BaseException] = []
-        for _, result in await asked:
+        missing: list[RdataType] = []
+        seconds = LONGEST
+        for family, (_, result) in zip(self._families, await asked, strict=True):
             if isinstance(result, Failure):
                 assert result.value is not None
                 problems.append(result.value)
+                if not isinstance(result.value, NoSuchName):
+                    missing.append(family)
+                    seconds = min(seconds, FAILURE)
             else:
                 found += [record.to_text() for record in result.records]
+                seconds = min(seconds, max(result.ttl, SHORTEST))
         if found:
-            return tuple(found)
+            return Resolved(addresses=tuple(found), seconds=seconds, missing=tuple(missing))
         for problem in sorted(problems, key=lambda one: isinstance(one, NoSuchName)):
             raise problem
         raise NoAddress(f"{name} has no address")
@@ -177,12 +203,12 @@ class Resolver:
         return Deferred.fromCoroutine(self._chase(question))
 
     async def _chase(self, first: Question) -> Answer:
-        question, secure = first, True
+        question, secure, ttl = first, True, LONGEST
         for _ in range(MAX_CHAIN):
             answer = await self._ask(question)
-            secure = secure and answer.secure
+            secure, ttl = secure and answer.secure, min(ttl, answer.ttl)
             if not answer.alias:
-                return await _as_result(first, answer, secure)
+                return await _as_result(first, evolve(answer, secure=secure, ttl=ttl))
             try:
                 question = Question(host_name(answer.name.encode("ascii", "replace")), first.type)
             except ValueError as error:
@@ -283,11 +309,9 @@ class _Shared:
                 waiter.callback(result)
 
 
-def _as_result(question: Question, answer: Answer, secure: bool | None = None) -> Deferred[Answer]:
+def _as_result(question: Question, answer: Answer) -> Deferred[Answer]:
     """The answer to the name that was asked for first, or NoSuchName."""
     if not answer.exists:
         via = f" (an alias of {answer.name})" if answer.name != question.name else ""
         return fail(NoSuchName(f"there is no {question.name}{via}"))
-    if secure is not None and secure != answer.secure:
-        answer = Answer(name=answer.name, records=answer.records, ttl=answer.ttl, secure=secure)
     return succeed(answer)

@@ -24,11 +24,12 @@ FAILURE = 5.0
 
 
 class Cache:
-    """Question -> Answer, or the text of the failure to get one."""
+    """Question -> Answer, or the text of the failure to get one. `denial`: seconds for which a negative one stays."""
 
-    def __init__(self, seconds: Callable[[], float], size: int = MAX_ENTRIES) -> None:
+    def __init__(self, seconds: Callable[[], float], size: int = MAX_ENTRIES, denial: float = LONGEST_DENIAL) -> None:
         self._seconds = seconds
         self._size = size
+        self._denial = denial
         self._entries: OrderedDict[Question, tuple[float, Answer | str]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -49,7 +50,7 @@ class Cache:
             lifetime = FAILURE
         else:
             positive = said.records or said.alias
-            lifetime = min(max(said.ttl, SHORTEST), LONGEST if positive else LONGEST_DENIAL)
+            lifetime = min(max(said.ttl, SHORTEST), LONGEST if positive else self._denial)
         self._entries[question] = (self._seconds() + lifetime, said)
         self._entries.move_to_end(question)
         while len(self._entries) > self._size:
