@@ -93,8 +93,10 @@ class Binding:
                 checks = checks_of(route, targets, reach, self._name)
                 if checks is not None:
                     self.services.append(checks)
-                http = HttpForward(targets, reach, self.pool, _settings(route))
-                return (HttpConnections() if spoken == "http" else ForwardAction(targets, reach)), http
+                http = HttpForward(targets, reach, self.pool, _settings(route), action.proxy_protocol)
+                if spoken == "http":
+                    return HttpConnections(), http
+                return ForwardAction(targets, reach, action.proxy_protocol), http
             case Redirect():
                 return HttpConnections(), RedirectAnswer(action)
             case Respond():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from dcrouter.config.actions import MailHandover
+from dcrouter.config.actions import Forward, MailHandover
 from dcrouter.config.effective import needs_bytes
 from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
@@ -26,9 +26,11 @@ class Action(Protocol):
 class BoundRoute:
     """One route of the effective table.
 
-    `needs_bytes`: it can only be told by what the client sends first. `alpn`: what a terminated session speaks.
+    `needs_bytes`: it can only be told by what the client sends first. `needs_local`: it cannot be told without the
+    address that the client connected to, or tells it to the target. `alpn`: what a terminated session speaks.
     `certified_name`: one of its domains that a certificate can be for, None where it has none. `trust`: what a TLS
-    session that is ended here proves about the client, and carries; routes that differ in it never share one. `counters`: those of every route of this name since the start.
+    session that is ended here proves about the client, and carries; routes that differ in it never share one.
+    `counters`: those of every route of this name since the start.
     """
 
     __slots__ = (
@@ -43,6 +45,7 @@ class BoundRoute:
         "is_mail",
         "min_rate",
         "needs_bytes",
+        "needs_local",
         "route",
         "speaks_tls",
         "terminates",
@@ -76,6 +79,8 @@ class BoundRoute:
         self.terminates = route.tls is not None and route.tls.mode != "passthrough"
         self.is_mail = isinstance(route.action, MailHandover)
         self.needs_bytes = needs_bytes(route)
+        introduces = isinstance(route.action, Forward) and route.action.proxy_protocol is not None
+        self.needs_local = introduces or route.match.listen is not None
         told = route.tls.alpn if route.tls is not None else None
         self.alpn = told or (("http/1.1",) if self.is_http else ())
         self.trust = (self.terminates, self.is_http, self.alpn)

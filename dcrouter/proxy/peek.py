@@ -10,6 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from dcrouter.errors import WireError
+from dcrouter.facts import Introduction
 from dcrouter.net.engine import ENDED, IN, WAIT
 from dcrouter.net.stream import Plain
 from dcrouter.wire import clienthello, proxyheader
@@ -35,6 +36,7 @@ async def proxy_header(session: Session) -> None:
     facts.via = facts.peer[0]
     if header.source is not None:
         facts.peer = header.source
+        facts.introduction = Introduction(header.destination, header.told)
     # LOCAL and UNKNOWN speak for the proxy itself (its health checks): the peer is the proxy then.
 
 

@@ -132,7 +132,7 @@ class PortTable:
         self._tls: NameIndex[Entry] = NameIndex()
         self._plain: NameIndex[Entry] = NameIndex()
         self._terminating: list[Entry] = []
-        self.needs_local = any(bound.route.match.listen is not None for bound in self.routes)
+        self.needs_local = any(bound.needs_local for bound in self.routes)
         self.expects_http = any(bound.needs_bytes and not bound.speaks_tls for bound in self.routes)
         self.expects_tls = any(bound.speaks_tls for bound in self.routes)
         self.mail = all(bound.is_mail for bound in self.routes)

@@ -12,8 +12,10 @@ from dcrouter.net.engine import FAILED
 from dcrouter.net.floor import Floor
 from dcrouter.net.relay import Direction, direction, relay
 from dcrouter.net.stream import Stream
+from dcrouter.proxy.introduction import introduction
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import LiveTarget, Targets
+from dcrouter.wire.proxyheader import Version
 
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 class ForwardAction:
     """Connect to a target, the next one when that fails, and relay until both sides have ended."""
 
-    def __init__(self, targets: Targets, reach: Reach) -> None:
+    def __init__(self, targets: Targets, reach: Reach, introduces: Version | None = None) -> None:
+        """`introduces`: the PROXY header that targets get."""
         self.targets = targets
         self.reach = reach
+        self._introduces = introduces
 
     async def run(self, session: Session) -> None:
         stream, target = await self._connect(session)
@@ -67,6 +71,7 @@ class ForwardAction:
         failed = "no target has a known address yet" if order else f"no target is up ({self.targets.why_none()})"
         assert session.route is not None
         seconds = session.route.timeouts.connect
+        opening = b"" if self._introduces is None else introduction(session, self._introduces)
         for target in order:
             candidates = target.candidates(port)
             if not candidates:
@@ -75,7 +80,7 @@ class ForwardAction:
             session.target = candidates[0].label
             session.enter("connect", seconds)
             try:
-                stream, candidate = await self.reach.open(task, candidates, session.plain)
+                stream, candidate = await self.reach.open(task, candidates, session.plain, opening)
             except ConnectionAbortedError:
                 raise
             except (OSError, TlsError, TimedOut) as error:

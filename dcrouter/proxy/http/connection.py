@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from dcrouter.errors import Misdirected, NotAdmitted, TimedOut, TlsError, Unreachable, WireError
@@ -33,6 +34,8 @@ LEFT_OVER = 65536
 connection."""
 
 
+TURN = 8
+"""Requests of one connection that are answered before others have their turn."""
 FORBIDDEN = ("blocked", "not allowed")
 """What `security` says of whom it never lets in; others may come back later."""
 
@@ -46,6 +49,8 @@ class Connection:
         "_made",
         "_made_of",
         "_met",
+        "_pipelined",
+        "_own",
         "_reader",
         "_requests",
         "introducer",
@@ -70,7 +75,8 @@ class Connection:
         self._http = plan.config.http
         self._met = session.route
         self._reader = HeadReader()
-        self._requests = 0
+        self._requests = self._pipelined = 0
+        self._own: set[Hashable] = set()
         self._began = 0.0
         self._made_of: Block | None = None
         self._made = b""
@@ -84,6 +90,13 @@ class Connection:
         """Until one side has had enough. Raises what ends the session with a reason of its own."""
         session = self.session
         session.enter("http", self._http.request_timeout, "request_timeout")
+        try:
+            await self._serve(session)
+        finally:
+            for key in self._own:
+                session.edge.plan.pool.forget(key)
+
+    async def _serve(self, session: Session) -> None:
         try:
             while (head := await self._head()) is not None:
                 self._requests += 1
@@ -104,6 +117,12 @@ class Connection:
                 self.stream.send(error.reply)
                 session.bytes_out += len(error.reply)
                 await linger(session, self.stream)
+
+    def own(self, key: Hashable) -> Hashable:
+        """The key of target connections that serve nobody but this client; they go when it does."""
+        key = (key, self.session.facts.session)
+        self._own.add(key)
+        return key
 
     def progressed(self) -> None:
         """Something has moved: the idle timeout begins anew."""
@@ -144,7 +163,12 @@ class Connection:
         session, stream, reader = self.session, self.stream, self._reader
         task, http = session.task, self._http
         data: bytes | None = self.rest
-        if not data:
+        if data:
+            self._pipelined += 1
+            if self._pipelined % TURN == 0:  # so that who sends many at once does not hold up everybody else
+                task.engine.again(task)
+                await WAIT
+        else:
             if self._requests:
                 if self.closing:
                     session.end("router", "drained")

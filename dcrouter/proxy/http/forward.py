@@ -17,21 +17,28 @@ from dcrouter.proxy.http.errors import TargetFailed
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.pool import Kept, Pool
 from dcrouter.proxy.http.upgrade import offered
+from dcrouter.proxy.introduction import introduction
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import Candidate, LiveTarget, Targets
+from dcrouter.wire.proxyheader import Version
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND"))
 """RFC 9110 section 9.2.2."""
 
 
 class HttpForward:
-    """`settings`: what connections to a target must have in common to serve one another's requests."""
+    """`settings`: what connections to a target must have in common to serve one another's requests. `introduces`: the
+    PROXY header that they begin with; such a one serves the client that it names, and nobody else.
+    """
 
-    def __init__(self, targets: Targets, reach: Reach, pool: Pool, settings: Hashable) -> None:
+    def __init__(
+        self, targets: Targets, reach: Reach, pool: Pool, settings: Hashable, introduces: Version | None = None
+    ) -> None:
         self.targets = targets
         self.reach = reach
         self._pool = pool
         self._settings = settings
+        self._introduces = introduces
 
     async def answer(self, exchange: Exchange) -> None:
         session = exchange.connection.session
@@ -66,7 +73,9 @@ class HttpForward:
         """One target. _Unreached where there is no connection to it, TargetFailed where there was one."""
         assert exchange.route is not None
         session = exchange.connection.session
-        key = (target.label, exchange.facts.local[1] if target.target.port is None else 0, self._settings)
+        key: Hashable = (target.label, exchange.facts.local[1] if target.target.port is None else 0, self._settings)
+        if self._introduces is not None:
+            key = exchange.connection.own(key)
         idempotent = exchange.head.method in IDEMPOTENT
         kept = self._pool.take(key, session.task, sure=not idempotent)
         if kept is not None:
@@ -86,8 +95,9 @@ class HttpForward:
         session.target = exchange.target = candidates[0].label
         exchange.phase = "connect"
         session.task.within(exchange.route.timeouts.connect, "connect")
+        opening = b"" if self._introduces is None else introduction(session, self._introduces)
         try:
-            stream, candidate = await self.reach.open(session.task, candidates, session.plain)
+            stream, candidate = await self.reach.open(session.task, candidates, session.plain, opening)
         except ConnectionAbortedError:
             raise
         except TimedOut as error:

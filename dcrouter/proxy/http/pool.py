@@ -119,6 +119,11 @@ class Pool:
         self.waiting -= 1
         self._close(kept)
 
+    def forget(self, key: Hashable) -> None:
+        """Close those that wait for a request of this key."""
+        for kept in list(self._waiting.get(key, ())):
+            self.drop(kept)
+
     def clear(self) -> None:
         """Close all that wait."""
         for waiting in self._waiting.values():
