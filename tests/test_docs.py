@@ -85,7 +85,7 @@ class ConfigurationTests(SynchronousTestCase):
         config, warnings = load_with_warnings(file, {})
         assert config.email is not None
         self.assertEqual(warnings, ())
-        self.assertEqual([route.name for route in config.routes], ["site", "to-https", "imaps"])
+        self.assertEqual([route.name for route in config.routes], ["site", "acme", "to-https", "imaps"])
         self.assertEqual([(rule.name, rule.action.type) for rule in config.email.rules][-1], ("out", "forward"))
         self.assertEqual(len(config.certificates.files), 1)
 
