@@ -85,7 +85,7 @@ class Measured:
         self._source = source
         self._sink = sink
         self._left = left
-        self._held: bytes = first
+        self._held = first
         self._pipes = pipes
         self._pipe: Pipe | None = None
         self._in_pipe = 0
@@ -98,14 +98,15 @@ class Measured:
         moved = 0
         while True:
             held = self._held
-            if held:
+            while held:
                 size = self._sink.send(held)
+                if not size:
+                    self._held = held
+                    return False
                 self.count += size
                 moved += size
-                if size < len(held):
-                    self._held = held[size:]
-                    return False
-                self._held = b""
+                held = held[size:]
+            self._held = b""
             if self._spliced:
                 return self._splice()
             if not self._left:
@@ -220,14 +221,15 @@ class Framed:
         reader = self._reader
         while True:
             held = self._held
-            if held:
+            while held:
                 size = self._sink.send(held)
+                if not size:
+                    self._held = held
+                    return False
                 self.count += size
                 moved += size
-                if size < len(held):
-                    self._held = held[size:]
-                    return False
-                self._held = b""
+                held = held[size:]
+            self._held = b""
             if reader.done:
                 self.rest = reader.rest
                 self.done = True

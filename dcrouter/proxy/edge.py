@@ -26,6 +26,7 @@ from dcrouter.net.pipes import Pipes
 from dcrouter.net.slices import Steps, finished, in_slices, released
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.census import kill, page
 from dcrouter.proxy.door import turn_away
 from dcrouter.proxy.listener import Listener
 from dcrouter.proxy.plan import Plan, made
@@ -207,9 +208,11 @@ class Edge:
             "routes": {
                 bound.route.name: {
                     "connections": bound.counters.connections,
+                    "requests": bound.counters.requests,
                     "active": bound.admission.present.connections,
                     "bytes_in": bound.counters.bytes_in,
                     "bytes_out": bound.counters.bytes_out,
+                    "ends": bound.counters.ends,
                 }
                 for bound in self.plan.routes
             },
@@ -217,6 +220,14 @@ class Edge:
             "targets": self.plan.targets(self.engine.now),
             "refused": self.refused,
         }
+
+    def connections(self, after: str | None, most: int) -> dict[str, Any]:
+        """A page of those that are served here, see proxy/census.py."""
+        return page(self._sessions.values(), after, most)
+
+    def kill(self, session: str) -> int:
+        """End a connection that is served here: how many it was."""
+        return kill(list(self._sessions.values()), session)
 
     # What listeners and sessions ask for.
 

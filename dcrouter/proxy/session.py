@@ -13,9 +13,10 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from dcrouter.errors import DcrouterError, NotAdmitted, Refused, TimedOut, TlsError, WireError
-from dcrouter.events import EndedBy, SessionClosed
+from dcrouter.events import EndedBy, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.engine import Task
+from dcrouter.net.relay import Direction
 from dcrouter.net.stream import Plain, Stream, Tls
 from dcrouter.proxy import peek
 from dcrouter.proxy.admission import Admission
@@ -44,6 +45,8 @@ class Session:
         "facts",
         "idle",
         "listener",
+        "moving",
+        "phase",
         "plain",
         "reason",
         "route",
@@ -70,6 +73,9 @@ class Session:
         self.facts = facts
         self.route: BoundRoute | None = None
         self.target: str | None = None
+        self.phase = ""
+        self.moving: tuple[Direction, Direction] | None = None
+        """What relays between client and target: how much it has moved is in `bytes_in` and `bytes_out` at its end."""
         self.bytes_in = 0
         self.bytes_out = 0
         self.ended_by: EndedBy = "router"
@@ -85,6 +91,7 @@ class Session:
         `seconds`.
         """
         self.task.within(seconds, timeout or phase)
+        self.phase = phase
         if self._marks is not None:
             self._marks.append((phase, time.monotonic()))
 
@@ -133,6 +140,9 @@ class Session:
             for admission in self.entered:
                 admission.leave(facts.peer[0])
             self._count()
+            if self.route is not None and self.phase != "handed over":
+                ends, how = self.route.counters.ends, self._how()
+                ends[how] = ends.get(how, 0) + 1
             if self._marks is not None:
                 edge.observe(self._closed(self._marks))
 
@@ -142,6 +152,7 @@ class Session:
         if before is not None and before.admission.present is route.admission.present:
             # The same route, of another table: who is in stays in.
             self.entered = [route.admission if one is before.admission else one for one in self.entered]
+            route.admission.succeed(before.admission, address)
         elif route.admission not in self.entered:
             self._admit(route.admission)
             if before is not None:
@@ -156,6 +167,8 @@ class Session:
 
     def finished(self, exchange: Exchange, number: int, began: float) -> None:
         """A request, the `number`th of this connection, has been answered, or broken off."""
+        if exchange.route is not None:
+            exchange.route.counters.requests += 1
         self.bytes_in += exchange.received
         self.bytes_out += exchange.sent
         if self._marks is not None:
@@ -208,6 +221,7 @@ class Session:
         """Somebody else has the socket and reports its end: nothing is logged here, and the counters stay entered."""
         self._marks = None
         self.entered = []
+        self.phase = "handed over"
 
     async def _terminate(self, route: BoundRoute) -> None:
         facts, tls = self.facts, route.route.tls
@@ -238,6 +252,11 @@ class Session:
             except (OSError, DcrouterError):
                 return
 
+    def _how(self) -> str:
+        """The termination code; the end of a connection to nowhere is the target's, though nobody was there."""
+        who = "target" if self.phase == "connect" and self.ended_by == "router" else self.ended_by
+        return termination(who, self.phase, self.reason)
+
     def _closed(self, marks: list[tuple[str, float]]) -> SessionClosed:
         phases: dict[str, float] = {}
         end = time.monotonic()
@@ -251,5 +270,6 @@ class Session:
             bytes_out=self.bytes_out,
             phases=dict(reversed(phases.items())),
             ended_by=self.ended_by,
+            termination=self._how(),
             reason=self.reason or "closed",
         )

@@ -50,12 +50,13 @@ class Service(Protocol):
 
 
 class RouteCounters:
-    """Of one route since the edge began. `ends`: termination code -> sessions that ended so."""
+    """Of one route since the edge began. `requests`: of HTTP. `ends`: termination code -> sessions that ended so."""
 
-    __slots__ = ("__weakref__", "bytes_in", "bytes_out", "connections", "ends")
+    __slots__ = ("__weakref__", "bytes_in", "bytes_out", "connections", "ends", "requests")
 
     def __init__(self) -> None:
         self.connections = 0
+        self.requests = 0
         self.bytes_in = 0
         self.bytes_out = 0
         self.ends: dict[str, int] = {}

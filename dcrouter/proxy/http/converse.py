@@ -7,10 +7,13 @@ leaves with one send.
 
 from __future__ import annotations
 
+import errno
+
 from dcrouter.errors import TimedOut, TlsError, WireError
-from dcrouter.net.engine import FAILED, WAIT
+from dcrouter.net.engine import ENDED, FAILED, WAIT
 from dcrouter.net.measured import Body, Framed, Measured
 from dcrouter.net.relay import Direction, direction
+from dcrouter.net.stream import Plain
 from dcrouter.proxy.http.errors import TargetFailed
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.pool import Kept
@@ -27,7 +30,19 @@ _BROKEN = (OSError, TlsError)
 class Conversation:
     """`reusable`: afterwards, whether the connection to the target may be given to another request."""
 
-    __slots__ = ("_client", "_data", "_exchange", "_forth", "_kept", "_out", "_refused", "_target", "_task", "reusable")
+    __slots__ = (
+        "_client",
+        "_data",
+        "_exchange",
+        "_forth",
+        "_half",
+        "_kept",
+        "_out",
+        "_refused",
+        "_target",
+        "_task",
+        "reusable",
+    )
 
     def __init__(self, exchange: Exchange, kept: Kept, request: bytes) -> None:
         self._exchange = exchange
@@ -37,7 +52,7 @@ class Conversation:
         self._task = exchange.connection.session.task
         self._out: bytes = request
         self._forth: Body | None = None
-        self._refused = False
+        self._refused = self._half = False
         self._data = b""
         self.reusable = False
 
@@ -66,14 +81,14 @@ class Conversation:
         out = self._out
         if out:
             try:
-                size = self._target.send(out)
-            except _BROKEN as error:
-                self._refuse(error)
+                while out and (size := self._target.send(out)):
+                    out = out[size:]
+            except _BROKEN:
+                self._refuse()
                 return False
-            if size < len(out):
-                self._out = out[size:]
+            self._out = out
+            if out:
                 return False
-            self._out = b""
             head = self._exchange.head
             if head.has_body:
                 # The exchange's own body begins behind the head: from here on it cannot be sent again.
@@ -89,16 +104,16 @@ class Conversation:
                 self._exchange.connection.progressed()
         except WireError:
             raise  # the client's
-        except _BROKEN as error:
+        except _BROKEN:
             if forth.source_failed:
                 raise
-            self._refuse(error)
+            self._refuse()
             return False
         if forth.done and forth.rest:
             self._exchange.connection.rest = forth.rest
         return again
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self) -> None:
         """The target takes no more. It may have said why before: that is read, and the request is not sent on."""
         self._refused = True
         self._out = b""
@@ -124,8 +139,8 @@ class Conversation:
                 except _BROKEN as error:
                     raise self._failed(error, data) from error
                 if some is None:
-                    if client.ready & FAILED:
-                        raise ConnectionResetError(104, "gone before the response")
+                    if client.ready & ENDED:
+                        self._client_ended(client)
                     if again:
                         task.engine.again(task)
                     await WAIT
@@ -153,11 +168,21 @@ class Conversation:
                     if not data:
                         break
         except TimedOut as error:
-            if error.phase != "idle":
+            if error.phase not in ("idle", "half_closed"):
                 raise
             if not self._is_sent():
                 raise TimedOut("request body") from error
             raise TargetFailed("no response in time", timed_out=True) from error
+
+    def _client_ended(self, client: Plain) -> None:
+        """Reset, it needs no response. Half-closed it may wait for one, but not for ever: most are just gone."""
+        if client.ready & FAILED:
+            raise ConnectionResetError(errno.ECONNRESET, "gone before the response")
+        if not self._half:
+            self._half = True
+            route = self._exchange.route
+            assert route is not None
+            self._task.within(route.timeouts.half_closed, "half_closed")
 
     def _failed(self, error: Exception | None, data: bytes) -> TargetFailed:
         why = "closed" if error is None else getattr(error, "strerror", None) or str(error)
@@ -227,7 +252,7 @@ class Conversation:
                 if back.done:
                     return
                 if client.ready & FAILED:
-                    raise ConnectionResetError(104, "gone before the end of the response")
+                    raise ConnectionResetError(errno.ECONNRESET, "gone before the end of the response")
                 if again:
                     task.engine.again(task)
                 await WAIT

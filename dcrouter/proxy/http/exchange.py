@@ -45,8 +45,8 @@ class Exchange:
     what a target is asked for. `status`: of the response, 0 before its head is made. `started`: some of it has
     left (or is about to). `keeps`: the connection goes on behind it. `body_taken`: something of the request's body has
     left here. `received`, `sent`: octets from and to the client. `target`: who was asked, for the log. `phase`: what is
-    being done (request, gate, connect, wait, response, upgraded); `ended_by` and `reason`: how it ended, where that is
-    not as it should be.
+    being done (request, gate, connect, wait, response, upgraded); `ended_by`, `reason` and `termination`: how it ended,
+    where that is not as it should be.
     """
 
     __slots__ = (
@@ -67,6 +67,7 @@ class Exchange:
         "started",
         "status",
         "target",
+        "termination",
         "upgraded",
         "uri",
     )
@@ -87,6 +88,7 @@ class Exchange:
         self.phase = "request"
         self.ended_by: EndedBy | None = None
         self.reason = ""
+        self.termination = "done"
         self._fields: Fields | None = None
 
     # The request.
@@ -217,12 +219,13 @@ class Exchange:
         rest = memoryview(data)[size:]
         connection.progressed()
         while rest:
-            await WAIT
             size = stream.send(rest)
             if size:
                 self.sent += size
                 rest = rest[size:]
                 connection.progressed()
+            else:
+                await WAIT
 
     async def refuse(self, status: int, why: str, fields: Iterable[tuple[str, str]] = ()) -> None:
         """Answer with a short plain page; `why` is for the log."""
@@ -234,6 +237,7 @@ class Exchange:
         if self.ended_by is None:
             self.ended_by = ended_by
             self.reason = why
+            self.termination = f"{ended_by}:{self.phase}"
 
     def done(self, number: int, began: float) -> RequestDone:
         """What is told of it when it is over. `number`: of the connection's requests; `began`: UTC epoch seconds."""
@@ -256,7 +260,7 @@ class Exchange:
             target=self.target,
             bytes_in=self.received,
             bytes_out=self.sent,
-            termination="done" if self.ended_by is None else f"{self.ended_by}:{self.phase}",
+            termination=self.termination,
             reason=self.reason or None,
         )
 

@@ -60,8 +60,6 @@ class Introducer:
             assert head.host is not None
             host = head.host.encode() if head.port is None else b"%b:%d" % (head.host.encode(), head.port)
             lines.insert(0, ("host", b"Host: " + host))
-        if "te" in block.connection and "trailers" in _text(block.lines, "te"):
-            lines.append(("te", b"TE: trailers"))
         lines += self._told(told, host) if self._trusted and told else self._ours(host)
         return lines
 

@@ -42,6 +42,7 @@ async def upgrade(exchange: Exchange, target: Stream, head: ResponseHead, first:
     rest, connection.rest = connection.rest, b""
     forth = direction(connection.stream, target, session.edge.pipes, rest or None)
     back = direction(target, connection.stream, session.edge.pipes, b"\r\n".join(lines) + first)
+    session.moving = forth, back
     try:
         by = await relay(session.task, forth, back, connection.stream, target, timeouts.idle, timeouts.half_closed)
         session.end("client" if by == "client" else "target", "closed")
@@ -54,6 +55,7 @@ async def upgrade(exchange: Exchange, target: Stream, head: ResponseHead, first:
         session.end("client" if by_client else "target", why)
         (target if by_client else connection.stream).abort()
     finally:
+        session.moving = None
         exchange.received += forth.count
         exchange.sent += back.count
         forth.release()

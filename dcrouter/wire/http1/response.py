@@ -68,6 +68,8 @@ def read_response(data: bytes, method: str, seen: int = 0) -> ResponseHead | Non
             raise WireError("the head of the response is too large")
         if not data.startswith(b"HTTP/1."[: len(data)]):
             raise WireError("not a response of HTTP/1.1")
+        if data.count(b"\n", seen) != data.count(b"\r\n", max(seen - 1, 0)):
+            raise WireError("malformed response: a line ends without CR")  # its end would be waited for in vain
         return None
     raw = data[:end]
     try:
