@@ -19,7 +19,7 @@ from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.pool import Kept
 from dcrouter.proxy.http.upgrade import upgrade
 from dcrouter.wire.http1.chunked import ChunkReader
-from dcrouter.wire.http1.response import CHUNKED, UNTIL_CLOSE, ResponseHead, read_response
+from dcrouter.wire.http1.responsehead import CHUNKED, UNTIL_CLOSE, ResponseHead, read_response
 
 MOST_INTERIM = 64
 """Responses 1xx to one request: who says more of them talks nonsense."""

@@ -27,7 +27,7 @@ from dcrouter.proxy.http.pages import page
 from dcrouter.wire.http1.answer import date, reason
 from dcrouter.wire.http1.fields import Fields, Line, field
 from dcrouter.wire.http1.head import RequestHead
-from dcrouter.wire.http1.response import CHUNKED
+from dcrouter.wire.http1.responsehead import CHUNKED
 
 if TYPE_CHECKING:
     from dcrouter.proxy.bound import BoundRoute

@@ -13,7 +13,7 @@ from dcrouter.net.stream import Stream
 from dcrouter.proxy.http.errors import TargetFailed
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.wire.http1.head import RequestHead
-from dcrouter.wire.http1.response import ResponseHead
+from dcrouter.wire.http1.responsehead import ResponseHead
 
 _NEVER = frozenset(("h2c", "h2", "http", "http/1.1", "http/2", "http/2.0", "http/3", "tls"))
 

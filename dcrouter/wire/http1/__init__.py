@@ -1,6 +1,7 @@
-"""HTTP/1.1 as far as one request and its answer go: the head in, a whole response out, and where a redirect leads.
+"""HTTP/1.1 as bytes: heads in, how bodies are framed, whole responses out, and where a redirect leads.
 
-head: reads and frames a request's head. answer: writes a response that closes. redirect: fills in `redirect.to`.
+head: reads and frames a request's head. responsehead: a response's. fields: the fields of both, to be looked at and
+changed. chunked: a chunked body while it passes. answer: writes a response that closes. redirect: fills in `redirect.to`.
 """
 
 from dcrouter.wire.http1.answer import check_header, response

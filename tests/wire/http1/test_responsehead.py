@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
-from dcrouter.wire.http1.response import CHUNKED, MAX_RESPONSE_HEAD, UNTIL_CLOSE, ResponseHead, read_response
+from dcrouter.wire.http1.responsehead import CHUNKED, MAX_RESPONSE_HEAD, UNTIL_CLOSE, ResponseHead, read_response
 
 
 def raw(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> bytes:
