@@ -17,7 +17,9 @@ from dcrouter.config.admin import Config
 from dcrouter.config.checks.accounts import check_accounts
 from dcrouter.config.checks.covers import check_covers
 from dcrouter.config.checks.doors import check_doors
+from dcrouter.config.checks.equals import check_equals
 from dcrouter.config.checks.loops import check_loops
+from dcrouter.config.checks.protocols import check_protocols
 from dcrouter.config.checks.rules import check_rules
 from dcrouter.config.checks.unique import check_names
 from dcrouter.config.document import compose, read_text
@@ -66,6 +68,8 @@ def _check(config: Config, root: Place, reader: Reader) -> None:
     check_covers(config, root, reader)
     if not findings.touch(("listen",)):
         check_doors(config, root, reader)
+        check_protocols(config, reader)
+        check_equals(config, reader)
         check_loops(config, reader)
     if not config.routes and config.email is None and not findings.problems:
         root.warn("there is neither `routes` nor `email`: nothing is listened on")

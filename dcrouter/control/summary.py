@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from dcrouter.config.actions import MailHandover, Redirect, Respond
+from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
 from dcrouter.control.ports import Listener, where
 
@@ -40,7 +41,7 @@ def _address(listener: Listener, routes: Sequence[Route]) -> str:
     word = scheme(routes[0])
     host = listener.address
     if word in _DEFAULT_PORTS:
-        names = [name for name in routes[0].match.domains or () if "*" not in name]
+        names = [name for name in routes[0].match.domains or () if not name.startswith(("*", REGEX))]
         unspecified = ip_address(listener.address).is_unspecified
         if names or unspecified:
             host = names[0] if names else "localhost"

@@ -65,6 +65,11 @@ class CertificateStore:
             and route.tls.mode != "passthrough"
             and not isinstance(route.action, MailHandover)
         ]
+        self._shown = [
+            route.tls.upstream.client_certificate
+            for route in routes
+            if route.enabled and route.tls is not None and route.tls.upstream.client_certificate is not None
+        ]
         own = [choice for choice in self._all_choices() if isinstance(choice, CertificateFiles)]
         shared = {files: _Pair(files, shared=True) for files in config.certificates.files}
         self._pairs = shared | {files: _Pair(files, shared=False) for files in own if files not in shared}
@@ -102,6 +107,7 @@ class CertificateStore:
         yield from (choice for choice, _ in self._choices)
         if self._config.email is not None:
             yield self._config.email.certificate
+        yield from self._shown
 
     def _refresh(self, pair: _Pair) -> str | None:
         """Read the pair again if its files changed; the problem, if it has no credential to go on with."""

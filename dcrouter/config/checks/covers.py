@@ -1,7 +1,8 @@
 """Certificates of the operator's that are for other names than those which clients will ask for: a warning, because
 clients refuse them, and because a test may want just that.
 
-A `*.` in a certificate stands for exactly one label (RFC 9525 section 6.3); the common name is not looked at.
+A `*.` in a certificate stands for exactly one label (RFC 9525 section 6.3); the common name is not looked at. What a
+regular expression stands for is not compared.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dcrouter.config.admin import Config
-from dcrouter.config.names import wildcards
+from dcrouter.config.names import REGEX, wildcards
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
@@ -33,7 +34,7 @@ def _check(choice: CertificateChoice, wanted: Iterable[str], place: Place, reade
     names = reader.files.names(choice.cert)
     if names is None:
         return
-    missing = [name for name in wanted if not _covers(names, name)]
+    missing = [name for name in wanted if not name.startswith(REGEX) and not _covers(names, name)]
     if missing:
         more = f" and {len(missing) - MOST_SHOWN} more" if len(missing) > MOST_SHOWN else ""
         place.warn(f"{choice.cert} is not for {', '.join(missing[:MOST_SHOWN])}{more}: clients would refuse it")

@@ -1,9 +1,9 @@
 """Routes and mail ports that meet at the same port and address: who may share it, and who is never reached.
 
-A connection walks the routes of its port in their order (config/order.py), among those whose listen and client_ips
-hold. The first that needs no bytes takes it; one that needs some makes it wait for the client. So a plain `forward` or
-`mail` route, whose client may itself be waiting for the server, must come before every route that needs bytes. Where
-all the others are plain HTTP, a `forward` may come last: there the client speaks first.
+A connection walks the routes of its port in their order (config/order.py), among those whose listen, client_ips and
+time hold. The first that needs no bytes takes it; one that needs some makes it wait for the client. So a plain
+`forward` or `mail` route, whose client may itself be waiting for the server, must come before every route that needs
+bytes. Where all the others are plain HTTP, a `forward` may come last: there the client speaks first.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from attrs import field, frozen
 
+from dcrouter.config import times
 from dcrouter.config.actions import Forward, MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import needs_bytes
-from dcrouter.config.match import Address, Network, PortRange
-from dcrouter.config.order import Rank, best_rank, rank, spots
+from dcrouter.config.match import Address, Match, Network, PortRange
+from dcrouter.config.order import Rank, best_rank
 from dcrouter.config.overlap import client_intervals, clients_overlap, listen_overlap, overlapping, ports_overlap
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.routes import Route
+from dcrouter.config.times import TimeWindow
 
 
 @frozen
@@ -30,6 +32,7 @@ class Door:
     ports: tuple[PortRange, ...]
     listen: tuple[Address, ...]
     clients: tuple[Network, ...] | None
+    time: TimeWindow | None = None
 
     def meets(self, other: Door) -> bool:
         """Whether some connection comes through both."""
@@ -37,12 +40,14 @@ class Door:
             ports_overlap(self.ports, other.ports)
             and listen_overlap(self.listen, other.listen)
             and clients_overlap(self.clients, other.clients)
+            and times.meet(self.time, other.time)
         )
 
     def covers(self, other: Door) -> bool:
         """Whether all that comes through `other` comes through this one, as far as that can be told by looking."""
         return (
             (self.clients is None or self.clients == other.clients)
+            and (self.time is None or self.time == other.time)
             and all(any(a.start <= b.start and b.end <= a.end for a in self.ports) for b in other.ports)
             and all(
                 any(a == b or (a.is_unspecified and a.version == b.version) for a in self.listen) for b in other.listen
@@ -63,18 +68,17 @@ def check_doors(config: Config, root: Place, reader: Reader) -> None:
     routes = [route for route in config.routes if route.enabled]
     _check_handovers(config, routes, root, reader)
     _check_mail(config, root, reader)
-    plain = _groups(config, (route for route in routes if _client_may_wait(route)))
-    tls = _groups(config, (route for route in routes if needs_bytes(route) and route.tls is not None))
-    http = _groups(config, (route for route in routes if needs_bytes(route) and route.tls is None))
+    plain = groups(config, (route for route in routes if _client_may_wait(route)))
+    tls = groups(config, (route for route in routes if needs_bytes(route) and route.tls is not None))
+    http = groups(config, (route for route in routes if needs_bytes(route) and route.tls is None))
     told: set[int] = set()
-    for waiting, others in _meeting(plain, tls):
+    for waiting, others in meeting(plain, tls):
         for _, route in waiting.routes:
             _check_waiting(route, others, others.routes[0], reader, told)
-    for waiting, others in _meeting(plain, http):
+    for waiting, others in meeting(plain, http):
         for _, route in waiting.routes:
             if isinstance(route.action, MailHandover):
                 _check_waiting(route, others, others.routes[0], reader, told)
-    _warn_of_equals(config, routes, reader)
     _warn_of_unreached(config, routes, reader)
 
 
@@ -121,73 +125,57 @@ def _check_mail(config: Config, root: Place, reader: Reader) -> None:
                 reader.place(port).tell(f"port {port.port} is listed twice: name all its addresses in one `listen`")
                 break
         for route in config.routes:
-            if route.enabled and own.meets(_door(config, route, everyone=True)):
+            if route.enabled and own.meets(door_of(config, route, everyone=True)):
                 reader.place(route).at("match", "ports").tell(
                     f"port {port.port} of the same address belongs to mail (email.ports)"
                 )
 
 
-def _warn_of_equals(config: Config, routes: Sequence[Route], reader: Reader) -> None:
-    """Routes that are equal in all but the order in the file, for some connection."""
-    alike: dict[Hashable, list[Route]] = {}
-    for route in routes:
-        for spot in spots(route.match):
-            alike.setdefault((_speech(route), spot, rank(route, spot)), []).append(route)
-    order = {id(route): at for at, route in enumerate(routes)}
-    told: set[int] = set()
-    for some in alike.values():
-        if len(some) < 2:
-            continue
-        groups = _groups(config, some)
-        pairs = [(one, one) for one in groups if len(one.routes) > 1]
-        pairs += [(one, other) for one, other in _meeting(groups, groups) if one is not other]
-        for one, other in pairs:
-            first = min((route for _, route in (*one.routes, *other.routes)), key=lambda route: order[id(route)])
-            for _, route in (*one.routes, *other.routes):
-                if route is not first and id(route) not in told:
-                    told.add(id(route))
-                    reader.place(route).warn(
-                        f"is equal to route {first.name!r} in all that decides: only the file's order puts it behind"
-                    )
-
-
 def _warn_of_unreached(config: Config, routes: Sequence[Route], reader: Reader) -> None:
     """Routes behind one that takes all of their connections: at once, or by the same kind of first bytes."""
     order = {id(route): at for at, route in enumerate(routes)}
-    greedy = [route for route in routes if route.match.domains is None]
+    greedy = [route for route in routes if _takes_all(route.match)]
     told: set[int] = set()
-    for taker, others in _meeting(_groups(config, greedy), _groups(config, routes)):
+    for taker, others in meeting(groups(config, greedy), groups(config, routes)):
         if not taker.door.covers(others.door):
             continue
-        first = {_speech(route): (key, route) for key, route in reversed(taker.routes)}
+        first = {speech(route): (key, route) for key, route in reversed(taker.routes)}
         for best, route in others.routes:
-            for speech in ("nothing", _speech(route)):
-                by = first.get(speech)
+            own = speech(route)
+            for one in ("nothing", own):
+                by = first.get(one)
                 if by is None or by[1] is route or id(route) in told:
                     continue
-                # Equal routes that need the same bytes are warned of above.
-                if by[0] < best or (by[0] == best and speech != _speech(route) and order[id(by[1])] < order[id(route)]):
+                # Equal routes that need the same bytes are warned of in equals.py.
+                if by[0] < best or (by[0] == best and one != own and order[id(by[1])] < order[id(route)]):
                     told.add(id(route))
                     reader.place(route).warn(
                         f"is never reached: route {by[1].name!r} takes all of its connections first"
                     )
 
 
-def _speech(route: Route) -> str:
+def _takes_all(match: Match) -> bool:
+    """Whether nothing is asked but what a door asks."""
+    return match.domains is None and match.time is None and not (match.asks_hello or match.asks_request)
+
+
+def speech(route: Route) -> str:
     """What the first bytes must look like: routes that differ in it are told apart by that."""
     return "nothing" if not needs_bytes(route) else "plain" if route.tls is None else "tls"
 
 
-def _door(config: Config, route: Route, *, everyone: bool = False) -> Door:
+def door_of(config: Config, route: Route, *, everyone: bool = False) -> Door:
     match = route.match
-    return Door(match.ports, match.listen or config.listen, None if everyone else match.client_ips)
+    if everyone:
+        return Door(match.ports, match.listen or config.listen, None)
+    return Door(match.ports, match.listen or config.listen, match.client_ips, match.time)
 
 
-def _groups(config: Config, routes: Iterable[Route]) -> list[Group]:
+def groups(config: Config, routes: Iterable[Route]) -> list[Group]:
     """By door; in each the routes in the order in which a connection meets them."""
     by_door: dict[Door, Group] = {}
     for route in routes:
-        door = _door(config, route)
+        door = door_of(config, route)
         best = best_rank(route)
         by_door.setdefault(door, Group(door)).routes.append((best, route))
     for group in by_door.values():
@@ -195,7 +183,7 @@ def _groups(config: Config, routes: Iterable[Route]) -> list[Group]:
     return list(by_door.values())
 
 
-def _meeting(ones: Sequence[Group], others: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
+def meeting(ones: Sequence[Group], others: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
     """Pairs whose doors meet, each once; by ports first and clients then, because most doors have their own of one."""
     near, far = _by_ports(ones), _by_ports(others)
     for at, beside in overlapping(
@@ -204,7 +192,8 @@ def _meeting(ones: Sequence[Group], others: Sequence[Group]) -> Iterator[tuple[G
         if listen_overlap(near[at][0].door.listen, far[beside][0].door.listen):
             clients = [[client_intervals(group.door.clients) for group in one] for one in (near[at], far[beside])]
             for one, other in overlapping(*clients):
-                yield near[at][one], far[beside][other]
+                if times.meet(near[at][one].door.time, far[beside][other].door.time):
+                    yield near[at][one], far[beside][other]
 
 
 def _by_ports(groups: Sequence[Group]) -> list[list[Group]]:

@@ -5,6 +5,7 @@ PEM: RFC 7468. A key belongs to a certificate when their public keys are the sam
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +21,16 @@ from dcrouter.config.named import read_named
 from dcrouter.config.place import Place
 from dcrouter.config.rules import MailForward
 from dcrouter.config.targets import UpstreamTls
-from dcrouter.config.tls import CertificateFiles
+from dcrouter.config.tls import CertificateFiles, ClientAuth
 
 LARGEST = 1024 * 1024
 """A chain is a few KB, a bundle of authorities a few hundred; a log or a device named by mistake gets a sentence."""
+
+
+LARGEST_LIST = 16 * 1024 * 1024
+"""A revocation list names every certificate that is revoked."""
+_CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----\n?", re.DOTALL)
+_DER = " (openssl crl -inform DER -in FILE makes one of a binary one)"
 
 
 class Files:
@@ -32,6 +39,7 @@ class Files:
     def __init__(self) -> None:
         self.within: Mapping[type, Within] = {
             CertificateFiles: self._pair,
+            ClientAuth: self._client_auth,
             UpstreamTls: self._upstream,
             MailForward: self._forward,
         }
@@ -72,6 +80,30 @@ class Files:
             place.at("cert").warn(f"{files.cert} expired on {chain[0].not_valid_after_utc:%Y-%m-%d}")
         return files
 
+    def _client_auth(self, auth: ClientAuth, place: Place) -> ClientAuth:
+        self._authorities(auth.ca, place.at("ca"), unused=None)
+        if auth.crl is None:
+            return auth
+        lists = _revocations(auth.crl)
+        if isinstance(lists, str):
+            place.at("crl").tell(lists)
+            return auth
+        for one in lists:
+            until = one.next_update_utc
+            if until is not None and until.timestamp() < time.time():
+                place.at("crl").warn(
+                    f"the list of {one.issuer.rfc4514_string()} has run out on {until:%Y-%m-%d}: "
+                    "clients that need it are refused"
+                )
+        authorities = self._certificates[auth.ca]
+        listed = {one.issuer for one in lists}
+        for authority in authorities if not isinstance(authorities, str) else ():
+            if authority.subject not in listed:
+                place.at("crl").warn(
+                    f"holds no list of {authority.subject.rfc4514_string()}: clients that it has signed are refused"
+                )
+        return auth
+
     def _upstream(self, upstream: UpstreamTls, place: Place) -> UpstreamTls:
         self._authorities(upstream.ca, place.at("ca"), unused=None if upstream.verify else "verify is false")
         return upstream
@@ -103,6 +135,17 @@ def _certificates(path: Path) -> list[x509.Certificate] | str:
         return x509.load_pem_x509_certificates(data)
     except ValueError:
         return f"{path} is not a PEM certificate"
+
+
+def _revocations(path: Path) -> list[x509.CertificateRevocationList] | str:
+    data = read_named(path, LARGEST_LIST)
+    if isinstance(data, str):
+        return data
+    blocks = _CRL_BLOCK.findall(data)
+    try:
+        return [x509.load_pem_x509_crl(block) for block in blocks] or f"{path} is not a PEM revocation list{_DER}"
+    except ValueError:
+        return f"{path} is not a PEM revocation list{_DER}"
 
 
 def _key(path: Path) -> PrivateKeyTypes | str:

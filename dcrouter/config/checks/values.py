@@ -72,6 +72,8 @@ def _block(block: Block, place: Place) -> Block:
 def _route_tls(tls: RouteTls, place: Place) -> RouteTls:
     if tls.mode == "passthrough" and place.says("certificate"):
         place.at("certificate").tell("a passthrough route shows the target's certificate and has none of its own")
+    if tls.mode == "passthrough" and place.says("client_auth"):
+        place.at("client_auth").tell("a passthrough route leaves clients' certificates to the target")
     if tls.mode != "terminate-and-reencrypt" and place.says("upstream"):
         place.at("upstream").tell("only terminate-and-reencrypt speaks TLS to the target")
     check_tls_alpn(tls, place)
