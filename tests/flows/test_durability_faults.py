@@ -172,6 +172,8 @@ class TestFaults(SynchronousTestCase):
                     said.append(await scene.send(parcel))
                     await scene.until(lambda failed=failed, parcel=parcel: failed or not scene.keeps(parcel))  # type: ignore[misc]
                     scene.mend()
+                    if failed and failed[0].path.endswith("-wal"):
+                        self.assertEqual(await scene.send(scene.parcel(large=False)), "250")  # the queue mends itself
                     hit += len(failed)
                     tried += 1
             self.assertGreater(hit, tried * 0.8)  # how many there are varies a little with what shares a commit
@@ -226,7 +228,7 @@ class TestFaults(SynchronousTestCase):
         one is there after a power loss all the same."""
 
         async def part(scene: Scene) -> None:
-            for at in range(6):
+            for at in (0, 1, 3):
                 syncs = iter(range(at + 1))
 
                 def chosen(change: Change, syncs: Iterator[int] = syncs, at: int = at) -> bool:
@@ -243,6 +245,7 @@ class TestFaults(SynchronousTestCase):
                 kill = Kill(point="after", scope="service", power="lost")
                 scene.service.kill(kill)
                 await scene.service.dead(kill, Random(1))
+                await scene.far.quiet()
                 boxes = {scene.ledger.file(octets, box, "") for box, octets in scene.service.files().values()}
                 scene.ledger.stock("", scene.service.queued(), {item for item in boxes if item is not None})
                 scene.service.start()

@@ -139,6 +139,7 @@ class Writer:
         self._syncing = True  # as the connection comes
         self._synced = True
         self._unsynced_since = 0.0
+        self._doubtful = False
         self._thread = threading.Thread(target=self._run, name="mail-store", daemon=True)
         self._thread.start()
 
@@ -242,6 +243,7 @@ class Writer:
                 self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
             os.fdatasync(self._wal)
         except OSError as failure:
+            self._doubtful = True
             self._log.warn("the mail queue could not be synced: {reason}", reason=str(failure))
 
     def _commit(self, write: Callable[[Any], None], group: Puts | Settles) -> None:
@@ -249,6 +251,8 @@ class Writer:
         synced = not (isinstance(group, Settles) and group.may_be_forgotten)
         try:
             self._uncommitted = 0
+            if self._doubtful:
+                self._begin_anew()
             if synced != self._syncing:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
                 self._syncing = synced
@@ -263,7 +267,10 @@ class Writer:
                 self._synced = True
             elif self._synced and not synced:
                 self._synced, self._unsynced_since = False, monotonic()
+        except StoreError as failure:
+            error = failure
         except sqlite3.Error as failure:
+            self._doubtful = self._doubtful or getattr(failure, "sqlite_errorname", "").startswith("SQLITE_IOERR")
             error = as_store_error(failure)
             self._roll_back()
         except Exception as failure:
@@ -274,6 +281,16 @@ class Writer:
             if isinstance(group, Settles):
                 self._remove(group.spooled)
         self._reactor.callFromThread(_tell, group.waiters, error)
+
+    def _begin_anew(self) -> None:
+        """After a sync that failed, which the kernel says once: a later one succeeds without what that one was for, and
+        whatever is written behind it is out of reach after a power failure. So all of the WAL, as it can still be read,
+        goes into the database, which is synced, and nothing is written behind it. Raises StoreError, sqlite3.Error.
+        """
+        (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        if busy:
+            raise StoreError("the mail queue is being read, and cannot begin its log anew after a failed sync")
+        self._doubtful = False
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
