@@ -195,6 +195,7 @@ class Conversation:
             return
         lines = [head.first, *(line for _, line in head.lines), b"\r\n"]
         await self._exchange.send(b"\r\n".join(lines))
+        self._exchange.started = False
 
     async def _response(self, head: ResponseHead) -> None:
         exchange = self._exchange
@@ -235,6 +236,7 @@ class Conversation:
         """Until `back` is done; the request's body goes on meanwhile."""
         exchange, task = self._exchange, self._task
         client = exchange.connection.session.plain
+        exchange.started = True
         ends = isinstance(back, Measured | Framed)
         sent = 0
         try:

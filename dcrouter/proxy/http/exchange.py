@@ -43,7 +43,7 @@ class Exchange:
 
     `head`: the request's; `route`: whose it is (None: nobody's), `features`: its; `facts`: the connection's. `uri`:
     what a target is asked for. `status`: of the response, 0 before its head is made. `started`: some of it has
-    left (or is about to). `keeps`: the connection goes on behind it. `body_taken`: something of the request's body has
+    left. `keeps`: the connection goes on behind it. `body_taken`: something of the request's body has
     left here. `received`, `sent`: octets from and to the client. `target`: who was asked, for the log. `phase`: what is
     being done (request, gate, connect, wait, response, upgraded); `ended_by`, `reason` and `termination`: how it ended,
     where that is not as it should be.
@@ -126,10 +126,9 @@ class Exchange:
     def head_of(self, first: bytes, status: int, lines: Sequence[Line], framing: int = 0) -> bytes:
         """The head of the final response, as it leaves. `first`: its status line; `framing`: CHUNKED where it is.
 
-        From here on `status` and `started` are set, and `keeps` is decided.
+        From here on `status` is set, and `keeps` is decided.
         """
         self.status = status
-        self.started = True
         self.phase = "response"
         edits = self.features.response_edits
         if edits:
@@ -212,6 +211,7 @@ class Exchange:
         """Send all of `data` to the client; the deadline moves with every octet."""
         connection = self.connection
         stream = connection.stream
+        self.started = True
         size = stream.send(data)
         self.sent += size
         if size == len(data):

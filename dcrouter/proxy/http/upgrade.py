@@ -45,6 +45,7 @@ async def upgrade(exchange: Exchange, target: Stream, head: ResponseHead, first:
     session.moving = forth, back
     try:
         by = await relay(session.task, forth, back, connection.stream, target, timeouts.idle, timeouts.half_closed)
+        exchange.answered = True
         session.end("client" if by == "client" else "target", "closed")
     except TimedOut:
         raise

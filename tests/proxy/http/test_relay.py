@@ -4,47 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
 from ipaddress import ip_network
-from typing import TypeVar
 
 from dcrouter.config.actions import Forward
 from dcrouter.config.routes import Http, Timeouts
 from dcrouter.config.targets import Target
-from tests.support.edge import Backend, EdgeTest, route
+from tests.support.edge import Backend, route
+from tests.support.relay import RelayTest
 from tests.support.web import Message, Wire, each, http, ok, request
-
-T = TypeVar("T")
-
-
-class RelayTest(EdgeTest):
-    """One route, `a.example`, to one backend."""
-
-    def relay(self, talk: Callable[[socket.socket], None], **keys: object) -> int:
-        """An edge before a backend that talks so; the port to ask. `timeouts`, `tls`: the route's."""
-        self.backend = Backend(self, talk)
-        port = self.port()
-        of_route = {key: keys.pop(key) for key in ("timeouts", "tls") if key in keys}
-        self.open(route("web", port, self.backend.target, domains=("a.example",), **of_route), **keys)
-        return port
-
-    def talk(self, port: int, run: Callable[[Wire], T]) -> T:
-        """`run` with a connection to the edge, in a thread."""
-
-        def work() -> T:
-            with socket.create_connection(("127.0.0.1", port), 10) as sock:
-                return run(Wire(sock))
-
-        return self.client(work)
-
-    def ask_one(self, port: int, data: bytes) -> Message:
-        """The response to one request."""
-
-        def run(wire: Wire) -> Message:
-            wire.send(data)
-            return wire.message(to_head=data.startswith(b"HEAD"))
-
-        return self.talk(port, run)
 
 
 class KeepingTests(RelayTest):
@@ -141,8 +108,7 @@ class KeepingTests(RelayTest):
             for _ in range(3):
                 self.assertEqual(self.ask_one(port, request()).body, b"good")
             self.assertEqual(self.backend.connections, 3)
-            self.edge.stop()
-            self.listeners.clear()
+            self.again()
 
     def test_a_dead_connection_of_the_pool_is_noticed(self) -> None:
         """A GET is asked again on a new one, where the target closed as the request came; a POST is not sent twice."""
@@ -287,8 +253,7 @@ class HeadTests(RelayTest):
             method = b"OPTIONS" if target == b"*" else b"GET"
             first = method + b" " + target + b" HTTP/1.1"
             self.assertEqual(self.head_at_target(first=first).first, first)
-            self.edge.stop()
-            self.listeners.clear()
+            self.again()
 
     def test_responses_lose_what_was_said_to_us(self) -> None:
         """And keep everything else in its order."""
@@ -395,8 +360,7 @@ class FailureTests(RelayTest):
             done = self.request()
             self.assertEqual(done.termination, "target:wait")
             self.assertIn(reason, done.reason or "")
-            self.edge.stop()
-            self.listeners.clear()
+            self.again()
 
     def test_no_answer_in_time(self) -> None:
         """504, and the connection is not used again."""
@@ -449,8 +413,7 @@ class FailureTests(RelayTest):
             self.assertRaises(ConnectionResetError, self.talk, port, run)
             done = self.request()
             self.assertEqual((done.status, done.termination), (200, "target:response"))
-            self.edge.stop()
-            self.listeners.clear()
+            self.again()
 
     def test_a_client_that_goes_takes_its_request_along(self) -> None:
         """A reset while the target thinks, or while it answers, ends the target's connection too."""
@@ -475,19 +438,3 @@ class FailureTests(RelayTest):
             self.assertEqual(self.request().termination, termination)
         self.loop.until(lambda: len(ended) == 2)
         self.assertEqual(self.edge.plan.pool.waiting, 0)
-
-    def wait_for(self, sock: socket.socket) -> bytes:
-        """What comes while time passes."""
-        sock.setblocking(False)
-        got: list[bytes] = []
-
-        def some() -> bool:
-            self.loop.reactor.advance(0.1)
-            try:
-                got.append(sock.recv(65536))
-            except BlockingIOError:
-                return False
-            return True
-
-        self.loop.until(some)
-        return got[0]
