@@ -13,13 +13,21 @@ from dcrouter.facts import Endpoint
 EndedBy = Literal["client", "target", "router"]
 
 
+def termination(ended_by: EndedBy, phase: str, reason: str) -> str:
+    """The code that tells one kind of end from another: `done` for one in good order, else who ended it and in which
+    phase: `client:hello`, `target:connect`, `router:relay`.
+    """
+    return "done" if reason in ("", "closed", "quit") else f"{ended_by}:{phase or 'accept'}"
+
+
 @frozen(kw_only=True)
 class SessionClosed:
     """A connection has ended: who it was, where it went, what it cost, and who ended it and why.
 
     `bytes_in`: from the client onwards; `bytes_out`: to the client (both as on the inner side of TLS, except
     passthrough). `phases`: seconds spent in each, in order (`hello`, `tls`, `connect`, `relay`, `smtp` ...);
-    `accepted`: UTC epoch seconds. All up to `client_certificate` is the ConnectionFacts' own (`to_plain`).
+    `termination`: see the function of that name; `accepted`: UTC epoch seconds. All up to `client_certificate` is the
+    ConnectionFacts' own (`to_plain`).
     """
 
     session: str
@@ -39,6 +47,7 @@ class SessionClosed:
     bytes_out: int = 0
     phases: dict[str, float]
     ended_by: EndedBy
+    termination: str = ""
     reason: str
 
     def to_plain(self) -> dict[str, Any]:
@@ -80,8 +89,8 @@ class RequestDone:
 
     `session`: of the connection; `request`: which of its requests, from 1. `began`: UTC epoch seconds of its first
     octet, `seconds` until its last. `client`: behind trusted proxies, who they say. `path`: without the query, which
-    may hold secrets. `status`: of the response, 0 where it had none. `termination`: `done`, or who ended it and in which
-    phase (`client:wait`, `target:response`, `router:gate` ...); `reason` why, in words.
+    may hold secrets. `status`: of the response, 0 where it had none. `termination`: `done`, or who ended it and in
+    which phase (`client:wait`, `target:response`, `router:gate` ...); `reason` why, in words.
     """
 
     session: str

@@ -17,17 +17,18 @@ from twisted.python.failure import Failure
 
 from dcrouter.config.admin import Config
 from dcrouter.config.security import MinRate
+from dcrouter.control.incoming import Incoming
 from dcrouter.control.worker import Fields, Worker
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.mta import Mta, Succession
 from dcrouter.net.channel import Channel
 from dcrouter.net.reactor import install
-from dcrouter.proxy.edge import Edge
-from dcrouter.tls.chooser import Chooser
 from dcrouter.net.slices import Steps
-
+from dcrouter.proxy.edge import Edge
 from dcrouter.proxy.plan import Plan
+from dcrouter.tls.chooser import Chooser
+
 CONTROL = 3
 """The descriptor of the channel to the parent."""
 
@@ -49,14 +50,14 @@ class EdgeWorker(Worker):
         super().__init__(reactor, control)
         self.acts["listener"] = self._listener
         self.acts["addresses"] = lambda fields, fds: self.edge.addresses.update(fields["names"])
+        self.acts["connections"] = self._connections
+        self.acts["kill"] = self._kill
+        self._plan: Plan | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
-        self._plan: Plan | None = None
         ca_files = {path: text.encode() for path, text in fields["ca_files"].items()}
         self.edge = Edge(config, chooser, ca_files, self.reactor, self.access)
 
-    def go(self) -> None:
-        self.edge.start()
     def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
         self._plan = yield from self.edge.prepare(config, incoming.ca_files)
 
@@ -68,6 +69,8 @@ class EdgeWorker(Worker):
     def abandon(self) -> None:
         self._plan = None
 
+    def go(self) -> None:
+        self.edge.start()
 
     def drain(self, timeout: float) -> Deferred[None]:
         return self.edge.drain()
@@ -90,6 +93,12 @@ class EdgeWorker(Worker):
             for session, address, route in fields["sessions"]:
                 self.edge.mail_living(session, address, route)
 
+    def _connections(self, fields: Fields, fds: list[int]) -> None:
+        self.channel.send("answer", {"id": fields["id"], **self.edge.connections(fields["after"], fields["most"])})
+
+    def _kill(self, fields: Fields, fds: list[int]) -> None:
+        self.channel.send("answer", {"id": fields["id"], "killed": self.edge.kill(fields["session"])})
+
     def _listener(self, fields: Fields, fds: list[int]) -> None:
         for fd in fds:
             self.edge.listen(socket.socket(fileno=fd))
@@ -104,15 +113,15 @@ class MailWorker(Worker):
         super().__init__(reactor, control)
         self.acts["queue"] = self._queue
         self._ended: list[str] = []
+        self.acts["connections"] = self._connections
+        self.acts["kill"] = self._kill
+        self._succession: Succession | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
-        self._succession: Succession | None = None
         ca_files = {path: text.encode() for path, text in fields["ca_files"].items()}
         self.mta = Mta(config, chooser, self.reactor, self._closed, self.access, ca_files=ca_files)
         self.mta.start()
 
-    def go(self) -> None:
-        """Connections come from the edge, as soon as it has met us."""
     def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
         yield from ()
         self._succession = self.mta.succession(config, incoming.ca_files)
@@ -125,6 +134,8 @@ class MailWorker(Worker):
     def abandon(self) -> None:
         self._succession = None
 
+    def go(self) -> None:
+        """Connections come from the edge, as soon as it has met us."""
 
     def met(self, peer: Channel | None) -> None:
         """The edge holds back by itself while we are gone; a new one hears of the sessions that outlived the last."""
@@ -162,6 +173,12 @@ class MailWorker(Worker):
         ended, self._ended = self._ended, []
         if self.peer is not None:
             self.peer.send("closed", {"sessions": ended})
+
+    def _connections(self, fields: Fields, fds: list[int]) -> None:
+        self.channel.send("answer", {"id": fields["id"], **self.mta.connections(fields["after"], fields["most"])})
+
+    def _kill(self, fields: Fields, fds: list[int]) -> None:
+        self.channel.send("answer", {"id": fields["id"], "killed": self.mta.kill(fields["session"])})
 
     def _queue(self, fields: Fields, fds: list[int]) -> None:
         def broken(failure: Failure) -> Fields:

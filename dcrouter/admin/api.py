@@ -1,6 +1,12 @@
 """The HTTP API on the unix socket `admin.socket`, for the command line and for scripts (`curl --unix-socket`).
 
     GET /status              what the service does: version, state, children with their counters, listeners, lost lines
+    POST /reload             read the configuration again: what has changed, or all that is wrong with it (409)
+    POST /drain              stop, as SIGTERM does
+    POST /log-level          {"level": "debug"}, until the next reload
+    GET /connections         those of a process (?role=edge or mail), the oldest first, and where the next page begins;
+                             ?after=
+    DELETE /connections/ID   end that one
     GET /queue               the messages that wait or have failed, one object per recipient, and where the next page
                              begins; ?rule= &state= &sender= &recipient= &older=1h &limit= &after=
     GET /queue/stats         how many there are, by state, rule and domain; ?top=
@@ -9,8 +15,8 @@
     POST /queue/retry        also hold, release, drop: {"messages": [ID ...]}, or filters as above, or {"all": true};
                              answers how many were changed, and where the next request begins (`after`)
 
-Answers are JSON. An error is `{"error": "..."}` with 400, 404, 405, or 503 where a process does not answer. Whoever may
-open the socket may do all of it: it is 0600 in a directory that is 0700.
+Answers are JSON. An error is `{"error": "..."}` with 400, 404, 405, 409, or 503 where a process does not answer.
+Whoever may open the socket may do all of it: it is 0600 in a directory that is 0700.
 """
 
 from __future__ import annotations
@@ -44,9 +50,21 @@ IDLE = 30
 """Seconds after which a silent client is closed."""
 
 
+class Operations(Protocol):
+    """What can be done to the service."""
+
+    def reload(self) -> Deferred[dict[str, Any]]: ...
+    def drain(self) -> dict[str, Any]: ...
+    def log_level(self, level: object) -> dict[str, Any]: ...
+    def connections(self, role: str, after: str | None) -> Deferred[dict[str, Any]]: ...
+    def kill(self, session: str) -> Deferred[dict[str, Any]]: ...
+
+
 class Answers(Protocol):
     """Who knows the answers: the parent."""
 
+    @property
+    def operations(self) -> Operations: ...
     def status(self) -> Deferred[dict[str, Any]]: ...
     def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]: ...
 
@@ -89,7 +107,7 @@ class QuietSite(Site):
         """Say nothing."""
 
 
-Give = Callable[[Request], Deferred[dict[str, Any]]]
+Give = Callable[[Request], Deferred[dict[str, Any]] | dict[str, Any]]
 """The answer to a request. One with `error` has a `status` beside it."""
 
 
@@ -163,8 +181,26 @@ def _root(answers: Answers) -> Answer:
             }
         )
 
-    status = Answer({b"GET": lambda request: answers.status()})
-    return Answer({}, {b"status": status, b"queue": Answer({b"GET": listed}, below_queue)}.get)
+    operations = answers.operations
+
+    def connections(request: Request) -> Deferred[dict[str, Any]]:
+        asked = _query(request)
+        return operations.connections(str(asked.get("role", "edge")), asked.get("after"))
+
+    def below_connections(name: bytes) -> Answer:
+        return Answer({b"DELETE": lambda request: operations.kill(name.decode("utf-8", "replace"))})
+
+    return Answer(
+        {},
+        {
+            b"status": Answer({b"GET": lambda request: answers.status()}),
+            b"queue": Answer({b"GET": listed}, below_queue),
+            b"reload": Answer({b"POST": lambda request: operations.reload()}),
+            b"drain": Answer({b"POST": lambda request: operations.drain()}),
+            b"log-level": Answer({b"POST": lambda request: operations.log_level(_body(request).get("level"))}),
+            b"connections": Answer({b"GET": connections}, below_connections),
+        }.get,
+    )
 
 
 class _Mistaken(DcrouterError):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from dcrouter import __version__
 from dcrouter.admin.client import ask
+from dcrouter.admin.control import add_control_commands
 from dcrouter.admin.demo.tour import demo
 from dcrouter.admin.passwd import passwd
 from dcrouter.admin.places import find_config, service_socket
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     shown = command("routes", routes, "print the effective routes, in the order in which connections meet them")
     command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
     asked = command("status", status, "print what the running service does")
+    controls = add_control_commands(command)
     queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
     add_queue_commands(queue)
     hashed = command("passwd", passwd, "make the hash of a password, for email.auth; asks, or reads one line")
@@ -128,10 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     command("version", version, "print the version")
     for one in (checked, shown):
         one.add_argument("file", nargs="?", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
-    for one in (started, asked):
+    for one in (started, asked, *controls):
         one.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
-    asked.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
-    for one in (shown, asked):
+    for one in (asked, *controls):
+        one.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
+    for one in (shown, asked, *controls):
         one.add_argument("--json", action="store_true", help="for programs")
     return parser
 

@@ -15,7 +15,11 @@ TIMEOUT = 60.0
 
 
 class ApiError(DcrouterError):
-    """The API could not be asked, or refused: one line for the operator."""
+    """The API could not be asked, or refused: one line for the operator. `answer`: what it said, if anything."""
+
+    def __init__(self, message: str, answer: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.answer = answer or {}
 
 
 def ask(path: Path, method: str, target: str, body: object = None) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def ask(path: Path, method: str, target: str, body: object = None) -> dict[str, 
     finally:
         connection.close()
     if response.status != http.client.OK:
-        raise ApiError(str(answer.get("error", response.reason)))
+        raise ApiError(str(answer.get("error", response.reason)), answer)
     assert isinstance(answer, dict)
     return answer
 

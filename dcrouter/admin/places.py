@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import stat
 from pathlib import Path
 
+from dcrouter.config.document import compose, read_text
+from dcrouter.config.findings import Findings
 from dcrouter.config.load import load
+from dcrouter.config.nodes import Mapping, Node, Scalar
 from dcrouter.errors import ConfigError, StartError
 
 PLACES = (Path("routes.yaml"), Path("/etc/dcrouter/routes.yaml"))
@@ -31,10 +36,48 @@ def find_config(given: str | None) -> Path:
     )
 
 
-def service_socket(arguments: argparse.Namespace) -> Path:
-    """As `--socket` says, or the configuration; while that is being edited, the service still runs with the old one."""
+def told_socket(path: Path) -> Path | None:
+    """What a configuration says of `admin.socket` and `state_dir`, whatever else is wrong with it; None where it cannot
+    be told. Where that is not there, a `state_dir` has perhaps just been written: then the default, if that is there.
+
+    Much faster than to read the whole of a large file.
+    """
+    try:
+        text = read_text(path)
+    except ConfigError:
+        return None
+    root = compose(text, os.environ, Findings())
+    if isinstance(root, Mapping):
+        state_dir, socket = _text(root, "state_dir"), _text(root, "admin", "socket")
+    else:
+        # Not even YAML just now: the line is there all the same, or the default holds.
+        found = re.search(r"^state_dir:[ \t]*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
+        state_dir, socket = found[1] if found else "", ""
+    folder = path.absolute().parent
+    told = folder / (state_dir or "state") / (socket or "admin.sock")
+    default = folder / "state" / "admin.sock"
+    return default if default.exists() and not told.exists() else told
+
+
+def _text(node: Mapping, *keys: str) -> str:
+    """The text at the end of these keys, "" where there is none."""
+    found: Node = node
+    for key in keys:
+        if not isinstance(found, Mapping) or key not in found.entries:
+            return ""
+        found = found.entries[key][1]
+    return found.text if isinstance(found, Scalar) else ""
+
+
+def service_socket(arguments: argparse.Namespace, *, lenient: bool = False) -> Path:
+    """As `--socket` says, or the configuration; while that is being edited, the service still runs with the old one.
+
+    `lenient`: a configuration that is wrong elsewhere is good enough to tell it.
+    """
     if arguments.socket:
         return Path(arguments.socket)
+    if lenient and (told := told_socket(find_config(arguments.config))) is not None:
+        return told
     try:
         return load(find_config(arguments.config)).admin.socket
     except ConfigError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -10,6 +11,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """The answer of GET /status."""
     yield f"dcrouter {status['version']}, {status['state']}, pid {status['pid']}, up {duration(status['uptime'])}"
     yield f"configuration {status['config']}, state in {status['state_dir']}"
+    yield from _last_reload(status.get("reloads", {}))
     for role, child in status["children"].items():
         again = f", started again {child['restarts']} times" if child["restarts"] else ""
         up = f", pid {child['pid']}, up {duration(child['uptime'])}" if child["pid"] else ""
@@ -40,6 +42,26 @@ def duration(seconds: float) -> str:
         if count or (name == "s" and not parts):
             parts.append(f"{count} {name}")
     return " ".join(parts[:2])
+
+
+def size(count: int) -> str:
+    """`512`, `3.4 KB`, `12 MB` (1024-based, as in the configuration)."""
+    units = ("", "KB", "MB", "GB", "TB")
+    value, unit = float(count), 0
+    while value >= 1000 and unit < len(units) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.{0 if unit == 0 or value >= 10 else 1}f} {units[unit]}".rstrip()
+
+
+def _last_reload(reloads: dict[str, Any]) -> Iterator[str]:
+    last = reloads.get("last")
+    if last is None:
+        return
+    when = datetime.fromtimestamp(last["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    counts = f"{reloads['count']} reloads, {reloads['failed']} of them refused"
+    yield f"{counts}; the last, {when}: " + (last["changes"] if last["ok"] else "refused, nothing has changed")
+    for problem in last["problems"]:
+        yield f"  {word(problem)}"
 
 
 def _listening(listeners: Iterable[dict[str, Any]]) -> Iterator[str]:

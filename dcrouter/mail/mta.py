@@ -173,6 +173,10 @@ class Mta:
         own = OwnAddresses(email, config.listen, self._mx_port)
         return Exchangers(self._resolver, email.hostname, own)
 
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        """The authorities that rules name have changed."""
+        self._attempts.destinations.believe(ca_files)
+
     def take(self, fd: int, facts: ConnectionFacts, least: MinRate | None = None) -> None:
         """An accepted socket, which is ours from now on. `facts.kind` says what it speaks; `least`: it must move."""
         assert self._sessions is not None
@@ -181,6 +185,14 @@ class Mta:
     def living(self) -> list[tuple[str, str, str | None]]:
         """(session, client's address, route) of every session there is."""
         return self._sessions.living() if self._sessions is not None else []
+
+    def connections(self, after: str | None, most: int) -> dict[str, Any]:
+        """A page of the sessions, JSON-ready, by their ids; `next`: what is `after` for the page behind it."""
+        return self._sessions.page(after, most) if self._sessions is not None else {"connections": [], "next": None}
+
+    def kill(self, session: str) -> int:
+        """Cuts a session: how many it was."""
+        return self._sessions.kill(session) if self._sessions is not None else 0
 
     def drain(self, timeout: float) -> Deferred[None]:
         """No new transaction begins, inwards or outwards; fires when those under way have ended, or after `timeout`."""

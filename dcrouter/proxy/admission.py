@@ -73,6 +73,14 @@ class Admission:
             self.present.per_ip[key] = self.present.per_ip.get(key, 0) + 1
         self.present.connections += 1
 
+    def succeed(self, before: Admission, address: str) -> None:
+        """A connection that `before`, the same one of another configuration, has let in counts here from now on."""
+        if before._max_per_ip is None and self._max_per_ip is not None:
+            key = _key(address)
+            self.present.per_ip[key] = self.present.per_ip.get(key, 0) + 1
+        elif before._max_per_ip is not None and self._max_per_ip is None:
+            self._uncount(address)
+
     def forgive(self, address: str) -> None:
         """Somebody else does not let in a connection that was counted here: its part of the rate is given back."""
         if self._rate is not None:
@@ -82,13 +90,15 @@ class Admission:
         """Uncount it."""
         self.present.connections -= 1
         if self._max_per_ip is not None:
-            per_ip = self.present.per_ip
-            key = _key(address)
-            count = per_ip[key] - 1
-            if count:
-                per_ip[key] = count
-            else:
-                del per_ip[key]
+            self._uncount(address)
+
+    def _uncount(self, address: str) -> None:
+        per_ip, key = self.present.per_ip, _key(address)
+        count = per_ip[key] - 1
+        if count:
+            per_ip[key] = count
+        else:
+            del per_ip[key]
 
 
 def _key(address: str) -> str:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 from dcrouter.admin.api import Api
 from dcrouter.admin.client import ApiError, ask
 from dcrouter.errors import StartError, Unreachable
+from tests.support.operated import Operated
 
 
 class Known:
@@ -23,6 +24,7 @@ class Known:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.operations = Operated()
 
     def status(self) -> Deferred[dict[str, Any]]:
         return succeed({"state": "ready"})

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dcrouter.admin.api import Api
 from dcrouter.admin.cli import main
 from dcrouter.admin.queue import list_lines, message_lines, stats_lines
+from tests.support.operated import Operated
 
 
 def recipient(**changed: Any) -> dict[str, Any]:
@@ -126,6 +127,7 @@ class Paged:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.operations = Operated()
 
     def status(self) -> Deferred[dict[str, Any]]:
         return succeed({})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dcrouter.events import EndedBy, SessionClosed
+from typing import Any
+
+from dcrouter.events import EndedBy, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts
 
 
@@ -23,6 +25,22 @@ class Account:
         if self.ending is None:
             self.ending = (ended_by, reason)
 
+    def shown(self, now: float) -> dict[str, Any]:
+        """What an operator sees of a session that is open, JSON-ready. `now`: UTC epoch seconds."""
+        facts = self.facts
+        return {
+            "session": facts.session,
+            "route": facts.route,
+            "peer": facts.peer,
+            "local": facts.local,
+            "sni": facts.sni,
+            "target": None,
+            "age": round(now - facts.accepted, 3),
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "phase": "smtp",
+        }
+
     def close(self, seconds: float) -> SessionClosed:
         """The whole, after `seconds`; a session whose end nobody told of was ended by its client."""
         ended_by, reason = self.ending or ("client", "connection closed")
@@ -34,5 +52,6 @@ class Account:
             bytes_out=self.bytes_out,
             phases=phases,
             ended_by=ended_by,
+            termination=termination(ended_by, "smtp", reason),
             reason=reason,
         )

@@ -45,9 +45,7 @@ class Failures:
         self._clock = clock
         self._by_address: OrderedDict[str, deque[float]] = OrderedDict()
         self._stamps = 0
-        self._bans: OrderedDict[str, float] = (
-            OrderedDict()
-        )  # until when; in about this order, as they last equally long until a reload
+        self._bans: OrderedDict[str, float] = OrderedDict()  # until when, about in this order
         self._by_account: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
         self._acquaintances: OrderedDict[tuple[bytes, str], float] = OrderedDict()
 

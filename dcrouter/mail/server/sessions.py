@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -149,6 +150,23 @@ class Sessions:
     def living(self) -> list[tuple[str, str, str | None]]:
         """(session, client's address, route) of every session there is."""
         return [(one.facts.session, one.facts.peer[0], one.facts.route) for one in self._sessions]
+
+    def page(self, after: str | None, most: int) -> dict[str, Any]:
+        """See Mta.connections."""
+        found = sorted(one.facts.session for one in self._sessions if after is None or one.facts.session > after)[:most]
+        chosen = set(found)
+        now = time.time()
+        shown = [one.account.shown(now) for one in self._sessions if one.facts.session in chosen]
+        shown.sort(key=lambda one: str(one["session"]))
+        return {"connections": shown, "next": found[-1] if len(found) == most else None}
+
+    def kill(self, session: str) -> int:
+        """Cuts the session of that id: how many it was."""
+        found = [one for one in self._sessions if one.facts.session == session]
+        for one in found:
+            one.account.ended("router", "ended by the operator")
+            one.abort()
+        return len(found)
 
     def drain(self, timeout: float) -> Deferred[None]:
         """No new transactions; fires when all sessions have ended, which they have after `timeout` seconds.

@@ -40,6 +40,7 @@ class ForwardAction:
             pipes = session.edge.pipes
             forth = direction(session.stream, stream, pipes)
             back = direction(stream, session.stream, pipes)
+            session.moving = forth, back
             assert session.route is not None
             timeouts = session.route.timeouts
             session.enter("relay", timeouts.idle, "idle")

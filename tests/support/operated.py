@@ -1,0 +1,74 @@
+"""A service that can be told what to do, and does nothing: for the API and the command line in front of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from dcrouter.errors import Unreachable
+
+OUTCOME = {
+    "at": 1.0,
+    "seconds": 0.5,
+    "problems": [],
+    "warnings": ["routes.yaml:3:1: hardly meant"],
+    "changes": "routes: 1 added",
+    "ok": True,
+}
+
+
+def connection(session: str, **fields: Any) -> dict[str, Any]:
+    """One as the service lists it."""
+    shown = {
+        "session": session,
+        "route": "web",
+        "peer": ["192.0.2.7", 4711],
+        "local": ["192.0.2.1", 443],
+        "sni": "www.example.test",
+        "target": "10.0.0.1:80",
+        "age": 61.0,
+        "bytes_in": 512,
+        "bytes_out": 4096,
+        "phase": "relay",
+    }
+    return {**shown, **fields}
+
+
+class Operated:
+    """`did`: what it was told. `problems`: what is wrong with its configuration."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = list(problems)
+        self.did: list[tuple[Any, ...]] = []
+
+    def reload(self) -> Deferred[dict[str, Any]]:
+        self.did.append(("reload",))
+        if self.problems:
+            error = {"error": "\n".join(self.problems), "status": 409}
+            return succeed({**OUTCOME, "problems": self.problems, "ok": False, **error})
+        return succeed(dict(OUTCOME))
+
+    def drain(self) -> dict[str, Any]:
+        self.did.append(("drain",))
+        return {"state": "draining", "timeout": 30.0}
+
+    def log_level(self, level: object) -> dict[str, Any]:
+        self.did.append(("log_level", level))
+        return {"level": level} if level != "loud" else {"error": "log level: one of debug, info", "status": 400}
+
+    def connections(self, role: str, after: str | None) -> Deferred[dict[str, Any]]:
+        self.did.append(("connections", role, after))
+        if role == "mail":
+            return succeed({"error": "there is no mail process", "status": 404})
+        if after is None:
+            return succeed({"connections": [connection("a-1")], "next": "a-1"})
+        return succeed({"connections": [connection("a-2", age=2.0, peer=["2001:db8::7", 1], sni=None)], "next": None})
+
+    def kill(self, session: str) -> Deferred[dict[str, Any]]:
+        self.did.append(("kill", session))
+        if session == "far":
+            return fail(Unreachable("the edge process did not answer within 2 s"))
+        if session == "gone":
+            return succeed({"error": "there is no connection gone", "status": 404})
+        return succeed({"killed": 1})
