@@ -49,7 +49,7 @@ NGINX = """
 daemon off; master_process off; pid {base}/pid; error_log stderr; {user}
 events {{ worker_connections 4096; }}
 http {{
-    access_log off; client_body_temp_path {base}/body; proxy_temp_path {base}/proxy; fastcgi_temp_path {base}/fastcgi;
+    log_format asked '$request_method $request_uri'; access_log {base}/access.log asked; client_body_temp_path {base}/body; proxy_temp_path {base}/proxy; fastcgi_temp_path {base}/fastcgi;
     uwsgi_temp_path {base}/uwsgi; scgi_temp_path {base}/scgi; client_max_body_size 0; keepalive_requests 100000;
     sendfile on; tcp_nodelay on;
     server {{
@@ -67,7 +67,7 @@ http {{
 class Nginx(Program):
     """`port` speaks plain HTTP, `tls` HTTPS with HTTP/2, for `names`: files under `data`, /hello, PUT to /up/.
 
-    `ca`: a PEM file with the authority of its certificate.
+    `ca`: a PEM file with the authority of its certificate. Its access log is a method and a target per line.
     """
 
     def __init__(self, *names: str) -> None:

@@ -285,8 +285,7 @@ class InterimTests(RelayTest):
         """The client waits for the target's word, and hears it."""
 
         def serve(wire: Wire) -> None:
-            while True:
-                head = wire.sock.recv(65536)
+            while head := wire.sock.recv(65536):
                 self.assertIn(b"\r\nExpect: 100-continue\r\n", head)
                 wire.send(b"HTTP/1.1 100 Continue\r\nX-Interim: 1\r\n\r\n")
                 self.assertEqual(wire.sock.recv(65536), b"hello")
