@@ -8,8 +8,11 @@ from attrs import field, frozen
 
 from dcrouter.config.forms import counted, key, one_of
 from dcrouter.config.health import Health
+from dcrouter.config.http import Headers, PathRewrite
 from dcrouter.config.lines import RedirectTemplate
+from dcrouter.config.match import Address
 from dcrouter.config.targets import Balance, Target
+from dcrouter.config.through import ProxyUrl
 from dcrouter.wire.http1 import check_header
 
 MailKind = Literal["smtp", "submission", "smtps"]
@@ -40,12 +43,29 @@ class Forward:
     retries: Annotated[int, counted(0, 100)] = field(
         default=2, metadata=key("How many other targets are tried when a connect fails.")
     )
+    source: Address | None = field(
+        default=None, metadata=key("The local address that targets are connected from.", default="the kernel's choice")
+    )
+    through: ProxyUrl | None = field(
+        default=None,
+        metadata=key(
+            "The proxy through which targets are connected to; it gets their names as they are written. A user and a "
+            "password are percent-encoded.",
+            default="straight",
+        ),
+    )
     health: Health | None = field(
         default=None, metadata=key("How targets are found to be down.", default="all are always tried")
     )
     proxy_protocol: Literal["v1", "v2"] | None = field(
         default=None,
         metadata=key("The PROXY header that tells the target who the client is.", default="none is sent"),
+    )
+    headers: Headers | None = field(
+        default=None, metadata=key("Headers of requests and responses that are changed.", default="none")
+    )
+    path_rewrite: PathRewrite | None = field(
+        default=None, metadata=key("What the target is asked for instead.", default="the path as it is")
     )
 
 

@@ -66,7 +66,10 @@ class Config:
         default=(IPv4Address("0.0.0.0"), IPv6Address("::")),
         metadata=key("Addresses on which every port of every route is bound.", nonempty="nothing would be bound"),
     )
-    resolver: Resolver = field(factory=Resolver, metadata=key("Whom to ask for the addresses of targets, and for those and MX records of mail."))
+    resolver: Resolver = field(
+        factory=Resolver,
+        metadata=key("Whom to ask for the addresses of targets, and for those and MX records of mail."),
+    )
     admin: Admin = field(
         default=Factory(lambda self: Admin(socket=self.state_dir / "admin.sock"), takes_self=True),
         metadata=key("The door of the command line."),

@@ -44,7 +44,7 @@ _SPARE: Mapping[type, frozenset[str]] = {
     Email: frozenset(fields_of(Email)),
     Route: frozenset(("timeouts", "security")),
     RouteTls: frozenset(("certificate",)),
-    Forward: frozenset(("targets", "balance", "retries", "health")),
+    Forward: frozenset(("targets", "balance", "retries", "health", "source", "through")),
     Redirect: frozenset(("to", "status")),
     Respond: frozenset(("status", "body", "headers")),
     Block: frozenset(("status",)),

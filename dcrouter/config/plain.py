@@ -45,6 +45,7 @@ def _converter() -> Converter:
     for texts in (IPv4Address, IPv6Address, IPv4Network, IPv6Network, Path):
         converter.register_unstructure_hook(texts, str)
     converter.register_structure_hook(Address, lambda text, _: ip_address(text))
+    converter.register_structure_hook(Address | None, lambda text, _: ip_address(text) if text is not None else None)
     converter.register_structure_hook(Network, lambda text, _: ip_network(text))
     converter.register_structure_hook(Path, lambda text, _: Path(text))
     converter.register_structure_hook(Secret, lambda text, _: Secret(text))

@@ -13,7 +13,7 @@ AddressOrder = Literal["ipv4-first", "ipv6-first", "ipv4", "ipv6"]
 
 @frozen(kw_only=True)
 class Resolver:
-    """Whom mail asks for MX and addresses.
+    """Whom to ask for the addresses of targets, and for what mail needs.
 
     `servers` None: those of /etc/resolv.conf.
     """

@@ -50,13 +50,15 @@ class Source(Protocol):
 
 
 def target_names(routes: Iterable[Route], *more: str | None) -> tuple[str, ...]:
-    """The host names of all `forward` targets and of `more`, lower-case and each once; addresses are left out."""
-    hosts = [
-        target.host
-        for route in routes
-        if route.enabled and isinstance(route.action, Forward)
-        for target in route.action.targets
-    ]
+    """The host names that forwarding routes need, and `more`, lower-case and each once; addresses are left out.
+
+    Those of targets, or of the proxy that leads to them: that one finds the targets by itself.
+    """
+    hosts: list[str | None] = []
+    for route in routes:
+        if route.enabled and isinstance(route.action, Forward):
+            through = route.action.through
+            hosts += [target.host for target in route.action.targets] if through is None else [through.host]
     return tuple(dict.fromkeys(host.lower() for host in (*hosts, *more) if host and not _is_address(host)))
 
 

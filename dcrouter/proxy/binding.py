@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Config
@@ -12,14 +13,16 @@ from dcrouter.config.match import Match
 from dcrouter.config.routes import Route
 from dcrouter.config.security import Security
 from dcrouter.config.targets import SimpleTarget, Target
+from dcrouter.config.tls import CertificateFiles
 from dcrouter.net.slices import Steps
 from dcrouter.proxy.actions.close import CloseAction
 from dcrouter.proxy.actions.forward import ForwardAction
 from dcrouter.proxy.actions.mail import MailAction
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import Action, BoundRoute
+from dcrouter.proxy.http.assembly import Assembly
 from dcrouter.proxy.http.answers import BlockAnswer, RedirectAnswer, RespondAnswer
-from dcrouter.proxy.http.features import HttpAction
+from dcrouter.proxy.http.features import NO_FEATURES, HttpAction
 from dcrouter.proxy.http.forward import HttpForward
 from dcrouter.proxy.http.pool import Pool
 from dcrouter.proxy.http.start import HttpConnections
@@ -28,18 +31,31 @@ from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.checks import checks_of
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import Targets
+from dcrouter.targets.through import Through
 from dcrouter.targets.tls import TargetTls
-from dcrouter.tls.profile import client_context
+from dcrouter.tls.credential import Credential
+
+Believer = Callable[[Mapping[str, bytes]], None]
+"""Hears of files that have changed: path -> PEM of all of them."""
 
 
 class Binding:
-    """Binds the routes of one configuration. `ca_files`: path -> PEM of every `tls.upstream.ca`.
+    """Binds the routes of one configuration. `ca_files`: path -> PEM of every authority and revocation list that they
+    name. `credential`: what is loaded of a pair of files at the time.
 
     `services`: what belongs to the routes bound so far and acts by itself while they are in use. `targets`: of each
-    that forwards.
+    that forwards. `believers`: what `ca_files` are told to when they change.
     """
 
-    def __init__(self, config: Config, addresses: Addresses, ca_files: Mapping[str, bytes], state: State) -> None:
+    def __init__(
+        self,
+        config: Config,
+        addresses: Addresses,
+        ca_files: Mapping[str, bytes],
+        state: State,
+        credential: Callable[[CertificateFiles], Credential],
+    ) -> None:
+        self._credential = credential
         self._config = config
         self._addresses = addresses
         self._ca_files = ca_files
@@ -47,7 +63,9 @@ class Binding:
         self._name = config.email.hostname if config.email is not None else socket.gethostname()
         self.services: list[Service] = []
         self.targets: list[Targets] = []
+        self.believers: list[Believer] = []
         self.pool = state.keep(Pool, "http")
+        self._assembly = Assembly()
 
     def routes(self) -> Steps[list[BoundRoute]]:
         """Those of the effective table, in its order."""
@@ -80,7 +98,12 @@ class Binding:
         admission = Admission.kept(route.security, self._state, "route", route.name)
         counters = self._state.keep(RouteCounters, route.name)
         action, http = self._actions(route, spoken)
-        return BoundRoute(route, spoken, action, admission, counters, http)
+        features = self._assembly.features(route) if spoken == "http" else NO_FEATURES
+        bound = BoundRoute(route, spoken, action, admission, counters, http, features)
+        if route.tls is not None and route.tls.client_auth is not None:
+            bound.believe(self._ca_files)
+            self.believers.append(bound.believe)
+        return bound
 
     def _actions(self, route: Route, spoken: str) -> tuple[Action, HttpAction | None]:
         """What is done with a connection, and with each request of one that speaks HTTP."""
@@ -88,12 +111,13 @@ class Binding:
         match action:
             case Forward():
                 targets = Targets(route.name, action, self._addresses, self._state)
-                reach = Reach(self._target_tls(route))
+                through = Through(action.through, self._addresses) if action.through is not None else None
+                reach = Reach(self._target_tls(route), action.source, through)
                 self.targets.append(targets)
                 checks = checks_of(route, targets, reach, self._name)
                 if checks is not None:
                     self.services.append(checks)
-                http = HttpForward(targets, reach, self.pool, _settings(route), action.proxy_protocol)
+                http = HttpForward(targets, reach, self.pool, _settings(route, action), action.proxy_protocol)
                 if spoken == "http":
                     return HttpConnections(), http
                 return ForwardAction(targets, reach, action.proxy_protocol), http
@@ -110,14 +134,21 @@ class Binding:
         if route.tls is None or route.tls.mode != "terminate-and-reencrypt":
             return None
         upstream = route.tls.upstream
-        ca = self._ca_files[str(upstream.ca)] if upstream.ca is not None else None
-        return TargetTls(client_context(upstream, ca), upstream.verify, upstream.server_name)
+        shown = None if upstream.client_certificate is None else partial(self._credential, upstream.client_certificate)
+        if upstream.ca is None:
+            return TargetTls(upstream, None, shown)
+        path = str(upstream.ca)
+        tls = TargetTls(upstream, self._ca_files[path], shown)
+        self.believers.append(lambda files: tls.believe(files[path]))
+        return tls
 
 
-def _settings(route: Route) -> str:
+def _settings(route: Route, action: Forward) -> str:
     """What connections to a target must have in common: how they are made."""
-    tls = route.tls
-    return repr(tls.upstream) if tls is not None and tls.mode == "terminate-and-reencrypt" else ""
+    tls, proxy = route.tls, action.through
+    upstream = repr(tls.upstream) if tls is not None and tls.mode == "terminate-and-reencrypt" else ""
+    through = (str(proxy), proxy.user, str.__str__(proxy.password)) if proxy is not None else ""
+    return f"{upstream} {action.source or ''} {through}"
 
 
 def _as_target(simple: SimpleTarget) -> Target:

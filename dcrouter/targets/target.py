@@ -23,7 +23,10 @@ ADDRESSES_PER_TARGET = 4
 
 @frozen
 class Candidate:
-    """One address to connect to. `label` is for logs, `host` the name to verify a certificate against (None: unix)."""
+    """One address to connect to. `label` is for logs, `host` the name to verify a certificate against (None: unix).
+
+    `family` AF_UNSPEC: a proxy connects there, and `address` may have a name.
+    """
 
     family: int
     address: tuple[str, int] | str
@@ -32,11 +35,13 @@ class Candidate:
 
 
 class LiveTarget:
-    """One target of a route, with what is known of it. `label`: as it was written, for the operator."""
+    """One target of a route, with what is known of it. `label`: as it was written, for the operator. `addresses`: None
+    where a proxy finds it.
+    """
 
     __slots__ = ("_addresses", "_made", "_version", "host", "label", "seed", "state", "target", "weight")
 
-    def __init__(self, target: Target, state: TargetState, addresses: Addresses) -> None:
+    def __init__(self, target: Target, state: TargetState, addresses: Addresses | None) -> None:
         self.target = target
         self.state = state
         self.label = label_of(target)
@@ -52,9 +57,10 @@ class LiveTarget:
 
         `incoming_port` stands in for `port: preserve`.
         """
-        if self._version != self._addresses.version:
+        addresses = self._addresses
+        if addresses is not None and self._version != addresses.version:
             self._made.clear()
-            self._version = self._addresses.version
+            self._version = addresses.version
         found = self._made.get(incoming_port)
         if found is None:
             found = self._made[incoming_port] = self._places(incoming_port)
@@ -68,7 +74,10 @@ class LiveTarget:
             path = str(self.target.unix)
             return [Candidate(socket.AF_UNIX, path, f"unix:{path}", None)]
         assert self.host is not None
-        return places(self._addresses.of(self.host), self.port(incoming_port), self.host)
+        port = self.port(incoming_port)
+        if self._addresses is None:
+            return [Candidate(socket.AF_UNSPEC, (self.host, port), label(self.host, port), self.host)]
+        return places(self._addresses.of(self.host), port, self.host)
 
 
 class Targets:
@@ -80,7 +89,11 @@ class Targets:
         self.route = route
         self.health = action.health
         self.all = tuple(
-            LiveTarget(target, memory.keep(TargetState, route, label_of(target)), addresses)
+            LiveTarget(
+                target,
+                memory.keep(TargetState, route, label_of(target)),
+                addresses if action.through is None else None,
+            )
             for target in action.targets
         )
         self.passive = action.health.passive if action.health is not None else None

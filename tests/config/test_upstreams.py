@@ -3,10 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 from dcrouter.config.actions import Forward
+from dcrouter.config.forms import Secret
 from dcrouter.config.health import Health, Passive
 from dcrouter.config.load import from_plain
 from dcrouter.config.plain import to_plain
 from dcrouter.config.targets import Target
+from dcrouter.config.through import Proxy
 from tests.config.written import FileTestCase
 
 ROUTE = "routes: [{name: a, match: {ports: [1]}, action: {type: forward, %s}}]"
@@ -106,3 +108,54 @@ class HealthTests(UpstreamTest):
             "target.port: a check would not know which port to ask: the route has several",
             ports="[{from: 1, to: 9}]",
         )
+
+
+class WayTests(UpstreamTest):
+    TARGET = "target: {host: a.test, port: 1}, "
+
+    def test_proxies(self) -> None:
+        """Three kinds, with a login or without, percent-encoded."""
+        for text, proxy in (
+            ("socks5://proxy.test:1080", Proxy(scheme="socks5", host="proxy.test", port=1080)),
+            ("http://10.0.0.1:3128/", Proxy(scheme="http", host="10.0.0.1", port=3128)),
+            (
+                "https://me:p%40ss%2F%3A@[2001:db8::1]:443",
+                Proxy(scheme="https", host="2001:db8::1", port=443, user="me", password=Secret("p@ss/:")),
+            ),
+        ):
+            self.assertEqual(self.forward(self.TARGET + f"through: '{text}'").through, proxy)
+
+    def test_no_error_shows_a_password(self) -> None:
+        """Wherever the slip is; nor does the value, printed."""
+        for text in (
+            "socks5://me:hunter2@proxy.test",
+            "socks5://hunter2@proxy.test:1080",
+            "socks://me:hunter2@proxy.test:1080",
+            "socks5h://me:hunter2@proxy.test:1080",
+            "socks5://me:hunter2",
+            "http://m%3Ae:hunter2@proxy.test:1",
+            "http://me:hunter2%0A@proxy.test:1",
+            "me:hunter2@proxy.test:1080",
+            "socks5://me:hunter2%FF@proxy.test:1080",
+            "socks5://me:" + "hunter2" * 40 + "@proxy.test:1080",
+        ):
+            problems = self.problems(ROUTE % (self.TARGET + f"through: '{text}'"))
+            self.assertEqual(len(problems), 1, problems)
+            self.assertNotIn("hunter2", problems[0])
+        proxy = self.forward(self.TARGET + "through: 'http://me:hunter2@proxy.test:1'").through
+        self.assertNotIn("hunter2", f"{proxy} {proxy!r}")
+
+    def test_source(self) -> None:
+        """One address of this host, of the family of what is connected to."""
+        self.assertEqual(str(self.forward(self.TARGET + "source: 192.0.2.1").source), "192.0.2.1")
+        self.wrong(
+            "targets: [{host: '::1', port: 9}, {host: 10.0.0.1, port: 1}, {unix: /x}], source: 192.0.2.1",
+            "targets[0]: cannot be reached from 192.0.2.1 (source): one is IPv4, the other IPv6",
+            "targets[2]: a unix socket is connected to by its path: source has no meaning for it",
+        )
+        self.wrong(
+            "targets: [{host: '::1', port: 1}, {unix: /x}], source: 192.0.2.1, through: 'http://[::1]:1'",
+            "targets[1]: a unix socket is connected to by its path: through has no meaning for it",
+            "through: cannot be reached from 192.0.2.1 (source): one is IPv4, the other IPv6",
+        )
+        self.wrong(self.TARGET + "source: 0.0.0.0", "source: 0.0.0.0 is no address of one host")

@@ -16,7 +16,7 @@ from dcrouter.config.targets import Target
 def check_loops(config: Config, reader: Reader) -> None:
     """Only what is certain: a literal address (or localhost) that the route listens on, and one of its own ports."""
     for route in config.routes:
-        if not route.enabled or not isinstance(route.action, Forward):
+        if not route.enabled or not isinstance(route.action, Forward) or route.action.through is not None:
             continue
         place = reader.place(route).at("action")
         for at, target in enumerate(route.action.targets):

@@ -7,6 +7,7 @@ from typing import Any
 
 from dcrouter.config.actions import Forward
 from dcrouter.config.health import Health, Passive
+from dcrouter.config.names import is_address
 from dcrouter.config.place import Place
 from dcrouter.config.routes import Route
 from dcrouter.config.targets import Target
@@ -16,6 +17,7 @@ def check_upstreams(route: Route, place: Place) -> None:
     """`place`: of the route."""
     if isinstance(route.action, Forward):
         _check_checks(route, route.action, place.at("action"))
+        _check_way(route.action, place.at("action"))
 
 
 def targets_of(forward: Forward, place: Place) -> list[tuple[Target, Place]]:
@@ -61,6 +63,28 @@ def _check_checks(route: Route, action: Forward, place: Place) -> None:
     for target, where in targets_of(action, place):
         if len(ports) > 1 and target.host is not None and target.port is None and where.says("port"):
             where.at("port").tell("a check would not know which port to ask: the route has several")
+
+
+def _check_way(action: Forward, place: Place) -> None:
+    """Unix sockets are on this host, and a connection from an address of one family leads to one of the same."""
+    if action.source is None and action.through is None:
+        return
+    for target, where in targets_of(action, place):
+        if target.unix is not None:
+            word = "source" if action.through is None else "through"
+            where.tell(f"a unix socket is connected to by its path: {word} has no meaning for it")
+        elif action.through is None and _other_family(target.host, action):
+            where.tell(f"cannot be reached from {action.source} (source): one is IPv4, the other IPv6")
+    if action.through is not None and _other_family(action.through.host, action):
+        place.at("through").tell(f"cannot be reached from {action.source} (source): one is IPv4, the other IPv6")
+    if action.source is not None and (action.source.is_unspecified or action.source.is_multicast):
+        place.at("source").tell(f"{action.source} is no address of one host")
+
+
+def _other_family(host: str | None, action: Forward) -> bool:
+    if host is None or action.source is None or not is_address(host):
+        return False
+    return (":" in host) != (action.source.version == 6)
 
 
 UPSTREAMS: Mapping[type, Callable[[Any, Place], Any]] = {Health: _health, Passive: _passive}

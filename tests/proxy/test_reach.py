@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from ipaddress import ip_address
+from typing import Any
+
+from dcrouter.config.actions import Forward
+from dcrouter.config.health import Health
+from dcrouter.config.routes import Timeouts
+from dcrouter.config.targets import Target
+from tests.support.edge import Backend, EdgeTest, read_all, route, says
+from tests.support.router import Reserved
+
+PATIENT = Timeouts(connect=60.0)
+"""Whoever waits for it fails by the test's own deadline."""
+
+
+class Hole:
+    """An address that answers no connect: its backlog is full."""
+
+    def __init__(self, test: EdgeTest, address: str, port: int) -> None:
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((address, port))
+        self.listener.listen(0)
+        test.addCleanup(self.listener.close)
+        for _ in range(10):
+            sock = socket.socket()
+            sock.settimeout(0.2)
+            test.addCleanup(sock.close)
+            try:
+                sock.connect((address, port))
+            except TimeoutError:
+                return
+        raise AssertionError("the backlog has no end")
+
+
+class Server:
+    """Answers on one address with a word that tells which; `peers`: who has come."""
+
+    def __init__(self, test: EdgeTest, address: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.listener = socket.create_server((address, port), family=family)
+        self.peers: list[str] = []
+        test.addCleanup(self._close)
+        threading.Thread(target=self._serve, args=(address,), daemon=True).start()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def _serve(self, address: str) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, peer = self.listener.accept()
+                self.peers.append(peer[0])
+                with sock, contextlib.suppress(OSError):
+                    sock.sendall(address.encode())
+
+
+class ReachTest(EdgeTest):
+    def setUp(self) -> None:
+        super().setUp()
+        reserved = Reserved()
+        self.addCleanup(reserved.close)
+        self.there = reserved.port
+
+    def forward(self, addresses: list[str], timeouts: Timeouts = PATIENT, **keys: Any) -> int:
+        """A route to app.test, which has these addresses, on a port of its own."""
+        port = self.port()
+        action = Forward(targets=(Target(host="app.test", port=self.there),), **keys)
+        self.open(route("web", port, action, timeouts=timeouts))
+        self.edge.addresses.update({"app.test": addresses})
+        turn, reactor = self.loop.turn, self.loop.reactor
+
+        def turn_on() -> None:
+            reactor.advance(0.1)
+            turn()
+
+        self.patch(self.loop, "turn", turn_on)
+        return port
+
+    def answer(self, port: int) -> bytes:
+        def run() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), 10) as sock:
+                return read_all(sock)
+
+        return self.client(run)
+
+
+class RaceTests(ReachTest):
+    def test_an_address_that_answers_nobody_holds_nobody_up(self) -> None:
+        """The next one is tried beside it after a moment, and the event names the one that was reached."""
+        Hole(self, "127.0.0.2", self.there)
+        Server(self, "127.0.0.3", self.there)
+        port = self.forward(["127.0.0.2", "127.0.0.3"])
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            self.assertEqual(self.answer(port), b"127.0.0.3")
+            event = self.event()
+            self.assertEqual((event.target, event.reason), (f"127.0.0.3:{self.there}", "closed"))
+        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+        self.assertEqual(self.edge.failed_connects, {})
+
+    def test_an_address_that_refuses_is_left_at_once(self) -> None:
+        """Whatever the family."""
+        Server(self, "127.0.0.3", self.there)
+        port = self.forward(["127.0.0.2", "::1", "127.0.0.3"])
+        self.assertEqual(self.answer(port), b"127.0.0.3")
+
+    def test_the_first_address_is_taken_where_it_answers(self) -> None:
+        """Without a word to the others."""
+        Server(self, "127.0.0.2", self.there)
+        other = Server(self, "127.0.0.3", self.there)
+        port = self.forward(["127.0.0.2", "127.0.0.3"])
+        for _ in range(5):
+            self.assertEqual(self.answer(port), b"127.0.0.2")
+        self.assertEqual(other.peers, [])
+
+    def test_a_slow_address_may_still_win(self) -> None:
+        """One that answers after the others have failed: what has begun goes on."""
+        hole = Hole(self, "127.0.0.2", self.there)
+        port = self.forward(["127.0.0.2", "127.0.0.3"])
+
+        def drain() -> None:
+            for _ in range(10):
+                sock, _ = hole.listener.accept()
+                with contextlib.suppress(OSError):
+                    sock.sendall(b"late")
+                sock.close()
+
+        def run() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), 10) as sock:
+                threading.Thread(target=drain, daemon=True).start()
+                return read_all(sock)
+
+        self.assertEqual(self.client(run), b"late")
+        self.assertEqual(self.event().target, f"127.0.0.2:{self.there}")
+
+    def test_where_none_answers_the_reasons_are_told(self) -> None:
+        """Each once; and silence is a timeout of all together."""
+        port = self.forward(["127.0.0.2", "127.0.0.3"])
+        self.assertEqual(self.answer(port), b"")
+        self.assertEqual(self.event().reason, f"127.0.0.2:{self.there}: Connection refused")
+        self.edge.stop()
+        self.listeners = []
+        Hole(self, "127.0.0.2", self.there)
+        Hole(self, "127.0.0.3", self.there)
+        port = self.forward(["127.0.0.2", "127.0.0.3"], Timeouts(connect=0.6))
+        before = len(os.listdir("/proc/self/fd"))
+        self.assertEqual(self.answer(port), b"")
+        self.assertEqual(self.event().reason, f"127.0.0.2:{self.there}: connect timeout")
+        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+    def test_a_client_that_leaves_ends_the_race(self) -> None:
+        """Nobody connects for nobody."""
+        Hole(self, "127.0.0.2", self.there)
+        Hole(self, "127.0.0.3", self.there)
+        port = self.forward(["127.0.0.2", "127.0.0.3"])
+        before = len(os.listdir("/proc/self/fd"))
+        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            self.loop.until(lambda: self.edge.status()["active"] == 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        event = self.event()
+        self.assertEqual((event.ended_by, event.reason), ("client", "gone before the target answered"))
+        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+    def test_new_addresses_are_used_from_the_next_connection_on(self) -> None:
+        """And old ones no more."""
+        Server(self, "127.0.0.2", self.there)
+        Server(self, "127.0.0.3", self.there)
+        port = self.forward(["127.0.0.2"])
+        self.assertEqual(self.answer(port), b"127.0.0.2")
+        self.edge.addresses.update({"app.test": ["127.0.0.3"]})
+        self.assertEqual(self.answer(port), b"127.0.0.3")
+
+
+class SourceTests(ReachTest):
+    def test_targets_see_the_source(self) -> None:
+        """Checks come from there too."""
+        server = Server(self, "127.0.0.2", self.there)
+        port = self.forward(
+            ["127.0.0.2"], source=ip_address("127.0.0.77"), health=Health(type="tcp", interval=0.1, timeout=1.0)
+        )
+        self.assertEqual(self.answer(port), b"127.0.0.2")
+        self.loop.until(lambda: len(server.peers) > 2)
+        self.assertEqual(set(server.peers), {"127.0.0.77"})
+
+    def test_only_addresses_of_its_family_are_tried(self) -> None:
+        """Where there are none, that is the reason."""
+        Server(self, "127.0.0.2", self.there)
+        port = self.forward(["::1", "127.0.0.2"], source=ip_address("127.0.0.77"))
+        self.assertEqual(self.answer(port), b"127.0.0.2")
+        self.event()
+        self.edge.addresses.update({"app.test": ["::1"]})
+        self.assertEqual(self.answer(port), b"")
+        self.assertEqual(self.event().reason, f"[::1]:{self.there}: it has no address of the family of `source`")
+
+    def test_an_address_that_this_host_does_not_have(self) -> None:
+        """Is a failed connect, as every other, and leaves nothing open."""
+        backend = Backend(self, says(b"x"))
+        self.there = backend.port
+        port = self.forward(["127.0.0.1"], source=ip_address("192.0.2.1"))
+        before = len(os.listdir("/proc/self/fd"))
+        self.assertEqual(self.answer(port), b"")
+        self.assertIn("Cannot assign requested address", self.event().reason)
+        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
