@@ -41,7 +41,10 @@ FORBIDDEN = ("blocked", "not allowed")
 
 
 class Connection:
-    """`trusted`: the client is one of `http.trusted_proxies`. `rest`: octets that were read and not used yet."""
+    """`trusted`: the client is one of `http.trusted_proxies`. `rest`: octets that were read and not used yet.
+
+    `said`: how the last head that was sent on unchanged, `said_of`, was said to a target.
+    """
 
     __slots__ = (
         "_began",
@@ -49,12 +52,14 @@ class Connection:
         "_made",
         "_made_of",
         "_met",
-        "_pipelined",
         "_own",
+        "_pipelined",
         "_reader",
         "_requests",
         "introducer",
         "rest",
+        "said",
+        "said_of",
         "scheme",
         "session",
         "stream",
@@ -78,6 +83,8 @@ class Connection:
         self._requests = self._pipelined = 0
         self._own: set[Hashable] = set()
         self._began = 0.0
+        self.said = b""
+        self.said_of: RequestHead | None = None
         self._made_of: Block | None = None
         self._made = b""
 

@@ -44,11 +44,9 @@ class HttpForward:
         session = exchange.connection.session
         engine = session.task.engine
         port = exchange.facts.local[1]
-        request = request_bytes(exchange)
+        request = _usual(exchange) if exchange.is_unchanged else request_bytes(exchange)
+        problem: TargetFailed | None = None
         order = self.targets.order(exchange.facts, engine.now)
-        problem: TargetFailed | Unreachable = Unreachable(
-            "no target has a known address yet" if order else f"no target is up ({self.targets.why_none()})"
-        )
         for target in order:
             candidates = target.candidates(port)
             if not candidates:
@@ -67,7 +65,11 @@ class HttpForward:
                 raise
             finally:
                 target.state.leave()
-        raise problem
+        if problem is not None:
+            raise problem
+        raise Unreachable(
+            "no target has a known address yet" if order else f"no target is up ({self.targets.why_none()})"
+        )
 
     async def _ask(self, exchange: Exchange, target: LiveTarget, candidates: list[Candidate], request: bytes) -> None:
         """One target. _Unreached where there is no connection to it, TargetFailed where there was one."""
@@ -78,16 +80,25 @@ class HttpForward:
             key = exchange.connection.own(key)
         idempotent = exchange.head.method in IDEMPOTENT
         kept = self._pool.take(key, session.task, sure=not idempotent)
-        if kept is not None:
-            session.target = exchange.target = candidates[0].label
+        while True:
+            if kept is None:
+                kept = await self._connect(exchange, candidates, key)
+            else:
+                session.target = exchange.target = candidates[0].label
+            session.task.within(exchange.route.timeouts.idle, "idle")
+            conversation = Conversation(exchange, kept, request)
             try:
-                await self._converse(exchange, kept, request)
+                await conversation.run()
                 return
             except TargetFailed as error:
                 if not error.unheard or not idempotent or exchange.body_taken:
                     raise
-        kept = await self._connect(exchange, candidates, key)
-        await self._converse(exchange, kept, request)
+            finally:
+                if conversation.reusable:
+                    self._pool.give(kept)
+                else:
+                    kept.stream.close()
+            kept = None  # it was dead: once more, on a new one, which cannot be unheard
 
     async def _connect(self, exchange: Exchange, candidates: list[Candidate], key: Hashable) -> Kept:
         assert exchange.route is not None
@@ -109,23 +120,19 @@ class HttpForward:
         session.target = exchange.target = candidate.label
         return self._pool.new(key, stream, session.task)
 
-    async def _converse(self, exchange: Exchange, kept: Kept, request: bytes) -> None:
-        assert exchange.route is not None
-        exchange.connection.session.task.within(exchange.route.timeouts.idle, "idle")
-        conversation = Conversation(exchange, kept, request)
-        try:
-            await conversation.run()
-        finally:
-            if conversation.reusable:
-                self._pool.give(kept)
-            else:
-                kept.stream.close()
-
 
 class _Unreached(Exception):
     def __init__(self, message: str, *, timed_out: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+
+
+def _usual(exchange: Exchange) -> bytes:
+    """`request_bytes`, made once for a request that is said again and again on its connection."""
+    connection = exchange.connection
+    if connection.said_of is not exchange.head:
+        connection.said, connection.said_of = request_bytes(exchange), exchange.head
+    return connection.said
 
 
 def request_bytes(exchange: Exchange) -> bytes:
