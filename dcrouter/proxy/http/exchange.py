@@ -42,7 +42,7 @@ class Exchange:
     """One request of a connection.
 
     `head`: the request's; `route`: whose it is (None: nobody's), `features`: its; `facts`: the connection's. `uri`:
-    what a target is asked for. `status`: of the response, 0 before its head is made. `started`: some of it has
+    what a target is asked for. `user`: who has logged in, "" for nobody. `status`: of the response, 0 before its head is made. `started`: some of it has
     left. `keeps`: the connection goes on behind it. `body_taken`: something of the request's body has
     left here. `received`, `sent`: octets from and to the client. `target`: who was asked, for the log. `phase`: what is
     being done (request, gate, connect, wait, response, upgraded); `ended_by`, `reason` and `termination`: how it ended,
@@ -70,6 +70,7 @@ class Exchange:
         "termination",
         "upgraded",
         "uri",
+        "user",
     )
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
@@ -89,6 +90,7 @@ class Exchange:
         self.ended_by: EndedBy | None = None
         self.reason = ""
         self.termination = "done"
+        self.user = ""
         self._fields: Fields | None = None
 
     # The request.
@@ -104,6 +106,11 @@ class Exchange:
         connection = self.connection
         peer = self.facts.peer[0]
         return client_of(peer, self.head, connection.trusted_proxies) if connection.trusted else peer
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether a target is asked and told what the client says, with nothing of ours but what all requests get."""
+        return self._fields is None and self.uri is self.head.target
 
     @property
     def fields(self) -> Fields:
