@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +28,7 @@ from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import Admitted
 from dcrouter.mail.server.login import BANNED, Verdict
 from dcrouter.mail.server.submission import refused_sender
-from dcrouter.mail.server.tls import Handshake, negotiated
+from dcrouter.mail.server.tls import ACCESS_DENIED, NO_TLS, TLS_READY, Handshake, negotiated
 from dcrouter.mail.server.transaction import Transaction
 from dcrouter.mail.server.users import User
 from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR
@@ -42,13 +42,9 @@ CLOSE_WITHIN = 5.0
 """Seconds for the last reply, and for TLS to say goodbye; then the connection is cut."""
 
 _DRAINING = b"421 4.3.2 This server is closing"
-_NO_TLS = b"454 4.7.0 TLS is not available now\r\n"
-_TLS_READY = b"220 2.0.0 Ready to start TLS\r\n"
-_ALERT_ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
-"""RFC 8446 6: what a client of port 465 is told that is banned."""
 
 
-@implementer(IHandshakeListener, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class MailProtocol(Protocol):
     """`deadline`: when the client must have done what is awaited, on the reactor's clock; None while we are the slow
     one.
@@ -72,9 +68,7 @@ class MailProtocol(Protocol):
         self._tls: str | None = None
         self._began = sessions.clock.seconds()
         self._tls_began = self._began
-        self._paused = False
-        self._unread = False
-        self._connected = False
+        self._connected = self._paused = self._unread = False
         self._outlet: Outlet | None = None
         self._running = False
         self._transaction: Transaction | None = None
@@ -106,6 +100,16 @@ class MailProtocol(Protocol):
             self._pause()
         else:
             self._run()
+
+    def readConnectionLost(self) -> None:
+        """The client has ended its side. What it waits for it still gets: Exim sends its last QUIT with a FIN."""
+        if self._machine.waiting and not self._securing:
+            self._paused = True  # the reactor reads no more; it meets the end again behind the answer
+        else:
+            self._end("client", "connection closed")
+
+    def writeConnectionLost(self) -> None:
+        """Never: we end both sides at once."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._connected = False
@@ -179,7 +183,7 @@ class MailProtocol(Protocol):
 
     def _turn_away(self) -> None:
         if self.facts.kind == "smtps":
-            self._refuse_tls(_ALERT_ACCESS_DENIED, "banned", "router")
+            self._refuse_tls(ACCESS_DENIED, "banned", "router")
         else:
             self._machine.close(BANNED)
             self._end("router", "banned")
@@ -201,8 +205,7 @@ class MailProtocol(Protocol):
         finally:
             self._running = False
         output = machine.take_output()
-        if output:
-            self._write(output)
+        self._write(output)
         if machine.closed:
             words = machine.last_words
             self._end("client" if words.startswith("221") else "router", "quit" if words.startswith("221") else words)
@@ -326,17 +329,14 @@ class MailProtocol(Protocol):
             self._sessions.chooser.mail_context(None)
         except TlsError as error:
             self._log.error("{session}: {reason}", session=self.facts.session, reason=str(error))
-            self._machine.answer(_NO_TLS)
+            self._machine.answer(NO_TLS)
             return
-        self._machine.answer(_TLS_READY)
+        self._machine.answer(TLS_READY)
         self._begin_tls()
         self.awaited = "greeting"
         self.deadline = self._sessions.clock.seconds() + self._sessions.timeouts.greeting
 
-    def _reset(self, event: events.Reset) -> None:
-        self._abandon()
-
-    def _abandon(self) -> None:
+    def _abandon(self, event: events.Reset | None = None) -> None:
         if self._transaction is not None:
             self._transaction.abandon()
             self._transaction = None
@@ -395,5 +395,5 @@ _DUTIES: dict[type, Callable[[MailProtocol, Any], None]] = {
     events.Data: MailProtocol._data,
     events.EndOfData: MailProtocol._end_of_data,
     events.StartTls: MailProtocol._start_tls,
-    events.Reset: MailProtocol._reset,
+    events.Reset: MailProtocol._abandon,
 }

@@ -16,6 +16,11 @@ from zope.interface import implementer
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.clienthello import ClientHello, needed, parse
 
+NO_TLS = b"454 4.7.0 TLS is not available now\r\n"
+TLS_READY = b"220 2.0.0 Ready to start TLS\r\n"
+ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
+"""The alert (RFC 8446 6) that a client of port 465 is told that is banned."""
+
 
 @implementer(IOpenSSLServerConnectionCreator)
 class _Creator:
