@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 
 from attrs import field, frozen
 
+from dcrouter.config.conditions import Method, check_header_condition
 from dcrouter.config.forms import ReadPath, ServerName, TargetHost, TargetPort, counted, key
+from dcrouter.config.match import Network
+from dcrouter.config.paths import PathText
+from dcrouter.config.times import TimeWindow
+from dcrouter.config.tls import CertificateFiles
 
 Balance = Literal["round-robin", "least-connections", "hash-client-ip", "random-two", "failover"]
 MailBalance = Literal["round-robin", "failover"]
@@ -27,13 +32,49 @@ class SimpleTarget:
 
 
 @frozen(kw_only=True)
+class TargetMatch:
+    """Which connections and requests a target is for; all conditions hold together, within one any of its values.
+
+    Where it holds, only targets that are meant in this way are used; where none is, those without `match`.
+    """
+
+    client_ips: tuple[Network, ...] | None = field(
+        default=None,
+        metadata=key("Networks that clients come from.", nonempty="no client would match", default="everyone"),
+    )
+    path: tuple[PathText, ...] | None = field(
+        default=None,
+        metadata=key("The whole path of a request.", nonempty="no path would match", default="every path"),
+    )
+    methods: tuple[Method, ...] | None = field(
+        default=None,
+        metadata=key("Methods of a request.", nonempty="no method would match", default="every method"),
+    )
+    headers: dict[str, str] | None = field(
+        default=None,
+        metadata=key(
+            "Headers of a request, all of them: each an exact value, or `re:` and what the whole value matches.",
+            nonempty="leave it out to match every request",
+            entry=check_header_condition,
+        ),
+    )
+    time: TimeWindow | None = field(
+        default=None,
+        metadata=key("When it is meant.", nonempty="leave it out to match at all times", default="always"),
+    )
+
+
+@frozen(kw_only=True)
 class Target(SimpleTarget):
-    """Where bytes of a route go: {host, port} or {unix}, and how much of them."""
+    """Where bytes of a route go: {host, port} or {unix}, how much of them, and which."""
 
     weight: Annotated[int, counted(1, 1000)] = field(
         default=1, metadata=key("Its share among the targets, as `balance` deals it out; failover takes no notice.")
     )
     backup: bool = field(default=False, metadata=key("Whether it stands in only while no other target will do."))
+    match: TargetMatch | None = field(
+        default=None, metadata=key("Which connections and requests it is for.", default="those that no other is for")
+    )
 
 
 @frozen(kw_only=True)
@@ -45,5 +86,8 @@ class UpstreamTls:
         default=None, metadata=key("The name the target must prove, and its SNI.", default="the target's host")
     )
     ca: ReadPath | None = field(
-        default=None, metadata=key("PEM file of the authorities to trust.", default="the system's")
+        default=None, metadata=key("PEM file of the authorities to trust; watched.", default="the system's")
+    )
+    client_certificate: CertificateFiles | None = field(
+        default=None, metadata=key("What we show a target that asks who we are; watched.", default="nothing")
     )

@@ -15,7 +15,9 @@ from dcrouter.facts import ConnectionFacts
 from dcrouter.net.wheel import NEVER
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.balance import order_of, seed_of
+from dcrouter.targets.narrow import TargetConditions
 from dcrouter.targets.state import Memory, TargetState, Turn
+from dcrouter.wire.http1.head import RequestHead
 
 ADDRESSES_PER_TARGET = 4
 """A name with many addresses is one target: so many of them are tried before the next target has its turn."""
@@ -39,13 +41,14 @@ class LiveTarget:
     where a proxy finds it.
     """
 
-    __slots__ = ("_addresses", "_made", "_version", "host", "label", "seed", "state", "target", "weight")
+    __slots__ = ("_addresses", "_made", "_version", "conditions", "host", "label", "seed", "state", "target", "weight")
 
     def __init__(self, target: Target, state: TargetState, addresses: Addresses | None) -> None:
         self.target = target
         self.state = state
         self.label = label_of(target)
         self.host = target.host
+        self.conditions = TargetConditions(target.match) if target.match is not None else None
         self.weight = target.weight
         self.seed = seed_of(self.label)
         self._addresses = addresses
@@ -104,21 +107,27 @@ class Targets:
         self._tries = 1 + action.retries
         weighted = len({target.weight for target in self.all}) > 1
         self._order = order_of(action.balance, weighted, memory.keep(Turn, route))
-        self._only = self.all if len(self.all) == 1 and not self.watched else None
+        self._narrowed = any(target.conditions is not None for target in self.all)
+        self._only = self.all if len(self.all) == 1 and not self.watched and not self._narrowed else None
 
-    def order(self, facts: ConnectionFacts, now: float) -> Sequence[LiveTarget]:
+    def order(self, facts: ConnectionFacts, now: float, head: RequestHead | None = None) -> Sequence[LiveTarget]:
         """Where to try, in order: at most 1 + retries targets, backups last. Empty where checks have found all down.
 
-        Targets that are merely ejected are tried while there is nothing better.
+        Targets that are merely ejected are tried while there is nothing better. `head`: of the request, if it is one.
         """
         if self._only is not None:
             return self._only
         first: Sequence[LiveTarget] = self._first
         backups: Sequence[LiveTarget] = self._backups
+        if self._narrowed:
+            meant = self._meant(facts, head)
+            first = [target for target in first if target in meant]
+            backups = [target for target in backups if target in meant]
         if self.watched:
+            all_first, all_backups = first, backups
             first, backups = self._usable(first, now), self._usable(backups, now)
             if not first and not backups:
-                first, backups = self._usable(self._first, NEVER), self._usable(self._backups, NEVER)
+                first, backups = self._usable(all_first, NEVER), self._usable(all_backups, NEVER)
         chosen: list[LiveTarget] = []
         if first:
             chosen += self._order(first, facts.peer[0])
@@ -126,9 +135,12 @@ class Targets:
             chosen += self._order(backups, facts.peer[0])
         return chosen[: self._tries]
 
-    def why_none(self) -> str:
+    def why_none(self, facts: ConnectionFacts, head: RequestHead | None = None) -> str:
         """Why `order` gave none."""
-        return ", ".join(f"{target.label} is down: {target.state.reason}" for target in self.all[:3])
+        meant = self._meant(facts, head)
+        if not meant:
+            return "no target is for this (match)"
+        return "no target is up (" + ", ".join(f"{one.label} is down: {one.state.reason}" for one in meant[:3]) + ")"
 
     def broken(self, target: LiveTarget, reason: str, now: float) -> bool:
         """A connection to `target` has failed. True: it is ejected for it."""
@@ -148,6 +160,11 @@ class Targets:
         if self._only is not None and not self._only[0].state.failed:
             return None
         return {target.label: target.state.status(now, checked=self._checked) for target in self.all}
+
+    def _meant(self, facts: ConnectionFacts, head: RequestHead | None) -> Sequence[LiveTarget]:
+        """Those that are for this connection or request; where none is, those that are for all."""
+        chosen = [one for one in self.all if one.conditions is not None and one.conditions.hold(facts, head)]
+        return chosen or [one for one in self.all if one.conditions is None]
 
     def _usable(self, targets: Sequence[LiveTarget], now: float) -> Sequence[LiveTarget]:
         """Those that are neither down nor ejected at `now`."""

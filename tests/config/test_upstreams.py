@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 from dcrouter.config.actions import Forward
+from dcrouter.config.effective import Protocols
 from dcrouter.config.forms import Secret
 from dcrouter.config.health import Health, Passive
 from dcrouter.config.load import from_plain
 from dcrouter.config.plain import to_plain
-from dcrouter.config.targets import Target
+from dcrouter.config.targets import Target, TargetMatch
 from dcrouter.config.through import Proxy
 from tests.config.written import FileTestCase
 
@@ -159,3 +160,47 @@ class WayTests(UpstreamTest):
             "through: cannot be reached from 192.0.2.1 (source): one is IPv4, the other IPv6",
         )
         self.wrong(self.TARGET + "source: 0.0.0.0", "source: 0.0.0.0 is no address of one host")
+
+
+class MatchTests(UpstreamTest):
+    def test_a_target_for_some(self) -> None:
+        """It makes an http route of its own, where it asks for what only a request tells."""
+        config = self.config(
+            ROUTE % "targets: [{host: a.test, port: 1}, {host: b.test, port: 1, match: {headers: {x-api-version: v2}}}]"
+        )
+        self.assertEqual(from_plain(to_plain(config)), config)
+        action = config.routes[0].action
+        assert isinstance(action, Forward)
+        self.assertEqual(action.targets[1].match, TargetMatch(headers={"x-api-version": "v2"}))
+        self.assertEqual(Protocols(config.routes, config.listen).of(config.routes[0]), "http")
+        config = self.config(ROUTE % "target: {host: a.test, port: 1, match: {client_ips: [10.0.0.0/8]}}")
+        self.assertEqual(Protocols(config.routes, config.listen).of(config.routes[0]), "tcp")
+
+    def test_what_cannot_be_meant(self) -> None:
+        """An empty match, and a request that nobody sees."""
+        self.wrong(
+            "targets: [{host: a.test, port: 1, match: {}}]",
+            "targets[0].match: says nothing: leave it out for a target that is for all",
+        )
+        problems = self.problems(
+            """\
+            routes:
+              - name: a
+                match: {ports: [1]}
+                tls: {mode: passthrough}
+                action: {type: forward, targets: [{host: a.test, port: 1, match: {path: [/x]}}]}
+              - name: b
+                match: {ports: [2]}
+                protocol: tcp
+                action: {type: forward, targets: [{host: a.test, port: 1, match: {methods: [GET]}}]}
+            """
+        )
+        self.assertEqual(
+            [problem.partition(": ")[2] for problem in problems],
+            [
+                "routes[0].action.targets[0].match.path: nobody sees a request inside TLS that is passed through: "
+                "leave it out",
+                "routes[1].protocol: bytes of a tcp route pass untouched, but action.targets[0].match.methods needs "
+                "http",
+            ],
+        )

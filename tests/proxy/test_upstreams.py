@@ -6,6 +6,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 from attrs import evolve
@@ -13,7 +14,7 @@ from attrs import evolve
 from dcrouter.config.actions import Forward
 from dcrouter.config.health import Health, HealthType, Passive
 from dcrouter.config.routes import RouteTls, Timeouts
-from dcrouter.config.targets import Balance, Target, UpstreamTls
+from dcrouter.config.targets import Balance, Target, TargetMatch, UpstreamTls
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, Talk, echo, route, says, secured
 from tests.support.router import Reserved
@@ -350,3 +351,37 @@ class PassiveTests(UpstreamTest):
         self.wait_for(lambda: self.health(dead) == "unchecked")
         self.assertEqual(self.ask(port, b"x"), b"other")
         self.assertEqual(self.edge.failed_connects[label], 4)
+
+
+class MatchTests(UpstreamTest):
+    def test_each_request_of_a_connection_goes_where_it_is_meant(self) -> None:
+        """Kept alive or not: the header decides, request by request."""
+
+        def serving(name: bytes) -> Talk:
+            def serve(sock: socket.socket) -> None:
+                while sock.recv(65536):
+                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + name)
+
+            return serve
+
+        one, two = Backend(self, serving(b"v1")), Backend(self, serving(b"v2"))
+        port = self.forward(one.target, evolve(two.target, match=TargetMatch(headers={"x-api-version": "v2"})))
+
+        def run() -> list[bytes]:
+            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+                found = []
+                for version in (b"v2", b"v1", b"v2", b"v3"):
+                    sock.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Api-Version: " + version + b"\r\n\r\n")
+                    found.append(sock.recv(65536)[-2:])
+                return found
+
+        self.assertEqual(self.client(run), [b"v2", b"v1", b"v2", b"v1"])
+
+    def test_clients_have_targets_of_their_own(self) -> None:
+        """On tcp routes too."""
+        everybody, office = Backend(self, says(b"everybody")), Backend(self, says(b"office"))
+        port = self.forward(
+            everybody.target, evolve(office.target, match=TargetMatch(client_ips=(ip_network("127.0.0.8/29"),)))
+        )
+        self.assertEqual(self.ask(port, b"x"), b"everybody")
+        self.assertEqual(self.ask(port, b"x", "127.0.0.9"), b"office")

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from ipaddress import ip_network
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.actions import Forward
 from dcrouter.config.health import Health, Passive
-from dcrouter.config.targets import Balance, Target
+from dcrouter.config.targets import Balance, Target, TargetMatch
+from dcrouter.config.times import TimeWindow
 from dcrouter.facts import ConnectionFacts
 from dcrouter.proxy.state import State
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.target import LiveTarget, Targets, places
+from dcrouter.wire.http1.head import HeadReader, RequestHead
 
 
 def facts(client: str = "192.0.2.1") -> ConnectionFacts:
@@ -201,7 +204,8 @@ class HealthTests(BalanceTest):
             one.state.missed(self.HEALTH, "Connection refused", 1.0)
         self.assertEqual(list(targets.order(facts(), 2.0)), [])
         self.assertEqual(
-            targets.why_none(), "10.0.0.1:80 is down: Connection refused, 10.0.0.2:80 is down: Connection refused"
+            targets.why_none(facts()),
+            "no target is up (10.0.0.1:80 is down: Connection refused, 10.0.0.2:80 is down: Connection refused)",
         )
 
     def test_failures_eject_for_a_while(self) -> None:
@@ -239,6 +243,81 @@ class HealthTests(BalanceTest):
         self.assertEqual(after.all[0].state.active, 1)
         unchecked = Targets("web", Forward(targets=(target(1), target(2)), retries=1), Addresses(), self.state)
         self.assertEqual(len(unchecked.order(facts(), 2.0)), 2)
+
+
+class MatchTests(BalanceTest):
+    def head(self, *fields: str, path: str = "/", method: str = "GET") -> RequestHead:
+        head = HeadReader().feed("\r\n".join([f"{method} {path} HTTP/1.1", "Host: a.test", *fields, "", ""]).encode())
+        assert head is not None
+        return head
+
+    def wanted(self, targets: Targets, head: RequestHead | None = None, client: str = "192.0.2.1") -> list[int]:
+        return sorted(self.named(targets.order(facts(client), 0.0, head)))
+
+    def test_a_match_that_holds_narrows_the_list(self) -> None:
+        """To all targets that are meant in this way; others get what none of them is for."""
+        v2 = TargetMatch(headers={"X-Api-Version": "v2"})
+        targets = self.made("failover", target(1), target(2, match=v2), target(3), target(4, match=v2), retries=9)
+        self.assertEqual(self.wanted(targets, self.head("x-api-version: v2")), [2, 4])
+        self.assertEqual(self.wanted(targets, self.head("x-api-version: v1")), [1, 3])
+        self.assertEqual(self.wanted(targets), [1, 3])
+
+    def test_each_condition(self) -> None:
+        """All of one match hold together."""
+        match = TargetMatch(
+            client_ips=(ip_network("10.0.0.0/8"),), methods=("GET", "HEAD"), path=("/v1/**",), headers={"x": "re:a.c"}
+        )
+        targets = self.made("failover", target(1), target(2, match=match))
+        for expected, client, head in (
+            (2, "10.1.1.1", self.head("x: abc", path="/v1/users")),
+            (1, "192.0.2.1", self.head("x: abc", path="/v1/users")),
+            (1, "10.1.1.1", self.head("x: abc", path="/v2/users")),
+            (1, "10.1.1.1", self.head("x: abc", path="/v1/users", method="POST")),
+            (1, "10.1.1.1", self.head("x: abcd", path="/v1/users")),
+            (1, "10.1.1.1", self.head(path="/v1/users")),
+        ):
+            self.assertEqual(self.wanted(targets, head, client), [expected])
+
+    def test_a_path_that_can_be_read_in_two_ways_fits_in_both_or_not(self) -> None:
+        """Servers that disagree about it must not be told apart by it."""
+        targets = self.made("failover", target(1), target(2, match=TargetMatch(path=("/admin/**",))))
+        self.assertEqual(self.wanted(targets, self.head(path="/admin/x")), [2])
+        self.assertEqual(self.wanted(targets, self.head(path="/admin/..;/x")), [1])
+
+    def test_hours(self) -> None:
+        """By the clock of a zone."""
+        always = TargetMatch(time=TimeWindow())
+        self.assertEqual(self.wanted(self.made("failover", target(1), target(2, match=always))), [2])
+
+    def test_nobody_is_meant(self) -> None:
+        """Where no target is for all, and none for this."""
+        targets = self.made("failover", target(1, match=TargetMatch(headers={"x": "y"})))
+        self.assertEqual(self.wanted(targets, self.head()), [])
+        self.assertEqual(targets.why_none(facts(), self.head()), "no target is for this (match)")
+
+    def test_targets_that_are_meant_and_down_are_not_replaced_by_others(self) -> None:
+        """What asks for version 2 is no better off with version 1; a backup for it is."""
+        health, v2 = Health(type="tcp"), TargetMatch(headers={"v": "2"})
+        targets = self.made(
+            "failover",
+            target(1),
+            target(2, match=v2),
+            target(3, match=v2, backup=True),
+            target(4, backup=True),
+            retries=9,
+            health=health,
+        )
+        asked = self.head("v: 2")
+        self.assertEqual(self.named(targets.order(facts(), 0.0, asked)), [2, 3])
+        targets.all[1].state.missed(health, "refused", 0.0)
+        self.assertEqual(self.wanted(targets, asked), [3])
+        targets.all[2].state.missed(health, "refused", 0.0)
+        self.assertEqual(self.wanted(targets, asked), [])
+        self.assertEqual(
+            targets.why_none(facts(), asked),
+            "no target is up (10.0.0.2:80 is down: refused, 10.0.0.3:80 is down: refused)",
+        )
+        self.assertEqual(self.wanted(targets, self.head()), [1, 4])
 
 
 class PlaceTests(SynchronousTestCase):

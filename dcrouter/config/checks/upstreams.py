@@ -10,7 +10,7 @@ from dcrouter.config.health import Health, Passive
 from dcrouter.config.names import is_address
 from dcrouter.config.place import Place
 from dcrouter.config.routes import Route
-from dcrouter.config.targets import Target
+from dcrouter.config.targets import Target, TargetMatch
 
 
 def check_upstreams(route: Route, place: Place) -> None:
@@ -87,5 +87,15 @@ def _other_family(host: str | None, action: Forward) -> bool:
     return (":" in host) != (action.source.version == 6)
 
 
-UPSTREAMS: Mapping[type, Callable[[Any, Place], Any]] = {Health: _health, Passive: _passive}
+def _match(match: TargetMatch, place: Place) -> TargetMatch:
+    if match == TargetMatch():
+        place.tell("says nothing: leave it out for a target that is for all")
+    return match
+
+
+UPSTREAMS: Mapping[type, Callable[[Any, Place], Any]] = {
+    Health: _health,
+    Passive: _passive,
+    TargetMatch: _match,
+}
 """What must hold within a value of a class, whatever stands around it."""

@@ -11,7 +11,7 @@ from dcrouter.errors import TimedOut, TlsError, Unreachable
 from dcrouter.net.engine import FAILED
 from dcrouter.net.floor import Floor
 from dcrouter.net.relay import Direction, direction, relay
-from dcrouter.net.stream import Stream
+from dcrouter.net.stream import Stream, Tls
 from dcrouter.proxy.introduction import introduction
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import LiveTarget, Targets
@@ -69,9 +69,10 @@ class ForwardAction:
         """A connection to the first target that takes it; Unreachable with the last reason where none does."""
         task, port = session.task, session.facts.local[1]
         order = self.targets.order(session.facts, task.engine.now)
-        failed = "no target has a known address yet" if order else f"no target is up ({self.targets.why_none()})"
+        failed = "no target has a known address yet" if order else self.targets.why_none(session.facts)
         assert session.route is not None
         seconds = session.route.timeouts.connect
+        alpn = _negotiated(session.stream) if self.reach.tls is not None else ()
         opening = b"" if self._introduces is None else introduction(session, self._introduces)
         for target in order:
             candidates = target.candidates(port)
@@ -81,7 +82,7 @@ class ForwardAction:
             session.target = candidates[0].label
             session.enter("connect", seconds)
             try:
-                stream, candidate = await self.reach.open(task, candidates, session.plain, opening)
+                stream, candidate = await self.reach.open(task, candidates, session.plain, opening, alpn)
             except ConnectionAbortedError:
                 raise
             except (OSError, TlsError, TimedOut) as error:
@@ -104,3 +105,9 @@ class ForwardAction:
 
 def _moved(forth: Direction, back: Direction) -> int:
     return forth.count + back.count
+
+
+def _negotiated(stream: Stream) -> tuple[str, ...]:
+    """By ALPN with the client, which is what the target is offered."""
+    name = stream.connection.get_alpn_proto_negotiated() if isinstance(stream, Tls) else b""
+    return (name.decode("latin-1"),) if name else ()

@@ -46,7 +46,7 @@ class HttpForward:
         port = exchange.facts.local[1]
         request = _usual(exchange) if exchange.is_unchanged else request_bytes(exchange)
         problem: TargetFailed | None = None
-        order = self.targets.order(exchange.facts, engine.now)
+        order = self.targets.order(exchange.facts, engine.now, exchange.head)
         for target in order:
             candidates = target.candidates(port)
             if not candidates:
@@ -68,7 +68,7 @@ class HttpForward:
         if problem is not None:
             raise problem
         raise Unreachable(
-            "no target has a known address yet" if order else f"no target is up ({self.targets.why_none()})"
+            "no target has a known address yet" if order else self.targets.why_none(exchange.facts, exchange.head)
         )
 
     async def _ask(self, exchange: Exchange, target: LiveTarget, candidates: list[Candidate], request: bytes) -> None:

@@ -1,0 +1,25 @@
+"""Which keys of a route only HTTP has, beside what it matches and the action's type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dcrouter.config.actions import Forward
+from dcrouter.config.findings import Path
+from dcrouter.config.routes import Route
+
+
+def feature_keys(route: Route) -> Iterator[Path]:
+    """The way to each that the route has, such as ("action", "headers")."""
+    action = route.action
+    if isinstance(action, Forward):
+        if action.headers is not None:
+            yield "action", "headers"
+        if action.path_rewrite is not None:
+            yield "action", "path_rewrite"
+        for at, target in enumerate(action.targets):
+            for word in ("path", "methods", "headers"):
+                if target.match is not None and getattr(target.match, word) is not None:
+                    yield "action", "targets", at, "match", word
+    if route.tls is not None and route.tls.hsts is not None:
+        yield "tls", "hsts"
