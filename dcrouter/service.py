@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from dcrouter.config.admin import Config
 from dcrouter.config.security import MinRate
-from dcrouter.control.incoming import Incoming
+from dcrouter.control.incoming import Incoming, pem_files
 from dcrouter.control.worker import Fields, Worker
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
@@ -55,8 +55,10 @@ class EdgeWorker(Worker):
         self._plan: Plan | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
-        ca_files = {path: text.encode() for path, text in fields["ca_files"].items()}
-        self.edge = Edge(config, chooser, ca_files, self.reactor, self.access)
+        self.edge = Edge(config, chooser, pem_files(fields), self.reactor, self.access)
+
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        self.edge.believe(ca_files)
 
     def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
         self._plan = yield from self.edge.prepare(config, incoming.ca_files)
@@ -118,8 +120,7 @@ class MailWorker(Worker):
         self._succession: Succession | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
-        ca_files = {path: text.encode() for path, text in fields["ca_files"].items()}
-        self.mta = Mta(config, chooser, self.reactor, self._closed, self.access, ca_files=ca_files)
+        self.mta = Mta(config, chooser, self.reactor, self._closed, self.access, ca_files=pem_files(fields))
         self.mta.start()
 
     def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
@@ -127,6 +128,9 @@ class MailWorker(Worker):
         self._succession = self.mta.succession(config, incoming.ca_files)
 
     def commit(self, incoming: Incoming, unused: Sequence[tuple[str, int]]) -> None:
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        self.mta.believe(ca_files)
+
         assert self._succession is not None and incoming.chooser is not None
         succession, self._succession = self._succession, None
         self.mta.reload(succession, incoming.chooser, self.access)

@@ -15,7 +15,7 @@ from dcrouter.config.forms import Duration, Name, counted, key
 from dcrouter.config.match import Match, Network, PortRange
 from dcrouter.config.security import Security
 from dcrouter.config.targets import SimpleTarget, UpstreamTls
-from dcrouter.config.tls import CertificateChoice
+from dcrouter.config.tls import CertificateChoice, ClientAuth
 
 TlsMode = Literal["passthrough", "terminate", "terminate-and-reencrypt"]
 Protocol = Literal["tcp", "http"]
@@ -39,6 +39,10 @@ class RouteTls:
             nonempty="leave it out for the usual",
             default="http/1.1 on http routes, none on tcp ones",
         ),
+    )
+    client_auth: ClientAuth | None = field(
+        default=None,
+        metadata=key("Whether clients must show a certificate, and whose.", default="they are not asked for one"),
     )
     upstream: UpstreamTls = field(
         factory=UpstreamTls, metadata=key("TLS towards the target (terminate-and-reencrypt only).")

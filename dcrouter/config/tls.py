@@ -19,6 +19,20 @@ class CertificateFiles:
     key: ReadPath = field(metadata=key("PEM file of the certificate's private key, without a pass phrase."))
 
 
+@frozen(kw_only=True)
+class ClientAuth:
+    """What clients must prove with a certificate of their own."""
+
+    ca: ReadPath = field(metadata=key("PEM file of the authorities whose certificates are taken; watched."))
+    crl: ReadPath | None = field(
+        default=None,
+        metadata=key("PEM file of their revocation lists, one of each; watched.", default="nobody is revoked"),
+    )
+    mode: Literal["require", "request"] = field(
+        default="require", metadata=key("Whether a client without a certificate is refused; a bad one always is.")
+    )
+
+
 CertificateChoice = Literal["auto", "internal"] | CertificateFiles
 
 

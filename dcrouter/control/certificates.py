@@ -5,16 +5,13 @@ A file that is replaced by something unusable is an error in the log, and what w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from dcrouter.config.admin import Config
-from dcrouter.config.rules import MailForward
 from dcrouter.errors import StartError, TlsError
 from dcrouter.tls.store import CertificateStore
 
@@ -23,11 +20,13 @@ INTERVAL = 5.0
 
 
 class CertificateWatch:
-    """`plain`: the credentials as they are now, for the children. `changed` is called when they are new."""
+    """`plain`: the credentials as they are now, for the children. `changed` gets them when they are new."""
 
     log = Logger()
 
-    def __init__(self, store: CertificateStore, changed: Callable[[], None], clock: IReactorTime) -> None:
+    def __init__(
+        self, store: CertificateStore, changed: Callable[[list[dict[str, Any]]], None], clock: IReactorTime
+    ) -> None:
         self.store = store
         self.changed = changed
         self.plain: list[dict[str, Any]] = []
@@ -66,29 +65,4 @@ class CertificateWatch:
         if [entry["id"] for entry in plain] != [entry["id"] for entry in self.plain]:
             self.plain = plain
             self.log.info("certificates have changed: {count} in use", count=len(plain))
-            self.changed()
-
-
-def read_ca_files(config: Config) -> dict[str, str]:
-    """path -> PEM text of every `ca` of an enabled route and of a mail rule; StartError where one is unreadable.
-
-    The children get the text, so that only the parent needs the right to read the files.
-    """
-    found: dict[str, str] = {}
-    for key, path in _ca_files(config):
-        if str(path) not in found:
-            try:
-                found[str(path)] = path.read_text("utf-8", "replace")
-            except OSError as error:
-                raise StartError(f"{key}: {path} cannot be read: {error.strerror}") from error
-    return found
-
-
-def _ca_files(config: Config) -> Iterator[tuple[str, Path]]:
-    """(key, path) of each."""
-    for number, route in enumerate(config.routes):
-        if route.enabled and route.tls is not None and route.tls.upstream.ca is not None:
-            yield f"routes[{number}].tls.upstream.ca", route.tls.upstream.ca
-    for number, rule in enumerate(config.email.rules if config.email is not None else ()):
-        if isinstance(rule.action, MailForward) and rule.action.ca is not None:
-            yield f"email.rules[{number}].action.ca", rule.action.ca
+            self.changed(plain)

@@ -39,7 +39,7 @@ class Incoming:
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
         self.opened: list[socket.socket] = []
-        self.ca_files: dict[str, bytes] = {path: text.encode() for path, text in plain["ca_files"].items()}
+        self.ca_files = pem_files(plain)
         self.config: Config | None = None
         self.chooser: Chooser | None = None
         self.shelf: Shelf | None = None
@@ -87,6 +87,11 @@ class Incoming:
             sock.close()
         gc.freeze()
         gc.enable()
+
+
+def pem_files(fields: Mapping[str, Any]) -> dict[str, bytes]:
+    """path -> PEM of every authority and revocation list, as a message has them."""
+    return {path: text.encode() for path, text in fields["ca_files"].items()}
 
 
 def chooser_of(config: Config) -> Chooser:

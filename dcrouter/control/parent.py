@@ -29,7 +29,7 @@ from dcrouter import __version__
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import effective_routes
 from dcrouter.control import ports, privileges, records
-from dcrouter.control.certificates import CertificateWatch, read_ca_files
+from dcrouter.control.certificates import CertificateWatch
 from dcrouter.control.child import Command, command
 from dcrouter.control.children import Children, Message
 from dcrouter.control.names import DENIAL, Names, names_of
@@ -38,6 +38,7 @@ from dcrouter.control.ports import Listener
 from dcrouter.control.reload import Loaded, Reloads
 from dcrouter.control.state import StateDirectory
 from dcrouter.control.summary import hints
+from dcrouter.control.trust import TrustWatch, read_ca_files
 from dcrouter.errors import StartError, Unreachable
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.store import CertificateStore
@@ -118,9 +119,10 @@ class Parent(Service):
         self.failure: StartError | None = None
         self.listeners: tuple[Listener, ...] = ()
         self.state_directory = StateDirectory(config.state_dir)
-        self.certificates = CertificateWatch(
-            CertificateStore(config, self.routes, time.time), self._certificates_changed, reactor
-        )
+        store = CertificateStore(config, self.routes, time.time)
+        tell_all = self._tell_all
+        self.certificates = CertificateWatch(store, lambda new: tell_all("credentials", {"credentials": new}), reactor)
+        self.trust = TrustWatch(lambda files: tell_all("ca_files", {"ca_files": files}), reactor)
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
         self.names = Names(reactor, names_of(config, self.routes), self._names_changed, self.resolver)
         self.children: Children | None = None
@@ -129,7 +131,6 @@ class Parent(Service):
         self._spare: dict[ports.Bound, socket.socket] = {}
         self._inherited: frozenset[ports.Bound] = frozenset()
         self._account: privileges.Account | None = None
-        self._ca_files: dict[str, str] = {}
         self._started = 0.0
         self._signals: dict[int, Any] = {}
 
@@ -167,7 +168,7 @@ class Parent(Service):
                 privileges.drop(self._account)
                 privileges.check_program(self.command("edge")[0], self._account)
             self.certificates.load()
-            self._ca_files = read_ca_files(self.config)
+            self.trust.use(self.config, read_ca_files(self.config))
             if self.access_log is not None:
                 self.access_log.open()
             if self.window is not None:
@@ -184,6 +185,7 @@ class Parent(Service):
         )
         self.names.start()
         self.certificates.start()
+        self.trust.start()
         Deferred.fromCoroutine(self._begin(self.children)).addErrback(self._failed)
 
     def stopService(self) -> Deferred[None]:
@@ -201,6 +203,7 @@ class Parent(Service):
         self.names.stop()
         self.resolver.close()
         self.certificates.stop()
+        self.trust.stop()
         timeout = self.drain_timeout()
         stopped = self.children.stop(timeout)
         self._close_ports()
@@ -261,7 +264,7 @@ class Parent(Service):
     def _greeting(self, role: str) -> Iterator[Message]:
         yield (
             "config",
-            {"config": self.plain, "credentials": self.certificates.plain, "ca_files": self._ca_files},
+            {"config": self.plain, "credentials": self.certificates.plain, "ca_files": self.trust.files},
             (),
         )
         if self.log_level != self.config.log.level:
@@ -286,9 +289,9 @@ class Parent(Service):
         if self.children is not None:
             self.children.tell("edge", "addresses", {"names": known})
 
-    def _certificates_changed(self) -> None:
+    def _tell_all(self, kind: str, fields: dict[str, Any]) -> None:
         if self.children is not None:
-            self.children.tell_all("credentials", {"credentials": self.certificates.plain})
+            self.children.tell_all(kind, fields)
 
     # Another configuration.
 
@@ -310,7 +313,7 @@ class Parent(Service):
         for listener in self.listeners:
             self._spare.pop((listener.address, listener.port), None)
         self.certificates.use(loaded.store, loaded.credentials)
-        self._ca_files = loaded.ca_files
+        self.trust.use(loaded.config, loaded.ca_files)
         self.names.only(names_of(loaded.config, loaded.routes))
         self.set_log_level(loaded.config.log.level)
         return unused

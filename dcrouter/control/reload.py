@@ -27,9 +27,9 @@ from dcrouter.config.effective import effective_routes
 from dcrouter.config.load import load_with_warnings, to_plain
 from dcrouter.config.routes import Route
 from dcrouter.control import ports
-from dcrouter.control.certificates import read_ca_files
 from dcrouter.control.names import names_of
 from dcrouter.control.ports import Listener
+from dcrouter.control.trust import read_ca_files
 from dcrouter.errors import ConfigError, DcrouterError, ReloadError, StartError, Unreachable
 from dcrouter.tls.store import CertificateStore
 

@@ -10,7 +10,7 @@ import gc
 import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -19,7 +19,7 @@ from twisted.logger import Logger, globalLogBeginner
 
 from dcrouter.config.admin import Config
 from dcrouter.config.load import from_plain
-from dcrouter.control.incoming import Incoming, chooser_of
+from dcrouter.control.incoming import Incoming, chooser_of, pem_files
 from dcrouter.control.records import ChannelObserver
 from dcrouter.errors import DcrouterError
 from dcrouter.events import Logged
@@ -93,6 +93,7 @@ class Worker(ABC):
         self.acts: dict[str, Act] = {
             "config": self._config,
             "credentials": self._credentials,
+            "ca_files": lambda fields, fds: self.believe(pem_files(fields)),
             "peer": self._peer,
             "go": self._go,
             "drain": lambda fields, fds: self._drain(fields["timeout"]),
@@ -127,6 +128,10 @@ class Worker(ABC):
     @abstractmethod
     def abandon(self) -> None:
         """Forget what was prepared, if anything was."""
+
+    @abstractmethod
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        """Authorities and revocation lists have changed: path -> PEM of all of them."""
 
     @abstractmethod
     def go(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from dcrouter.config.actions import Forward, MailHandover
@@ -11,6 +12,7 @@ from dcrouter.config.routes import Route
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.http.features import NO_FEATURES, Features, HttpAction
 from dcrouter.proxy.state import RouteCounters
+from dcrouter.tls.clients import ClientCheck
 
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session
@@ -27,10 +29,10 @@ class BoundRoute:
     """One route of the effective table.
 
     `needs_bytes`: it can only be told by what the client sends first. `needs_local`: it cannot be told without the
-    address that the client connected to, or tells it to the target. `alpn`: what a terminated session speaks.
-    `certified_name`: one of its domains that a certificate can be for, None where it has none. `trust`: what a TLS
-    session that is ended here proves about the client, and carries; routes that differ in it never share one.
-    `counters`: those of every route of this name since the start.
+    address that the client connected to, or tells it to the target. `alpn`: what a terminated session speaks;
+    `clients`: what clients prove in its handshake. `certified_name`: one of its domains that a certificate can be for,
+    None where it has none. `trust`: what a TLS session that is ended here proves about the client, and carries; routes
+    that differ in it never share one. `counters`: those of every route of this name since the start.
     """
 
     __slots__ = (
@@ -38,6 +40,7 @@ class BoundRoute:
         "admission",
         "alpn",
         "certified_name",
+        "clients",
         "counters",
         "features",
         "http",
@@ -83,4 +86,13 @@ class BoundRoute:
         self.needs_local = introduces or route.match.listen is not None
         told = route.tls.alpn if route.tls is not None else None
         self.alpn = told or (("http/1.1",) if self.is_http else ())
-        self.trust = (self.terminates, self.is_http, self.alpn)
+        client_auth = route.tls.client_auth if route.tls is not None else None
+        self.trust = (self.terminates, self.is_http, self.alpn, client_auth)
+        self.clients: ClientCheck | None = None
+
+    def believe(self, files: Mapping[str, bytes]) -> None:
+        """What clients must prove, by the authorities and lists as they are now: path -> PEM. TlsError, and nothing has
+        changed, where one is not what it should be.
+        """
+        assert self.route.tls is not None and self.route.tls.client_auth is not None
+        self.clients = ClientCheck.of(self.route.tls.client_auth, files)

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
+from dcrouter.config.tls import CertificateFiles
 from dcrouter.errors import Refused
 from dcrouter.events import RequestDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
@@ -36,6 +37,7 @@ from dcrouter.targets.addresses import Addresses
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.mapped import unmapped
 
+from dcrouter.tls.credential import Credential
 RESERVED = 256
 """Descriptors kept for listeners, channels and pipes when the limit of connections is derived from the limit of
 files.
@@ -72,7 +74,7 @@ class Edge:
         self._listeners: list[Listener] = []
         self._accepting = False
         self._begun = False
-        self._use(finished(made(config, self.state, self.addresses, ca_files)), chooser, observe)
+        self._use(finished(made(config, self.state, self.addresses, ca_files, self._credential)), chooser, observe)
         self._draining: Deferred[None] | None = None
         self.is_draining = False
         self._drain_began = 0.0
@@ -103,7 +105,11 @@ class Edge:
 
     def prepare(self, config: Config, ca_files: Mapping[str, bytes]) -> Steps[Plan]:
         """The plan of another configuration, while this one is in use; raises what `made` does."""
-        return made(config, self.state, self.addresses, ca_files)
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        """Authorities and revocation lists have changed."""
+        self.plan.believe(ca_files)
+
+        return made(config, self.state, self.addresses, ca_files, self._credential)
 
     def reload(
         self,
@@ -336,6 +342,9 @@ class Edge:
         turn_away(sock, self.refusal(listener, facts, reason))
         if self.observed:
             self.observe(SessionClosed(**facts.to_plain(), phases={}, ended_by="router", reason=reason))
+    def _credential(self, files: CertificateFiles) -> Credential:
+        return self.chooser.credential(files)
+
 
     def _resume(self) -> None:
         if self._resting or not self._accepting:

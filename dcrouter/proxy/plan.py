@@ -6,7 +6,7 @@ What it learns while it is used is not its own but `State`'s, and outlives it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import evolve
@@ -14,11 +14,13 @@ from attrs import evolve
 from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.security import Security
+from dcrouter.config.tls import CertificateFiles
+from dcrouter.errors import TlsError
 from dcrouter.facts import ConnectionFacts
 from dcrouter.match.addresses import Networks
 from dcrouter.net.slices import Steps
 from dcrouter.proxy.admission import Admission
-from dcrouter.proxy.binding import Binding
+from dcrouter.proxy.binding import Believer, Binding
 from dcrouter.proxy.bound import BoundRoute
 from dcrouter.proxy.http.pool import Pool
 from dcrouter.proxy.listener import Introducers
@@ -26,6 +28,7 @@ from dcrouter.proxy.state import Service, State
 from dcrouter.proxy.table import PortTable, tables_in_steps
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.target import Targets
+from dcrouter.tls.credential import Credential
 
 
 class Plan:
@@ -44,6 +47,7 @@ class Plan:
         services: list[Service],
         pool: Pool,
         targets: list[Targets],
+        believers: list[Believer],
     ) -> None:
         self.config = config
         self.routes = routes
@@ -51,6 +55,7 @@ class Plan:
         self.services = services
         self.pool = pool
         self._targets = targets
+        self._believers = believers
         self.trusted_proxies = Networks(config.http.trusted_proxies)
         self.web = Admission.kept(_of_all(config.defaults.security), state, "all", "web")
         email = config.email
@@ -59,6 +64,11 @@ class Plan:
         self._tables = by_port
         self._mail_routes = {bound.route.name: bound for bound in routes if bound.is_mail}
         self._nothing = PortTable([])
+
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        """Authorities and revocation lists as they are now, for sessions that begin from now on."""
+        for believer in self._believers:
+            believer(ca_files)
 
     def table(self, port: int) -> PortTable:
         """That of a port; one without routes where nobody wants it."""
@@ -96,14 +106,29 @@ class Plan:
         return None
 
 
-def made(config: Config, state: State, addresses: Addresses, ca_files: Mapping[str, bytes]) -> Steps[Plan]:
-    """The plan of a configuration. `ca_files`: path -> PEM of every CA that it names. Raises TlsError."""
-    binding = Binding(config, addresses, ca_files, state)
+def none_loaded(files: CertificateFiles) -> Credential:
+    """For plans that are only looked at."""
+    raise TlsError(f"the certificate of {files.cert} is not loaded")
+
+
+def made(
+    config: Config,
+    state: State,
+    addresses: Addresses,
+    ca_files: Mapping[str, bytes],
+    credential: Callable[[CertificateFiles], Credential] = none_loaded,
+) -> Steps[Plan]:
+    """The plan of a configuration. `ca_files`: path -> PEM of every authority and revocation list that it names;
+    `credential`: what is loaded of a pair of files at the time. Raises TlsError.
+    """
+    binding = Binding(config, addresses, ca_files, state, credential)
     routes = yield from binding.routes()
     fallback = binding.fallback()
     yield
     by_port = yield from tables_in_steps(routes)
-    return Plan(config, state, routes, fallback, by_port, binding.services, binding.pool, binding.targets)
+    return Plan(
+        config, state, routes, fallback, by_port, binding.services, binding.pool, binding.targets, binding.believers
+    )
 
 
 def _of_all(security: Security) -> Security:

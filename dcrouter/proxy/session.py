@@ -24,6 +24,7 @@ from dcrouter.proxy.bound import BoundRoute
 from dcrouter.proxy.http.connection import Connection
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.table import MORE, Answer
+from dcrouter.tls import clients
 from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, ClientHello
 
 if TYPE_CHECKING:
@@ -228,16 +229,23 @@ class Session:
         assert tls is not None
         self.enter("tls", route.timeouts.hello, "hello")
         try:
-            context = self.edge.chooser.web_context(tls.certificate, facts.sni, route.certified_name, route.alpn)
+            context = self.edge.chooser.web_context(
+                tls.certificate, facts.sni, route.certified_name, route.alpn, route.clients
+            )
         except TlsError as error:
             raise WireError(str(error), ALERT_INTERNAL_ERROR) from error
         stream = Tls(self.plain, context)
         try:
             await stream.accept()
         except (TlsError, OSError) as error:
-            self.end("client", f"TLS handshake: {error}")
+            rejected = clients.rejected(stream.connection) if route.clients is not None else None
+            self.end("client", f"TLS handshake: {rejected or error}")
+            if rejected is not None:
+                peek.discard(self.plain)  # what came behind the certificate would swallow the alert
             raise
         self.stream = stream
+        if route.clients is not None:
+            facts.client_certificate = clients.subject(stream.connection)
         if self._marks is not None:
             facts.sni = facts.sni or stream.asked_name()
             facts.alpn = stream.connection.get_alpn_proto_negotiated().decode("latin-1") or None

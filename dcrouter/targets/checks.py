@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import cache
 
-from OpenSSL import SSL
 from twisted.logger import Logger
 
+from dcrouter.config.actions import Forward
 from dcrouter.config.health import Health
 from dcrouter.config.routes import Route
 from dcrouter.config.targets import UpstreamTls
@@ -24,8 +23,8 @@ from dcrouter.net.stream import Stream, send_all
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import LiveTarget, Targets
 from dcrouter.targets.tls import TargetTls
-from dcrouter.tls.profile import client_context
 from dcrouter.wire.probe import HttpProbe, Probe, SmtpProbe
+from dcrouter.wire.proxyheader import speaking_for_ourselves
 
 STEP = 0.005
 """Seconds between the first checks of two targets: hundreds of connects at the same instant would hold others up."""
@@ -37,16 +36,21 @@ NewProbe = Callable[[LiveTarget], Probe | None]
 
 
 class Checks:
-    """Those of one route, from `begin` to `end`. `port`: the one that `port: preserve` stands for."""
+    """Those of one route, from `begin` to `end`. `port`: the one that `port: preserve` stands for; `opening`: what each
+    connection begins with.
+    """
 
     log = Logger()
 
-    def __init__(self, targets: Targets, health: Health, reach: Reach, probe: NewProbe, port: int) -> None:
+    def __init__(
+        self, targets: Targets, health: Health, reach: Reach, probe: NewProbe, port: int, opening: bytes
+    ) -> None:
         self._targets = targets
         self._health = health
         self._reach = reach
         self._probe = probe
         self._port = port
+        self._opening = opening
         self._tasks: list[Task] = []
 
     def begin(self, engine: Engine) -> None:
@@ -81,7 +85,7 @@ class Checks:
             candidates = target.candidates(self._port)
             if not candidates:
                 return "its name has no known address"
-            stream, _ = await self._reach.open(task, candidates)
+            stream, _ = await self._reach.open(task, candidates, opening=self._opening)
             probe = self._probe(target)
             if probe is not None:
                 await _converse(stream, probe)
@@ -124,20 +128,17 @@ def checks_of(route: Route, targets: Targets, reach: Reach, name: str) -> Checks
         tls = reach.tls
         passed_on = route.tls is not None and route.tls.mode == "passthrough"
         if tls is None and (health.type == "tls" or (passed_on and health.type == "http")):
-            tls = TargetTls(_anybody(), verify=False, server_name=server_name)
+            tls = TargetTls(UpstreamTls(verify=False, server_name=server_name))
 
     def probe(target: LiveTarget) -> Probe | None:
         if health.type == "http":
             return HttpProbe(server_name or target.label if target.host else "localhost", health.path, health.expect)
         return SmtpProbe(name) if health.type == "smtp" else None
 
-    return Checks(targets, health, reach.speaking(tls), probe, route.match.ports[0].start if route.match.ports else 0)
-
-
-@cache
-def _anybody() -> SSL.Context:
-    """Of sessions in which nobody has to prove anything."""
-    return client_context(UpstreamTls(verify=False), None)
+    port = route.match.ports[0].start if route.match.ports else 0
+    version = route.action.proxy_protocol if isinstance(route.action, Forward) else None
+    opening = b"" if version is None else speaking_for_ourselves(version)
+    return Checks(targets, health, reach.speaking(tls), probe, port, opening)
 
 
 async def _sleep(task: Task, seconds: float) -> None:

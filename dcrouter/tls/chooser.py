@@ -15,6 +15,7 @@ from OpenSSL import SSL
 from dcrouter.config.tls import CertificateChoice, CertificateFiles, TlsProfile
 from dcrouter.errors import TlsError
 from dcrouter.net.slices import Steps, finished
+from dcrouter.tls.clients import ClientCheck
 from dcrouter.tls.credential import Credential
 from dcrouter.tls.profile import server_context
 
@@ -22,12 +23,19 @@ DEFAULT_NAME = "localhost"
 """In the internal leaf of routes without domains: what a client gets that names nobody we know (also in tls/store)."""
 
 
+MOST_CHECKED = 32
+"""Contexts of one identity that ask clients for certificates. Each new revocation list makes one, and the oldest go."""
+
+
 @define(eq=False)
 class _Identity:
-    """The credentials that stand side by side in one context, and the contexts made of them, by ALPN."""
+    """The credentials that stand side by side in one context, and the contexts made of them, by ALPN; `checked`: those
+    for clients that must prove something, by ALPN and by what.
+    """
 
     credentials: tuple[Credential, ...]
     contexts: dict[tuple[str, ...], SSL.Context] = field(factory=dict)
+    checked: dict[tuple[tuple[str, ...], str], SSL.Context] = field(factory=dict)
 
 
 _Names = dict[str, _Identity]
@@ -94,15 +102,27 @@ class Chooser:
         internal = yield from by_name(one for one in everything if one.source == "internal")
         return Shelf(identities, by_file, from_files, internal)
 
+    def credential(self, files: CertificateFiles) -> Credential:
+        """What is loaded of a pair that somebody names; TlsError where that is nothing."""
+        return self._of_file(files).credentials[0]
+
     def web_context(
-        self, choice: CertificateChoice, sni: str | None, fallback_name: str | None, alpn: tuple[str, ...] = ()
+        self,
+        choice: CertificateChoice,
+        sni: str | None,
+        fallback_name: str | None,
+        alpn: tuple[str, ...] = (),
+        clients: ClientCheck | None = None,
     ) -> SSL.Context:
-        """The context of a terminating route. `choice`: its tls.certificate; `alpn`: what it speaks, best first.
+        """The context of a terminating route. `choice`: its tls.certificate; `alpn`: what it speaks, best first;
+        `clients`: what they must prove.
 
         `fallback_name`: one of the route's domains, as written, for a client without SNI or with a name that only the
         route's pattern covers; None where the route has no domains. Raises TlsError where no credential fits.
         """
         identity = self._find(choice, sni, fallback_name or DEFAULT_NAME)
+        if clients is not None:
+            return self._checked(identity, alpn, clients)
         return identity.contexts.get(alpn) or self._build(identity, alpn)
 
     def mail_context(self, sni: str | None) -> SSL.Context:
@@ -112,10 +132,7 @@ class Chooser:
 
     def _find(self, choice: CertificateChoice, sni: str | None, fallback: str) -> _Identity:
         if isinstance(choice, CertificateFiles):
-            found = self._shelf.by_file.get(str(choice.cert))
-            if found is None:
-                raise TlsError(f"the certificate of {choice.cert} is not loaded")
-            return found
+            return self._of_file(choice)
         shelf = self._shelf
         tables = (shelf.internal,) if choice == "internal" else (shelf.from_files, shelf.internal)
         for name in (sni, fallback):
@@ -128,6 +145,21 @@ class Chooser:
                 if found is not None:
                     return found
         raise TlsError(f"no certificate for {sni or fallback}")
+
+    def _of_file(self, files: CertificateFiles) -> _Identity:
+        found = self._shelf.by_file.get(str(files.cert))
+        if found is None:
+            raise TlsError(f"the certificate of {files.cert} is not loaded")
+        return found
+
+    def _checked(self, identity: _Identity, alpn: tuple[str, ...], clients: ClientCheck) -> SSL.Context:
+        key = (alpn, clients.id)
+        found = identity.checked.get(key)
+        if found is None:
+            if len(identity.checked) >= MOST_CHECKED:
+                del identity.checked[next(iter(identity.checked))]
+            found = identity.checked[key] = server_context(identity.credentials, self._profile, alpn, clients)
+        return found
 
     def _build(self, identity: _Identity, alpn: tuple[str, ...]) -> SSL.Context:
         context = identity.contexts[alpn] = server_context(identity.credentials, self._profile, alpn)

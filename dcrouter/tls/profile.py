@@ -19,6 +19,7 @@ from OpenSSL.crypto import X509StoreFlags
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.tls import TlsProfile
 from dcrouter.errors import TlsError
+from dcrouter.tls.clients import ClientCheck
 from dcrouter.tls.credential import Credential
 from dcrouter.tls.trust import certificates_of, system_trust
 
@@ -46,11 +47,16 @@ _OPTIONS = SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION
 _SESSION_ID = b"dcrouter"
 
 
-def server_context(credentials: Sequence[Credential], profile: TlsProfile, alpn: Sequence[str] = ()) -> SSL.Context:
+def server_context(
+    credentials: Sequence[Credential],
+    profile: TlsProfile,
+    alpn: Sequence[str] = (),
+    clients: ClientCheck | None = None,
+) -> SSL.Context:
     """A context that proves to be any of `credentials`, at most one of each key type; the caller keeps it.
 
-    `alpn`: what we speak, best first; a client that offers none of it goes on without ALPN.
-    Raises TlsError where a credential or the profile's cipher string cannot be used.
+    `alpn`: what we speak, best first; a client that offers none of it goes on without ALPN. `clients`: what they must
+    prove. Raises TlsError where a credential, an authority or the profile's cipher string cannot be used.
     """
     context = _context(SSL.TLS_SERVER_METHOD)
     _apply(context, profile)
@@ -65,14 +71,19 @@ def server_context(credentials: Sequence[Credential], profile: TlsProfile, alpn:
         raise TlsError(f"the certificate for {names} cannot be used: {error}") from error
     if alpn:
         context.set_alpn_select_callback(_preference(alpn))
+    if clients is not None:
+        clients.apply(context)
     return context
 
 
-def client_context(upstream: UpstreamTls, ca_pem: bytes | None, alpn: Sequence[str] = ()) -> SSL.Context:
+def client_context(
+    upstream: UpstreamTls, ca_pem: bytes | None, alpn: Sequence[str] = (), credential: Credential | None = None
+) -> SSL.Context:
     """A context for connections to targets: verified against `ca_pem`, or the system's trust where that is None.
 
-    `upstream.ca` is not read here: its bytes come from the parent. The name is checked after the handshake
-    (tls/peer.py). Raises TlsError where `ca_pem` holds no certificate.
+    `upstream.ca` is not read here: its bytes come from the parent, as does `credential`, which is what we show of
+    `upstream.client_certificate`. The name is checked after the handshake (tls/peer.py). Raises TlsError where `ca_pem`
+    holds no certificate.
     """
     context = _context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -88,8 +99,13 @@ def client_context(upstream: UpstreamTls, ca_pem: bytes | None, alpn: Sequence[s
         context.set_verify(SSL.VERIFY_PEER)
     else:
         context.set_verify(SSL.VERIFY_NONE)
+    if credential is not None:
+        try:
+            _add(context, credential, alone=True)
+        except (SSL.Error, ValueError) as error:
+            raise TlsError(f"the client certificate of {credential.file} cannot be used: {error}") from error
     if alpn:
-        context.set_alpn_protos([name.encode("ascii") for name in alpn])
+        context.set_alpn_protos([name.encode("latin-1") for name in alpn])
     return context
 
 

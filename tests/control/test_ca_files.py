@@ -13,7 +13,7 @@ from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Route, RouteTls
 from dcrouter.config.rules import MailForward, Mta, Rule
 from dcrouter.config.targets import Target, UpstreamTls
-from dcrouter.control.certificates import read_ca_files
+from dcrouter.control.trust import read_ca_files
 from dcrouter.errors import StartError
 
 

@@ -53,10 +53,14 @@ class Destinations:
 
     def reload(self, ca_files: Mapping[str, bytes], down: float) -> None:
         """Other authorities, and seconds for which a next hop that was found down is left alone."""
-        self._contexts.reload(ca_files)
+        self.believe(ca_files)
         self._patience = evolve(self._patience, down=down)
         for destination in self._known.values():
             destination.patience = self._patience
+
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        """Other authorities, for sessions that begin from now on."""
+        self._contexts.reload(ca_files)
 
     def of(self, hop: NextHop) -> Destination:
         destination = self._known.get(hop)
