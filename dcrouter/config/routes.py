@@ -12,6 +12,7 @@ from attrs import field, frozen
 from dcrouter.config.actions import Action
 from dcrouter.config.conditions import AlpnName
 from dcrouter.config.forms import Duration, Name, counted, key
+from dcrouter.config.http import Hsts
 from dcrouter.config.match import Match, Network, PortRange
 from dcrouter.config.security import Security
 from dcrouter.config.targets import SimpleTarget, UpstreamTls
@@ -43,6 +44,10 @@ class RouteTls:
     client_auth: ClientAuth | None = field(
         default=None,
         metadata=key("Whether clients must show a certificate, and whose.", default="they are not asked for one"),
+    )
+    hsts: Hsts | None = field(
+        default=None,
+        metadata=key("Whether browsers are told to come by https only (http routes).", default="they are not"),
     )
     upstream: UpstreamTls = field(
         factory=UpstreamTls, metadata=key("TLS towards the target (terminate-and-reencrypt only).")

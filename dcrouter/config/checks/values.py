@@ -14,6 +14,7 @@ from attrs import evolve
 
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Admin, Config
+from dcrouter.config.checks.http import HTTP, check_http
 from dcrouter.config.checks.knowable import check_knowable, check_tls_alpn
 from dcrouter.config.checks.upstreams import UPSTREAMS, check_upstreams, targets_of
 from dcrouter.config.match import PortRange
@@ -84,6 +85,7 @@ def _route(route: Route, place: Place) -> Route:
     action, tls = route.action, route.tls
     check_knowable(route, place)
     check_upstreams(route, place)
+    check_http(route, place)
     if isinstance(action, MailHandover):
         if tls is not None:
             place.at("tls").tell("TLS of a mail route is the mail server's: leave it out")
@@ -133,6 +135,7 @@ def _config(config: Config, place: Place) -> Config:
 
 
 WITHIN: Mapping[type, Within] = {
+    **HTTP,
     **UPSTREAMS,
     Admin: _admin,
     Block: _block,

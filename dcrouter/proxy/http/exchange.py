@@ -42,7 +42,8 @@ class Exchange:
     """One request of a connection.
 
     `head`: the request's; `route`: whose it is (None: nobody's), `features`: its; `facts`: the connection's. `uri`:
-    what a target is asked for. `user`: who has logged in, "" for nobody. `status`: of the response, 0 before its head is made. `started`: some of it has
+    what a target is asked for. `user`: who has logged in, "" for nobody. `status`: of the response, 0 before its head
+    is made. `started`: some of it has
     left. `keeps`: the connection goes on behind it. `body_taken`: something of the request's body has
     left here. `received`, `sent`: octets from and to the client. `target`: who was asked, for the log. `phase`: what is
     being done (request, gate, connect, wait, response, upgraded); `ended_by`, `reason` and `termination`: how it ended,

@@ -1,0 +1,32 @@
+"""The features of one route, made from its configuration: what it does not use is not there."""
+
+from __future__ import annotations
+
+from dcrouter.config.actions import Forward
+from dcrouter.config.routes import Route
+from dcrouter.proxy.http.features import NO_FEATURES, Features, Gate, RequestEdit, ResponseEdit
+from dcrouter.proxy.http.headers import hsts_edit, request_edit, response_edit
+from dcrouter.proxy.http.rewrite import rewrite_edit
+
+
+class Assembly:
+    """Makes the features of the routes of one configuration."""
+
+    def features(self, route: Route) -> Features:
+        """Those of an http route, which may be none."""
+        gates: list[Gate] = []
+        request_edits: list[RequestEdit] = []
+        response_edits: list[ResponseEdit] = []
+        action = route.action
+        if isinstance(action, Forward):
+            if action.path_rewrite is not None:
+                request_edits.append(rewrite_edit(action.path_rewrite))
+            if action.headers is not None and action.headers.request is not None:
+                request_edits.append(request_edit(action.headers.request))
+            if action.headers is not None and action.headers.response is not None:
+                response_edits.append(response_edit(action.headers.response))
+        if route.tls is not None and route.tls.hsts is not None:
+            response_edits.append(hsts_edit(route.tls.hsts))
+        if not (gates or request_edits or response_edits):
+            return NO_FEATURES
+        return Features(gates=tuple(gates), request_edits=tuple(request_edits), response_edits=tuple(response_edits))

@@ -1,0 +1,135 @@
+"""Keys of routes that only HTTP has: what they mean, and what is said of wrong ones."""
+
+# ruff: noqa: E501 - the lines stand here as the operator sees them
+
+from __future__ import annotations
+
+from dcrouter.config.effective import Protocols
+from tests.config.written import FileTestCase
+
+FORWARD = "type: forward, target: {host: h.test, port: 1}"
+
+
+class HttpKeyCase(FileTestCase):
+    def wrong(self, action: str = FORWARD, *, more: str = "", match: str = "ports: 80") -> list[str]:
+        """What is said of a route with this in its action; without the place of the file."""
+        found = self.problems(f"routes:\n  - {{name: r, match: {{{match}}}, {more} action: {{{action}}}}}\n")
+        return [one.split(": routes[0].", 1)[1] for one in found]
+
+    def protocol(self, text: str) -> str:
+        config = self.config(text)
+        return Protocols(config.routes, config.listen).of(config.routes[0])
+
+
+class HeaderTests(HttpKeyCase):
+    def test_they_make_a_route_one_of_http(self) -> None:
+        """Each of them by itself."""
+        for action in (
+            f"{{{FORWARD}, headers: {{request: {{set: {{a: b}}}}}}}}",
+            f"{{{FORWARD}, path_rewrite: {{strip_prefix: /v1/}}}}",
+        ):
+            text = f"routes: [{{name: r, match: {{ports: 80}}, action: {action}}}]"
+            self.assertEqual(self.protocol(text), "http")
+        text = (
+            f"routes: [{{name: r, match: {{ports: 80}}, tls: {{mode: terminate, hsts: {{}}}}, action: {{{FORWARD}}}}}]"
+        )
+        self.assertEqual(self.protocol(text), "http")
+        self.assertEqual(self.config(text).routes[0].tls.hsts.max_age, 180 * 86400)
+
+    def test_what_frames_a_message_is_ours(self) -> None:
+        """In both directions, in any case of its letters, to set, to add and to remove."""
+        for name in (
+            "Connection",
+            "transfer-encoding",
+            "Content-Length",
+            "TE",
+            "keep-alive",
+            "Upgrade",
+            "expect",
+            "Proxy-Authorization",
+        ):
+            for changes in (f"set: {{{name}: x}}", f"add: {{{name}: x}}", f"remove: [{name}]"):
+                for side in ("request", "response"):
+                    (line,) = self.wrong(f"{FORWARD}, headers: {{{side}: {{{changes}}}}}")
+                    self.assertIn("frames the message or is for one connection only: the router sets it itself", line)
+                    self.assertTrue(line.startswith(f"action.headers.{side}.{changes[:3]}"), line)
+
+    def test_each_mistake_has_its_place_and_its_sentence(self) -> None:
+        """No line can be added to a message, no placeholder is left as it is."""
+        headers = f"{FORWARD}, headers: "
+        for changes, line in (
+            ('{request: {set: {"a b": c}}}', "action.headers.request.set.'a b': 'a b' is not the name of a header"),
+            (
+                '{request: {set: {a: "b\\r\\nc: d"}}}',
+                "action.headers.request.set.a: the value of header a holds a character that no header can",
+            ),
+            (
+                '{response: {add: {a: "{clientip}"}}}',
+                "action.headers.response.add.a: {clientip} is not one of {client_ip} {client_port} {host} {port} {path} {query} {uri} {method} {scheme} {route} {session} {user}; {{ and }} stand for braces",
+            ),
+            (
+                '{response: {add: {a: "{x"}}}',
+                "action.headers.response.add.a: a brace without its other half: {{ and }} stand for braces",
+            ),
+            ("{request: {remove: [host]}}", "action.headers.request.remove[0]: a request has a Host: `set` changes it"),
+            (
+                "{request: {add: {Host: x}}}",
+                "action.headers.request.add.Host: a request has one Host: `set` changes it",
+            ),
+            (
+                '{request: {set: {Host: ""}}}',
+                "action.headers.request.set.Host: a request has a Host, which is not empty",
+            ),
+            (
+                "{request: {set: {a: b}, remove: [A]}}",
+                "action.headers.request.remove[0]: A is set too, which replaces it: leave it out here",
+            ),
+            ("{request: {}}", "action.headers.request: changes nothing: say set, add or remove"),
+            ("{}", "action.headers: changes nothing: say request or response"),
+            ("{requests: {}}", "action.headers.requests: unknown key (did you mean 'request'?)"),
+        ):
+            self.assertIn(line, self.wrong(headers + changes), changes)
+
+    def test_prefixes_are_whole_segments(self) -> None:
+        """And no patterns."""
+        rewrite = f"{FORWARD}, path_rewrite: "
+        for text, reason in (
+            ("v1", "'v1' is not the beginning of a path, such as /v1: without wildcards and query"),
+            ("/", "'/' is not the beginning of a path, such as /v1: without wildcards and query"),
+            ("/v1/**", "'/v1/**' is not the beginning of a path, such as /v1: without wildcards and query"),
+            ("/v1?x", "'/v1?x' is not the beginning of a path, such as /v1: without wildcards and query"),
+            ("/a//b", "'/a//b' has an empty segment, . or .."),
+            ("/a/%2e%2e", "'/a/%2e%2e' has an empty segment, . or .."),
+        ):
+            self.assertEqual(
+                self.wrong(f"{rewrite}{{add_prefix: '{text}'}}"), [f"action.path_rewrite.add_prefix: {reason}"]
+            )
+        self.assertEqual(
+            self.wrong(rewrite + "{}"), ["action.path_rewrite: changes nothing: say strip_prefix or add_prefix"]
+        )
+
+    def test_nobody_sees_requests_inside_tls_that_is_passed_through(self) -> None:
+        """Nor on a tcp route."""
+        self.assertEqual(
+            self.wrong(
+                f"{FORWARD}, headers: {{request: {{set: {{a: b}}}}}}, path_rewrite: {{add_prefix: /x}}",
+                more="tls: {mode: passthrough, hsts: {}},",
+                match="ports: 443",
+            ),
+            [
+                "tls.hsts: nobody sees a request inside TLS that is passed through: leave it out",
+                "action.headers: nobody sees a request inside TLS that is passed through: leave it out",
+                "action.path_rewrite: nobody sees a request inside TLS that is passed through: leave it out",
+            ],
+        )
+        self.assertEqual(
+            self.wrong(f"{FORWARD}, path_rewrite: {{add_prefix: /x}}", more="protocol: tcp,"),
+            ["protocol: bytes of a tcp route pass untouched, but action.path_rewrite needs http"],
+        )
+
+    def test_the_lists_of_browsers_have_conditions(self) -> None:
+        """Which a route that asks for it must fulfil."""
+        self.assertEqual(
+            self.wrong(more="tls: {mode: terminate, hsts: {preload: true}},", match="ports: 443"),
+            ["tls.hsts.preload: the lists of browsers ask for include_subdomains: true and max_age: 365d or more"],
+        )
