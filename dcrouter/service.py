@@ -27,6 +27,7 @@ from dcrouter.net.reactor import install
 from dcrouter.net.slices import Steps
 from dcrouter.proxy.edge import Edge
 from dcrouter.proxy.plan import Plan
+from dcrouter.proxy.question import asked
 from dcrouter.tls.chooser import Chooser
 
 CONTROL = 3
@@ -52,6 +53,7 @@ class EdgeWorker(Worker):
         self.acts["addresses"] = lambda fields, fds: self.edge.addresses.update(fields["names"])
         self.acts["connections"] = self._connections
         self.acts["kill"] = self._kill
+        self.acts["decide"] = self._decide
         self._plan: Plan | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
@@ -98,6 +100,9 @@ class EdgeWorker(Worker):
     def _connections(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], **self.edge.connections(fields["after"], fields["most"])})
 
+    def _decide(self, fields: Fields, fds: list[int]) -> None:
+        self.channel.send("answer", {"id": fields["id"], **self.edge.decide(asked(fields["question"]))})
+
     def _kill(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], "killed": self.edge.kill(fields["session"])})
 
@@ -123,14 +128,14 @@ class MailWorker(Worker):
         self.mta = Mta(config, chooser, self.reactor, self._closed, self.access, ca_files=pem_files(fields))
         self.mta.start()
 
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        self.mta.believe(ca_files)
+
     def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
         yield from ()
         self._succession = self.mta.succession(config, incoming.ca_files)
 
     def commit(self, incoming: Incoming, unused: Sequence[tuple[str, int]]) -> None:
-    def believe(self, ca_files: Mapping[str, bytes]) -> None:
-        self.mta.believe(ca_files)
-
         assert self._succession is not None and incoming.chooser is not None
         succession, self._succession = self._succession, None
         self.mta.reload(succession, incoming.chooser, self.access)

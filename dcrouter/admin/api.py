@@ -1,6 +1,7 @@
 """The HTTP API on the unix socket `admin.socket`, for the command line and for scripts (`curl --unix-socket`).
 
     GET /status              what the service does: version, state, children with their counters, listeners, lost lines
+    POST /explain            which route a connection gets, and why no other: {"port": 443, "sni": ..., "path": ...}
     POST /reload             read the configuration again: what has changed, or all that is wrong with it (409)
     POST /drain              stop, as SIGTERM does
     POST /log-level          {"level": "debug"}, until the next reload
@@ -39,6 +40,8 @@ from twisted.web.http import BAD_REQUEST, NOT_ALLOWED, NOT_FOUND, OK, SERVICE_UN
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from dcrouter.admin.explain import Mistaken, explained_live
+from dcrouter.config.admin import Config
 from dcrouter.errors import DcrouterError, StartError
 
 MODE = 0o600
@@ -58,6 +61,7 @@ class Operations(Protocol):
     def log_level(self, level: object) -> dict[str, Any]: ...
     def connections(self, role: str, after: str | None) -> Deferred[dict[str, Any]]: ...
     def kill(self, session: str) -> Deferred[dict[str, Any]]: ...
+    def decide(self, fields: dict[str, Any]) -> Deferred[dict[str, Any]]: ...
 
 
 class Answers(Protocol):
@@ -65,6 +69,8 @@ class Answers(Protocol):
 
     @property
     def operations(self) -> Operations: ...
+    @property
+    def config(self) -> Config: ...
     def status(self) -> Deferred[dict[str, Any]]: ...
     def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]: ...
 
@@ -146,7 +152,7 @@ class Answer(Resource):
                 path = request.path.decode("ascii", "replace")
                 self.log.failure("the API cannot answer {path}", failure, path=path)
             if not gone:
-                code = BAD_REQUEST if failure.check(_Mistaken) else SERVICE_UNAVAILABLE
+                code = BAD_REQUEST if failure.check(_Mistaken, Mistaken) else SERVICE_UNAVAILABLE
                 _finish(request, code, {"error": failure.getErrorMessage()})
 
         maybeDeferred(method, request).addCallbacks(give, refuse)
@@ -195,6 +201,9 @@ def _root(answers: Answers) -> Answer:
         {
             b"status": Answer({b"GET": lambda request: answers.status()}),
             b"queue": Answer({b"GET": listed}, below_queue),
+            b"explain": Answer(
+                {b"POST": lambda request: explained_live(answers.config, _body(request), operations.decide)}
+            ),
             b"reload": Answer({b"POST": lambda request: operations.reload()}),
             b"drain": Answer({b"POST": lambda request: operations.drain()}),
             b"log-level": Answer({b"POST": lambda request: operations.log_level(_body(request).get("level"))}),

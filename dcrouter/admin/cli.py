@@ -15,6 +15,7 @@ from dcrouter import __version__
 from dcrouter.admin.client import ask
 from dcrouter.admin.control import add_control_commands
 from dcrouter.admin.demo.tour import demo
+from dcrouter.admin.explain import add_explain_command
 from dcrouter.admin.passwd import passwd
 from dcrouter.admin.places import find_config, service_socket
 from dcrouter.admin.queue import add_queue_commands
@@ -119,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     shown = command("routes", routes, "print the effective routes, in the order in which connections meet them")
     command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
     asked = command("status", status, "print what the running service does")
-    controls = add_control_commands(command)
+    controls = [add_explain_command(command), *add_control_commands(command)]
     queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
     add_queue_commands(queue)
     hashed = command("passwd", passwd, "make the hash of a password, for email.auth; asks, or reads one line")

@@ -12,6 +12,7 @@ from dcrouter.config.match import PortRange
 from dcrouter.config.order import order_key, spots
 from dcrouter.config.routes import Route
 from dcrouter.config.targets import SimpleTarget
+from dcrouter.config.times import DAY, DAYS, TimeWindow, clock
 from dcrouter.config.tls import CertificateFiles
 
 COLUMNS = ("order", "name", "protocol", "listen", "match", "tls", "action")
@@ -69,12 +70,30 @@ def _range(given: PortRange) -> str:
 
 
 def _match(route: Route) -> str:
-    parts = [",".join(route.match.domains)] if route.match.domains is not None else []
-    if route.match.client_ips is not None:
-        parts.append("from " + ",".join(map(str, route.match.client_ips)))
+    match = route.match
+    parts = [",".join(match.domains)] if match.domains is not None else []
+    if match.path is not None:
+        parts.append(",".join(match.path))
+    if match.methods is not None:
+        parts.append(",".join(match.methods))
+    parts += [f"{name}: {value}" for name, value in (match.headers or {}).items()]
+    if match.alpn is not None:
+        parts.append("alpn " + ",".join(match.alpn))
+    if match.tls_versions is not None:
+        parts.append(",".join(match.tls_versions))
+    if match.client_ips is not None:
+        parts.append("from " + ",".join(map(str, match.client_ips)))
+    if match.time is not None:
+        parts.append(_time(match.time))
     if route.priority:
         parts.append(f"priority {route.priority}")
     return "; ".join(parts) or "any"
+
+
+def _time(window: TimeWindow) -> str:
+    days = [DAYS[first] if first == last else f"{DAYS[first]}-{DAYS[last]}" for first, last in window.days or ()]
+    hours = f"{clock(window.start)}-{clock(window.end)}" if window.start or window.end != DAY else ""
+    return " ".join(filter(None, (",".join(days), hours, window.zone)))
 
 
 def _tls(route: Route) -> str:

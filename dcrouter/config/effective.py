@@ -13,7 +13,6 @@ from attrs import evolve
 
 from dcrouter.config.actions import Block, MailHandover, Redirect, Respond
 from dcrouter.config.admin import Config
-from dcrouter.config.httpkeys import feature_keys
 from dcrouter.config.findings import spell
 from dcrouter.config.httpkeys import feature_keys
 from dcrouter.config.mail import Email, MailPort
@@ -73,8 +72,6 @@ def http_key(route: Route) -> str | None:
     for word, asked in (("path", match.path), ("methods", match.methods), ("headers", match.headers)):
         if asked is not None:
             return f"match.{word}"
-    for way in feature_keys(route):
-        return ".".join(way)
     for way in feature_keys(route):
         return spell(way)
     return "match.domains" if route.tls is None and match.domains is not None else None

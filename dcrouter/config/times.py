@@ -38,6 +38,11 @@ def _clock(text: str) -> int:
     return minutes
 
 
+def clock(minutes: int) -> str:
+    """The inverse: `08:00`."""
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
 def _zone(text: str) -> str:
     try:
         ZoneInfo(text)

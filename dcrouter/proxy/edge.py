@@ -28,16 +28,18 @@ from dcrouter.net.slices import Steps, finished, in_slices, released
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.census import kill, page
+from dcrouter.proxy.decide import decide
 from dcrouter.proxy.door import turn_away
 from dcrouter.proxy.listener import Listener
 from dcrouter.proxy.plan import Plan, made
+from dcrouter.proxy.question import Question
 from dcrouter.proxy.session import Session
 from dcrouter.proxy.state import State
 from dcrouter.targets.addresses import Addresses
 from dcrouter.tls.chooser import Chooser
+from dcrouter.tls.credential import Credential
 from dcrouter.wire.mapped import unmapped
 
-from dcrouter.tls.credential import Credential
 RESERVED = 256
 """Descriptors kept for listeners, channels and pipes when the limit of connections is derived from the limit of
 files.
@@ -103,12 +105,12 @@ class Edge:
         if self._accepting:
             self._resume()
 
-    def prepare(self, config: Config, ca_files: Mapping[str, bytes]) -> Steps[Plan]:
-        """The plan of another configuration, while this one is in use; raises what `made` does."""
     def believe(self, ca_files: Mapping[str, bytes]) -> None:
         """Authorities and revocation lists have changed."""
         self.plan.believe(ca_files)
 
+    def prepare(self, config: Config, ca_files: Mapping[str, bytes]) -> Steps[Plan]:
+        """The plan of another configuration, while this one is in use; raises what `made` does."""
         return made(config, self.state, self.addresses, ca_files, self._credential)
 
     def reload(
@@ -231,6 +233,10 @@ class Edge:
         """A page of those that are served here, see proxy/census.py."""
         return page(self._sessions.values(), after, most)
 
+    def decide(self, question: Question) -> dict[str, Any]:
+        """The route of a connection that is only told of, see proxy/decide.py."""
+        return decide(self.plan.table(question.port), self.plan.fallback, question)
+
     def kill(self, session: str) -> int:
         """End a connection that is served here: how many it was."""
         return kill(list(self._sessions.values()), session)
@@ -336,15 +342,15 @@ class Edge:
             for service in plan.services:
                 service.begin(self.engine)
 
+    def _credential(self, files: CertificateFiles) -> Credential:
+        return self.chooser.credential(files)
+
     def _turn_away(self, listener: Listener, sock: RawSocket | int, facts: ConnectionFacts, reason: str) -> None:
         if isinstance(sock, int):
             sock = RawSocket(listener.family, socket.SOCK_STREAM, 0, sock)
         turn_away(sock, self.refusal(listener, facts, reason))
         if self.observed:
             self.observe(SessionClosed(**facts.to_plain(), phases={}, ended_by="router", reason=reason))
-    def _credential(self, files: CertificateFiles) -> Credential:
-        return self.chooser.credential(files)
-
 
     def _resume(self) -> None:
         if self._resting or not self._accepting:

@@ -15,7 +15,6 @@ from attrs import field, frozen
 from dcrouter.config import paths
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes, needs_bytes
-from dcrouter.config.match import Address
 from dcrouter.config.names import REGEX, name_expression, wildcards
 from dcrouter.config.order import Rank, Spot, order_key, rank, spots
 from dcrouter.config.paths import Segments
@@ -23,39 +22,9 @@ from dcrouter.config.routes import Route
 from dcrouter.match.addresses import Networks
 from dcrouter.match.headers import Headers
 from dcrouter.match.times import Times
+from dcrouter.proxy.question import Question
 
 Verdict = Literal["wins", "lost", "open"]
-
-
-@frozen(kw_only=True)
-class Question:
-    """A connection, and a request on it, as far as they are told; None: not told.
-
-    `local`: the address that the client connects to. `tls`: it speaks TLS; `sni` None: without SNI. `host`: lower case,
-    without port. `headers`: (name in lower case, value). `now`: UTC epoch seconds.
-    """
-
-    port: int
-    now: float
-    local: Address | None = None
-    client: str | None = None
-    tls: bool = False
-    sni: str | None = None
-    alpn: tuple[str, ...] | None = None
-    tls_version: str | None = None
-    host: str | None = None
-    path: str | None = None
-    method: str | None = None
-    headers: tuple[tuple[str, str], ...] | None = None
-
-    @property
-    def has_request(self) -> bool:
-        """Whether something is told of a request."""
-        return any(one is not None for one in (self.host, self.path, self.method, self.headers))
-
-    def values(self, name: str) -> list[str]:
-        """As a request's head has them (match/headers.py)."""
-        return [value for found, value in self.headers or () if found == name]
 
 
 @frozen(kw_only=True)
@@ -312,7 +281,7 @@ def _share(met: _Place, winner: _Place, *, same_name: bool) -> bool:
     one, other = met.route.tls, winner.route.tls
     if met.route is winner.route or one is None or other is None:
         return True
-    alike = other.mode != "passthrough" and winner.protocol == met.protocol and one.alpn == other.alpn
+    alike = other.mode != "passthrough" and winner.protocol == met.protocol and one.client_auth == other.client_auth
     return alike and (same_name or one.certificate == other.certificate)
 
 

@@ -2,8 +2,8 @@
 
 Which route a request belongs to is known when its head has come; TLS is over by then, and the first bytes have been
 taken for HTTP. So where an http route asks for what only a request tells (on a plain port: be it only its Host), the
-routes of its names that come behind it, to which it may leave requests, must be http routes whose TLS is ended here. Of
-certificates, that of the first route of the name is shown.
+routes of its names that come behind it, to which it may leave requests, must be http routes whose TLS is ended here and
+asks clients for the same certificates. Of our own ones, that of the first route of the name is shown.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dcrouter.config.overlap import NameSet
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.routes import Route
+from dcrouter.config.tls import ClientAuth
 
 HTTP_ALPN = ("http/1.1",)
 """What http routes can speak so far."""
@@ -62,17 +63,20 @@ def _check_alpn(route: Route, place: Place) -> None:
 @frozen
 class Session:
     """What a connection is taken for. `secure`: it begins with TLS, so that it never meets plain routes; `ended`: its
-    TLS is ended here; `protocol`: what is inside.
+    TLS is ended here; `protocol`: what is inside; `clients`: what clients are asked for.
     """
 
     secure: bool
     ended: bool
     protocol: str
+    clients: ClientAuth | None
 
     @classmethod
     def of(cls, route: Route, protocol: str) -> Session:
         tls = route.tls
-        return cls(tls is not None, tls is None or tls.mode != "passthrough", protocol)
+        if tls is None:
+            return cls(secure=False, ended=True, protocol=protocol, clients=None)
+        return cls(secure=True, ended=tls.mode != "passthrough", protocol=protocol, clients=tls.client_auth)
 
 
 def _check_agree(
@@ -94,8 +98,10 @@ def _tell(route: Route, before: Route, place: Place) -> None:
     who = f"route {before.name!r} of the same port and name looks at requests, and leaves others to this one: "
     if route.tls is not None and route.tls.mode == "passthrough":
         place.at("tls", "mode").tell(f"{who}TLS that was ended for it cannot be passed through any more")
-    else:
+    elif route.protocol == "tcp":
         place.at("protocol").tell(f"{who}it cannot be tcp")
+    else:
+        place.at("tls", "client_auth").tell(f"{who}both must ask clients for the same certificates")
 
 
 class _Asking:
