@@ -66,7 +66,7 @@ class Cell(Program):
 
 
 def packages_of(name: str, program: str) -> list[Path]:
-    """What a cell of this package needs unpacked: nothing where `program` is installed. Raises SkipTest where it is neither."""
+    """What a cell of this package needs unpacked: nothing where `program` is installed. Raises SkipTest without it."""
     if os.geteuid():
         raise SkipTest(f"{name} needs root")
     if shutil.which(program, path="/usr/sbin"):

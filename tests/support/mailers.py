@@ -48,7 +48,7 @@ class Mailer(Cell):
     comes_again = True
 
     def __init__(
-        self, name: str, script: str, files: dict[str, str], packages: list[Path], at: int, identity: Path
+        self, name: str, script: str, files: dict[str, str], packages: list[Path], to: Next, at: int, identity: Path
     ) -> None:
         base = Path(tempfile.mkdtemp(prefix=f"{name}-"))
         base.chmod(0o755)
@@ -56,6 +56,8 @@ class Mailer(Cell):
         (base / "mail").chmod(0o777)
         for name in ("site.pem", "site.key"):
             shutil.copy(identity / name, base)
+        if to.ca is not None:
+            shutil.copyfile(to.ca, base / "next.pem")  # its directory is ours alone
         for path, text in files.items():
             (base / path).parent.mkdir(exist_ok=True)
             (base / path).write_text(text.replace("{base}", str(base)).replace("{port}", str(at)))
@@ -123,7 +125,7 @@ minimal_backoff_time = 1s
 queue_run_delay = 1s
 """
 POSTFIX_SECURE = """smtp_tls_security_level = secure
-smtp_tls_CAfile = @CA@
+smtp_tls_CAfile = {base}/next.pem
 smtp_tls_secure_cert_match = hostname
 smtp_tls_wrappermode = @WRAPPER@
 smtp_sasl_auth_enable = yes
@@ -142,7 +144,7 @@ class Postfix(Mailer):
         main += _filled(POSTFIX_NEXT, PORT=to.port)
         if to.ca is not None:
             wrapper = "yes" if to.implicit else "no"
-            main += _filled(POSTFIX_SECURE, CA=to.ca, WRAPPER=wrapper, ACCOUNT=f"{to.user}:{to.password}")
+            main += _filled(POSTFIX_SECURE, WRAPPER=wrapper, ACCOUNT=f"{to.user}:{to.password}")
         else:
             main += "smtp_tls_security_level = none\n"
         script = """
@@ -153,7 +155,7 @@ class Postfix(Mailer):
             echo 'postlog unix-dgram n - n - 1 postlogd' >>{base}/conf/master.cf
             exec postfix -c {base}/conf start-fg
         """
-        super().__init__("postfix", script, {"conf/main.cf": main, "conf/port": "{port}"}, [], at, identity)
+        super().__init__("postfix", script, {"conf/main.cf": main, "conf/port": "{port}"}, [], to, at, identity)
 
 
 EXIM = r"""primary_hostname = exim.test
@@ -210,7 +212,7 @@ EXIM_SECURE = """  port = @PORT@
   protocol = @PROTOCOL@
   hosts_require_tls = *
   hosts_require_auth = *
-  tls_verify_certificates = @CA@
+  tls_verify_certificates = {base}/next.pem
   tls_verify_hosts = *
   tls_verify_cert_hostnames = *
   tls_sni = mail.example.test
@@ -229,7 +231,7 @@ class Exim(Mailer):
         packages = packages_of(self.package, "exim4")
         need_cells()
         protocol = "smtps" if to.implicit else "smtp"
-        after = _filled(EXIM_SECURE if to.ca else EXIM_CLEAR, PORT=to.port, PROTOCOL=protocol, CA=to.ca)
+        after = _filled(EXIM_SECURE if to.ca else EXIM_CLEAR, PORT=to.port, PROTOCOL=protocol)
         auth = _filled(EXIM_AUTH, USER=to.user, PASSWORD=to.password)
         script = """
             grep -q ^Debian-exim: /etc/passwd || echo Debian-exim:x:4026:4026::/:/bin/sh >>/etc/passwd
@@ -248,6 +250,7 @@ class Exim(Mailer):
             script,
             {"exim.conf": _filled(EXIM, NEXT=after, AUTH=auth, LOCAL=" : ".join(BOXES))},
             packages,
+            to,
             at,
             identity,
         )
@@ -299,9 +302,9 @@ class OpenSmtpd(Mailer):
             cp {base}/smtpd.conf /etc/smtpd.conf
         """
         if to.ca is not None:
-            script += f"cp {to.ca} /etc/ssl/certs/ca-certificates.crt\n"
+            script += "cp {base}/next.pem /etc/ssl/certs/ca-certificates.crt\n"
         script += "exec smtpd -d -f /etc/smtpd.conf\n"
-        super().__init__("opensmtpd", script, {"smtpd.conf": _filled(OPENSMTPD, **words)}, packages, at, identity)
+        super().__init__("opensmtpd", script, {"smtpd.conf": _filled(OPENSMTPD, **words)}, packages, to, at, identity)
 
     @staticmethod
     def certify(directory: Path) -> None:
