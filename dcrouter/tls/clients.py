@@ -73,7 +73,7 @@ class ClientCheck:
         store.set_flags(flags)
         if len(authorities) <= MOST_NAMED:
             for certificate in authorities:
-                context.add_client_ca(certificate)
+                context.add_client_ca(certificate.to_cryptography())
         mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if self.required else 0)
         context.set_verify(mode, _verdict({certificate.digest("sha256") for certificate in authorities}))
 

@@ -30,6 +30,14 @@ class Authority:
     def root_pem(self) -> bytes:
         return self.root.public_bytes(Encoding.PEM)
 
+    @property
+    def intermediate_pem(self) -> bytes:
+        return self.intermediate.public_bytes(Encoding.PEM)
+
+    def revocations(self, *revoked: Credential, days: float = 30) -> tuple[bytes, bytes]:
+        """The lists of the root, which is empty, and of the intermediate, PEM; `days` below 0: they have run out."""
+        return _list(self._root_name, self._root_key, (), days), _list(self._name, self._key, revoked, days)
+
     def credential(
         self,
         names: Sequence[str],
@@ -38,11 +46,12 @@ class Authority:
         days: float = 30,
         file: str | None = None,
         shared: bool = True,
+        usage: x509.ObjectIdentifier | None = None,
     ) -> Credential:
-        """A leaf for `names` with its intermediate; `days` below 0: it has expired."""
+        """A leaf for `names` with its intermediate; `days` below 0: it has expired. `usage`: the only one."""
         key: PrivateKey
         key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
-        leaf = _sign(_name(names[0]), key, self._name, self._key, names=names, days=days)
+        leaf = _sign(_name(names[0]), key, self._name, self._key, names=names, days=days, usage=usage)
         return make([leaf, self.intermediate], key, source="file", file=file, shared=shared)
 
     def files(self, directory: Path, names: Sequence[str], *, stem: str = "site", days: float = 30) -> CertificateFiles:
@@ -91,6 +100,7 @@ def _sign(
     names: Sequence[str] = (),
     days: float = 30,
     ca: bool = False,
+    usage: x509.ObjectIdentifier | None = None,
 ) -> x509.Certificate:
     end = datetime.now(UTC) + timedelta(days=days)
     builder = (
@@ -105,11 +115,32 @@ def _sign(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
+    if usage is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     if names:
         builder = builder.add_extension(
             x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False
         )
     return builder.sign(issuer_key, SHA256())
+
+
+def _list(issuer: x509.Name, key: ec.EllipticCurvePrivateKey, revoked: Sequence[Credential], days: float) -> bytes:
+    end = datetime.now(UTC) + timedelta(days=days)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer)
+        .last_update(end - timedelta(days=60))
+        .next_update(end)
+    )
+    for credential in revoked:
+        number = credential.certificates()[0].serial_number
+        builder = builder.add_revoked_certificate(
+            x509.RevokedCertificateBuilder()
+            .serial_number(number)
+            .revocation_date(datetime.now(UTC) - timedelta(days=1))
+            .build()
+        )
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
 def _alternative(name: str) -> x509.GeneralName:

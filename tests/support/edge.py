@@ -149,9 +149,9 @@ class EdgeTest(SynchronousTestCase):
             routes=routes,
             **keys,
         )
-        chooser = Chooser(config.tls)
+        chooser = self.chooser = Chooser(config.tls)
         names = {name for route in routes for name in route.match.domains or ()} | {"localhost"}
-        choices = {route.tls.certificate for route in routes if route.tls is not None}
+        choices = {choice for route in routes if (tls := route.tls) is not None for choice in _choices(tls)}
         own = [credential.read(one.cert, one.key) for one in choices if isinstance(one, CertificateFiles)]
         chooser.update([self.ca.issue(sorted(names)), *own])
         reactor: Any = MemoryReactorClock()
@@ -244,6 +244,10 @@ class EdgeTest(SynchronousTestCase):
                 return read_all(session)
 
         return self.client(run)
+
+
+def _choices(tls: RouteTls) -> tuple[object, ...]:
+    return tls.certificate, tls.upstream.client_certificate
 
 
 def read_all(sock: socket.socket) -> bytes:
