@@ -11,7 +11,7 @@ from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import PortRange
 from dcrouter.config.order import order_key, spots
 from dcrouter.config.routes import Route
-from dcrouter.config.targets import SimpleTarget
+from dcrouter.config.targets import Target
 from dcrouter.config.times import DAY, DAYS, TimeWindow, clock
 from dcrouter.config.tls import CertificateFiles
 
@@ -111,7 +111,11 @@ def _action(route: Route, protocol: str) -> str:
     action = route.action
     if isinstance(action, Forward):
         text = "forward to " + ", ".join(_target(target) for target in action.targets)
-        return text if len(action.targets) == 1 else f"{text} ({action.balance})"
+        if len(action.targets) > 1:
+            text += f" ({action.balance})"
+        if action.through is not None:
+            text += f" through {action.through}"
+        return text if action.source is None else f"{text} from {action.source}"
     if isinstance(action, Redirect):
         return f"redirect {action.status} to {action.to}"
     if isinstance(action, Respond):
@@ -121,10 +125,13 @@ def _action(route: Route, protocol: str) -> str:
     return f"mail ({action.kind})"
 
 
-def _target(target: SimpleTarget) -> str:
+def _target(target: Target) -> str:
     if target.unix is not None:
-        return f"unix:{target.unix}"
-    return f"{_host(target.host or '')}:{target.port if target.port is not None else 'preserve'}"
+        text = f"unix:{target.unix}"
+    else:
+        text = f"{_host(target.host or '')}:{target.port if target.port is not None else 'preserve'}"
+    weight = "" if target.weight == 1 else f" weight {target.weight}"
+    return text + weight + (" backup" if target.backup else "") + (" match" if target.match is not None else "")
 
 
 def _host(host: str) -> str:

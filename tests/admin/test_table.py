@@ -8,10 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcrouter.admin.table import draw, rows
 from dcrouter.config.actions import Action, Block, Forward, Redirect
 from dcrouter.config.admin import Admin, Config
+from dcrouter.config.forms import Secret
 from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Route, RouteTls
-from dcrouter.config.targets import Target
+from dcrouter.config.targets import Target, TargetMatch
+from dcrouter.config.through import Proxy
 from dcrouter.config.tls import CertificateFiles
 
 FORWARD = Forward(targets=(Target(host="10.0.0.1", port=80), Target(host="b.internal"), Target(unix=Path("/run/x"))))
@@ -73,6 +75,27 @@ class TestTable(SynchronousTestCase):
                 "3      smtp-25*  tcp       25                      any              mail server's        mail (smtp)",
                 "* made from `email.ports`",
             ],
+        )
+
+    def test_targets_say_what_is_special_about_them(self) -> None:
+        """Weight, backup, match, the way to them; never the password of a proxy."""
+        proxy = Proxy(scheme="socks5", host="proxy.test", port=1080, user="me", password=Secret("hunter2"))
+        action = Forward(
+            targets=(
+                Target(host="a.test", port=1, weight=3),
+                Target(unix=Path("/run/x"), backup=True),
+                Target(host="b.test", port=1, match=TargetMatch(methods=("GET",))),
+            ),
+            balance="random-two",
+            through=proxy,
+            source=ip_address("192.0.2.1"),
+        )
+        match = Match(ports=(PortRange(start=1, end=1),))
+        (row,) = rows(Config(state_dir=Path("/s"), routes=(Route(name="a", match=match, action=action),)))
+        self.assertEqual(
+            row["action"],
+            "forward to a.test:1 weight 3, unix:/run/x backup, b.test:1 match (random-two) "
+            "through socks5://proxy.test:1080 from 192.0.2.1",
         )
 
     def test_addresses_of_ipv6_stand_in_brackets(self) -> None:

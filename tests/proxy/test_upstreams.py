@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ from dcrouter.config.actions import Forward
 from dcrouter.config.health import Health, HealthType, Passive
 from dcrouter.config.routes import RouteTls, Timeouts
 from dcrouter.config.targets import Balance, Target, TargetMatch, UpstreamTls
+from dcrouter.net.slices import finished
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, Talk, echo, route, says, secured
 from tests.support.router import Reserved
@@ -385,3 +387,50 @@ class MatchTests(UpstreamTest):
         )
         self.assertEqual(self.ask(port, b"x"), b"everybody")
         self.assertEqual(self.ask(port, b"x", "127.0.0.9"), b"office")
+
+
+class ReloadTests(UpstreamTest):
+    def reload(self, *routes: Any) -> None:
+        """Another table for the edge that runs."""
+        config = evolve(self.edge.plan.config, routes=routes)
+        self.edge.reload(finished(self.edge.prepare(config, {})), self.edge.chooser, self.events.append)
+
+    def test_what_was_learnt_of_targets_outlives_a_reload(self) -> None:
+        """Health, load and turn are those of before; checks go on, once for each target; unwatched, all are up."""
+        up, down = Backend(self, echo), Door(self)
+        port = self.forward(up.target, down.target, health=FAST)
+        self.wait_for(lambda: (self.health(up.target), self.health(down.target)) == ("up", "down"))
+        (before,) = (one.route for one in self.edge.plan.routes)
+        with socket.create_connection(("127.0.0.1", port), 5) as held:
+            held.sendall(b"x")
+            self.loop.received(held)
+            tasks = len(self.edge.engine.tasks)
+            assert isinstance(before.action, Forward)
+            self.reload(evolve(before, action=evolve(before.action, balance="least-connections")))
+            told = self.targets()
+            self.assertEqual(len(self.edge.engine.tasks), tasks)
+            self.assertEqual((self.health(up.target), self.health(down.target)), ("up", "down"))
+            self.assertEqual(told[f"127.0.0.1:{up.port}"]["active"], 1)
+            down.open()
+            self.wait_for(lambda: self.health(down.target) == "up")
+            down.shut()
+            self.wait_for(lambda: self.health(down.target) == "down")
+            self.reload(evolve(before, action=evolve(before.action, health=None)))
+            self.assertEqual(self.health(down.target), "unchecked")
+            self.assertEqual(len(self.edge.engine.tasks), tasks - 2)
+        self.loop.until(lambda: self.targets()[f"127.0.0.1:{up.port}"]["active"] == 0)
+
+    def test_a_target_that_leaves_is_forgotten(self) -> None:
+        """And when it comes back it is one that nobody knows."""
+        one, gone = Backend(self, says(b"one")), self.closed()
+        self.forward(one.target, gone, health=FAST)
+        self.wait_for(lambda: self.health(gone) == "down")
+        (before,) = (bound.route for bound in self.edge.plan.routes)
+        assert isinstance(before.action, Forward)
+        self.reload(evolve(before, action=evolve(before.action, targets=(one.target,))))
+        self.assertEqual(list(self.targets()), [f"127.0.0.1:{one.port}"])
+        self.wait_for(lambda: len(self.edge.engine.tasks) == 1)
+        gc.collect()
+        self.reload(before)
+        self.assertEqual(self.health(gone), "unknown")
+        self.wait_for(lambda: self.health(gone) == "down")
