@@ -96,7 +96,7 @@ class ServerCase:
         return found.raw
 
     def test_it_logs_in_and_sends_by_starttls(self) -> None:
-        """To the submission port, whose certificate it verifies; small and large, each message arrives once, as it was."""
+        """To the submission port, whose certificate it verifies; small and large, all arrives once, as it was."""
         self.open("submission")
         self.sends("ESMTPSA")
 
