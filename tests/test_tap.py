@@ -136,7 +136,7 @@ class ServiceCase(SynchronousTestCase):
 
     def page(self) -> bytes:
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while data := client.recv(4096):
                 answer += data

@@ -183,6 +183,8 @@ class Reloads:
             raise ReloadError(f"the service is {'stopping' if parent.state == 'draining' else parent.state}")
         loaded = self._load(config)
         opened = ports.opened_among(loaded.listeners, parent.sockets())
+        served = {id(listener.sock) for listener in parent.listeners}
+        fresh = [listener for listener in loaded.listeners if id(listener.sock) not in served]
         parent.certificates.stop()
         prepared: list[str] = []
         try:
@@ -192,7 +194,7 @@ class Reloads:
             self._still_ready()
             for role in children.present():
                 prepared.append(role)
-                await self._prepare(role, loaded, opened)
+                await self._prepare(role, loaded, fresh)
                 self._still_ready()
             ports.listen(loaded.listeners, parent.sockets())
         except BaseException:
@@ -251,10 +253,10 @@ class Reloads:
         if self.parent.state != "ready":
             raise ReloadError("the service is stopping")
 
-    async def _prepare(self, role: str, loaded: Loaded, opened: Sequence[Listener]) -> None:
+    async def _prepare(self, role: str, loaded: Loaded, fresh: Sequence[Listener]) -> None:
         children = self.parent.children
         assert children is not None
-        for kind, fields, fds in _told(role, loaded, opened):
+        for kind, fields, fds in _told(role, loaded, fresh):
             children.tell(role, kind, fields, fds)
         answer = await children.ask(role, "prepare", timeout=PREPARED_WITHIN)
         if "error" in answer:
@@ -273,15 +275,17 @@ class Reloads:
                 children.replace(role)
 
 
-def _told(role: str, loaded: Loaded, opened: Sequence[Listener]) -> Iterator[tuple[str, dict[str, Any], list[int]]]:
-    """What a child hears of a configuration, in pieces. Routes are the edge's business alone."""
+def _told(role: str, loaded: Loaded, fresh: Sequence[Listener]) -> Iterator[tuple[str, dict[str, Any], list[int]]]:
+    """What a child hears of a configuration, in pieces. Routes are the edge's business alone, as are sockets: `fresh`
+    are those that it does not have yet.
+    """
     routes: list[Any] = loaded.plain.get("routes", [])
     yield "incoming", {"config": {**loaded.plain, "routes": []}, "ca_files": loaded.ca_files}, []
     if role == "edge":
         for start in range(0, len(routes), PIECE):
             yield "incoming_routes", {"routes": routes[start : start + PIECE]}, []
-        for start in range(0, len(opened), PIECE):
-            sockets = [listener.sock.fileno() for listener in opened[start : start + PIECE]]
+        for start in range(0, len(fresh), PIECE):
+            sockets = [listener.sock.fileno() for listener in fresh[start : start + PIECE]]
             yield "incoming_listeners", {}, sockets
     for start in range(0, len(loaded.credentials), PIECE):
         yield "incoming_credentials", {"credentials": loaded.credentials[start : start + PIECE]}, []

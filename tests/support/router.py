@@ -85,12 +85,13 @@ class Router:
         self.expected = list(expected)
         self._reserved = {name: Reserved() for name in ports}
         self.ports = {name: one.port for name, one in self._reserved.items()}
-        self._command = (*_dies_with_us(), *_limited(descriptors), *command)
+        self.command = (*_dies_with_us(), *_limited(descriptors), *command)
         self._log = self.base / "out.log"
         self._log.touch()
         self.process: subprocess.Popen[bytes] | None = None
-        config = Template(common + text).substitute({**self.ports, "base": self.base, **values})
-        (self.base / "routes.yaml").write_text(config)
+        self._common = common
+        self._values = {**self.ports, "base": self.base, **values}
+        self.write(text)
         if start:
             try:
                 self.start()
@@ -98,11 +99,32 @@ class Router:
                 self._clear()
                 raise
 
+    def write(self, text: str, common: str | None = None) -> None:
+        """Another routes.yaml in the place of the one before, made from `text` as that was."""
+        made = Template((self._common if common is None else common) + text).substitute(self._values)
+        fresh = self.base / "routes.yaml.new"
+        fresh.write_text(made)
+        fresh.rename(self.base / "routes.yaml")
+
+    def reload(self) -> dict[str, Any]:
+        """Have it read that: the outcome, refused or not."""
+        try:
+            return ask(self.state / "admin.sock", "POST", "/reload")
+        except ApiError as error:
+            if "problems" not in error.answer:
+                raise
+            return error.answer
+
+    def free(self, *names: str) -> None:
+        """Let somebody else bind these ports."""
+        for name in names:
+            self._reserved.pop(name).close()
+
     def start(self) -> None:
         """Start it (again), and wait until it is ready."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, cwd=self.base, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self.command, cwd=self.base, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         process = self.process
         until(lambda: process.poll() is not None or (self.status() or {}).get("state") == "ready")
