@@ -19,6 +19,7 @@ from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email, MailTimeouts
 from dcrouter.config.resolver import Resolver
 from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
+from dcrouter.config.security import MinRate
 from dcrouter.config.targets import Target
 from dcrouter.config.tls import TlsProfile
 from dcrouter.events import DeliveryDone, SessionClosed
@@ -82,9 +83,11 @@ class House:
         self.mta.start()
         case.addCleanup(self.close)
 
-    def listen(self, kind: str = "smtp", peer: tuple[str, int] | None = None) -> int:
-        """A port of loopback whose connections are handed to the mail half; `peer` is who they are said to be."""
-        listener = _Listener(self, kind, peer)
+    def listen(self, kind: str = "smtp", peer: tuple[str, int] | None = None, least: MinRate | None = None) -> int:
+        """A port of loopback whose connections are handed to the mail half; `peer` is who they are said to be, `least`
+        what they must move.
+        """
+        listener = _Listener(self, kind, peer, least)
         self._listeners.append(listener)
         return listener.port
 
@@ -113,8 +116,9 @@ class House:
 class _Listener:
     """Accepts, and hands over, as the edge does."""
 
-    def __init__(self, house: House, kind: str, peer: tuple[str, int] | None) -> None:
+    def __init__(self, house: House, kind: str, peer: tuple[str, int] | None, least: MinRate | None) -> None:
         self._house = house
+        self._least = least
         self._kind = kind
         self._peer = peer
         self._count = 0
@@ -144,7 +148,7 @@ class _Listener:
             )
             facts.kind = self._kind
             facts.route = f"{self._kind}-{self.port}"
-            self._house.mta.take(accepted.detach(), facts)
+            self._house.mta.take(accepted.detach(), facts, self._least)
 
     def close(self) -> None:
         reactor.removeReader(self)

@@ -14,7 +14,7 @@ from dcrouter.config.actions import MailHandover, Respond
 from dcrouter.config.mail import Email
 from dcrouter.config.rates import Rate
 from dcrouter.config.routes import Defaults, ProxyProtocol
-from dcrouter.config.security import Security
+from dcrouter.config.security import MinRate, Security
 from dcrouter.net.limits import MAX_KEYS
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.state import Present, Recent, State
@@ -185,3 +185,28 @@ class MailDoorTests(EdgeTest):
         self.assertTrue(said.startswith(b"421 4.7.0 mx.example "), said)
         self.assertTrue(self.is_reset(smtps, b"", "127.0.0.3"))
         self.assertEqual(self.edge.status()["refused"], {"blocked": 3})
+
+
+class MinRateTests(EdgeTest):
+    def test_a_dribbler_is_ended_and_a_steady_client_is_not(self) -> None:
+        """Bytes of both directions count; the log says why."""
+        backend = Backend(self, echo)
+        port = self.port()
+        security = Security(min_rate=MinRate(bytes=1000, over=1.0))
+        self.open(route("web", port, backend.target, security=security))
+        dribbler, steady = (socket.create_connection(("127.0.0.1", port), 5) for _ in range(2))
+        self.addCleanup(dribbler.close)
+        self.addCleanup(steady.close)
+
+        def ended() -> bool:
+            self.loop.reactor.advance(0.1)
+            steady.sendall(bytes(500))
+            if not self.events:
+                dribbler.sendall(b"x")
+            return bool(self.events) and self.loop.received(steady) != b""
+
+        self.loop.until(ended)
+        event = self.event()
+        self.assertEqual((event.reason, event.ended_by), ("min_rate", "router"))
+        self.assertEqual(event.peer, dribbler.getsockname())
+        self.assertEqual(self.edge.status()["active"], 1)

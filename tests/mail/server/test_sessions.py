@@ -9,7 +9,8 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.mail.house import House, in_thread
+from dcrouter.config.security import MinRate
+from tests.mail.house import House, in_thread, until
 
 
 class DrainTests(TestCase):
@@ -33,3 +34,45 @@ class DrainTests(TestCase):
             rest = yield in_thread(stream.read)
             yield drained
         self.assertEqual([line[:9] for line in rest.splitlines()], [b"250 2.0.0", b"421 4.3.2"])
+
+
+class MinRateTests(TestCase):
+    @inlineCallbacks
+    def test_who_dribbles_is_sent_away_in_every_phase(self):
+        """`security.min_rate`: between commands and within a message; whoever is quick enough goes on."""
+        house = House(self)
+        port = house.listen(least=MinRate(bytes=2000, over=1.0))
+        letter = b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\nSubject: x\r\n\r\n"
+
+        def dribble(opening: bytes) -> bytes:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.sendall(opening)
+                connection.settimeout(0.1)
+                said = b""
+                while b"421 " not in said:
+                    try:
+                        said += connection.recv(1000)
+                        connection.sendall(b"x")
+                    except TimeoutError:
+                        connection.sendall(b"x")
+                return said.splitlines()[-1]
+
+        for opening in (b"", b"EHLO c\r\n", letter):
+            last = yield in_thread(dribble, opening)
+            self.assertEqual(last, b"421 4.4.2 Timeout")
+        yield until(lambda: len(house.closed) == 3)
+        self.assertEqual({event.reason for event in house.closed}, {"min_rate"})
+
+        def steady() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.sendall(letter)
+                stream = connection.makefile("rb")
+                while len(house.closed) == 3 and steady_lines:
+                    connection.sendall(b"y" * 70 + b"\r\n")
+                    steady_lines.pop()
+                connection.sendall(b".\r\nQUIT\r\n")
+                return stream.read()
+
+        steady_lines = [None] * 50_000
+        said = yield in_thread(steady)
+        self.assertIn(b"250 2.0.0", said)
