@@ -28,11 +28,14 @@ CONNECTIONS = 4000  # the most that a side is set up for; the rows use 3 000
 
 @frozen(kw_only=True)
 class Frontend:
-    """One port of a side, and the (host, port) that it forwards to."""
+    """One port of a side, and the (host, port) that it forwards to. `names`: how many routes with names of their own,
+    one in eleven of them with a wildcard, share the port with the one that is asked for; only dcrouter has such.
+    """
 
     mode: Mode
     port: int
     target: tuple[str, int]
+    names: int = 0
 
     @property
     def name(self) -> str:
@@ -66,7 +69,7 @@ class Side:
     def __init__(self, name: str, program: Program, children: int) -> None:
         self.name = name
         self._program = program
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60  # 11 000 routes take a while on a busy machine
         while len(tree(program.pid)) <= children and time.monotonic() < end:
             program.check()
             time.sleep(0.05)
@@ -205,7 +208,12 @@ certificates: {{files: [{{cert: {certificate.chain}, key: {certificate.key}}}]}}
         domains = f', domains: ["{SNI}"]' if front.mode == "passthrough" else ""
         tls = _TLS[front.mode].replace("CHAIN", str(certificate.chain)).replace("KEY", str(certificate.key))
         text += f"  - name: {front.name}\n    match: {{ports: [{front.port}]{domains}}}\n{tls}"
-        text += f'    action: {{type: forward, target: {{host: "{front.target[0]}", port: {front.target[1]}}}}}\n'
+        forward = f'{{type: forward, target: {{host: "{front.target[0]}", port: {front.target[1]}}}}}'
+        text += f"    action: {forward}\n"
+        for at in range(front.names):
+            name = f"h{at}.example.test" if at % 11 else f"*.w{at}.example.test"
+            text += f'  - {{name: {front.name}_{at}, match: {{ports: [{front.port}], domains: ["{name}"]}},'
+            text += f" tls: {{mode: passthrough}}, action: {forward}}}\n"
     if task.mail is not None:
         text += f"""email:
   hostname: {SNI}

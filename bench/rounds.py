@@ -90,7 +90,14 @@ def _measure_mail(row: MailRow, sides: Sequence[str], options: Options, data: Pa
 def _measure(
     row: Row, sides: Sequence[str], options: Options, certificate: Certificate, data: Path, result: Result
 ) -> None:
-    plan = Plan(sides=sides, mode=row.mode, backend=row.backend, access_log=row.access_log, mail=row.mail)
+    plan = Plan(
+        sides=sides,
+        mode=row.mode,
+        backend=row.backend,
+        access_log=row.access_log,
+        mail=row.mail,
+        names=row.names,
+    )
     cores = Cores(proxy=None, load=None) if row.mail else options.cores
     with ExitStack() as stack:
         places = stack.enter_context(veth_pair()) if row.veth else (HERE, HERE)

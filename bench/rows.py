@@ -49,6 +49,7 @@ class Row:
     """`measure` loads one side once. `rounds`: how often each side gets its turn; None: as the command line says.
 
     `backend`: the port of the backend that the side forwards to. `units`: figure -> its unit, in the order of printing.
+    `names`: how many other routes share the port, each with a name of its own.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Row:
     access_log: bool = False
     mail: bool = False
     veth: bool = False
+    names: int = 0
 
 
 def _work(stand: Stand, subject: Subject, units: float, seconds: float, before: float, *, gib: bool = False) -> Figures:
@@ -146,6 +148,19 @@ def _beside_mail(stand: Stand, subject: Subject) -> Figures:
     }
 
 
+def _among_names(stand: Stand, subject: Subject) -> Figures:
+    """Turn about, because the machine is never equally quiet for long."""
+    spent, counted = {True: 0.0, False: 0.0}, {True: 0, False: 0}
+    for many in (True, False) * 3:
+        port = subject.port if many else subject.bulk_port
+        before = subject.role_seconds("edge")
+        sent = stand.makers.wrk(port, stand.seconds / 3, close=True, hello=True)
+        spent[many] += subject.role_seconds("edge") - before
+        counted[many] += sent.units
+    figures = {"many": spent[True] / counted[True] * 1e6, "few": spent[False] / counted[False] * 1e6}
+    return {**figures, "ratio": figures["many"] / figures["few"]}
+
+
 _PER_CONNECTION = {"rate": "conn/s", "cpu": "CPU us/conn", "capacity": "conn/CPU s", "busy": "of a core"}
 _PER_REQUEST = {"rate": "req/s", "cpu": "CPU us/req", "capacity": "req/CPU s", "busy": "of a core"}
 _PER_GIB = {"cpu": "CPU s/GiB", "rate": "GiB/s", "busy": "of a core"}
@@ -195,6 +210,17 @@ ROWS: tuple[Row, ...] = (
         measure=_requests(close=True, hello=True),
         units=_PER_CONNECTION,
         goals=(Goal(figure="cpu", kind="at most", bound=1.5, against="haproxy"),),
+    ),
+    Row(
+        name="passthrough-names",
+        about="the same on a port with 10 000 names and 1 000 wildcards, beside one with 10 routes",
+        mode="passthrough",
+        backend="hello",
+        measure=_among_names,
+        units={"many": "CPU us/conn", "few": "CPU us/conn with 10 routes", "ratio": "many/few"},
+        goals=(Goal(figure="ratio", kind="at most", bound=1.1),),
+        sides=("dcrouter",),
+        names=11_000,
     ),
     Row(
         name="passthrough-tls",

@@ -22,7 +22,9 @@ from bench.process import Failed, Program, cpu_seconds, resident_kib
 
 @frozen(kw_only=True)
 class Subject:
-    """One started side and its ports. `bulk_port` leads to the backend of downloads; `mail_port` is 0 without mail."""
+    """One started side and its ports. `bulk_port` leads to the backend of downloads, or in a row with many names to the
+    usual one, past a few names; `mail_port` is 0 without mail.
+    """
 
     side: peers.Side
     port: int
@@ -106,13 +108,20 @@ class Stand:
 
 @frozen(kw_only=True)
 class Plan:
-    """What a row needs: which sides, forwarding in which mode to which backend port, with what beside."""
+    """What a row needs: which sides, forwarding in which mode to which backend port, with what beside.
+
+    `names`: how many other names there are on the first port; FEW_NAMES on the second then, to the same backend.
+    """
 
     sides: Sequence[str]
     mode: peers.Mode
     backend: str
     access_log: bool
     mail: bool
+    names: int = 0
+
+
+FEW_NAMES = 9
 
 
 def _mail_sink(directory: Path, stack: ExitStack) -> tuple[str, int]:
@@ -160,9 +169,10 @@ def assembled(
         for name in plan.sides:
             own = directory / name
             own.mkdir()
+            second = ("bulk_web", 0) if not plan.names else (plan.backend, FEW_NAMES)
             fronts = [
-                peers.Frontend(mode=plan.mode, port=free_port(), target=(at_load.host, ports[target]))
-                for target in (plan.backend, "bulk_web")
+                peers.Frontend(mode=plan.mode, port=free_port(), target=(at_load.host, ports[target]), names=names)
+                for target, names in ((plan.backend, plan.names), second)
             ]
             setup = None if sink is None else peers.MailSetup(port=free_port(), sink=sink)
             task = peers.Task(
