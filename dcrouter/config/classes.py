@@ -30,12 +30,14 @@ from dcrouter.config.queue import Queue
 from dcrouter.config.rates import Rate
 from dcrouter.config.routes import Route, RouteTls
 from dcrouter.config.rules import Deliver, MailForward, Rule
+from dcrouter.config.security import RequestRate
 from dcrouter.config.units import port, shown
 
 SHORT: Mapping[type, tuple[Any, Callable[[Any], Any]]] = {
     PortRange: (Port, lambda number: PortRange(start=number, end=number)),
     MailPort: (Port, lambda number: MailPort(port=number)),
     Rate: (Frequency, lambda rate: Rate(rate=rate)),
+    RequestRate: (Frequency, lambda rate: RequestRate(rate=rate)),
 }
 """Values that may be written as a bare scalar: the scalar's type, and what is made of it."""
 

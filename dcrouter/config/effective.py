@@ -19,6 +19,7 @@ from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.match import Address, Match, PortRange
 from dcrouter.config.overlap import NameSet, listen_overlap, ports_overlap
 from dcrouter.config.routes import Defaults, Protocol, Route
+from dcrouter.config.security import RouteSecurity
 
 
 def effective_routes(config: Config) -> tuple[Route, ...]:
@@ -45,7 +46,7 @@ def _mail_route(port: MailPort, email: Email, defaults: Defaults) -> Route:
         name=mail_route_name(port),
         match=Match(ports=(PortRange(start=port.port, end=port.port),), listen=port.listen),
         action=MailHandover(kind=port.kind),
-        security=security,
+        security=RouteSecurity.of(security),
         timeouts=defaults.timeouts,
     )
 

@@ -23,3 +23,5 @@ def feature_keys(route: Route) -> Iterator[Path]:
                     yield "action", "targets", at, "match", word
     if route.tls is not None and route.tls.hsts is not None:
         yield "tls", "hsts"
+    if route.security.request_rate:
+        yield "security", "request_rate"

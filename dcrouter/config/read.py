@@ -33,7 +33,7 @@ from dcrouter.config.nodes import Scalar
 from dcrouter.config.place import Invalid, Place
 from dcrouter.config.routes import Defaults, Route
 from dcrouter.config.rules import Rule
-from dcrouter.config.security import Security
+from dcrouter.config.security import RouteSecurity
 from dcrouter.config.units import shown
 
 Read = Callable[[Place, Any], Any]
@@ -94,7 +94,7 @@ class Reader:
         self._reading.unsaid[Route, "timeouts"] = defaults.timeouts
         # Counters of the defaults count all routes together: they are not a route's own.
         own = defaults.security
-        self._reading.unsaid[Route, "security"] = Security(allow=own.allow, block=own.block, min_rate=own.min_rate)
+        self._reading.unsaid[Route, "security"] = RouteSecurity(allow=own.allow, block=own.block, min_rate=own.min_rate)
 
     def _route(self, route: Route, place: Place) -> Route:
         security = place.at("security")

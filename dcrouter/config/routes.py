@@ -14,7 +14,7 @@ from dcrouter.config.conditions import AlpnName
 from dcrouter.config.forms import Duration, Name, counted, key
 from dcrouter.config.http import Hsts
 from dcrouter.config.match import Match, Network, PortRange
-from dcrouter.config.security import Security
+from dcrouter.config.security import RouteSecurity, Security
 from dcrouter.config.targets import SimpleTarget, UpstreamTls
 from dcrouter.config.tls import CertificateChoice, ClientAuth
 
@@ -86,7 +86,10 @@ class Route:
     )
     tls: RouteTls | None = field(default=None, metadata=key("How TLS is met.", default="plain"))
     action: Action = field(metadata=key("What happens to them."))
-    security: Security = field(factory=Security, metadata=key("Who may connect, in addition to `defaults.security`."))
+    security: RouteSecurity = field(
+        factory=RouteSecurity,
+        metadata=key("Who may connect, and which requests are let through, in addition to `defaults.security`."),
+    )
     timeouts: Timeouts = field(factory=Timeouts, metadata=key("Each one replaces that of `defaults.timeouts`."))
 
 

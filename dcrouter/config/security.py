@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
-from dcrouter.config.forms import Duration, counted, key
+from dcrouter.config.forms import Duration, Form, counted, key
 from dcrouter.config.match import Network
 from dcrouter.config.rates import Rate
+from dcrouter.config.units import shown
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 
 
 @frozen(kw_only=True)
@@ -42,3 +46,55 @@ class Security:
         default=None,
         metadata=key("A connection that moves less is ended; silence is below every floor.", default="no floor"),
     )
+
+
+def _rate_key(text: str) -> str:
+    word, colon, name = text.partition(":")
+    if text != "client_ip" and (word != "header" or _HEADER.fullmatch(name) is None):
+        raise ValueError(f"{shown(text)} is not client_ip or header:NAME, such as header:x-api-key")
+    return f"{word}{colon}{name.lower()}"
+
+
+RateKey = Annotated[
+    str,
+    Form(
+        name="rate_key",
+        words="`client_ip`, or `header:` and the name of a header",
+        read=_rate_key,
+        schema={"type": "string", "pattern": "^(client_ip|header:.+)$"},
+    ),
+]
+
+
+@frozen(kw_only=True)
+class RequestRate(Rate):
+    """How often requests may come; those beyond it are answered 429, with Retry-After, and not counted."""
+
+    key: RateKey = field(
+        default="client_ip",
+        metadata=key(
+            "Whose requests are counted together: those of one address (IPv6: of one /64; behind "
+            "`http.trusted_proxies` of the client that they tell), or those with the same value of a header, and "
+            "without it of one address."
+        ),
+    )
+
+
+@frozen(kw_only=True)
+class RouteSecurity(Security):
+    """Who may connect to this route, and on http routes, which requests are let through; `block` beats `allow`."""
+
+    request_rate: tuple[RequestRate, ...] = field(
+        default=(),
+        metadata=key(
+            "Requests in a time; of several limits, each one counts.",
+            scalar=True,
+            nonempty="leave it out for no limit",
+            default="no limit",
+        ),
+    )
+
+    @classmethod
+    def of(cls, security: Security) -> RouteSecurity:
+        """With what `security` says, and no more."""
+        return cls(**{one.name: getattr(security, one.name) for one in fields(Security)})

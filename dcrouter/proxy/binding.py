@@ -11,7 +11,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import Match
 from dcrouter.config.routes import Route
-from dcrouter.config.security import Security
+from dcrouter.config.security import RouteSecurity
 from dcrouter.config.targets import SimpleTarget, Target
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.net.slices import Steps
@@ -20,8 +20,8 @@ from dcrouter.proxy.actions.forward import ForwardAction
 from dcrouter.proxy.actions.mail import MailAction
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import Action, BoundRoute
-from dcrouter.proxy.http.assembly import Assembly
 from dcrouter.proxy.http.answers import BlockAnswer, RedirectAnswer, RespondAnswer
+from dcrouter.proxy.http.assembly import Assembly
 from dcrouter.proxy.http.features import NO_FEATURES, HttpAction
 from dcrouter.proxy.http.forward import HttpForward
 from dcrouter.proxy.http.pool import Pool
@@ -65,7 +65,7 @@ class Binding:
         self.targets: list[Targets] = []
         self.believers: list[Believer] = []
         self.pool = state.keep(Pool, "http")
-        self._assembly = Assembly()
+        self._assembly = Assembly(state)
 
     def routes(self) -> Steps[list[BoundRoute]]:
         """Those of the effective table, in its order."""
@@ -89,7 +89,7 @@ class Binding:
             match=Match(ports=()),
             action=Forward(targets=(_as_target(defaults.target),)),
             timeouts=defaults.timeouts,
-            security=Security(allow=defaults.security.allow, block=defaults.security.block),
+            security=RouteSecurity(allow=defaults.security.allow, block=defaults.security.block),
         )
         return self._bind(route, Protocols((route,), self._config.listen))
 

@@ -14,7 +14,7 @@ from dcrouter.config.actions import MailHandover
 from dcrouter.config.effective import Protocols, bind_addresses, effective_routes, protocol
 from dcrouter.config.order import order_key, specificity, spots
 from dcrouter.config.overlap import NameSet
-from dcrouter.config.security import Security
+from dcrouter.config.security import RouteSecurity
 from tests.config.written import FORWARD, FileTestCase
 
 LABEL = st.sampled_from("ab")
@@ -125,8 +125,8 @@ class EffectiveRoutesTests(FileTestCase):
             [route.name for route in routes], ["a", "smtp-25", "submission-587", "smtps-465", "submission-2525"]
         )
         self.assertEqual(routes[3].action, MailHandover(kind="smtps"))
-        self.assertEqual(routes[1].security, Security(max_connections=7, max_connections_per_ip=50))
-        self.assertEqual(routes[4].security, Security(max_connections=3, max_connections_per_ip=50))
+        self.assertEqual(routes[1].security, RouteSecurity(max_connections=7, max_connections_per_ip=50))
+        self.assertEqual(routes[4].security, RouteSecurity(max_connections=3, max_connections_per_ip=50))
         self.assertEqual(routes[4].match.listen, (ip_address("127.0.0.1"),))
         self.assertEqual(routes[1].timeouts.idle, 9)
 

@@ -133,3 +133,38 @@ class HeaderTests(HttpKeyCase):
             self.wrong(more="tls: {mode: terminate, hsts: {preload: true}},", match="ports: 443"),
             ["tls.hsts.preload: the lists of browsers ask for include_subdomains: true and max_age: 365d or more"],
         )
+
+
+class RateTests(HttpKeyCase):
+    def test_it_is_one_or_several(self) -> None:
+        """A bare rate counts by address."""
+        for text, keys in (
+            ("100/min", ["client_ip"]),
+            ("{rate: 100/min, burst: 5}", ["client_ip"]),
+            ("[100/min, {rate: 5/s, key: 'header:X-Api-Key'}]", ["client_ip", "header:x-api-key"]),
+        ):
+            text = f"routes: [{{name: r, match: {{ports: 80}}, security: {{request_rate: {text}}}, action: {{{FORWARD}}}}}]"
+            self.assertEqual([one.key for one in self.config(text).routes[0].security.request_rate], keys)
+            self.assertEqual(self.protocol(text), "http")
+
+    def test_mistakes(self) -> None:
+        """Each with its place; `defaults`, which hold for every route, cannot limit requests."""
+        for text, line in (
+            ("100", "security.request_rate: '100' is not a rate such as 100/s, 300/min, 500/hour or 1000/day"),
+            ("[]", "security.request_rate: the list is empty: leave it out for no limit"),
+            (
+                "{rate: 1/s, key: ip}",
+                "security.request_rate.key: 'ip' is not client_ip or header:NAME, such as header:x-api-key",
+            ),
+            (
+                "{rate: 1/s, key: 'header:a b'}",
+                "security.request_rate.key: 'header:a b' is not client_ip or header:NAME, such as header:x-api-key",
+            ),
+        ):
+            self.assertEqual(self.wrong(more=f"security: {{request_rate: {text}}},"), [line])
+        (line,) = self.problems("defaults: {security: {request_rate: 1/s}}")
+        self.assertIn("defaults.security.request_rate: unknown key", line)
+        self.assertEqual(
+            self.wrong(more="tls: {mode: passthrough}, security: {request_rate: 1/s},"),
+            ["security.request_rate: nobody sees a request inside TLS that is passed through: leave it out"],
+        )

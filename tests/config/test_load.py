@@ -12,7 +12,7 @@ from dcrouter.config.mail import MailPort
 from dcrouter.config.match import PortRange
 from dcrouter.config.queue import Retry
 from dcrouter.config.routes import Timeouts
-from dcrouter.config.security import Security
+from dcrouter.config.security import RouteSecurity, Security
 from dcrouter.config.targets import SimpleTarget, Target
 from tests.config.written import FORWARD, FileTestCase
 
@@ -79,9 +79,9 @@ class DefaultsTests(FileTestCase):
         self.assertEqual(
             [route.security for route in config.routes],
             [
-                Security(allow=(ten,), block=(one,)),
-                Security(allow=(ip_network("::/0"),), block=(one, two)),
-                Security(allow=(ten,), block=(one,), max_connections=3),
+                RouteSecurity(allow=(ten,), block=(one,)),
+                RouteSecurity(allow=(ip_network("::/0"),), block=(one, two)),
+                RouteSecurity(allow=(ten,), block=(one,), max_connections=3),
             ],
         )
         self.assertEqual(config.defaults.security.max_connections, 9)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 from textwrap import dedent
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dcrouter.config.admin import Config
 from dcrouter.config.load import load_with_warnings
+from dcrouter.net.slices import finished
+from dcrouter.proxy.plan import Plan
 from tests.support.edge import Backend, EdgeTest, Talk
 from tests.support.peers import require
 from tests.support.web import Message, each, ok
@@ -63,6 +66,10 @@ class FeatureTest(EdgeTest):
         config = self.config(text.replace("PORT", str(port)))
         self.open(*config.routes, http=config.http, defaults=config.defaults)
         return port
+
+    def planned(self, config: Config) -> Plan:
+        """What an edge makes of another configuration, as in a reload."""
+        return finished(self.edge.prepare(evolve(config, listen=(ip_address("127.0.0.1"),)), {}))
 
     def curl(self, url: str, *options: str, tls: bool = False) -> Answer:
         """One transfer; `tls`: with the internal authority."""

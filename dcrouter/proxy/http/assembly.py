@@ -6,18 +6,25 @@ from dcrouter.config.actions import Forward
 from dcrouter.config.routes import Route
 from dcrouter.proxy.http.features import NO_FEATURES, Features, Gate, RequestEdit, ResponseEdit
 from dcrouter.proxy.http.headers import hsts_edit, request_edit, response_edit
+from dcrouter.proxy.http.rates import RateGate
 from dcrouter.proxy.http.rewrite import rewrite_edit
+from dcrouter.proxy.state import State
 
 
 class Assembly:
-    """Makes the features of the routes of one configuration."""
+    """Makes the features of the routes of one configuration. `state`: what of them outlives it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     def features(self, route: Route) -> Features:
         """Those of an http route, which may be none."""
         gates: list[Gate] = []
         request_edits: list[RequestEdit] = []
         response_edits: list[ResponseEdit] = []
-        action = route.action
+        action, security = route.action, route.security
+        if security.request_rate:
+            gates.append(RateGate.kept(security.request_rate, self._state, route.name))
         if isinstance(action, Forward):
             if action.path_rewrite is not None:
                 request_edits.append(rewrite_edit(action.path_rewrite))
