@@ -110,7 +110,8 @@ class Client:
         TimeoutError.
         """
         try:
-            return await asyncio.wait_for(self._send(parcel, at), _PATIENCE)
+            async with asyncio.timeout(_PATIENCE):  # wait_for of Python 3.11 may swallow a cancellation
+                return await self._send(parcel, at)
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise Broken(str(error)) from error
 

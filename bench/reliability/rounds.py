@@ -88,7 +88,7 @@ class Batch:
 
     async def _loaded(self) -> None:
         """Some messages have been acknowledged since the last kill."""
-        goal = self._told + self.random.randrange(5, 60)
+        goal = self._told + self.random.randrange(5, 40)
         async with asyncio.timeout(_DRAIN_WITHIN):
             while self._told < goal:
                 await asyncio.sleep(0.005)

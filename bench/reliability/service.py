@@ -48,7 +48,7 @@ _TIED = (_SETPRIV, "--pdeathsig", "KILL") if _SETPRIV else ()
 """A run that is killed takes its service along."""
 _WAL_HEADER = 32
 _JOINED = " ON r.message = m.id"
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 
 
 class NotUp(Exception):
@@ -79,7 +79,7 @@ class Service:
         self.starts += 1
         with (self._base / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*_TIED, sys.executable, "-m", "dcrouter.admin.cli", "run"],
+                [*_TIED, sys.executable, "-P", "-m", "dcrouter.tap", "--config", "routes.yaml"],  # as `dcrouter run`
                 cwd=self._base, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -102,7 +102,7 @@ class Service:
         except OSError:
             return False
         try:
-            return (await asyncio.wait_for(reader.readline(), _PATIENCE)).startswith(b"220")
+            return (await reader.readline()).startswith(b"220")
         except OSError:
             return False
         finally:
