@@ -12,8 +12,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.config.queue import Queue, Retry
-from dcrouter.config.routes import Target
 from dcrouter.config.rules import MailForward, Rule, RuleMatch
+from dcrouter.config.targets import Target
 from tests.mail.house import LOCAL, QUICK, House, in_thread, send, until
 from tests.support.mailboxes import messages
 from tests.support.router import Router

@@ -9,8 +9,8 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Queue, Retry
-from dcrouter.config.routes import Target
 from dcrouter.config.rules import MailForward, Rule, RuleMatch
+from dcrouter.config.targets import Target
 from dcrouter.events import DeliveryDone
 from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.destination import Patience
