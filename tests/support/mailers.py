@@ -137,7 +137,8 @@ smtp_sasl_password_maps = static:@ACCOUNT@
 class Postfix(Mailer):
     package = "postfix"
 
-    def __init__(self, to: Next, at: int, identity: Path) -> None:
+    def __init__(self, to: Next, at: int, identity: Path, more: str = "") -> None:
+        """`more`: lines of main.cf."""
         require("postfix")
         need_cells()
         main = _filled(POSTFIX, USER=USER, BOXES="{" + ",".join(f"{who}@inbox.test={who}/" for who in BOXES) + "}")
@@ -147,6 +148,7 @@ class Postfix(Mailer):
             main += _filled(POSTFIX_SECURE, WRAPPER=wrapper, ACCOUNT=f"{to.user}:{to.password}")
         else:
             main += "smtp_tls_security_level = none\n"
+        main += more
         script = """
             mkdir {base}/spool {base}/data
             chown postfix {base}/data

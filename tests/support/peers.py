@@ -8,7 +8,7 @@ import subprocess
 from functools import cache
 from unittest import SkipTest
 
-_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/lib/postfix/sbin"))
+_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/lib/postfix/sbin", "/usr/lib/dovecot"))
 
 
 def require(program: str) -> str:
