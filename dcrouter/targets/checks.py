@@ -17,11 +17,11 @@ from dcrouter.config.actions import Forward
 from dcrouter.config.health import Health
 from dcrouter.config.routes import Route
 from dcrouter.config.targets import UpstreamTls
-from dcrouter.errors import Refused, TimedOut, TlsError, Unreachable, WireError
+from dcrouter.errors import Refused, TimedOut, TlsError, WireError
 from dcrouter.net.engine import WAIT, Engine, Task
 from dcrouter.net.stream import Stream, send_all
 from dcrouter.targets.reach import Reach
-from dcrouter.targets.target import LiveTarget, Targets
+from dcrouter.targets.target import NO_ADDRESS, LiveTarget, NoAddressYet, Targets, is_ours, label
 from dcrouter.targets.tls import TargetTls
 from dcrouter.wire.probe import HttpProbe, Probe, SmtpProbe
 from dcrouter.wire.proxyheader import speaking_for_ourselves
@@ -29,10 +29,48 @@ from dcrouter.wire.proxyheader import speaking_for_ourselves
 STEP = 0.005
 """Seconds between the first checks of two targets: hundreds of connects at the same instant would hold others up."""
 JITTER = 0.1
+AT_ONCE = 128
+"""Checks under way in this process: thousands of targets are asked in their turn, and never take the descriptors that
+connections need."""
 READ = 4096
+
+SOON = 1.0
+"""Seconds until a check that could tell nothing is made again."""
+
+
+class Unknown(Exception):
+    """Nothing was learnt about the target: its name has no address yet, or we have no descriptor to ask with."""
+
 
 NewProbe = Callable[[LiveTarget], Probe | None]
 """What a target is asked once it is connected to; None: that was all."""
+
+
+class Gate:
+    """So many at once; others wait in line."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._line: dict[Task, None] = {}
+
+    async def enter(self, task: Task) -> None:
+        """Wait for a place; one `leave` must follow."""
+        while not self._free:
+            self._line[task] = None
+            try:
+                await WAIT
+            finally:
+                self._line.pop(task, None)
+        self._free -= 1
+
+    def leave(self) -> None:
+        self._free += 1
+        for task in self._line:
+            task.engine.again(task)
+            return
+
+
+_gate = Gate(AT_ONCE)
 
 
 class Checks:
@@ -70,26 +108,34 @@ class Checks:
         try:
             while True:
                 await _sleep(task, min(delay, interval))
+                await _gate.enter(task)
                 began = engine.now
-                problem = await self._ask(task, target)
-                self._learn(target, problem, engine.now)
-                delay = interval * random.uniform(1 - JITTER, 1 + JITTER) - (engine.now - began)
+                try:
+                    self._learn(target, await self._ask(task, target), engine.now)
+                    delay = interval * random.uniform(1 - JITTER, 1 + JITTER) - (engine.now - began)
+                except Unknown as error:
+                    target.state.reason = str(error)
+                    delay = SOON
+                finally:
+                    _gate.leave()
         except Refused:
             return
 
     async def _ask(self, task: Task, target: LiveTarget) -> str:
-        """One check: what is wrong, or ""."""
+        """One check: what is wrong, or "". Unknown where that says nothing about the target."""
         stream: Stream | None = None
         task.within(self._health.timeout, "check")
         try:
             candidates = target.candidates(self._port)
             if not candidates:
-                return "its name has no known address"
+                raise Unknown(NO_ADDRESS)
             stream, _ = await self._reach.open(task, candidates, opening=self._opening)
             probe = self._probe(target)
             if probe is not None:
                 await _converse(stream, probe)
-        except (OSError, TlsError, WireError, Unreachable, TimedOut) as error:
+        except (OSError, TlsError, WireError, TimedOut) as error:
+            if isinstance(error, NoAddressYet) or is_ours(error):
+                raise Unknown(error.strerror) from error
             return getattr(error, "strerror", None) or str(error)
         finally:
             task.within(0, "pause")
@@ -130,12 +176,14 @@ def checks_of(route: Route, targets: Targets, reach: Reach, name: str) -> Checks
         if tls is None and (health.type == "tls" or (passed_on and health.type == "http")):
             tls = TargetTls(UpstreamTls(verify=False, server_name=server_name))
 
+    port = route.match.ports[0].start if route.match.ports else 0
+
     def probe(target: LiveTarget) -> Probe | None:
         if health.type == "http":
-            return HttpProbe(server_name or target.label if target.host else "localhost", health.path, health.expect)
+            host = "localhost" if target.host is None else label(target.host, target.port(port))
+            return HttpProbe(server_name or host, health.path, health.expect)
         return SmtpProbe(name) if health.type == "smtp" else None
 
-    port = route.match.ports[0].start if route.match.ports else 0
     version = route.action.proxy_protocol if isinstance(route.action, Forward) else None
     opening = b"" if version is None else speaking_for_ourselves(version)
     return Checks(targets, health, reach.speaking(tls), probe, port, opening)

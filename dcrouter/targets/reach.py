@@ -15,7 +15,7 @@ from dcrouter.net.bridge import bridged
 from dcrouter.net.engine import Task
 from dcrouter.net.race import race
 from dcrouter.net.stream import Plain, Stream, Tls, connect, open_socket, send_all
-from dcrouter.targets.target import Candidate
+from dcrouter.targets.target import Candidate, NoAddressYet, is_ours
 from dcrouter.targets.through import Through, of_family
 from dcrouter.targets.tls import TargetTls
 
@@ -97,9 +97,11 @@ class Reach:
     async def _lead(self, through: Through, task: Task, candidate: Candidate, beside: Plain | None) -> Stream:
         try:
             plain, _ = await self._connect(task, through.places(), beside)
-        except ConnectionAbortedError:
+        except (ConnectionAbortedError, NoAddressYet):
             raise
         except OSError as error:
+            if is_ours(error):
+                raise
             raise through.unreached(error) from error
         assert isinstance(candidate.address, tuple)
         try:

@@ -78,7 +78,10 @@ class TargetState:
 
     def passed(self, health: Health, now: float) -> bool:
         """A check was good. True: the target has come up by it, or was never checked before."""
-        self._run = self._run + 1 if self.down else 0
+        if self.down:
+            self._run += 1
+        else:
+            self._run, self.reason = 0, ""
         if self.since is not None and (not self.down or self._run < health.rise):
             return False
         self.down, self._run, self.since, self.reason = False, 0, now, ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -21,6 +22,22 @@ from dcrouter.wire.http1.head import RequestHead
 
 ADDRESSES_PER_TARGET = 4
 """A name with many addresses is one target: so many of them are tried before the next target has its turn."""
+
+
+NO_ADDRESS = "its name has no known address"
+_OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class NoAddressYet(OSError):
+    """A name on the way is not resolved (yet)."""
+
+    def __init__(self, where: str = "") -> None:
+        super().__init__(errno.EHOSTUNREACH, where + NO_ADDRESS)
+
+
+def is_ours(error: object) -> TypeGuard[OSError]:
+    """Whether a connection has failed for want of what we have too little of: no target is to blame."""
+    return isinstance(error, OSError) and error.errno in _OURS
 
 
 @frozen
@@ -142,8 +159,10 @@ class Targets:
             return "no target is for this (match)"
         return "no target is up (" + ", ".join(f"{one.label} is down: {one.state.reason}" for one in meant[:3]) + ")"
 
-    def broken(self, target: LiveTarget, reason: str, now: float) -> bool:
-        """A connection to `target` has failed. True: it is ejected for it."""
+    def broken(self, target: LiveTarget, reason: str, now: float, cause: object = None) -> bool:
+        """A connection to `target` has failed, for `cause` where that is known. True: it is ejected for it."""
+        if is_ours(cause):
+            return False
         ejected = target.state.broken(self.passive, reason, now)
         if ejected and self.passive is not None:
             self.log.warn(

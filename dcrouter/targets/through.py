@@ -17,7 +17,7 @@ from dcrouter.errors import TlsError, WireError
 from dcrouter.net.engine import WAIT
 from dcrouter.net.stream import Plain, Stream, send_all
 from dcrouter.targets.addresses import Addresses
-from dcrouter.targets.target import Candidate, places
+from dcrouter.targets.target import Candidate, NoAddressYet, places
 from dcrouter.targets.tls import TargetTls
 from dcrouter.wire.http1.connect import Connect
 from dcrouter.wire.socks5 import Socks5
@@ -45,7 +45,7 @@ class Through:
         """Where the proxy is; OSError where its name is not resolved (yet)."""
         found = places(self._addresses.of(self._proxy.host), self._proxy.port, self._proxy.host)
         if not found:
-            raise self._error("its name has no known address")
+            raise NoAddressYet(f"through {self._proxy}: ")
         return found
 
     async def lead(self, plain: Plain, host: str, port: int) -> Stream:

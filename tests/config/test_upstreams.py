@@ -204,3 +204,19 @@ class MatchTests(UpstreamTest):
                 "http",
             ],
         )
+
+    def test_what_does_nothing_is_warned_of(self) -> None:
+        """A target that is listed twice, a weight that nobody looks at, backups of nobody."""
+        _, warnings = self.load(
+            ROUTE % "balance: failover, targets: [{host: a.test, port: 1, weight: 2, backup: true}, "
+            "{host: a.test, port: 1, backup: true}]"
+        )
+        self.assertEqual(
+            [warning.partition(": ")[2] for warning in warnings],
+            [
+                "routes[0].action: all of its targets are backups, and there is nobody that they stand in for",
+                "routes[0].action.targets[0].weight: failover takes no notice of it: the first target that can be "
+                "reached is taken",
+                "routes[0].action.targets[1]: is listed twice: its share is its `weight`",
+            ],
+        )

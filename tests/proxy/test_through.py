@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,9 +152,38 @@ class RealProxyTests(ThroughTest):
                 )
                 self.assertEqual(self.ask_tls_echo(port), BULK)
 
-    def ask_tls_echo(self, port: int) -> bytes:
-        import ssl
+    def test_nothing_stays_open_of_tls_inside_tls(self) -> None:
+        """Whoever leaves first, and however silent the other is."""
+        authority = Authority()
+        silent = Backend(
+            self,
+            secured(
+                lambda sock: sock.recv(100) and sock.recv(100), authority.credential(["localhost"]), self.directory
+            ),
+        )
+        ca = self.directory / "ca.pem"
+        ca.write_bytes(authority.root_pem)
+        tls = RouteTls(mode="terminate-and-reencrypt", upstream=UpstreamTls(ca=ca))
+        port = self.forward(
+            self.by_tls(), Target(host="localhost", port=silent.port), tls=tls, ca_files={str(ca): authority.root_pem}
+        )
+        before = len(os.listdir("/proc/self/fd"))
+        context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
 
+        def run() -> None:
+            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+                session = context.wrap_socket(sock, server_hostname="localhost")
+                session.sendall(b"x")
+                session.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                session.close()
+
+        for _ in range(3):
+            self.client(run)
+            self.event()
+        self.loop.until(lambda: not self.edge.engine.tasks)
+        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+    def ask_tls_echo(self, port: int) -> bytes:
         context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
 
         def run() -> bytes:

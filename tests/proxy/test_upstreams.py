@@ -3,8 +3,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_network
@@ -17,6 +19,7 @@ from dcrouter.config.health import Health, HealthType, Passive
 from dcrouter.config.routes import RouteTls, Timeouts
 from dcrouter.config.targets import Balance, Target, TargetMatch, UpstreamTls
 from dcrouter.net.slices import finished
+from dcrouter.targets import checks
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, Talk, echo, route, says, secured
 from tests.support.router import Reserved
@@ -320,6 +323,60 @@ class CheckTests(UpstreamTest):
                 talk(session)
 
         return wrapped
+
+    def test_a_name_without_an_address_is_no_verdict(self) -> None:
+        """At a start DNS may be late: the target is not down for it, and is asked as soon as it is known."""
+        backend = Backend(self, echo)
+        named = Target(host="late.test", port=backend.port)
+        port = self.forward(named, health=evolve(FAST, interval=60.0))
+        self.wait_for(lambda: self.reason(named) == "its name has no known address")
+        self.assertEqual(self.health(named), "unknown")
+        self.edge.addresses.update({"late.test": ["127.0.0.1"]})
+        self.wait_for(lambda: self.health(named) == "up")
+        self.assertEqual(self.reason(named), "")
+        del port
+
+    def test_targets_are_not_blamed_for_our_want_of_descriptors(self) -> None:
+        """Neither by checks nor by connections that cannot be made."""
+        backend = Backend(self, echo)
+        port = self.forward(
+            backend.target, health=Health(type="tcp", interval=0.1, fall=1, passive=Passive(failures=1))
+        )
+        self.wait_for(lambda: self.health(backend.target) == "up")
+        client = socket.create_connection(("127.0.0.1", port), 5)
+        self.addCleanup(client.close)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        self.wait_for(lambda: self.reason(backend.target) == "Too many open files")
+        self.assertEqual(self.health(backend.target), "up")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.wait_for(lambda: self.reason(backend.target) == "" and self.health(backend.target) == "up")
+        self.assertEqual(self.targets()[f"127.0.0.1:{backend.port}"].get("ejections"), None)
+
+    def test_many_targets_are_asked_in_their_turn(self) -> None:
+        """So many at once and no more, and all of them."""
+        self.patch(checks, "_gate", checks.Gate(4))
+        open_now: set[socket.socket] = set()
+        counts: list[int] = []
+        lock = threading.Lock()
+
+        def count(sock: socket.socket) -> None:
+            with lock:
+                open_now.add(sock)
+                counts.append(len(open_now))
+            sock.recv(4096)
+            time.sleep(0.01)
+            with lock:
+                open_now.discard(sock)
+            sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        backend = Backend(self, count, address="0.0.0.0")
+        targets = [Target(host=f"127.0.1.{last}", port=backend.port) for last in range(1, 41)]
+        self.forward(*targets, health=Health(type="http", interval=60.0, timeout=10.0))
+        self.wait_for(lambda: {self.health(target) for target in targets} == {"up"})
+        self.assertEqual(len(counts), 40)
+        self.assertLessEqual(max(counts), 4)
 
     def test_checks_leave_no_descriptor_behind(self) -> None:
         """Good or bad, and none after the end."""

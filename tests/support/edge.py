@@ -36,10 +36,18 @@ Talk = Callable[[socket.socket], None]
 class Backend:
     """A server on loopback; `talk` has each connection in a thread of its own, and the socket is closed after it."""
 
-    def __init__(self, test: SynchronousTestCase, talk: Talk, *, family: int = socket.AF_INET, path: str = "") -> None:
+    def __init__(
+        self,
+        test: SynchronousTestCase,
+        talk: Talk,
+        *,
+        family: int = socket.AF_INET,
+        path: str = "",
+        address: str = "127.0.0.1",
+    ) -> None:
         self._talk = talk
         self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.bind(path if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        self._listener.bind(path if family == socket.AF_UNIX else (address, 0))
         self._listener.listen(128)
         self.port: int = 0 if path else self._listener.getsockname()[1]
         self.connections = 0

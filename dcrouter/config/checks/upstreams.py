@@ -17,6 +17,7 @@ def check_upstreams(route: Route, place: Place) -> None:
     """`place`: of the route."""
     if isinstance(route.action, Forward):
         _check_checks(route, route.action, place.at("action"))
+        _warn(route.action, place.at("action"))
         _check_way(route.action, place.at("action"))
 
 
@@ -79,6 +80,20 @@ def _check_way(action: Forward, place: Place) -> None:
         place.at("through").tell(f"cannot be reached from {action.source} (source): one is IPv4, the other IPv6")
     if action.source is not None and (action.source.is_unspecified or action.source.is_multicast):
         place.at("source").tell(f"{action.source} is no address of one host")
+
+
+def _warn(action: Forward, place: Place) -> None:
+    """What is allowed and does nothing."""
+    seen: set[tuple[object, ...]] = set()
+    for target, where in targets_of(action, place):
+        key = (target.host, target.port, target.unix, repr(target.match))
+        if key in seen:
+            where.warn("is listed twice: its share is its `weight`")
+        seen.add(key)
+        if action.balance == "failover" and target.weight != 1:
+            where.at("weight").warn("failover takes no notice of it: the first target that can be reached is taken")
+    if action.targets and all(target.backup for target in action.targets):
+        place.warn("all of its targets are backups, and there is nobody that they stand in for")
 
 
 def _other_family(host: str | None, action: Forward) -> bool:

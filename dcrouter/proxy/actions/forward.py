@@ -14,7 +14,7 @@ from dcrouter.net.relay import Direction, direction, relay
 from dcrouter.net.stream import Stream, Tls
 from dcrouter.proxy.introduction import introduction
 from dcrouter.targets.reach import Reach
-from dcrouter.targets.target import LiveTarget, Targets
+from dcrouter.targets.target import NO_ADDRESS, LiveTarget, Targets
 from dcrouter.wire.proxyheader import Version
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class ForwardAction:
 
     async def run(self, session: Session) -> None:
         stream, target = await self._connect(session)
-        target.state.enter()
+        state = target.state  # as its `enter` and `leave`, which would cost two calls
+        state.active += 1
+        state.connections += 1
         forth: Direction | None = None
         back: Direction | None = None
         floor: Floor | None = None
@@ -63,7 +65,7 @@ class ForwardAction:
                 forth.release()
                 back.release()
             stream.close()
-            target.state.leave()
+            state.active -= 1
 
     async def _connect(self, session: Session) -> tuple[Stream, LiveTarget]:
         """A connection to the first target that takes it; Unreachable with the last reason where none does."""
@@ -77,7 +79,7 @@ class ForwardAction:
         for target in order:
             candidates = target.candidates(port)
             if not candidates:
-                self.targets.broken(target, "its name has no known address", task.engine.now)
+                self.targets.broken(target, NO_ADDRESS, task.engine.now)
                 continue
             session.target = candidates[0].label
             session.enter("connect", seconds)
@@ -90,7 +92,7 @@ class ForwardAction:
                     raise
                 failed = getattr(error, "strerror", None) or str(error)
                 session.edge.connect_failed(candidates[0].label, failed)
-                self.targets.broken(target, failed, task.engine.now)
+                self.targets.broken(target, failed, task.engine.now, error)
             else:
                 session.target = candidate.label
                 return stream, target

@@ -19,7 +19,7 @@ from dcrouter.proxy.http.pool import Kept, Pool
 from dcrouter.proxy.http.upgrade import offered
 from dcrouter.proxy.introduction import introduction
 from dcrouter.targets.reach import Reach
-from dcrouter.targets.target import Candidate, LiveTarget, Targets
+from dcrouter.targets.target import NO_ADDRESS, Candidate, LiveTarget, Targets
 from dcrouter.wire.proxyheader import Version
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND"))
@@ -50,7 +50,7 @@ class HttpForward:
         for target in order:
             candidates = target.candidates(port)
             if not candidates:
-                self.targets.broken(target, "its name has no known address", engine.now)
+                self.targets.broken(target, NO_ADDRESS, engine.now)
                 continue
             target.state.enter()
             try:
@@ -59,7 +59,7 @@ class HttpForward:
             except _Unreached as error:
                 session.edge.connect_failed(candidates[0].label, str(error))
                 problem = TargetFailed(f"{candidates[0].label}: {error}", timed_out=error.timed_out)
-                self.targets.broken(target, str(error), engine.now)
+                self.targets.broken(target, str(error), engine.now, error.__cause__)
             except TargetFailed as error:
                 self.targets.broken(target, str(error), engine.now)
                 raise
