@@ -196,6 +196,27 @@ class AgreementTests(FileTestCase):
             self.two(self.A, f"priority: 1, match: {{ports: 443, domains: [a.test], client_ips: [10.0.0.1]}}, {passed}")
         )
 
+    def test_a_route_between_them_that_takes_what_comes_settles_it(self) -> None:
+        """For the name itself or a wider one, whatever it costs in the file; not where it leaves something over."""
+        passed = f"  - {{name: b, match: {{ports: 443, domains: ['**.test']}}, {PASSTHROUGH}, action: {FORWARD}}}\n"
+        respond = f"{TERMINATE}, action: {{type: respond}}}}\n"
+        asking = f"  - {{name: a, match: {{ports: 443, domains: [a.b.test], path: [/x]}}, {respond}"
+        for match, settled in (
+            ("domains: [a.b.test]", True),
+            ("domains: ['*.b.test']", True),
+            ("domains: [a.b.test], path: [/y, /**]", True),
+            ("domains: [a.b.test], path: [/y/**]", False),
+            ("domains: [a.b.test], client_ips: [10.0.0.0/8]", False),
+            ("domains: [a.b.test], alpn: [http/1.1]", False),
+            ("domains: [c.b.test]", False),
+            ("domains: ['re:.*']", False),
+        ):
+            text = f"routes:\n{passed}{asking}  - {{name: c, match: {{ports: 443, {match}}}, {respond}"
+            if settled:
+                self.config(text)
+            else:
+                self.assertIn("cannot be passed through any more", self.problems(text)[0])
+
     def test_who_looks_at_no_request_leaves_none(self) -> None:
         """Its connections are told by their hello alone."""
         inside = self.A.replace("path: [/x]", "client_ips: [10.0.0.0/8]")

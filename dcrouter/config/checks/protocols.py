@@ -3,7 +3,8 @@
 Which route a request belongs to is known when its head has come; TLS is over by then, and the first bytes have been
 taken for HTTP. So where an http route asks for what only a request tells (on a plain port: be it only its Host), the
 routes of its names that come behind it, to which it may leave requests, must be http routes whose TLS is ended here and
-asks clients for the same certificates. Of our own ones, that of the first route of the name is shown.
+asks clients for the same certificates; unless one between them takes whatever comes. Of our own certificates, that of
+the first route of the name is shown.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from attrs import frozen
 
 from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
-from dcrouter.config.checks.doors import groups, meeting
+from dcrouter.config.checks.doors import Door, Group, door_of, groups, meeting
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.names import REGEX, name_expression, wildcards
 from dcrouter.config.order import Rank, rank, spots
@@ -26,6 +27,7 @@ from dcrouter.config.tls import ClientAuth
 
 HTTP_ALPN = ("http/1.1",)
 """What http routes can speak so far."""
+_EVERY_PATH = "/**"
 
 
 def check_protocols(config: Config, reader: Reader) -> None:
@@ -33,6 +35,7 @@ def check_protocols(config: Config, reader: Reader) -> None:
     protocols = Protocols(effective_routes(config), config.listen)
     by_session: dict[Session, list[Route]] = {}
     asking: dict[Session, list[Route]] = {}
+    takers: dict[Session, _Takers] = {}
     for route in config.routes:
         if not route.enabled or isinstance(route.action, MailHandover):
             continue
@@ -43,6 +46,10 @@ def check_protocols(config: Config, reader: Reader) -> None:
             _check_alpn(route, reader.place(route))
             if route.tls is None or route.match.asks_request:
                 asking.setdefault(session, []).append(route)
+            found = takers.setdefault(session, _Takers())
+            # On a plain port a request for another name may always follow: there nobody takes all.
+            if session.secure:
+                found.add(route, door_of(config, route))
     for session, routes in asking.items():
         others = [
             route
@@ -50,7 +57,7 @@ def check_protocols(config: Config, reader: Reader) -> None:
             if other != session and other.secure == session.secure
             for route in met
         ]
-        _check_agree(config, session, routes, others, reader)
+        _check_agree(groups(config, routes), groups(config, others), takers[session], reader)
 
 
 def _check_alpn(route: Route, place: Place) -> None:
@@ -79,19 +86,17 @@ class Session:
         return cls(secure=True, ended=tls.mode != "passthrough", protocol=protocol, clients=tls.client_auth)
 
 
-def _check_agree(
-    config: Config, session: Session, asking: Sequence[Route], others: Sequence[Route], reader: Reader
-) -> None:
-    """`asking`: routes that look at requests, of one `session`; `others`: those of other sessions."""
+def _check_agree(asking: Sequence[Group], others: Sequence[Group], takers: _Takers, reader: Reader) -> None:
+    """`asking`: routes that look at requests, of one session, whose `takers` leave none; `others`: of other ones."""
     told: set[int] = set()
-    names: dict[int, _Asking] = {}
-    for group, met in meeting(groups(config, asking), groups(config, others)):
-        found = names.setdefault(id(group), _Asking(route for _, route in group.routes))
+    names = {id(group): _Asking(route for _, route in group.routes) for group in asking}
+    for group, met in meeting(asking, others):
         for _, route in met.routes:
-            before = found.before(route) if id(route) not in told else None
-            if before is not None:
-                told.add(id(route))
-                _tell(route, before, reader.place(route))
+            if id(route) not in told:
+                before = names[id(group)].before(route, takers, group.door, met.door)
+                if before is not None:
+                    told.add(id(route))
+                    _tell(route, before, reader.place(route))
 
 
 def _tell(route: Route, before: Route, place: Place) -> None:
@@ -102,6 +107,48 @@ def _tell(route: Route, before: Route, place: Place) -> None:
         place.at("protocol").tell(f"{who}it cannot be tcp")
     else:
         place.at("tls", "client_auth").tell(f"{who}both must ask clients for the same certificates")
+
+
+class _Takers:
+    """Routes of one session that take every request of their names, so that none is left to those behind them."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str | None, list[tuple[Rank, Door]]] = {}
+
+    def add(self, route: Route, door: Door) -> None:
+        """One of the session's routes, if it is such."""
+        match = route.match
+        if match.asks_hello or match.time is not None or match.methods is not None or match.headers is not None:
+            return
+        for spot in spots(match):
+            if spot[1] in (None, _EVERY_PATH):
+                self._by_name.setdefault(spot[0], []).append((rank(route, spot), door))
+
+    def take(self, name: str | None, last: Rank, doors: Iterable[Door]) -> bool:
+        """Whether one with a rank before `last` takes all of the pattern `name` that comes through all of `doors`."""
+        return any(
+            found < last and any(own.covers(door) for door in doors)
+            for wider in _wider(name)
+            for found, own in self._by_name.get(wider, ())
+        )
+
+
+def _wider(name: str | None) -> Iterator[str | None]:
+    """The patterns that match every name which `name` matches, as far as that can be told by looking."""
+    yield name
+    if name is None:
+        return
+    if not name.startswith(REGEX):
+        if name.startswith("*."):
+            yield f"*{name}"
+        plain = name.lstrip("*.")
+        yield from (one for one in wildcards(plain) if name == plain or one.startswith("**."))
+    yield None
+
+
+def _narrower(one: str | None, other: str | None) -> str | None:
+    """Of two patterns with a name in common, the one that has fewer; where neither lies in the other, either."""
+    return other if one in _wider(other) else one
 
 
 class _Asking:
@@ -124,15 +171,15 @@ class _Asking:
                 if before is None and spot[0] is not None and spot[0].startswith(REGEX):
                     self._expressions.append(spot[0])
 
-    def before(self, route: Route) -> Route | None:
-        """One of them that some request may meet before `route`."""
+    def before(self, route: Route, takers: _Takers, *doors: Door) -> Route | None:
+        """One of them that may leave `route` a request: it is met before, and no taker stands between them."""
         if not self._names.meets(route.match.domains):
             return None
         for name in route.match.domains or (None,):
             last = max(rank(route, spot) for spot in spots(route.match) if spot[0] == name)
             for pattern in self._patterns_meeting(name):
                 first, other = self._first[pattern]
-                if first < last:
+                if first < last and not takers.take(_narrower(pattern, name), last, doors):
                     return other
         return None
 
