@@ -118,7 +118,7 @@ def outstanding(points: Sequence[str], kills: int, progress: Progress) -> list[K
     random = Random(f"{progress.seed}/{progress.batches}")
     left: dict[Scope, list[Kill]] = {"service": [], "mail": []}
     for point in points:
-        for scope, wanted in (("service", kills - kills // 2), ("mail", kills // 2)):
+        for scope, wanted in (("service", kills // 2), ("mail", kills - kills // 2)):
             name = f"{point}/{scope}"
             done = progress.figures[name].kills if name in progress.figures else 0
             powers: list[Power] = ["kept", "lost", "some"] if scope == "service" else ["kept"]

@@ -40,14 +40,14 @@ class TestBackup(SynchronousTestCase):
             await old.ready()
             old.disk.before = _maildirs_fail
             senders = [asyncio.create_task(self.send_on(old.port)) for _ in range(4)]
-            await self.until(200)
+            await self.until(100)
             before = set(self.ledger.acknowledged)
             backup = self.base / "backup"
             command = [sys.executable, "-m", "dcrouter.admin.cli", "queue", "backup", str(backup)]
             config = ["--config", str(self.base / "old" / "routes.yaml")]
             done = await asyncio.to_thread(subprocess.run, [*command, *config], capture_output=True, timeout=60)
             self.assertEqual(done.returncode, 0, done.stderr)
-            await self.until(len(self.ledger.acknowledged) + 50)
+            await self.until(len(self.ledger.acknowledged) + 30)
             for sender in senders:
                 sender.cancel()
             await asyncio.gather(*senders, return_exceptions=True)
@@ -56,7 +56,7 @@ class TestBackup(SynchronousTestCase):
                 (self.base / "new" / "disk" / "state").mkdir()
                 copy = ["cp", "-a", str(backup), str(self.base / "new" / "disk" / "state" / "mail")]
                 await asyncio.to_thread(subprocess.run, copy, check=True, timeout=60)
-            self.assertGreater(len(new.queued() & before), 50)
+            self.assertGreater(len(new.queued() & before), 20)
             new.start()
             await new.ready()
             async with asyncio.timeout(60):
