@@ -68,7 +68,7 @@ class WebCase(SynchronousTestCase):
         cls.router = Router(
             TEXT,
             ports=PORTS,
-            expected=["certificate is not for other.example.test"],
+            expected=["not for other.example.test"],
             plain_backend=cls.nginx.port,
             tls_backend=cls.nginx.tls,
             ca=cls.nginx.ca,
