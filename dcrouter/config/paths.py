@@ -35,19 +35,29 @@ _TWO_WAYS = re.compile(r"%2[Ff]|%5[Cc]|[;\\]|%3[Bb]|(?:/|%2[Ff])(?:\.|%2[Ee]){2}
 
 @frozen
 class PathPattern:
-    """`segments` without the wildcard at the end; None among them is `*`. `rest`: it ends with `**`."""
+    """`segments` without the wildcard at the end; None among them is `*`, of which there is none where it is `literal`.
+    `rest`: it ends with `**`.
+    """
 
     segments: tuple[str | None, ...]
     rest: bool
+    literal: bool
 
     def matches(self, path: Segments | None) -> bool:
         """Whether a path, as `readings` gives it, is meant; None, which is no path, never is."""
         if path is None:
             return False
         wanted = self.segments
-        if len(path) != len(wanted) and not (self.rest and len(path) > len(wanted)):
+        if self.rest:
+            path = path[: len(wanted)]
+        if self.literal:
+            return path == wanted
+        if len(path) != len(wanted):
             return False
-        return all(one == given or (one is None and given != "") for one, given in zip(wanted, path, strict=False))
+        for one, given in zip(wanted, path, strict=True):
+            if one != given and (one is not None or given == ""):
+                return False
+        return True
 
 
 def pattern(text: str) -> PathPattern:
@@ -55,7 +65,7 @@ def pattern(text: str) -> PathPattern:
     *before, last = _segments(text)
     rest = last == "**"
     segments = before if rest else [*before, last]
-    return PathPattern(tuple(None if one == "*" else _decoded(one) for one in segments), rest)
+    return PathPattern(tuple(None if one == "*" else _decoded(one) for one in segments), rest, "*" not in segments)
 
 
 def readings(path: str) -> tuple[Segments | None, ...]:

@@ -20,7 +20,7 @@ class Request(HasHeaders, Protocol):
 class RequestConditions:
     """All that is asked must hold; None: not asked."""
 
-    __slots__ = ("_headers", "_methods", "_paths")
+    __slots__ = ("_headers", "_matches", "_methods")
 
     def __init__(
         self,
@@ -30,14 +30,18 @@ class RequestConditions:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """`path`: patterns, of which one must match."""
-        self._paths = None if path is None else [paths.pattern(text) for text in path]
+        self._matches = None if path is None else [paths.pattern(text).matches for text in path]
         self._methods = None if methods is None else frozenset(methods)
         self._headers = None if headers is None else Headers(headers)
 
     def hold(self, head: Request, path: Segments | None) -> bool:
         """`path`: one reading of the request's path (config/paths.py)."""
-        return (
-            (self._methods is None or head.method in self._methods)
-            and (self._paths is None or any(pattern.matches(path) for pattern in self._paths))
-            and (self._headers is None or self._headers.hold(head))
-        )
+        if self._methods is not None and head.method not in self._methods:
+            return False
+        if self._matches is not None:
+            for matches in self._matches:
+                if matches(path):
+                    break
+            else:
+                return False
+        return self._headers is None or self._headers.hold(head)
