@@ -137,8 +137,9 @@ class Child(ProcessProtocol):
             self.log.warn("{role} (pid {pid}) wrote: {line}", role=self.role, pid=self.pid, line=text)
 
     def _message(self, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
-        if kind == "ready" and self.state == "starting":
-            self._become("ready")
+        if kind == "ready":
+            if self.state == "starting":  # else it was told to drain before
+                self._become("ready")
         elif kind == "drained":
             self.dismiss()
         else:

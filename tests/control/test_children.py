@@ -149,6 +149,49 @@ class TestLives(ChildrenCase):
             await self.children.ask("nobody", "status", timeout=0.1)
 
 
+class TestReloads(ChildrenCase):
+    """What the parent needs while it changes the configuration."""
+
+    async def test_nobody_is_started_while_it_holds(self) -> None:
+        """Who died meanwhile is started when it is over, with the greeting of then."""
+        await self.children.start()
+        self.children.go()
+        self.children.hold()
+        self.children.replace("mail")
+        await until(lambda: self.said("has died"))
+        self.assertEqual(self.children.present(), ["edge"])
+        await deferLater(reactor, module.FIRST_WAIT * 3)
+        self.assertEqual(self.children.present(), ["edge"])
+        self.children.release()
+        await until(lambda: self.children.status()["mail"]["state"] == "ready")
+        self.flushLoggedErrors()
+
+    async def test_settled_waits_for_who_is_starting(self) -> None:
+        """And not for who is not there."""
+        await self.children.start()
+        await self.children.settled()
+        self.children.replace("mail")
+        await until(lambda: len(self.children.present()) == 1)
+        await self.children.settled()
+        await until(lambda: len(self.children.present()) == 2)
+        await self.children.settled()
+        self.assertEqual(self.children.status()["mail"]["state"], "ready")
+
+    async def test_a_question_to_one_that_dies_is_answered_at_once(self) -> None:
+        """As one to a process that is not there."""
+        self.modes["edge"] = "stubborn"
+        await self.children.start()
+        asked = self.children.ask("edge", "nothing it knows", timeout=60.0)
+        self.children.hold()
+        self.children.replace("edge")
+        with self.assertRaises(Unreachable) as caught:
+            await asked
+        self.assertIn("has died", str(caught.exception))
+        await until(lambda: self.children.present() == ["mail"])
+        with self.assertRaises(Unreachable):
+            await self.children.ask("edge", "status", timeout=60.0)
+
+
 class TestEnd(ChildrenCase):
     async def test_stop_without_a_process_left_is_done_at_once(self) -> None:
         """After a start that failed there is nothing to wait for."""
@@ -166,6 +209,13 @@ class TestEnd(ChildrenCase):
         for pid in pids:
             self.assertRaises(ProcessLookupError, os.kill, pid, 0)
         self.assertEqual(self.said("has died"), [])
+
+    async def test_stop_before_the_children_are_ready(self) -> None:
+        """That they are ready after all, while they drain, is no news to anybody."""
+        started = self.children.start()
+        await self.children.stop(10.0)
+        self.assertEqual(self.heard, [])
+        self.assertFalse(started.called)
 
     async def test_a_child_that_does_not_drain_is_killed(self) -> None:
         """After the timeout and a margin nothing is left, whatever a child does."""
