@@ -275,9 +275,12 @@ def read_anyhow(sock: socket.socket) -> bytes:
     return bytes(data)
 
 
+_MATCH = ("domains", "client_ips", "listen", "alpn", "tls_versions", "path", "methods", "headers", "time")
+
+
 def route(name: str, port: int, action: Action | Target, **keys: Any) -> Route:
-    """A route on one port. A Target stands for a forward to it; `domains`, `client_ips`, `listen` go to its match."""
-    match = {key: keys.pop(key) for key in ("domains", "client_ips", "listen") if key in keys}
+    """A route on one port. A Target stands for a forward to it; what belongs to its match goes there."""
+    match = {key: keys.pop(key) for key in _MATCH if key in keys}
     if isinstance(action, Target):
         action = Forward(targets=(action,))
     tls = keys.pop("tls", None)
