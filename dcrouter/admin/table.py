@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
+from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import PortRange
@@ -118,6 +118,8 @@ def _action(route: Route, protocol: str) -> str:
         return text if action.source is None else f"{text} from {action.source}"
     if isinstance(action, Redirect):
         return f"redirect {action.status} to {action.to}"
+    if isinstance(action, Static):
+        return f"static {action.root}"
     if isinstance(action, Respond):
         return f"respond {action.status}"
     if isinstance(action, Block):

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from attrs import field, frozen
 
-from dcrouter.config.forms import counted, key, one_of
+from dcrouter.config.forms import ReadPath, counted, key, one_of
 from dcrouter.config.health import Health
-from dcrouter.config.http import Headers, PathRewrite
+from dcrouter.config.http import AnswerHeaders, FileName, Headers, PathRewrite
 from dcrouter.config.lines import RedirectTemplate
 from dcrouter.config.match import Address
 from dcrouter.config.targets import Balance, Target
@@ -94,6 +94,23 @@ class Respond:
 
 
 @frozen(kw_only=True)
+class Static:
+    """Files under `root`, and nothing else: no listing, no hidden files, no link that leads out of it."""
+
+    type: Literal["static"] = field(default="static", metadata=key("What the route does."))
+    root: ReadPath = field(metadata=key("The directory; it may be a link, which is followed for each request."))
+    index: tuple[FileName, ...] = field(
+        default=("index.html",), metadata=key("What stands for a directory: the first of these files that is there.")
+    )
+    headers: AnswerHeaders | None = field(
+        default=None, metadata=key("Headers of responses that are changed.", default="none")
+    )
+    path_rewrite: PathRewrite | None = field(
+        default=None, metadata=key("The path that is looked for instead.", default="the path as it is")
+    )
+
+
+@frozen(kw_only=True)
 class Block:
     """Nobody gets through: an answer on http routes, a plain close on tcp ones. A `status` makes it an http route.
 
@@ -118,4 +135,4 @@ class MailHandover:
     )
 
 
-Action = Forward | Redirect | Respond | Block | MailHandover
+Action = Forward | Redirect | Respond | Static | Block | MailHandover

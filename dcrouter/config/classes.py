@@ -14,7 +14,7 @@ from attrs import NOTHING
 from cattrs import Converter
 
 from dcrouter.config.accounts import Auth
-from dcrouter.config.actions import Block, Forward, Redirect, Respond
+from dcrouter.config.actions import Block, Forward, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.values import Within
 from dcrouter.config.findings import closest, meant
@@ -49,6 +49,7 @@ _SPARE: Mapping[type, frozenset[str]] = {
     Forward: frozenset(("targets", "balance", "retries", "health", "source", "through")),
     Redirect: frozenset(("to", "status")),
     Respond: frozenset(("status", "body", "headers")),
+    Static: frozenset(("root", "index")),
     Block: frozenset(("status",)),
     MailPort: frozenset(("max_connections",)),
     MailForward: frozenset(("targets", "balance", "tls", "ca", "auth")),
@@ -60,6 +61,7 @@ _SPARE: Mapping[type, frozenset[str]] = {
 """Keys that a value goes on without: no check between values looks at them, or those that do ask `Findings.touch`."""
 _STAND_IN: Mapping[tuple[type, str], Any] = {
     (Redirect, "to"): "/",
+    (Static, "root"): "/",
     (Forward, "targets"): (),
     (Email, "hostname"): "localhost",
     (MailForward, "targets"): (),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import evolve
 
-from dcrouter.config.actions import Block, MailHandover, Redirect, Respond
+from dcrouter.config.actions import Block, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.findings import spell
 from dcrouter.config.httpkeys import feature_keys
@@ -66,7 +66,7 @@ def carries_http(route: Route) -> bool:
 def http_key(route: Route) -> str | None:
     """A key by which the route says something that only HTTP has: a request to answer, or what one must be like."""
     match, action = route.match, route.action
-    if isinstance(action, Redirect | Respond):
+    if isinstance(action, Redirect | Respond | Static):
         return f"action.type {action.type}"
     if isinstance(action, Block) and action.answers:
         return "action.status"

@@ -75,6 +75,12 @@ def _removed_from_request(text: str) -> str:
     return _header_name(text)
 
 
+def _file_name(text: str) -> str:
+    if "/" in text or "\0" in text or text.startswith(".") or not text:
+        raise ValueError(f"{shown(text)} is not the name of a file, such as index.html: without directories")
+    return text
+
+
 def _prefix(text: str) -> str:
     """Percent-encoded as it will be compared, without the slash at its end."""
     given = text.rstrip("/")
@@ -93,6 +99,8 @@ RequestHeaderName = Annotated[
 PathPrefix = Annotated[
     str, Form(name="path_prefix", words="the beginning of a path: `/v1`", read=_prefix, schema=_TEXT)
 ]
+
+FileName = Annotated[str, Form(name="file_name", words="the name of a file", read=_file_name, schema=_TEXT)]
 
 _VALUES = "Values may hold {client_ip} {client_port} {host} {port} {path} {query} {uri} {method} {scheme} {route} "
 _VALUES += "{session} {user}; {{ and }} are braces."
@@ -139,6 +147,13 @@ class Headers:
     response: ResponseHeaders | None = field(
         default=None, metadata=key("Of responses, before the client sees them.", default="unchanged")
     )
+
+
+@frozen(kw_only=True)
+class AnswerHeaders:
+    """Headers of responses that are changed on the way."""
+
+    response: ResponseHeaders = field(metadata=key("Of responses, before the client sees them."))
 
 
 @frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dcrouter.config.actions import Forward
+from dcrouter.config.actions import Forward, Static
 from dcrouter.config.findings import Path
 from dcrouter.config.routes import Route
 
@@ -12,11 +12,12 @@ from dcrouter.config.routes import Route
 def feature_keys(route: Route) -> Iterator[Path]:
     """The way to each that the route has, such as ("action", "headers")."""
     action = route.action
-    if isinstance(action, Forward):
+    if isinstance(action, Forward | Static):
         if action.headers is not None:
             yield "action", "headers"
         if action.path_rewrite is not None:
             yield "action", "path_rewrite"
+    if isinstance(action, Forward):
         for at, target in enumerate(action.targets):
             for word in ("path", "methods", "headers"):
                 if target.match is not None and getattr(target.match, word) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from dcrouter.config.actions import MailHandover, Redirect, Respond
+from dcrouter.config.actions import MailHandover, Redirect, Respond, Static
 from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
 from dcrouter.control.ports import Listener, where
@@ -32,7 +32,7 @@ def scheme(route: Route) -> str:
         return route.action.kind
     if route.tls is not None:
         return "https" if route.tls.mode != "passthrough" else "tls"
-    return "http" if isinstance(route.action, Redirect | Respond) else "tcp"
+    return "http" if isinstance(route.action, Redirect | Respond | Static) else "tcp"
 
 
 def _address(listener: Listener, routes: Sequence[Route]) -> str:

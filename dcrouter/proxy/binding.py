@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
+from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import Match
@@ -15,6 +15,7 @@ from dcrouter.config.security import RouteSecurity
 from dcrouter.config.targets import SimpleTarget, Target
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.net.slices import Steps
+from dcrouter.net.threads import Threads
 from dcrouter.proxy.actions.close import CloseAction
 from dcrouter.proxy.actions.forward import ForwardAction
 from dcrouter.proxy.actions.mail import MailAction
@@ -26,6 +27,7 @@ from dcrouter.proxy.http.features import NO_FEATURES, HttpAction
 from dcrouter.proxy.http.forward import HttpForward
 from dcrouter.proxy.http.pool import Pool
 from dcrouter.proxy.http.start import HttpConnections
+from dcrouter.proxy.http.static import StaticAnswer
 from dcrouter.proxy.state import RouteCounters, Service, State
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.checks import checks_of
@@ -125,6 +127,8 @@ class Binding:
                 return HttpConnections(), RedirectAnswer(action)
             case Respond():
                 return HttpConnections(), RespondAnswer(action)
+            case Static():
+                return HttpConnections(), StaticAnswer(action, self._state.keep(Threads, "files"))
             case Block():
                 return (HttpConnections() if spoken == "http" else CloseAction()), BlockAnswer(action)
             case MailHandover():

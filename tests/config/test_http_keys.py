@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dcrouter.config.effective import Protocols
 from tests.config.written import FileTestCase
 
@@ -167,4 +169,39 @@ class RateTests(HttpKeyCase):
         self.assertEqual(
             self.wrong(more="tls: {mode: passthrough}, security: {request_rate: 1/s},"),
             ["security.request_rate: nobody sees a request inside TLS that is passed through: leave it out"],
+        )
+
+
+class StaticTests(HttpKeyCase):
+    def test_a_root_is_a_directory(self) -> None:
+        """Beside the file where its path is relative."""
+        Path("www").mkdir()
+        Path("file").write_text("")
+        text = "routes: [{name: r, match: {ports: 80}, action: {type: static, root: www}}]"
+        self.assertEqual(self.protocol(text), "http")
+        action = self.config(text).routes[0].action
+        self.assertEqual((action.root, action.index), (self.directory / "www", ("index.html",)))
+        for root, why in (("gone", "there is no {}/gone"), ("file", "{}/file is not a directory")):
+            self.assertEqual(self.wrong(f"type: static, root: {root}"), ["action.root: " + why.format(Path.cwd())])
+        self.assertEqual(self.wrong("type: static"), ["action: 'root' is missing"])
+
+    def test_mistakes(self) -> None:
+        """Each with its place."""
+        Path("www").mkdir()
+        static = "type: static, root: www"
+        for more, line in (
+            (
+                "index: [a/b]",
+                "action.index[0]: 'a/b' is not the name of a file, such as index.html: without directories",
+            ),
+            ("headers: {request: {set: {a: b}}}", "action.headers.request: unknown key (known here: response)"),
+        ):
+            self.assertIn(line, self.wrong(f"{static}, {more}"))
+        self.assertEqual(
+            self.wrong(static, more="tls: {mode: passthrough},", match="ports: 443"),
+            ["action.type: static cannot answer inside TLS that is passed through"],
+        )
+        self.assertEqual(
+            self.wrong(static, more="tls: {mode: terminate-and-reencrypt},", match="ports: 443"),
+            ["tls.mode: static has no target to re-encrypt for: terminate is enough"],
         )

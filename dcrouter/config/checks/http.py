@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dcrouter.config.actions import MailHandover
+from dcrouter.config.actions import MailHandover, Static
 from dcrouter.config.effective import carries_http
 from dcrouter.config.http import Headers, Hsts, PathRewrite, RequestHeaders, ResponseHeaders
 from dcrouter.config.httpkeys import feature_keys
@@ -24,6 +24,15 @@ def check_http(route: Route, place: Place) -> None:
     why = "a mail route speaks SMTP" if mail else "nobody sees a request inside TLS that is passed through"
     for way in feature_keys(route):
         place.at(*way).tell(f"{why}: leave it out")
+
+
+def _static(static: Static, place: Place) -> Static:
+    if place.says("root") and not place.findings.touch(place.at("root").path):
+        if not static.root.exists():
+            place.at("root").tell(f"there is no {static.root}")
+        elif not static.root.is_dir():
+            place.at("root").tell(f"{static.root} is not a directory")
+    return static
 
 
 def _changes(changes: RequestHeaders | ResponseHeaders, place: Place) -> RequestHeaders | ResponseHeaders:
@@ -60,5 +69,6 @@ HTTP: Mapping[type, Callable[[Any, Place], Any]] = {
     PathRewrite: _rewrite,
     RequestHeaders: _changes,
     ResponseHeaders: _changes,
+    Static: _static,
 }
 """What must hold within a value of a class, whatever stands around it."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import evolve
 
-from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
+from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.checks.http import HTTP, check_http
 from dcrouter.config.checks.knowable import check_knowable, check_tls_alpn
@@ -90,7 +90,7 @@ def _route(route: Route, place: Place) -> Route:
         if tls is not None:
             place.at("tls").tell("TLS of a mail route is the mail server's: leave it out")
     elif tls is not None and tls.mode == "passthrough":
-        if isinstance(action, Redirect | Respond):
+        if isinstance(action, Redirect | Respond | Static):
             place.at("action", "type").tell(f"{action.type} cannot answer inside TLS that is passed through")
         elif isinstance(action, Block) and action.answers:
             place.at("action", "status").tell("block cannot answer inside TLS that is passed through")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcrouter.config.actions import Forward
+from dcrouter.config.actions import Forward, Static
 from dcrouter.config.routes import Route
 from dcrouter.proxy.http.features import NO_FEATURES, Features, Gate, RequestEdit, ResponseEdit
 from dcrouter.proxy.http.headers import hsts_edit, request_edit, response_edit
@@ -25,13 +25,13 @@ class Assembly:
         action, security = route.action, route.security
         if security.request_rate:
             gates.append(RateGate.kept(security.request_rate, self._state, route.name))
-        if isinstance(action, Forward):
+        if isinstance(action, Forward | Static):
             if action.path_rewrite is not None:
                 request_edits.append(rewrite_edit(action.path_rewrite))
-            if action.headers is not None and action.headers.request is not None:
-                request_edits.append(request_edit(action.headers.request))
             if action.headers is not None and action.headers.response is not None:
                 response_edits.append(response_edit(action.headers.response))
+        if isinstance(action, Forward) and action.headers is not None and action.headers.request is not None:
+            request_edits.append(request_edit(action.headers.request))
         if route.tls is not None and route.tls.hsts is not None:
             response_edits.append(hsts_edit(route.tls.hsts))
         if not (gates or request_edits or response_edits):
