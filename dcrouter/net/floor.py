@@ -43,11 +43,17 @@ class Pace:
 
 
 class Floor:
-    """Raises Refused("min_rate") in `task`; `moved` gives the bytes so far. Until `lift`, which must come."""
+    """Raises Refused("min_rate") in `task`; `moved` gives the bytes so far. Until `lift`, which must come.
 
-    __slots__ = ("_lifted", "_moved", "_pace", "_task", "deadline", "due")
+    `counts`: whether the period that ends now does, None: each one does.
+    """
 
-    def __init__(self, task: Task, least: MinRate, moved: Callable[[], int]) -> None:
+    __slots__ = ("_counts", "_lifted", "_moved", "_pace", "_task", "deadline", "due")
+
+    def __init__(
+        self, task: Task, least: MinRate, moved: Callable[[], int], counts: Callable[[], bool] | None = None
+    ) -> None:
+        self._counts = counts
         self._task = task
         self._moved = moved
         self._pace = Pace(least, task.engine.now, moved())
@@ -60,7 +66,10 @@ class Floor:
         """A period is over."""
         if self._lifted:
             return
-        if self._pace.too_slow(now, self._moved()):
+        moved = self._moved()
+        if self._counts is not None and not self._counts():
+            self._pace.begin(now, moved)
+        elif self._pace.too_slow(now, moved):
             self._task.throw(Refused(REASON))
             return
         self.deadline = self._pace.ends

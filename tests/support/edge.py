@@ -20,6 +20,7 @@ from dcrouter.config.actions import Action, Forward
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Defaults, Route, RouteTls
+from dcrouter.config.security import RouteSecurity
 from dcrouter.config.targets import Target
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.events import RequestDone, SessionClosed
@@ -283,6 +284,8 @@ def route(name: str, port: int, action: Action | Target, **keys: Any) -> Route:
     match = {key: keys.pop(key) for key in _MATCH if key in keys}
     if isinstance(action, Target):
         action = Forward(targets=(action,))
+    if "security" in keys and not isinstance(keys["security"], RouteSecurity):
+        keys["security"] = RouteSecurity.of(keys["security"])
     tls = keys.pop("tls", None)
     if isinstance(tls, str):
         tls = RouteTls(mode=tls)  # type: ignore[arg-type]

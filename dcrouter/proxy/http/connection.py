@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 
 from dcrouter.errors import Misdirected, NotAdmitted, TimedOut, TlsError, Unreachable, WireError
 from dcrouter.net.engine import WAIT
+from dcrouter.net.floor import Floor
 from dcrouter.net.measured import Body, Framed, Measured, Nowhere, Sink
+from dcrouter.net.relay import Direction
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.http.errors import TargetFailed
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.forwarded import Introducer
 from dcrouter.proxy.http.linger import linger
+from dcrouter.proxy.http.pace import floor
 from dcrouter.wire.http1.answer import response
 from dcrouter.wire.http1.chunked import ChunkReader
 from dcrouter.wire.http1.head import Block, HeadReader, RequestHead
@@ -43,11 +46,13 @@ FORBIDDEN = ("blocked", "not allowed")
 class Connection:
     """`trusted`: the client is one of `http.trusted_proxies`. `rest`: octets that were read and not used yet.
 
+    `incoming`, `outgoing`: what moves a body from and to the client now, whose octets the exchange does not count yet.
     `said`: how the last head that was sent on unchanged, `said_of`, was said to a target.
     """
 
     __slots__ = (
         "_began",
+        "_floor",
         "_http",
         "_made",
         "_made_of",
@@ -56,7 +61,9 @@ class Connection:
         "_pipelined",
         "_reader",
         "_requests",
+        "incoming",
         "introducer",
+        "outgoing",
         "rest",
         "said",
         "said_of",
@@ -81,6 +88,9 @@ class Connection:
         self._met = session.route
         self._reader = HeadReader()
         self._requests = self._pipelined = 0
+        self.incoming: Body | Direction | None = None
+        self.outgoing: Body | Direction | None = None
+        self._floor: Floor | None = None
         self._own: set[Hashable] = set()
         self._began = 0.0
         self.said = b""
@@ -111,6 +121,9 @@ class Connection:
                 try:
                     await self._answer(exchange)
                 finally:
+                    if self._floor is not None:
+                        self._floor.lift()
+                        self._floor = None
                     session.finished(exchange, self._requests, self._began)
                 if not exchange.keeps:
                     session.end(exchange.ended_by or ("router" if head.keep_alive else "client"), exchange.reason)
@@ -230,6 +243,8 @@ class Connection:
             else:
                 if route is not session.route:
                     session.use(route)
+                if route.min_rate is not None:
+                    self._floor = floor(exchange, route.min_rate)
                 exchange.route = route
                 exchange.features = features = route.features
                 for gate in features.gates:

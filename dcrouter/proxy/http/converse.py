@@ -72,6 +72,7 @@ class Conversation:
             forth = self._forth
             if forth is not None:
                 exchange.received += forth.count
+                exchange.connection.incoming = None
                 forth.release()
 
     # The request.
@@ -94,6 +95,7 @@ class Conversation:
                 # The exchange's own body begins behind the head: from here on it cannot be sent again.
                 self._exchange.body_taken = True
                 self._forth = self._exchange.connection.body(head, self._target)
+                self._exchange.connection.incoming = self._forth
         forth = self._forth
         if forth is None or forth.done or self._refused:
             return False
@@ -238,6 +240,7 @@ class Conversation:
         client = exchange.connection.session.plain
         exchange.started = True
         ends = isinstance(back, Measured | Framed)
+        exchange.connection.outgoing = back
         sent = 0
         try:
             while True:
@@ -260,6 +263,7 @@ class Conversation:
                 await WAIT
         finally:
             exchange.sent += back.count
+            exchange.connection.outgoing = None
             back.release()
 
     async def _upgrade(self, head: ResponseHead) -> None:

@@ -43,6 +43,7 @@ async def upgrade(exchange: Exchange, target: Stream, head: ResponseHead, first:
     forth = direction(connection.stream, target, session.edge.pipes, rest or None)
     back = direction(target, connection.stream, session.edge.pipes, b"\r\n".join(lines) + first)
     session.moving = forth, back
+    connection.incoming, connection.outgoing = forth, back
     try:
         by = await relay(session.task, forth, back, connection.stream, target, timeouts.idle, timeouts.half_closed)
         exchange.answered = True
@@ -57,6 +58,7 @@ async def upgrade(exchange: Exchange, target: Stream, head: ResponseHead, first:
         (target if by_client else connection.stream).abort()
     finally:
         session.moving = None
+        connection.incoming = connection.outgoing = None
         exchange.received += forth.count
         exchange.sent += back.count
         forth.release()
