@@ -14,7 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import MailForward, Rule, RuleMatch
 from dcrouter.config.targets import Target
-from tests.mail.house import LOCAL, QUICK, House, in_thread, send, until
+from dcrouter.mail.delivery.client import TIMEOUTS
+from dcrouter.mail.delivery.destination import Patience
+from tests.mail.house import LOCAL, House, in_thread, send, until
 from tests.support.mailboxes import messages
 from tests.support.router import Router
 from tests.support.router import until as until_now
@@ -133,6 +135,7 @@ GOOD = {
     b"Rece": b"250 taken\r\n",
     b"QUIT": b"221 bye\r\n",
 }
+SOME = Patience(connect=3.0, replies=dict.fromkeys(TIMEOUTS, 3.0))
 ENDLESS = (b"2", b"250-and on\r\n", b"250 ok\r\n", b"\r\n", b"\0", b"250-" + b"x" * 4000)
 JUNK = (
     *(b"220 hello\r\n", b"250 ok\r\n", b"250-more\r\n", b"250 8BITMIME\r\n", b"250-PIPELINING\r\n250 SIZE 1\r\n"),
@@ -155,7 +158,7 @@ class HostileServerTests(TestCase):
             for at, server in enumerate(servers)
         ]
         queue = Queue(retry=Retry(base=600.0, max=600.0))
-        house = House(self, LOCAL, *rules, patience=QUICK, queue=queue)
+        house = House(self, LOCAL, *rules, patience=SOME, queue=queue)
         port = house.listen()
         yield in_thread(send, port, *(f"b@r{at}.test" for at in range(len(servers))))
         yield until(lambda: len(house.done) >= len(servers), 60)

@@ -14,7 +14,7 @@ from dcrouter.config.mail import MailPort
 from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import Mta, Rule
 from dcrouter.net.dns import cache
-from tests.mail.house import LOCAL, QUICK, House, in_thread, send, until
+from tests.mail.house import LOCAL, House, in_thread, send, until
 from tests.mail.nexthop import ScriptedHop
 from tests.support.nameserver import (
     CUT,
@@ -71,8 +71,7 @@ class DnsTests(TestCase):
             Rule(name="mta", action=Mta()),
             ports=(MailPort(port=25),),
             trusted=(ip_network("127.0.0.0/8"),),
-            patience=QUICK,
-            resolver=self.dns.config(timeout=options.pop("timeout", 1.0)),
+            resolver=self.dns.config(timeout=options.pop("timeout", 4.0)),
             mx_port=self.port,
             **options,
         )
@@ -111,7 +110,7 @@ class DnsTests(TestCase):
         house = self.house()
         names = [*WELL, *FAILED, *WAITING]
         yield in_thread(send, house.listen(), *(f"b@{name}.test" for name in names), sender="joe@local.test")
-        yield until(lambda: len({done.recipient for done in house.done}) == len(names), 30)
+        yield until(lambda: len({done.recipient for done in house.done}) == len(names), 60)
         first = {}
         for done in house.done:
             first.setdefault(done.recipient.removeprefix("b@").removesuffix(".test"), done)

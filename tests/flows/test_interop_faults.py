@@ -20,7 +20,7 @@ from tests.support.router import Reserved
 
 VERBS = ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".")
 HARD, SOFT, DROP, BYE, SLOW = "-f", "-r", "-q", "-Q", "-W"
-"""Options of smtp-sink: 5xx, 4xx, cut without a word, 421 and cut, an answer after a second."""
+"""Options of smtp-sink: 5xx, 4xx, cut without a word, 421 and cut, an answer after `seconds`."""
 BODY = "Subject: x\r\n\r\ntext\r\n"
 LARGE = "Subject: x\r\n\r\n" + ("y" * 998 + "\r\n") * 3000
 
@@ -31,6 +31,7 @@ class Fault:
 
     how: str
     verb: str
+    seconds: int = 1
 
     @property
     def domain(self) -> str:
@@ -40,7 +41,7 @@ class Fault:
     @property
     def options(self) -> tuple[str, ...]:
         if self.how == SLOW:
-            return "-p", SLOW, f"{self.verb}:1"  # pipelined commands it answers out of order then
+            return "-p", SLOW, f"{self.verb}:{self.seconds}"  # pipelined commands it answers out of order then
         return self.how, self.verb
 
     @property
@@ -144,18 +145,18 @@ class FaultTests(TestCase):
     @inlineCallbacks
     def test_who_takes_too_much_time_is_not(self):
         """The mail waits, and the reason names the verb; the next target has it, but not where the first may."""
-        slow = tuple(Fault(SLOW, verb) for verb in VERBS)
+        slow = tuple(Fault(SLOW, verb, 5) for verb in VERBS)
         sinks = self.sinks(slow)
         good = SmtpSink()
         self.addCleanup(good.close)
-        alone = self.house({fault: [sink.port] for fault, sink in sinks.items()}, patience=0.4)
+        alone = self.house({fault: [sink.port] for fault, sink in sinks.items()}, patience=2.0)
         found = yield self.first_attempts(alone, slow)
         phases = dict(zip(VERBS, ("greeting", "ehlo", "mail", "rcpt", "data", "final"), strict=True))
         for fault, done in found.items():
             self.assertEqual(done.outcome, "deferred", fault)
             self.assertIn(f"timeout in {phases[fault.verb]}", done.reply, fault)
         yield alone.close()
-        both = self.house({fault: [sink.port, good.port] for fault, sink in sinks.items()}, patience=0.4)
+        both = self.house({fault: [sink.port, good.port] for fault, sink in sinks.items()}, patience=2.0)
         found = yield self.first_attempts(both, slow)
         outcomes = {fault.verb: done.outcome for fault, done in found.items()}
         self.assertEqual(outcomes, dict.fromkeys(VERBS, "delivered") | {".": "deferred"})
