@@ -118,6 +118,98 @@ class TestBind(SynchronousTestCase):
             )
 
 
+class TestHave(SynchronousTestCase):
+    """Some of the sockets are there already."""
+
+    def bound(self, wanted: Config, have: dict[ports.Bound, socket.socket] | None = None) -> tuple[Listener, ...]:
+        listeners = ports.bind(wanted, have)
+        self.addCleanup(ports.close, listeners)
+        return listeners
+
+    def have(self, listeners: tuple[Listener, ...]) -> dict[ports.Bound, socket.socket]:
+        return {(one.address, one.port): one.sock for one in listeners}
+
+    def test_what_is_there_is_used(self) -> None:
+        """The same socket, under the names of the routes that want it now; the rest is bound."""
+        one, two = free_port(), free_port()
+        before = self.bound(config(route("a", one)))
+        after = self.bound(config(route("b", one), route("c", two)), self.have(before))
+        by_port = {listener.port: listener for listener in after}
+        self.assertIs(by_port[one].sock, before[0].sock)
+        self.assertEqual((by_port[one].routes, by_port[two].routes), (("b",), ("c",)))
+        self.assertEqual([one.port for one in ports.opened_among(after, self.have(before))], [two])
+
+    def test_a_refusal_closes_only_what_was_opened_for_it(self) -> None:
+        """What was there goes on listening."""
+        one, two = free_port(), free_port()
+        before = self.bound(config(route("a", one)))
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            wanted = config(route("a", one), route("b", two), route("c", taken.getsockname()[1]))
+            self.assertRaises(StartError, ports.bind, wanted, self.have(before))
+        socket.create_connection(("127.0.0.1", one), 5).close()
+        socket.create_server(("127.0.0.1", two)).close()
+
+    def test_nobody_can_connect_before_it_is_said(self) -> None:
+        """Bound, but not listening: a connection that came now would wait for a reload that may be refused."""
+        port = free_port()
+        listeners = ports.bind_only(config(route("a", port)), {})
+        self.addCleanup(ports.close, listeners)
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", port), 5)
+        ports.listen(listeners, {})
+        socket.create_connection(("127.0.0.1", port), 5).close()
+
+    def test_a_wildcard_beside_its_address(self) -> None:
+        """Either is bound while the other is there; afterwards no option stays that would let others in between."""
+        port = free_port()
+        narrow = self.bound(config(route("a", port)))
+        wide = self.bound(config(route("a", port), listen=(IPv4Address("0.0.0.0"),)), self.have(narrow))
+        self.assertIsNot(wide[0].sock, narrow[0].sock)
+        for listener in (*narrow, *wide):
+            self.assertEqual(listener.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), 0)
+        narrow[0].sock.close()
+        again = self.bound(config(route("a", port)), self.have(wide))
+        wide[0].sock.close()
+        with socket.create_connection(("127.0.0.1", port), 5):
+            again[0].sock.accept()[0].close()
+
+
+class TestInherited(SynchronousTestCase):
+    """Descriptors that whoever started us has left open, sd_listen_fds(3)."""
+
+    def passed(self, *socks: socket.socket, pid: int | None = None) -> dict[ports.Bound, socket.socket]:
+        """As if these were descriptors 3 and following."""
+        first = 200
+        for number, sock in enumerate(socks):
+            os.dup2(sock.fileno(), first + number, inheritable=True)
+        self.environment = {"LISTEN_PID": str(pid or os.getpid()), "LISTEN_FDS": str(len(socks)), "X": "y"}
+        found = ports.inherited(self.environment, first)
+        for sock in found.values():
+            self.addCleanup(sock.close)
+        return found
+
+    def test_they_are_found_by_address_and_port(self) -> None:
+        """Ready for the edge, not for children; the variables are gone."""
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+            found = self.passed(one, two)
+            self.assertEqual(set(found), {one.getsockname(), two.getsockname()})
+            for sock in found.values():
+                self.assertFalse(sock.getblocking() or sock.get_inheritable())
+        self.assertEqual(self.environment, {"X": "y"})
+
+    def test_those_of_somebody_else_are_not_ours(self) -> None:
+        """The variables are meant for one process."""
+        with socket.create_server(("127.0.0.1", 0)) as one:
+            self.assertEqual(self.passed(one, pid=1), {})
+            os.close(200)
+
+    def test_what_is_no_listening_socket_is_refused(self) -> None:
+        """A datagram socket, or none at all."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            self.assertRaises(StartError, self.passed, datagrams)
+        environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+        self.assertRaises(StartError, ports.inherited, environment, 250)
+
+
 def _has_ipv6() -> bool:
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):

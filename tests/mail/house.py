@@ -63,11 +63,11 @@ class House:
         resolver = email.pop("resolver", Resolver())
         email.setdefault("timeouts", MailTimeouts())
         self.email = Email(hostname=HOSTNAME, postmaster="root@local.test", rules=rules or (LOCAL,), **email)
-        config = Config(
+        config = self.config = Config(
             state_dir=self.state, admin=Admin(socket=self.state / "admin.sock"), email=self.email, resolver=resolver
         )
         ca = InternalCa(self.state, time.time)
-        chooser = Chooser(TlsProfile(), mail_name=HOSTNAME)
+        chooser = self.chooser = Chooser(TlsProfile(), mail_name=HOSTNAME)
         chooser.update([ca.issue([HOSTNAME])])
         self.ca_file = str(ca.root_path)
         self.mta = Mta(
@@ -82,6 +82,13 @@ class House:
         )
         self.mta.start()
         case.addCleanup(self.close)
+
+    def heard(self, event: DeliveryDone | SessionClosed) -> None:
+        """What ends after a reload."""
+        if isinstance(event, DeliveryDone):
+            self.done.append(event)
+        else:
+            self.closed.append(event)
 
     def listen(self, kind: str = "smtp", peer: tuple[str, int] | None = None, least: MinRate | None = None) -> int:
         """A port of loopback whose connections are handed to the mail half; `peer` is who they are said to be, `least`
