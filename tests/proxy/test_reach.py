@@ -169,6 +169,23 @@ class RaceTests(ReachTest):
         self.assertEqual((event.ended_by, event.reason), ("client", "gone before the target answered"))
         self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
+    def test_connects_under_way_count_as_connections(self) -> None:
+        """Else `least-connections` would send the next clients to whoever keeps the first ones waiting."""
+        Hole(self, "127.0.0.2", self.there)
+        Server(self, "127.0.0.3", self.there)
+        port = self.port()
+        targets = tuple(Target(host=host, port=self.there) for host in ("127.0.0.2", "127.0.0.3"))
+        action = Forward(targets=targets, balance="least-connections")
+        self.open(route("web", port, action, timeouts=PATIENT))
+        label = f"127.0.0.2:{self.there}"
+        with socket.create_connection(("127.0.0.1", port), 5) as waiting:
+            self.loop.until(lambda: self.edge.status()["targets"]["web"][label]["active"] == 1)
+            for _ in range(6):
+                self.assertEqual(self.answer(port), b"127.0.0.3")
+            waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.loop.until(lambda: self.edge.status()["targets"]["web"][label]["active"] == 0)
+        self.assertEqual(self.edge.status()["targets"]["web"][label]["connections"], 0)
+
     def test_new_addresses_are_used_from_the_next_connection_on(self) -> None:
         """And old ones no more."""
         Server(self, "127.0.0.2", self.there)

@@ -32,9 +32,7 @@ class ForwardAction:
 
     async def run(self, session: Session) -> None:
         stream, target = await self._connect(session)
-        state = target.state  # as its `enter` and `leave`, which would cost two calls
-        state.active += 1
-        state.connections += 1
+        state = target.state
         forth: Direction | None = None
         back: Direction | None = None
         floor: Floor | None = None
@@ -68,7 +66,9 @@ class ForwardAction:
             state.active -= 1
 
     async def _connect(self, session: Session) -> tuple[Stream, LiveTarget]:
-        """A connection to the first target that takes it; Unreachable with the last reason where none does."""
+        """A connection to the first target that takes it, where it counts as active from then on; Unreachable with the
+        last reason where none does.
+        """
         task, port = session.task, session.facts.local[1]
         order = self.targets.order(session.facts, task.engine.now)
         failed = "no target has a known address yet" if order else self.targets.why_none(session.facts)
@@ -83,17 +83,19 @@ class ForwardAction:
                 continue
             session.target = candidates[0].label
             session.enter("connect", seconds)
+            # As its `enter` and `leave`, which would cost two calls. One that keeps others waiting has them to do.
+            target.state.active += 1
             try:
                 stream, candidate = await self.reach.open(task, candidates, session.plain, opening, alpn)
-            except ConnectionAbortedError:
-                raise
-            except (OSError, TlsError, TimedOut) as error:
-                if isinstance(error, TimedOut) and error.phase != "connect":
+            except BaseException as error:
+                target.state.active -= 1
+                if not _is_targets(error):
                     raise
                 failed = getattr(error, "strerror", None) or str(error)
                 session.edge.connect_failed(candidates[0].label, failed)
                 self.targets.broken(target, failed, task.engine.now, error)
             else:
+                target.state.connections += 1
                 session.target = candidate.label
                 return stream, target
         raise Unreachable(f"{session.target or 'no target'}: {failed}")
@@ -113,3 +115,10 @@ def _negotiated(stream: Stream) -> tuple[str, ...]:
     """By ALPN with the client, which is what the target is offered."""
     name = stream.connection.get_alpn_proto_negotiated() if isinstance(stream, Tls) else b""
     return (name.decode("latin-1"),) if name else ()
+
+
+def _is_targets(error: BaseException) -> bool:
+    """Whether an attempt has failed for itself, and the next target has its turn; else the session is over."""
+    if isinstance(error, TimedOut):
+        return error.phase == "connect"
+    return isinstance(error, OSError | TlsError) and not isinstance(error, ConnectionAbortedError)
