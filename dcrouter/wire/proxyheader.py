@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
@@ -188,10 +189,16 @@ def _one_family(
     source: str, destination: str
 ) -> tuple[int, tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address]]:
     """Both addresses in one family, as the format wants it: an IPv4 one beside an IPv6 one is mapped."""
-    from_, to = ip_address(unmapped(source)), ip_address(unmapped(destination))
+    from_, to = _address(source), _address(destination)
     if from_.version == to.version == 4:
         return _INET, (from_, to)
     return _INET6, (_mapped(from_), _mapped(to))
+
+
+@lru_cache(1024)
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """Parsed once: where clients connect to is always the same, and clients come again."""
+    return ip_address(unmapped(text))
 
 
 def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:

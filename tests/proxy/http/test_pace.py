@@ -6,8 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from dcrouter.config.security import RouteSecurity
-from dcrouter.config.security import MinRate
+from dcrouter.config.security import MinRate, RouteSecurity
 from tests.support.edge import Backend, EdgeTest, Talk, route
 
 LEAST = RouteSecurity(min_rate=MinRate(bytes=2000, over=1.0))
