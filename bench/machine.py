@@ -86,6 +86,7 @@ def describe() -> dict[str, str]:
         + ", "
         + _first(r"Running on OpenSSL version : (OpenSSL \S+)", "haproxy", "-vv"),
         "nginx": _first(r"nginx/(\S+)", "nginx", "-v") + ", " + _nginx_openssl(),
+        "Caddy": _first(r"v?([0-9]\S+)", "caddy", "version"),
         "Postfix": _first(r"mail_version = (\S+)", "postconf", "-d", "mail_version"),
         "load makers": "wrk "
         + _first(r"wrk (?:debian/)?(\S+)", "wrk", "-v")

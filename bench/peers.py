@@ -1,4 +1,4 @@
-"""The three sides: each gets the same frontends to serve, in its own configuration language, and one core to do it on.
+"""The sides: each gets the same frontends to serve, in its own configuration language, and one core to do it on.
 
 Equal work: the same bytes are forwarded at the TCP level on every side, the same certificate and TLS 1.3 where TLS is
 terminated, the same name asked for where it is passed through, HAProxy told to splice, no logs unless the row says so.
@@ -15,14 +15,17 @@ from typing import Literal
 
 from attrs import frozen
 
+from bench import web
 from bench.backend import STREAM_MODULE, Certificate
 from bench.hello import SNI
 from bench.machine import find
 from bench.place import HERE, Place
 from bench.process import Failed, Program, command, tree
 
-Mode = Literal["plain", "passthrough", "terminate"]
-NAMES = ("haproxy", "nginx", "dcrouter")
+Mode = Literal["plain", "passthrough", "terminate", "http", "https"]
+NAMES = ("haproxy", "nginx", "caddy", "dcrouter")
+TCP_NAMES = ("haproxy", "nginx", "dcrouter")
+"""Those that forward bytes; Caddy speaks HTTP only."""
 CONNECTIONS = 4000  # the most that a side is set up for; the rows use 3 000
 
 
@@ -124,14 +127,18 @@ def _haproxy(task: Task) -> Side:
         lines += ["  log global", "  option tcplog"]
     for front in task.frontends:
         lines += [f"frontend {front.name}", f"  bind {task.place.host}:{front.port}"]
-        if front.mode == "terminate":
+        if front.mode in ("terminate", "https"):
             lines[-1] += f" ssl crt {task.certificate.both} ssl-min-ver TLSv1.3 curves X25519:P-256"
         if front.mode == "passthrough":
             lines += ["  tcp-request inspect-delay 5s", "  tcp-request content accept if { req.ssl_hello_type 1 }"]
             lines.append(f"  use_backend to_{front.name} if {{ req.ssl_sni -i {SNI} }}")
         else:
             lines.append(f"  default_backend to_{front.name}")
+        if front.mode in web.MODES:
+            lines += ["  mode http", "  option forwardfor"]
         lines += [f"backend to_{front.name}", f"  server target {front.target[0]}:{front.target[1]}"]
+        if front.mode in web.MODES:
+            lines.append("  mode http")
     config = task.directory / "haproxy.cfg"
     config.write_text("\n".join(lines) + "\n")
     return Side("haproxy", _spawn(task, find("haproxy") or "haproxy", "-db", "-f", str(config)), children=0)
@@ -140,7 +147,7 @@ def _haproxy(task: Task) -> Side:
 def _nginx(task: Task) -> Side:
     here, certificate = task.directory, task.certificate
     servers = []
-    for front in task.frontends:
+    for front in [one for one in task.frontends if one.mode not in web.MODES]:
         listen = f"listen {task.place.host}:{front.port} backlog=4096"
         target = f"{front.target[0]}:{front.target[1]}"
         if front.mode == "passthrough":
@@ -172,10 +179,18 @@ stream {{
   ssl_ecdh_curve X25519:prime256v1;
   {(chr(10) + "  ").join(servers)}
 }}
+{web.nginx(task, [one for one in task.frontends if one.mode in web.MODES])}
 """
     )
     argv = (find("nginx") or "nginx", "-p", str(here), "-e", str(here / "error.log"), "-c", str(config))
     return Side("nginx", _spawn(task, *argv), children=1)
+
+
+def _caddy(task: Task) -> Side:
+    config = web.caddy_config(task)
+    home = {"HOME": str(task.directory), "GOMAXPROCS": "1"}
+    argv = [*task.place.prefix, find("caddy") or "caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
+    return Side("caddy", Program(argv, task.directory / "output.log", task.cores, environment=home), children=0)
 
 
 def dcrouter_command() -> str | None:
@@ -188,6 +203,8 @@ _TLS = {
     "plain": "",
     "passthrough": "    tls: {mode: passthrough}\n",
     "terminate": "    tls: {mode: terminate, certificate: {cert: CHAIN, key: KEY}}\n",
+    "http": "    protocol: http\n",
+    "https": "    protocol: http\n    tls: {mode: terminate, certificate: {cert: CHAIN, key: KEY}}\n",
 }
 
 
@@ -237,4 +254,9 @@ def _start_dcrouter(task: Task) -> Side:
     )
 
 
-_STARTERS: dict[str, Callable[[Task], Side]] = {"haproxy": _haproxy, "nginx": _nginx, "dcrouter": _start_dcrouter}
+_STARTERS: dict[str, Callable[[Task], Side]] = {
+    "haproxy": _haproxy,
+    "nginx": _nginx,
+    "caddy": _caddy,
+    "dcrouter": _start_dcrouter,
+}

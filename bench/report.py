@@ -11,7 +11,7 @@ from bench.mailrows import MAIL_ROWS, MailRow
 from bench.rounds import Result
 from bench.rows import ROWS, Goal, Row
 
-_LINE = "{:<19} {:<24} {:>10} {:>10} {:>10} {:>9} {:>9}  {}"
+_LINE = "{:<19} {:<24} {:>10} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9}  {}"
 _MAIL_LINE = "{:<19} {:<24} {:>10} {:>10} {:>9}  {}"
 _OWN = ("busy", "resumed", "accept_kept", "through_kept")
 """Figures whose ratio to another side's says nothing."""
@@ -36,7 +36,7 @@ def head(row: Row | MailRow) -> str:
     if isinstance(row, MailRow):
         line = _MAIL_LINE.format("row", "unit", *mta.NAMES, "/postfix", "goal")
     else:
-        line = _LINE.format("row", "unit", *peers.NAMES, "/haproxy", "/nginx", "goal")
+        line = _LINE.format("row", "unit", *peers.NAMES, "/haproxy", "/nginx", "/caddy", "goal")
     return "\n".join(["", line, "-" * len(line)])
 
 

@@ -135,7 +135,7 @@ def _guarded(name: str, step: Callable[[], None], result: Result) -> bool:
 def _prove(row: Row, stand: Stand, name: str, subject: Subject, tell: Callable[[str], None]) -> None:
     """One exchange through each port that the row uses; what TLS negotiated is told."""
     raw = row.mode == "passthrough" and row.backend in ("hello", "silent")
-    tls = row.mode == "terminate" or row.backend in ("tls", "bulk_tls")
+    tls = row.mode in ("terminate", "https") or row.backend in ("tls", "bulk_tls")
     _probe(
         stand,
         subject.port,

@@ -16,7 +16,7 @@ from typing import Literal
 
 from attrs import frozen
 
-from bench.peers import NAMES, Mode
+from bench.peers import NAMES, TCP_NAMES, Mode
 from bench.stand import Stand, Subject
 
 Figures = dict[str, float]
@@ -59,7 +59,7 @@ class Row:
     measure: Callable[[Stand, Subject], Figures]
     units: dict[str, str]
     goals: Sequence[Goal] = ()
-    sides: Sequence[str] = NAMES
+    sides: Sequence[str] = TCP_NAMES
     rounds: int | None = None
     access_log: bool = False
     mail: bool = False
@@ -172,6 +172,10 @@ _HANDSHAKE_GOALS = (
     Goal(figure="capacity", kind="at least", bound=0.5, against="nginx"),
 )
 _NEW_GOALS = (Goal(figure="capacity", kind="at least", bound=0.5, against="haproxy"),)
+_HTTP_GOALS = (
+    Goal(figure="capacity", kind="at least", bound=0.35, against="haproxy"),
+    Goal(figure="capacity", kind="at least", bound=1.3, against="caddy"),
+)
 _IDLE_GOALS = (Goal(figure="memory", kind="at most", bound=4.0),)
 _FAIR_GOALS = (Goal(figure="p99", kind="at most", bound=50.0),)
 
@@ -256,6 +260,35 @@ ROWS: tuple[Row, ...] = (
         backend="web",
         measure=_requests(tls=True),
         units=_PER_REQUEST,
+    ),
+    Row(
+        name="http-kept",
+        about="small requests on 64 kept connections, read, routed and told of the client, on kept connections onwards",
+        mode="http",
+        backend="web",
+        measure=_requests(),
+        units=_PER_REQUEST,
+        goals=_HTTP_GOALS,
+        sides=NAMES,
+    ),
+    Row(
+        name="http-kept-tls",
+        about="the same, from TLS",
+        mode="https",
+        backend="web",
+        measure=_requests(tls=True),
+        units=_PER_REQUEST,
+        sides=NAMES,
+    ),
+    Row(
+        name="bulk-http",
+        about="one plain download through what reads the request and the response",
+        mode="http",
+        backend="bulk_web",
+        measure=_bulk(streams=1),
+        units=_PER_GIB,
+        goals=_SAME_CPU,
+        sides=NAMES,
     ),
     Row(
         name="bulk-plain",
