@@ -91,7 +91,9 @@ class Binding:
             match=Match(ports=()),
             action=Forward(targets=(_as_target(defaults.target),)),
             timeouts=defaults.timeouts,
-            security=RouteSecurity(allow=defaults.security.allow, block=defaults.security.block),
+            security=RouteSecurity(
+                allow=defaults.security.allow, block=defaults.security.block, min_rate=defaults.security.min_rate
+            ),
         )
         return self._bind(route, Protocols((route,), self._config.listen))
 
