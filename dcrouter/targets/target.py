@@ -58,7 +58,19 @@ class LiveTarget:
     where a proxy finds it.
     """
 
-    __slots__ = ("_addresses", "_made", "_version", "conditions", "host", "label", "seed", "state", "target", "weight")
+    __slots__ = (
+        "_addresses",
+        "_made",
+        "_version",
+        "_where",
+        "conditions",
+        "host",
+        "label",
+        "seed",
+        "state",
+        "target",
+        "weight",
+    )
 
     def __init__(self, target: Target, state: TargetState, addresses: Addresses | None) -> None:
         self.target = target
@@ -70,6 +82,7 @@ class LiveTarget:
         self.seed = seed_of(self.label)
         self._addresses = addresses
         self._made: dict[int, list[Candidate]] = {}
+        self._where: dict[int, str] = {}
         self._version = -1
 
     def candidates(self, incoming_port: int) -> list[Candidate]:
@@ -80,11 +93,17 @@ class LiveTarget:
         addresses = self._addresses
         if addresses is not None and self._version != addresses.version:
             self._made.clear()
+            self._where.clear()
             self._version = addresses.version
         found = self._made.get(incoming_port)
         if found is None:
             found = self._made[incoming_port] = self._places(incoming_port)
+            self._where[incoming_port] = " ".join((self.label, *(one.label for one in found)))
         return found
+
+    def where(self, incoming_port: int) -> str:
+        """The same as one word: connections for another one lead elsewhere. Good right after `candidates`."""
+        return self._where[incoming_port]
 
     def port(self, incoming_port: int) -> int:
         return self.target.port or incoming_port

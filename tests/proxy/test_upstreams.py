@@ -491,3 +491,38 @@ class ReloadTests(UpstreamTest):
         self.reload(before)
         self.assertEqual(self.health(gone), "unknown")
         self.wait_for(lambda: self.health(gone) == "down")
+
+
+class NameTests(UpstreamTest):
+    def test_kept_connections_do_not_hold_a_name_to_its_old_address(self) -> None:
+        """Once it has another one, each request goes there, although a connection to the old one waits."""
+
+        def serving(name: bytes) -> Talk:
+            def serve(sock: socket.socket) -> None:
+                while sock.recv(65536):
+                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + name)
+
+            return serve
+
+        old = Backend(self, serving(b"old"))
+        new = Backend(self, serving(b"new"), address="127.0.0.2", port=old.port)
+        port = self.port()
+        action = Forward(targets=(Target(host="app.test", port=old.port),))
+        self.open(route("web", port, action, domains=("a.test",)))
+        names = {"app.test": ["127.0.0.1"], "other.test": ["192.0.2.1"]}
+        self.edge.addresses.update(names)
+        request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            sock.settimeout(5)
+
+            def answer() -> bytes:
+                sock.sendall(request)
+                return sock.recv(65536)[-3:]
+
+            self.assertEqual([self.client(answer) for _ in range(2)], [b"old", b"old"])
+            self.edge.addresses.update({**names, "other.test": ["192.0.2.2"]})
+            self.assertEqual([self.client(answer) for _ in range(2)], [b"old", b"old"])
+            self.assertEqual(old.connections, 1)
+            self.edge.addresses.update({**names, "app.test": ["127.0.0.2"]})
+            self.assertEqual([self.client(answer) for _ in range(2)], [b"new", b"new"])
+            self.assertEqual((old.connections, new.connections), (1, 1))

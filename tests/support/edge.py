@@ -45,10 +45,11 @@ class Backend:
         family: int = socket.AF_INET,
         path: str = "",
         address: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self._talk = talk
         self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.bind(path if family == socket.AF_UNIX else (address, 0))
+        self._listener.bind(path if family == socket.AF_UNIX else (address, port))
         self._listener.listen(128)
         self.port: int = 0 if path else self._listener.getsockname()[1]
         self.connections = 0
@@ -126,7 +127,7 @@ def secured(talk: Talk, credential: Any, directory: Path, alpn: Sequence[str] = 
     return wrapped
 
 
-def free_listener(address: str = "127.0.0.1") -> socket.socket:
+def free_listener(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """A listening socket on a port that the kernel picked."""
     listener = socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
     listener.setblocking(False)
@@ -144,7 +145,7 @@ class EdgeTest(SynchronousTestCase):
         self.requests: list[RequestDone] = []
         self.listeners: list[socket.socket] = []
 
-    def port(self, address: str = "127.0.0.1") -> int:
+    def port(self, address: str = "127.0.0.1", port: int = 0) -> int:
         """A port that the edge will listen on."""
         self.listeners.append(free_listener(address))
         return int(self.listeners[-1].getsockname()[1])

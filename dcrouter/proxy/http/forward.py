@@ -75,7 +75,8 @@ class HttpForward:
         """One target. _Unreached where there is no connection to it, TargetFailed where there was one."""
         assert exchange.route is not None
         session = exchange.connection.session
-        key: Hashable = (target.label, exchange.facts.local[1] if target.target.port is None else 0, self._settings)
+        # Where it is now: when its name has other addresses, what waits for the old ones is left to end.
+        key: Hashable = (target.where(exchange.facts.local[1]), self._settings)
         if self._introduces is not None:
             key = exchange.connection.own(key)
         idempotent = exchange.head.method in IDEMPOTENT
