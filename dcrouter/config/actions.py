@@ -71,7 +71,7 @@ class Forward:
 
 @frozen(kw_only=True)
 class Redirect:
-    """One HTTP request is answered with a redirect, and the connection closed."""
+    """HTTP requests are answered with a redirect."""
 
     type: Literal["redirect"] = field(default="redirect", metadata=key("What the route does."))
     to: RedirectTemplate = field(
@@ -82,7 +82,7 @@ class Redirect:
 
 @frozen(kw_only=True)
 class Respond:
-    """One HTTP request is answered with this, and the connection closed."""
+    """HTTP requests are answered with this."""
 
     type: Literal["respond"] = field(default="respond", metadata=key("What the route does."))
     status: Annotated[int, counted(200, 599)] = field(default=200, metadata=key("Status of the answer."))

@@ -13,11 +13,13 @@ from typing import Protocol
 from dcrouter.errors import TlsError, WireError
 from dcrouter.net.engine import IN, OUT, READABLE, URGENT
 from dcrouter.net.pipes import Pipe, Pipes
-from dcrouter.net.relay import SPLICE, SPLICED
-from dcrouter.net.stream import BULK, GATHER, Plain, Stream
+from dcrouter.net.relay import HELD, SPLICE, SPLICED, Held
+from dcrouter.net.stream import BULK, GATHER, RECV, Plain, Stream
 
 PIECE = 65536
-"""Octets read at once where they go through Python: what a blocked sink may leave over."""
+"""Octets read at once where they go through Python: what a blocked sink may leave over. RECV where others have left
+over HELD in all, as in a relay.
+"""
 SPLICE_FROM = 65536
 """What is left of a body when a splice begins to pay."""
 
@@ -63,11 +65,25 @@ class Body(Protocol):
         """Give back what is held, at the end."""
 
 
-class Measured:
+class _Rest:
+    """What a sink has left over, counted with everybody's."""
+
+    __slots__ = ("_counted", "_held")
+
+    def __init__(self, first: bytes) -> None:
+        self._held = first
+        self._counted = 0
+
+    def _keep(self, held: bytes) -> None:
+        self._held = held
+        Held.total += len(held) - self._counted
+        self._counted = len(held)
+
+
+class Measured(_Rest):
     """`first`, and then `left` octets more from `source`; by splice(2) where both sides are plain and it pays."""
 
     __slots__ = (
-        "_held",
         "_in_pipe",
         "_left",
         "_pipe",
@@ -82,10 +98,10 @@ class Measured:
     )
 
     def __init__(self, source: Stream, sink: Sink, left: int, pipes: Pipes, first: bytes = b"") -> None:
+        super().__init__(first)
         self._source = source
         self._sink = sink
         self._left = left
-        self._held = first
         self._pipes = pipes
         self._pipe: Pipe | None = None
         self._in_pipe = 0
@@ -101,12 +117,15 @@ class Measured:
             while held:
                 size = self._sink.send(held)
                 if not size:
-                    self._held = held
+                    self._keep(held)
                     return False
                 self.count += size
                 moved += size
                 held = held[size:]
-            self._held = b""
+            if self._counted:
+                self._keep(b"")
+            else:
+                self._held = b""
             if self._spliced:
                 return self._splice()
             if not self._left:
@@ -115,7 +134,7 @@ class Measured:
             if moved >= BULK:
                 return True
             try:
-                data = self._source.recv(min(PIECE, self._left))
+                data = self._source.recv(min(PIECE if Held.total < HELD else RECV, self._left))
             except (OSError, TlsError):
                 self.source_failed = True
                 raise
@@ -189,6 +208,8 @@ class Measured:
         return ConnectionResetError(errno.ECONNRESET, CUT_SHORT)
 
     def release(self) -> None:
+        if self._counted:
+            self._keep(b"")
         if self._pipe is not None:
             if self._in_pipe:
                 self._pipes.discard(self._pipe)
@@ -199,19 +220,19 @@ class Measured:
             self._source.ready |= IN
 
 
-class Framed:
+class Framed(_Rest):
     """`first`, and then what `reader` makes of the octets of `source`, until it is done.
 
     WireError where it finds them wrong: `source_failed` then.
     """
 
-    __slots__ = ("_held", "_reader", "_sink", "_source", "count", "done", "rest", "source_failed")
+    __slots__ = ("_reader", "_sink", "_source", "count", "done", "rest", "source_failed")
 
     def __init__(self, source: Stream, sink: Sink, reader: Reader, first: bytes = b"") -> None:
+        super().__init__(first)
         self._source = source
         self._sink = sink
         self._reader = reader
-        self._held = first
         self.count = 0
         self.done = self.source_failed = False
         self.rest = b""
@@ -224,12 +245,15 @@ class Framed:
             while held:
                 size = self._sink.send(held)
                 if not size:
-                    self._held = held
+                    self._keep(held)
                     return False
                 self.count += size
                 moved += size
                 held = held[size:]
-            self._held = b""
+            if self._counted:
+                self._keep(b"")
+            else:
+                self._held = b""
             if reader.done:
                 self.rest = reader.rest
                 self.done = True
@@ -237,7 +261,7 @@ class Framed:
             if moved >= BULK:
                 return True
             try:
-                data = self._source.recv(PIECE)
+                data = self._source.recv(PIECE if Held.total < HELD else RECV)
                 if data is None:
                     return False
                 if not data:
@@ -249,4 +273,4 @@ class Framed:
             moved += len(data)
 
     def release(self) -> None:
-        self._held = b""
+        self._keep(b"")

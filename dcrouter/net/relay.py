@@ -34,8 +34,8 @@ HELD = 32 * 1024 * 1024
 so that many clients that ask for much and read nothing cost 16 KB each and not BULK."""
 
 
-class _Held:
-    """How many bytes are left over now, in all copying directions of this process."""
+class Held:
+    """How many bytes are left over now, in all copying directions and bodies (net/measured.py) of this process."""
 
     total = 0
 
@@ -214,7 +214,7 @@ class Copied:
             data = self._held
             if data is None:
                 try:
-                    data = source.recv_bulk(_buffer if _Held.total < HELD else _small)
+                    data = source.recv_bulk(_buffer if Held.total < HELD else _small)
                 except (OSError, TlsError):
                     self.source_failed = True
                     raise
@@ -242,12 +242,12 @@ class Copied:
 
     def _hold(self, data: bytes | memoryview) -> None:
         self._held = data
-        _Held.total += len(data) - self._counted
+        Held.total += len(data) - self._counted
         self._counted = len(data)
 
     def release(self) -> None:
         self._held = None
-        _Held.total -= self._counted
+        Held.total -= self._counted
         self._counted = 0
 
 

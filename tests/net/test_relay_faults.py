@@ -69,7 +69,7 @@ class HeldTests(RelayCase):
     def test_what_blocked_sinks_leave_over_has_one_bound(self) -> None:
         """Clients that ask for much and read nothing share a budget; beyond it each holds a small read at most."""
         self.patch(relay, "HELD", 100_000)
-        before = relay._Held.total
+        before = relay.Held.total
         deaf = []
         for _ in range(4):
             joined = self.join("client")
@@ -78,14 +78,14 @@ class HeldTests(RelayCase):
             joined.settle()
             deaf.append(joined)
         held = [len(joined.back._held or b"") for joined in deaf]  # type: ignore[union-attr]
-        self.assertEqual(sum(held), relay._Held.total - before)
+        self.assertEqual(sum(held), relay.Held.total - before)
         self.assertLessEqual(sum(held), 100_000 + BULK + 4 * RECV)
         self.assertLessEqual(held[-1], max(RECV, *held[:-1]))
         for joined in deaf:
             joined.client.reset()
             joined.target.reset()
             joined.close()
-        self.assertEqual(relay._Held.total, before)
+        self.assertEqual(relay.Held.total, before)
 
 
 class FairnessTests(RelayCase):
