@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from dcrouter.config.admin import Config
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.errors import Refused
-from dcrouter.events import RequestDone, SessionClosed
+from dcrouter.events import RequestDone, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.channel import Channel
 from dcrouter.net.engine import IN, OUT, Engine, Task
@@ -350,7 +350,9 @@ class Edge:
             sock = RawSocket(listener.family, socket.SOCK_STREAM, 0, sock)
         turn_away(sock, self.refusal(listener, facts, reason))
         if self.observed:
-            self.observe(SessionClosed(**facts.to_plain(), phases={}, ended_by="router", reason=reason))
+            how = termination("router", "", reason)
+            fields = facts.to_plain()
+            self.observe(SessionClosed(**fields, phases={}, ended_by="router", termination=how, reason=reason))
 
     def _resume(self) -> None:
         if self._resting or not self._accepting:

@@ -117,6 +117,7 @@ class DoorTests(EdgeTest):
         self.assertTrue(self.is_reset(port))
         event = self.event()
         self.assertEqual((event.reason, event.route, event.phases), ("not allowed", None, {}))
+        self.assertEqual(event.termination, "router:accept")
         for host, source, answered in (("a", "127.0.0.2", True), ("b", "127.0.0.2", False), ("b", "127.0.0.3", True)):
             request = b"GET / HTTP/1.1\r\nHost: %s.example\r\nConnection: close\r\n\r\n" % host.encode()
             if answered:
