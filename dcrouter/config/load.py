@@ -18,6 +18,7 @@ from dcrouter.config.checks.accounts import check_accounts
 from dcrouter.config.checks.covers import check_covers
 from dcrouter.config.checks.doors import check_doors
 from dcrouter.config.checks.equals import check_equals
+from dcrouter.config.checks.expressions import check_expressions
 from dcrouter.config.checks.loops import check_loops
 from dcrouter.config.checks.protocols import check_protocols
 from dcrouter.config.checks.rules import check_rules
@@ -66,6 +67,7 @@ def _check(config: Config, root: Place, reader: Reader) -> None:
         check_accounts(config.email, root, reader)
         check_rules(config.email, root, reader)
     check_covers(config, root, reader)
+    check_expressions(config, reader)
     if not findings.touch(("listen",)):
         check_doors(config, root, reader)
         check_protocols(config, reader)

@@ -55,5 +55,5 @@ def _found(table: PortTable, facts: ConnectionFacts, question: Question) -> Boun
         if met is None or not met.is_http:
             return met
     elif not table.expects_http and at_once is MORE:
-        return table.find_plain(facts, None)
+        return table.find_plain(facts)
     return table.find_request(facts, question.head(), met) or _NoRoute()

@@ -169,7 +169,7 @@ class Session:
     def finished(self, exchange: Exchange, number: int, began: float) -> None:
         """A request, the `number`th of this connection, has been answered, or broken off."""
         if exchange.route is not None:
-            exchange.route.counters.requests += 1
+            exchange.route.counters.request(exchange.status, exchange.termination)
         self.bytes_in += exchange.received
         self.bytes_out += exchange.sent
         if self._marks is not None:
@@ -203,7 +203,7 @@ class Session:
             if not route.is_http:
                 facts.hello = None  # no request will ask for it: let it go
             return route
-        return MORE if table.expects_http else table.find_plain(facts, None) or self.edge.fallback
+        return MORE if table.expects_http else table.find_plain(facts) or self.edge.fallback
 
     def _admit(self, admission: Admission) -> None:
         if admission.limited:

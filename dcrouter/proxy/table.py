@@ -6,7 +6,7 @@ compared. Regular expressions are the exception: one is tried where it could com
 `find`          before any byte: a route that needs none is taken at once, unless one that needs bytes could come before
                 it; then the answer is MORE, and the caller comes back with a ClientHello or the head of a request
 `find_tls`      by the ClientHello: the route whose TLS is met; what only a request tells is not asked yet
-`find_plain`    by the Host of the first request
+`find_plain`    by first bytes that are not TLS
 `find_request`  by the head of a request, each one anew: Host, path, method, headers
 
 The order is that of config/order.py.
@@ -189,12 +189,9 @@ class PortTable:
             best = _by_expression(index, name, facts, best)
         return best.bound if best is not None else None
 
-    def find_plain(self, facts: ConnectionFacts, host: str | None) -> BoundRoute | None:
-        """With the first bytes of a connection that is not TLS: by `host` where it is a request with one."""
-        index = self._plain
-        best = _first(index.candidates(host), facts)
-        if host is not None and index.expressions:
-            best = _by_expression(index, host, facts, best)
+    def find_plain(self, facts: ConnectionFacts) -> BoundRoute | None:
+        """With the first bytes of a connection that is not TLS, on a port where none is told by its requests."""
+        best = _first(self._plain.candidates(None), facts)
         return best.bound if best is not None else None
 
     def find_request(

@@ -302,3 +302,28 @@ class EqualsTests(FileTestCase):
         self.config(text)
         (problem,) = self.problems(text.replace("tue", "[sun, mon]"))
         self.assertIn("cannot be told apart from route 'b'", problem)
+
+
+class ExpressionTests(FileTestCase):
+    def test_many_expressions_on_one_port_are_warned_of(self) -> None:
+        """A hundred are fine, and so are more on different ports."""
+
+        def some(*ports: str) -> str:
+            names = ", ".join(f"'re:n{at}-[0-9]+[.]test'" for at in range(51))
+            return "routes:\n" + "".join(
+                f"  - {{name: r{at}, match: {{ports: {port}, domains: [{names.replace('n', f'n{at}-')}]}}, "
+                f"{PASSTHROUGH}, action: {FORWARD}}}\n"
+                for at, port in enumerate(ports)
+            )
+
+        self.config(some("443", "444"))
+        _, warnings = self.load(some("443", "[{from: 400, to: 500}]"))
+        (warning,) = warnings
+        self.assertIn("routes[0].match.domains: there are more than 100 regular expressions on port 443", warning)
+
+    def test_nobody_certifies_an_expression(self) -> None:
+        """Where another name stands beside it, that one is certified."""
+        internal = "tls: {mode: terminate, certificate: internal}"
+        _, (warning,) = self.load(route("domains: ['re:a[0-9]']", internal))
+        self.assertIn("routes[0].tls.certificate: the internal CA cannot certify what a regular expression", warning)
+        self.config(route("domains: ['re:a[0-9]', a.test]", internal))
