@@ -7,7 +7,8 @@ from typing import Annotated
 
 from attrs import field, fields, frozen
 
-from dcrouter.config.forms import Duration, Form, counted, key
+from dcrouter.config.forms import Duration, Form, ReadPath, counted, key
+from dcrouter.config.lines import Line
 from dcrouter.config.match import Network
 from dcrouter.config.rates import Rate
 from dcrouter.config.units import shown
@@ -81,6 +82,16 @@ class RequestRate(Rate):
 
 
 @frozen(kw_only=True)
+class BasicAuth:
+    """Users with passwords, which browsers ask for: only inside TLS is nobody told them."""
+
+    users_file: ReadPath = field(
+        metadata=key("Lines `name:hash` with bcrypt or argon2id, as `htpasswd -B` makes them; watched.")
+    )
+    realm: Line = field(default="restricted", metadata=key("What browsers show beside the question."))
+
+
+@frozen(kw_only=True)
 class RouteSecurity(Security):
     """Who may connect to this route, and on http routes, which requests are let through; `block` beats `allow`."""
 
@@ -92,6 +103,9 @@ class RouteSecurity(Security):
             nonempty="leave it out for no limit",
             default="no limit",
         ),
+    )
+    basic_auth: BasicAuth | None = field(
+        default=None, metadata=key("Whether a user must log in with a password.", default="nobody has to")
     )
 
     @classmethod

@@ -17,9 +17,10 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
+from dcrouter.config.htpasswd import users_of
 from dcrouter.config.rules import MailForward
 from dcrouter.control.certificates import INTERVAL
-from dcrouter.errors import StartError, TlsError
+from dcrouter.errors import ConfigError, StartError, TlsError
 from dcrouter.tls.clients import revocations_of
 from dcrouter.tls.trust import certificates_of
 
@@ -28,11 +29,22 @@ _Signature = tuple[int, int, int] | None
 
 @frozen
 class Named:
-    """A file of the configuration: the key that names it, and whether it holds revocation lists."""
+    """A file of the configuration: the key that names it, and whether it holds revocation lists, or users."""
 
     key: str
     path: Path
     lists: bool = False
+    users: bool = False
+
+    def check(self, text: str) -> None:
+        """TlsError or ConfigError where it cannot be used."""
+        data = text.encode()
+        if self.users:
+            users_of(data, str(self.path))
+        elif self.lists:
+            revocations_of(data)
+        else:
+            certificates_of(data)
 
 
 def read_ca_files(config: Config) -> dict[str, str]:
@@ -48,7 +60,7 @@ def read_ca_files(config: Config) -> dict[str, str]:
 
 
 def named(config: Config) -> Iterator[Named]:
-    """Every `ca` and `crl` of an enabled route and of a mail rule."""
+    """Every `ca`, `crl` and `users_file` of an enabled route, and `ca` of a mail rule."""
     for number, route in enumerate(config.routes):
         tls = route.tls if route.enabled else None
         if tls is not None and tls.upstream.ca is not None:
@@ -57,6 +69,9 @@ def named(config: Config) -> Iterator[Named]:
             yield Named(f"routes[{number}].tls.client_auth.ca", tls.client_auth.ca)
             if tls.client_auth.crl is not None:
                 yield Named(f"routes[{number}].tls.client_auth.crl", tls.client_auth.crl, lists=True)
+        basic = route.security.basic_auth if route.enabled else None
+        if basic is not None:
+            yield Named(f"routes[{number}].security.basic_auth.users_file", basic.users_file, users=True)
     for number, rule in enumerate(config.email.rules if config.email is not None else ()):
         if isinstance(rule.action, MailForward) and rule.action.ca is not None:
             yield Named(f"email.rules[{number}].action.ca", rule.action.ca)
@@ -117,10 +132,10 @@ class TrustWatch:
         self._signatures[one.path] = signature
         try:
             text = one.path.read_text("utf-8", "replace")
-            (revocations_of if one.lists else certificates_of)(text.encode())
+            one.check(text)
         except OSError as error:
             problem = f"cannot be read: {error.strerror}"
-        except TlsError as error:
+        except (TlsError, ConfigError) as error:
             problem = str(error)
         else:
             if one.lists:

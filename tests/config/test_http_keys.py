@@ -6,7 +6,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bcrypt
+
 from dcrouter.config.effective import Protocols
+from dcrouter.config.htpasswd import read_users
+from dcrouter.config.load import load_with_warnings
+from dcrouter.errors import ConfigError
 from tests.config.written import FileTestCase
 
 FORWARD = "type: forward, target: {host: h.test, port: 1}"
@@ -205,3 +210,48 @@ class StaticTests(HttpKeyCase):
             self.wrong(static, more="tls: {mode: terminate-and-reencrypt},", match="ports: 443"),
             ["tls.mode: static has no target to re-encrypt for: terminate is enough"],
         )
+
+
+class BasicAuthTests(HttpKeyCase):
+    def test_users_have_good_hashes(self) -> None:
+        """Comments and empty lines are none; what is wrong is told at its line, without the hash."""
+        good = bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()
+        argon2 = "$argon2id$v=19$m=19456,t=2,p=1$" + "a" * 22 + "$" + "b" * 43
+        Path("users").write_text(f"# ops\n\nann:{good}\nbob:{good.replace('$2b$', '$2y$')}\ncid:{argon2}\n")
+        text = "routes: [{name: r, match: {ports: 80}, security: {basic_auth: {users_file: users}}, action: {type: respond}}]"
+        self.assertEqual(self.protocol(text), "http")
+        self.assertEqual(sorted(read_users(Path("users"))), ["ann", "bob", "cid"])
+        slow = good.replace("$04$", "$20$")
+        Path("users").write_text(
+            f"ann:{good}\nann:{good}\n  bob:$apr1$salt$hash\ncid\n:{good}\ndan:secret\neve:{slow}\nfay:{argon2.replace('19456', '9999999')}\n"
+        )
+        error = self.assertRaises(ConfigError, load_with_warnings, self.written(text), {})
+        file = Path("users").absolute()
+        self.assertEqual(
+            list(error.problems),
+            [
+                f"{file}:2:1: 'ann' is here twice",
+                f"{file}:3:3: 'bob' has a hash of MD5, which is too weak: make one with `htpasswd -B`",
+                f"{file}:4:1: not a line such as name:hash",
+                f"{file}:5:1: not the name of a user",
+                f"{file}:6:1: 'dan' has no bcrypt or argon2id hash: make one with `htpasswd -B`",
+                f"{file}:7:1: 'eve' has a bcrypt hash of cost 20: from 4 to 15 are taken",
+                f"{file}:8:1: 'fay' has an argon2id hash of m=9999999,t=2,p=1: that is too much",
+            ],
+        )
+
+    def test_the_file_is_there(self) -> None:
+        """And has somebody in it."""
+        text = "security: {basic_auth: {users_file: users}},"
+        (line,) = self.wrong(more=text)
+        self.assertEqual(
+            line,
+            f"security.basic_auth.users_file: {Path('users').absolute()} cannot be read: no such file or directory",
+        )
+        Path("users").write_text("# nobody\n")
+        _, warnings = self.load(f"routes: [{{name: r, match: {{ports: 80}}, {text} action: {{type: respond}}}}]")
+        self.assertIn("has no users: nobody can log in", warnings[0])
+
+    def written(self, text: str) -> Path:
+        Path("routes.yaml").write_text(text)
+        return Path("routes.yaml")

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from dcrouter.config.admin import Config
 from dcrouter.config.load import load_with_warnings
+from dcrouter.control.trust import read_ca_files
 from dcrouter.net.slices import finished
 from dcrouter.proxy.plan import Plan
 from tests.support.edge import Backend, EdgeTest, Talk
@@ -64,7 +65,8 @@ class FeatureTest(EdgeTest):
         """An edge with these routes; PORT in the text is the port, which is given back."""
         port = self.port()
         config = self.config(text.replace("PORT", str(port)))
-        self.open(*config.routes, http=config.http, defaults=config.defaults)
+        files = {path: text.encode() for path, text in read_ca_files(config).items()}
+        self.open(*config.routes, http=config.http, defaults=config.defaults, ca_files=files)
         return port
 
     def planned(self, config: Config) -> Plan:

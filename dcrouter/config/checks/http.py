@@ -7,10 +7,13 @@ from typing import Any
 
 from dcrouter.config.actions import MailHandover, Static
 from dcrouter.config.effective import carries_http
+from dcrouter.config.htpasswd import read_users
 from dcrouter.config.http import Headers, Hsts, PathRewrite, RequestHeaders, ResponseHeaders
 from dcrouter.config.httpkeys import feature_keys
 from dcrouter.config.place import Place
 from dcrouter.config.routes import Route
+from dcrouter.config.security import BasicAuth
+from dcrouter.errors import ConfigError
 
 YEAR = 365 * 86400.0
 """What the lists that browsers bring along ask for (hstspreload.org)."""
@@ -33,6 +36,17 @@ def _static(static: Static, place: Place) -> Static:
         elif not static.root.is_dir():
             place.at("root").tell(f"{static.root} is not a directory")
     return static
+
+
+def _basic(auth: BasicAuth, place: Place) -> BasicAuth:
+    try:
+        users = read_users(auth.users_file)
+    except ConfigError as error:
+        place.at("users_file").tell_of_file(error.problems)
+    else:
+        if not users:
+            place.at("users_file").warn(f"{auth.users_file} has no users: nobody can log in")
+    return auth
 
 
 def _changes(changes: RequestHeaders | ResponseHeaders, place: Place) -> RequestHeaders | ResponseHeaders:
@@ -64,6 +78,7 @@ def _hsts(hsts: Hsts, place: Place) -> Hsts:
 
 
 HTTP: Mapping[type, Callable[[Any, Place], Any]] = {
+    BasicAuth: _basic,
     Headers: _headers,
     Hsts: _hsts,
     PathRewrite: _rewrite,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from dcrouter.config.actions import Forward, Static
 from dcrouter.config.routes import Route
+from dcrouter.net.threads import Threads
+from dcrouter.proxy.http.auth.basic import BasicGate
+from dcrouter.proxy.http.auth.passwords import Passwords
 from dcrouter.proxy.http.features import NO_FEATURES, Features, Gate, RequestEdit, ResponseEdit
 from dcrouter.proxy.http.headers import hsts_edit, request_edit, response_edit
 from dcrouter.proxy.http.rates import RateGate
@@ -12,10 +17,18 @@ from dcrouter.proxy.state import State
 
 
 class Assembly:
-    """Makes the features of the routes of one configuration. `state`: what of them outlives it."""
+    """Makes the features of the routes of one configuration. `state`: what of them outlives it. `files`: path ->
+    content of every file that they name; `believers`: who hears of it when they change.
+    """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, files: Mapping[str, bytes], believers: list[Callable[..., None]]) -> None:
         self._state = state
+        self._files = files
+        self.believers = believers
+
+    @property
+    def _hashing(self) -> tuple[Threads, Passwords]:
+        return self._state.keep(Threads, "passwords"), self._state.keep(Passwords)
 
     def features(self, route: Route) -> Features:
         """Those of an http route, which may be none."""
@@ -25,6 +38,10 @@ class Assembly:
         action, security = route.action, route.security
         if security.request_rate:
             gates.append(RateGate.kept(security.request_rate, self._state, route.name))
+        if security.basic_auth is not None:
+            basic = BasicGate(security.basic_auth, self._files, *self._hashing)
+            gates.append(basic)
+            self.believers.append(basic.believe)
         if isinstance(action, Forward | Static):
             if action.path_rewrite is not None:
                 request_edits.append(rewrite_edit(action.path_rewrite))
