@@ -222,17 +222,21 @@ class Mta:
 
         return idle.addCallback(shut)
 
-    def status(self) -> dict[str, int]:
+    def status(self) -> dict[str, Any]:
         """Counters since the start, and `connections` and `queued` as of now."""
         sessions = self._sessions
         return {
             "sessions": sessions.begun if sessions is not None else 0,
             "connections": len(sessions) if sessions is not None else 0,
+            "bytes_in": sessions.bytes_in if sessions is not None else 0,
+            "bytes_out": sessions.bytes_out if sessions is not None else 0,
+            "ends": sessions.ends if sessions is not None else {},
             "queued": self._store.messages,
             **self._login.status(),
             **self._admission.status(),
             **self._resolver.status(),
             **self._queue.counters,
+            "rules": self._queue.by_rule,
         }
 
     def queue_counts(self) -> Deferred[dict[str, Any]]:

@@ -221,6 +221,8 @@ class Edge:
                     "bytes_in": bound.counters.bytes_in,
                     "bytes_out": bound.counters.bytes_out,
                     "ends": bound.counters.ends,
+                    "responses": bound.counters.responses,
+                    "broken": bound.counters.broken,
                 }
                 for bound in self.plan.routes
             },

@@ -49,10 +49,18 @@ class Service(Protocol):
         """It is not any more: let go of everything at once."""
 
 
-class RouteCounters:
-    """Of one route since the edge began. `requests`: of HTTP. `ends`: termination code -> sessions that ended so."""
+CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+"""Of HTTP's status codes, by their first digit."""
 
-    __slots__ = ("__weakref__", "bytes_in", "bytes_out", "connections", "ends", "requests")
+
+class RouteCounters:
+    """Of one route since the edge began: all that events tell of it. `ends`: termination code -> sessions that did so.
+
+    `requests`: of HTTP; `responses`: class of the status (`2xx`, `none`) -> requests that were answered so; `broken`:
+    termination code -> requests that did not end well.
+    """
+
+    __slots__ = ("__weakref__", "broken", "bytes_in", "bytes_out", "connections", "ends", "requests", "responses")
 
     def __init__(self) -> None:
         self.connections = 0
@@ -60,6 +68,16 @@ class RouteCounters:
         self.bytes_in = 0
         self.bytes_out = 0
         self.ends: dict[str, int] = {}
+        self.responses: dict[str, int] = {}
+        self.broken: dict[str, int] = {}
+
+    def request(self, status: int, termination: str) -> None:
+        """One more. `status` 0: it had no answer; `termination`: `done`, or how it was broken off."""
+        self.requests += 1
+        word = CLASSES[status // 100] if status < 600 else "none"
+        self.responses[word] = self.responses.get(word, 0) + 1
+        if termination != "done":
+            self.broken[termination] = self.broken.get(termination, 0) + 1
 
 
 class Recent:

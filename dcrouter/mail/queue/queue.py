@@ -82,7 +82,7 @@ class Queue:
         on_done: OnDone = None,
     ) -> None:
         self._reports = Reports(on_done)
-        self.counters = self._reports.counters
+        self.counters, self.by_rule = self._reports.counters, self._reports.rules
         self._store = store
         self._attempt = attempt
         self._clock = clock

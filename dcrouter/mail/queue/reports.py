@@ -12,12 +12,15 @@ from dcrouter.mail.message import Message
 
 
 class Reports:
-    """`on_done`, where given, hears of each recipient and attempt. `counters`: since the start."""
+    """`on_done`, where given, hears of each recipient and attempt. `counters`: since the start; `rules`: rule -> what
+    attempts for its recipients came to -> how many.
+    """
 
     _log = Logger()
 
     def __init__(self, on_done: Callable[[DeliveryDone], None] | None) -> None:
         self.counters = {"accepted": 0, "delivered": 0, "deferred": 0, "failed": 0, "notices": 0}
+        self.rules: dict[str, dict[str, int]] = {}
         self.on_done = on_done
 
     def told(self, message: Message, notice: Message) -> None:
@@ -37,6 +40,8 @@ class Reports:
         for one, outcome, word in zip(envelope.recipients, outcomes, words, strict=True):
             if word in self.counters:
                 self.counters[word] += 1
+            ends = self.rules.setdefault(one.rule, {})
+            ends[word] = ends.get(word, 0) + 1
             held = isinstance(outcome, Held)
             target = "" if isinstance(outcome, Held) else outcome.target
             self._log.info(

@@ -69,6 +69,10 @@ class Sessions:
         self.keep = keep
         self.draining = False
         self.begun = 0
+        self.ends: dict[str, dict[str, int]] = {}
+        """route -> termination code -> sessions that ended so."""
+        self.bytes_in = 0
+        self.bytes_out = 0
         self._email = email
         self._trusted = Networks(email.trusted)
         self._limits: dict[tuple[MailKind, bool, tuple[str, ...]], Limits] = {}
@@ -137,6 +141,10 @@ class Sessions:
         """A session's connection has ended."""
         self._sessions.discard(session)
         self._paces.pop(session, None)
+        ends = self.ends.setdefault(event.route or "-", {})
+        ends[event.termination] = ends.get(event.termination, 0) + 1
+        self.bytes_in += event.bytes_in
+        self.bytes_out += event.bytes_out
         if self._closed is not None:
             self._closed(event)
         if not self._sessions:
