@@ -36,6 +36,8 @@ listen: ["127.0.0.1"]
 access_log: {file: access.log}
 """
 PATIENCE = 20.0
+STARTING = 60.0
+"""Seconds; three interpreters start, which a busy machine makes slow."""
 
 
 def until(fact: Callable[[], T], seconds: float = PATIENCE, pause: float = 0.02) -> T:
@@ -127,7 +129,7 @@ class Router:
                 self.command, cwd=self.base, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         process = self.process
-        until(lambda: process.poll() is not None or (self.status() or {}).get("state") == "ready")
+        until(lambda: process.poll() is not None or (self.status() or {}).get("state") == "ready", STARTING)
         if process.poll() is not None:
             raise AssertionError(f"not started, exit {process.returncode}:\n{self._log.read_text()}")
 
