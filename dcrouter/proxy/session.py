@@ -162,7 +162,8 @@ class Session:
         self._count()
         self.route = route
         self.facts.route = route.route.name
-        route.counters.connections += 1
+        if before is None or before.counters is not route.counters:
+            route.counters.connections += 1
         if route.timeouts.lifetime and before is None:
             self.task.limit(route.timeouts.lifetime)
 

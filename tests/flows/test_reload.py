@@ -254,6 +254,8 @@ class ChangeTests(ReloadTest):
         self.router.write(ECHO + PAGE.replace("first", "second"))
         self.good()
         self.assertIn(b"second", _answer(client, request))
+        page = until(lambda: self.router.counters("edge")["routes"]["page"])
+        self.assertEqual((page["connections"], page["requests"], page["responses"]), (1, 2, {"2xx": 2}))
 
     def test_the_access_log_moves(self) -> None:
         """Lines of connections that end from then on are in the new file; without the key nothing is written."""

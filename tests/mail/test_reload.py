@@ -56,6 +56,12 @@ class RulesTests(TestCase):
         reload(house, evolve(LOCAL, match=evolve(LOCAL.match, recipients=("b@local.test",))), other)
         self.assertEqual((yield in_thread(second, talk)), ["250", "550", "354", "250"])
         yield until(lambda: house.mails("b@local.test") and house.mails("b@other.test"))
+        yield until(lambda: house.mta.status()["queued"] == 0)
+        self.assertEqual(house.mta.status()["rules"], {"local": {"delivered": 1}, "other": {"delivered": 1}})
+        talk.close()
+        client.close()
+        yield until(lambda: house.mta.status()["ends"])
+        self.assertEqual(list(house.mta.status()["ends"].values()), [{"client:smtp": 1}])
 
     @inlineCallbacks
     def test_mail_that_waits_goes_by_the_rule_as_it_is(self):
