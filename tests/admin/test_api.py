@@ -15,6 +15,10 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.admin.api import Api
 from dcrouter.admin.client import ApiError, ask
+from dcrouter.config.actions import Respond
+from dcrouter.config.admin import Admin, Config
+from dcrouter.config.match import Match, PortRange
+from dcrouter.config.routes import Route
 from dcrouter.errors import StartError, Unreachable
 from tests.support.operated import Operated
 
@@ -25,6 +29,8 @@ class Known:
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.operations = Operated()
+        page = Route(name="page", match=Match(ports=(PortRange(start=80, end=80),)), action=Respond())
+        self.config = Config(state_dir=Path("/s"), admin=Admin(socket=Path("/s/a")), routes=(page,))
 
     def status(self) -> Deferred[dict[str, Any]]:
         return succeed({"state": "ready"})
@@ -93,6 +99,13 @@ class TestApi(TestCase):
             ],
         )
 
+    async def test_a_route_is_explained(self) -> None:
+        """By the configuration in use, and what the edge decides."""
+        self.started()
+        answer = await self.ask("POST", "/explain", {"port": 80, "host": "a.test", "time": 5.0})
+        self.assertEqual((answer["route"], answer["edge"]), ("page", {"route": "page", "status": None}))
+        self.assertEqual(self.known.operations.did, [("decide", {"port": 80, "host": "a.test", "time": 5.0})])
+
     async def test_errors_are_told_in_words(self) -> None:
         """What is not there, what may not be done, who does not answer, and what is no JSON object."""
         self.started()
@@ -104,6 +117,8 @@ class TestApi(TestCase):
             ("DELETE", "/queue/down", None, "did not answer"),
             ("POST", "/queue/drop", None, "no JSON object"),
             ("POST", "/queue/drop", [1], "no JSON object"),
+            ("POST", "/explain", {}, "'None' is not a port number"),
+            ("POST", "/explain", {"port": 80, "colour": 1}, "'colour' is not one of port, listen,"),
             ("POST", "/queue/drop", {"rule": "x" * 1_100_000}, "no JSON object"),
         ):
             with self.assertRaises(ApiError) as caught:

@@ -72,3 +72,7 @@ class Operated:
         if session == "gone":
             return succeed({"error": "there is no connection gone", "status": 404})
         return succeed({"killed": 1})
+
+    def decide(self, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        self.did.append(("decide", fields))
+        return succeed({"route": "page", "status": None})
