@@ -210,6 +210,7 @@ class Connection:
                 task.within(http.request_timeout, "request_timeout")
             head = await self._rest_of_head()
         self.rest = reader.rest
+        task.within(http.request_timeout, "answer")
         return head
 
     async def _rest_of_head(self) -> RequestHead | None:

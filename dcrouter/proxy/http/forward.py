@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from dcrouter.errors import TimedOut, TlsError, Unreachable
+from dcrouter.net.engine import WAIT
+from dcrouter.net.stream import Stream
 from dcrouter.proxy.http.converse import Conversation
 from dcrouter.proxy.http.errors import TargetFailed
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.pool import Kept, Pool
 from dcrouter.proxy.http.upgrade import offered
 from dcrouter.proxy.introduction import introduction
+from dcrouter.proxy.listener import EXHAUSTED
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import NO_ADDRESS, Candidate, LiveTarget, Targets
 from dcrouter.wire.proxyheader import Version
@@ -85,7 +88,7 @@ class HttpForward:
             if kept is None:
                 kept = await self._connect(exchange, candidates, key)
             else:
-                session.target = exchange.target = candidates[0].label
+                session.target = exchange.target = kept.label
             session.task.within(exchange.route.timeouts.idle, "idle")
             conversation = Conversation(exchange, kept, request)
             try:
@@ -107,9 +110,8 @@ class HttpForward:
         session.target = exchange.target = candidates[0].label
         exchange.phase = "connect"
         session.task.within(exchange.route.timeouts.connect, "connect")
-        opening = b"" if self._introduces is None else introduction(session, self._introduces)
         try:
-            stream, candidate = await self.reach.open(session.task, candidates, session.plain, opening)
+            stream, candidate = await self._open(exchange, candidates)
         except ConnectionAbortedError:
             raise
         except TimedOut as error:
@@ -119,7 +121,22 @@ class HttpForward:
         except (OSError, TlsError) as error:
             raise _Unreached(getattr(error, "strerror", None) or str(error)) from error
         session.target = exchange.target = candidate.label
-        return self._pool.new(key, stream, session.task)
+        return self._pool.new(key, stream, session.task, candidate.label)
+
+    async def _open(self, exchange: Exchange, candidates: list[Candidate]) -> tuple[Stream, Candidate]:
+        session = exchange.connection.session
+        task = session.task
+        opening = b"" if self._introduces is None else introduction(session, self._introduces)
+        try:
+            return await self.reach.open(task, candidates, session.plain, opening)
+        except OSError as error:
+            if error.errno not in EXHAUSTED or not self._pool.waiting:
+                raise
+        # Descriptors have run out: those that only wait are given up, and are closed when we have given way.
+        self._pool.clear()
+        task.engine.again(task)
+        await WAIT
+        return await self.reach.open(task, candidates, session.plain, opening)
 
 
 class _Unreached(Exception):

@@ -27,12 +27,13 @@ IDLE_SHARE = 8
 class Kept(Task):
     """A connection to a target, which outlives requests. Taken, it wakes the task that took it; waiting, its own."""
 
-    __slots__ = ("key", "plain", "pool", "stream", "used", "waiting")
+    __slots__ = ("key", "label", "plain", "pool", "stream", "used", "waiting")
 
-    def __init__(self, pool: Pool, engine: Engine, key: Hashable, stream: Stream) -> None:
+    def __init__(self, pool: Pool, engine: Engine, key: Hashable, stream: Stream, label: str) -> None:
         super().__init__(engine)
         self.pool = pool
         self.key = key
+        self.label = label
         self.stream = stream
         self.plain = stream if isinstance(stream, Plain) else stream.plain
         self.used = False
@@ -87,9 +88,9 @@ class Pool:
         del self._waiting[key]
         return None
 
-    def new(self, key: Hashable, stream: Stream, task: Task) -> Kept:
-        """A connection that was just made, for `task`."""
-        return Kept(self, task.engine, key, stream)
+    def new(self, key: Hashable, stream: Stream, task: Task, label: str) -> Kept:
+        """A connection that was just made, for `task`; `label`: of whom it is to, for logs."""
+        return Kept(self, task.engine, key, stream, label)
 
     def give(self, kept: Kept) -> None:
         """Nothing is under way on it any more: let it wait, or close it where enough others do."""
