@@ -65,7 +65,7 @@ class DemoTests(SynchronousTestCase):
         told = self.demo().stdout.partition("What the router says")[2].partition("\n\n")[0]
 
         for route in ("plain", "passthrough", "terminate", "reencrypt", "redirect", "respond", "block"):
-            self.assertRegex(told, rf"(?m)^  {route} .*\d+/\d+ .*: .*hello \d")
+            self.assertRegex(told, rf"(?m)^  {route} .*\d+/\d+ .*: .*(hello|http) \d")
         self.assertRegex(told, r"(?m)^  - .* no route for nobody.localhost")
         self.assertEqual(len(re.findall(r"(?m)^  smtp-\d+ .* client: quit ", told)), 4)
 
