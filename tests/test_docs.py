@@ -21,8 +21,8 @@ EXAMPLE = ROOT / "examples" / "one-server"
 
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]*)\)")
-_IN_TEXT = re.compile(r"`(?:[./\w]*/)?dcrouter ([a-z]+)(?: ([a-z]+))?")
-_IN_BLOCK = re.compile(r"(?:^|/)dcrouter ([a-z]+)(?: ([a-z]+))?", re.MULTILINE)
+_IN_TEXT = re.compile(r"`(?:[./\w]*/)?dcrouter ([a-z][a-z-]*[a-z])(?: ([a-z]+))?")
+_IN_BLOCK = re.compile(r"(?:^|/)dcrouter ([a-z][a-z-]*[a-z])(?: ([a-z]+))?", re.MULTILINE)
 
 
 def blocks(document: Path, *languages: str) -> Iterator[str]:
