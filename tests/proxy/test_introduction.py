@@ -9,7 +9,10 @@ import tempfile
 from ipaddress import ip_network
 from pathlib import Path
 
+from attrs import evolve
+
 from dcrouter.config.actions import Forward
+from dcrouter.config.health import Health
 from dcrouter.config.routes import ProxyProtocol, RouteTls
 from dcrouter.config.targets import Target, UpstreamTls
 from dcrouter.facts import ConnectionFacts, Introduction
@@ -185,6 +188,21 @@ class OutTests(EdgeTest):
         self.assertTrue(introduced.headers.empty())
         self.loop.until(lambda: not self.edge.status()["active"])
         self.assertEqual(self.edge.plan.pool.waiting, 0)
+
+    def test_checks_speak_for_us(self) -> None:
+        """LOCAL, or UNKNOWN: a target that counts or logs clients takes no check for one."""
+        for version in ("v1", "v2"):
+            introduced, action = self.target(version)
+            self.listeners = self.listeners[-1:]
+            port = self.port()
+            self.open(route("web", port, evolve(action, health=Health(type="tcp", interval=1.0))))
+
+            def asked(introduced: Introduced = introduced) -> bool:
+                self.loop.reactor.advance(0.1)
+                return not introduced.headers.empty()
+
+            self.loop.until(asked)
+            self.assertIsNone(introduced.header().source)
 
 
 class FactsTests(EdgeTest):
