@@ -6,9 +6,10 @@ import socket
 import threading
 from ipaddress import ip_network
 
-from dcrouter.config.actions import Forward
-from dcrouter.config.routes import Http, Timeouts
+from dcrouter.config.actions import Forward, Respond
+from dcrouter.config.routes import Http, RouteTls, Timeouts
 from dcrouter.config.targets import Target
+from dcrouter.config.tls import CertificateFiles
 from tests.support.edge import Backend, route
 from tests.support.relay import RelayTest
 from tests.support.web import Message, Wire, each, http, ok, request
@@ -291,6 +292,53 @@ class HeadTests(RelayTest):
         self.assertEqual([counters[name]["requests"] for name in ("one", "other")], [2, 1])
         self.event()
         self.assertEqual([bound.admission.present.connections for bound in self.edge.plan.routes], [0, 0])
+
+
+class OwnAnswerTests(RelayTest):
+    """Answers that are made here."""
+
+    def test_without_a_body(self) -> None:
+        """HEAD and 204 get the head alone, and the next request its answer."""
+        port = self.port()
+        self.open(
+            route("page", port, Respond(body="page"), domains=("a.example",)),
+            route("none", port, Respond(status=204, body="never"), domains=("b.example",)),
+        )
+
+        def run(wire: Wire) -> None:
+            wire.send(request(first=b"HEAD / HTTP/1.1") + request(host=b"b.example") + request(close=True))
+            self.assertEqual(wire.message(to_head=True).get(b"content-length"), b"4")
+            self.assertIsNone(wire.message().get(b"content-length"))
+            last = wire.message()
+            self.assertEqual((last.body, last.get(b"content-type")), (b"page", b"text/plain; charset=utf-8"))
+            self.assertEqual(wire.rest(), b"")
+
+        self.talk(port, run)
+
+    def test_a_host_of_another_certificate(self) -> None:
+        """421: the client may not take one session for both; with its own name it may go on."""
+        mine = self.ca.issue(["b.example"])
+        (self.directory / "b.pem").write_bytes(mine.chain)
+        (self.directory / "b.key").write_bytes(mine.key)
+        files = CertificateFiles(cert=self.directory / "b.pem", key=self.directory / "b.key")
+        port = self.port()
+        self.open(
+            route(
+                "a",
+                port,
+                Respond(body="a"),
+                domains=("a.example",),
+                tls=RouteTls(mode="terminate", certificate="internal"),
+            ),
+            route(
+                "b", port, Respond(body="b"), domains=("b.example",), tls=RouteTls(mode="terminate", certificate=files)
+            ),
+        )
+        asked = request(host=b"b.example") + request(host=b"a.example", close=True)
+        answer = self.ask_tls(port, "a.example", asked)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 421 Misdirected Request\r\n"), answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\na"), answer)
+        self.assertEqual([self.request().status for _ in range(2)], [421, 200])
 
 
 class FailureTests(RelayTest):
