@@ -195,6 +195,26 @@ class CheckTests(UpstreamTest):
             event.reason, f"no target: no target is up (127.0.0.1:{target.port} is down: Connection refused)"
         )
 
+    def test_a_request_gets_503_where_nobody_is_up(self) -> None:
+        """At once, and on the connection that goes on; the reason is in the log."""
+        door = Door(self, answers(b"200 OK"))
+        port = self.port()
+        action = Forward(targets=(door.target,), health=FAST)
+        self.open(route("web", port, action, domains=("a.test",)))
+        self.wait_for(lambda: self.health(door.target) == "down")
+        request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            sock.settimeout(5)
+
+            def answer() -> bytes:
+                sock.sendall(request)
+                return sock.recv(65536)[:12]
+
+            self.assertEqual(self.client(answer), b"HTTP/1.1 503")
+            door.open()
+            self.wait_for(lambda: self.health(door.target) == "up")
+            self.assertEqual(self.client(answer), b"HTTP/1.1 200")
+
     def test_http_asks_and_listens(self) -> None:
         """The status decides; what it was is the reason."""
         talk = Switch(answers(b"200 OK"))
