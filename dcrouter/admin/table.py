@@ -103,8 +103,9 @@ def _tls(route: Route) -> str:
         return "-"
     if route.tls.mode == "passthrough":
         return "passthrough"
-    choice = route.tls.certificate
-    return f"{route.tls.mode} ({choice.cert.name if isinstance(choice, CertificateFiles) else choice})"
+    choice, auth = route.tls.certificate, route.tls.client_auth
+    clients = f"; clients: {auth.mode}" if auth is not None else ""
+    return f"{route.tls.mode} ({choice.cert.name if isinstance(choice, CertificateFiles) else choice}{clients})"
 
 
 def _action(route: Route, protocol: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.admin.table import rows
 from dcrouter.config.load import from_plain, load_with_warnings, to_plain
 from dcrouter.config.tls import CertificateFiles, ClientAuth
 from dcrouter.errors import ConfigError
@@ -50,6 +51,12 @@ class ClientAuthTests(SynchronousTestCase):
         self.assertEqual(self.load("client_auth: {ca: ca.pem, crl: crl.pem, mode: request}"), (auth, None, []))
         keys = "upstream: {ca: ca.pem, client_certificate: {cert: own.pem, key: own.key}}"
         self.assertEqual(self.load(keys, "terminate-and-reencrypt"), (None, self.pair, []))
+
+    def test_the_table_of_routes_shows_it(self) -> None:
+        """Beside the certificate that clients see."""
+        file = self.directory / "routes.yaml"
+        file.write_text(ROUTE.replace("MODE", "terminate").replace("KEYS", "client_auth: {ca: ca.pem}"))
+        self.assertEqual(rows(load_with_warnings(file)[0])[0]["tls"], "terminate (internal; clients: require)")
 
     def test_files_that_cannot_be_used_are_told(self) -> None:
         """Missing, of another kind, or of nobody who could sign."""

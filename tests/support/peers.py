@@ -8,7 +8,9 @@ import subprocess
 from functools import cache
 from unittest import SkipTest
 
-_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/lib/postfix/sbin", "/usr/lib/dovecot"))
+_PLACES = os.pathsep.join(
+    (os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/lib/postfix/sbin", "/usr/lib/dovecot")
+)
 
 
 def require(program: str) -> str:
