@@ -51,6 +51,7 @@ class EdgeWorker(Worker):
         super().__init__(reactor, control)
         self.acts["listener"] = self._listener
         self.acts["addresses"] = lambda fields, fds: self.edge.addresses.update(fields["names"])
+        self.acts["key_sets"] = lambda fields, fds: self.edge.key_sets.update(fields["sets"])
         self.acts["connections"] = self._connections
         self.acts["kill"] = self._kill
         self.acts["decide"] = self._decide
@@ -58,6 +59,7 @@ class EdgeWorker(Worker):
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
         self.edge = Edge(config, chooser, pem_files(fields), self.reactor, self.access)
+        self.edge.key_sets.wanted = lambda url: self.channel.send("key_missed", {"url": url})
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:
         self.edge.believe(ca_files)

@@ -26,6 +26,6 @@ def feature_keys(route: Route) -> Iterator[Path]:
         yield "tls", "hsts"
     if route.security.request_rate:
         yield "security", "request_rate"
-    for word in ("basic_auth",):
+    for word in ("basic_auth", "jwt"):
         if getattr(route.security, word) is not None:
             yield "security", word

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from attrs import field, fields, frozen
 
-from dcrouter.config.forms import Duration, Form, ReadPath, counted, key
+from dcrouter.config.forms import Duration, Form, ReadPath, Secret, counted, key
 from dcrouter.config.lines import Line
 from dcrouter.config.match import Network
 from dcrouter.config.rates import Rate
 from dcrouter.config.units import shown
+from dcrouter.config.urls import UrlText
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 
@@ -91,6 +92,36 @@ class BasicAuth:
     realm: Line = field(default="restricted", metadata=key("What browsers show beside the question."))
 
 
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
+@frozen(kw_only=True)
+class Jwt:
+    """Signed tokens that clients bring as `Authorization: Bearer`; each must say when it runs out (`exp`)."""
+
+    secret: Secret | None = field(
+        default=None, metadata=key("What the issuer signs with (HS256 ...).", default="one of these three")
+    )
+    public_key: ReadPath | None = field(
+        default=None, metadata=key("PEM file of the issuer's public key; watched.", default="one of these three")
+    )
+    jwks_url: UrlText | None = field(
+        default=None,
+        metadata=key("Where the issuer tells its public keys; fetched again and again.", default="one of these three"),
+    )
+    algorithms: tuple[Algorithm, ...] = field(
+        metadata=key("Those that are taken, whatever a token says.", nonempty="no token would be taken")
+    )
+    issuer: str | None = field(default=None, metadata=key("What `iss` must be.", default="it is not looked at"))
+    audience: tuple[str, ...] = field(
+        default=(),
+        metadata=key("Of these `aud` must name one.", scalar=True, default="it is not looked at"),
+    )
+    leeway: Duration = field(default=30.0, metadata=key("How far clocks may be apart."))
+
+
 @frozen(kw_only=True)
 class RouteSecurity(Security):
     """Who may connect to this route, and on http routes, which requests are let through; `block` beats `allow`."""
@@ -106,6 +137,9 @@ class RouteSecurity(Security):
     )
     basic_auth: BasicAuth | None = field(
         default=None, metadata=key("Whether a user must log in with a password.", default="nobody has to")
+    )
+    jwt: Jwt | None = field(
+        default=None, metadata=key("Whether a client must bring a signed token.", default="nobody has to")
     )
 
     @classmethod

@@ -15,7 +15,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol
@@ -31,7 +32,9 @@ from dcrouter.config.effective import effective_routes
 from dcrouter.control import ports, privileges, records
 from dcrouter.control.certificates import CertificateWatch
 from dcrouter.control.child import Command, command
-from dcrouter.control.children import Children, Message
+from dcrouter.control.children import Children
+from dcrouter.control.greeting import greeting
+from dcrouter.control.keysets import KeySetWatch, key_set_urls
 from dcrouter.control.names import DENIAL, Names, names_of
 from dcrouter.control.operations import Operations
 from dcrouter.control.ports import Listener
@@ -45,7 +48,6 @@ from dcrouter.tls.store import CertificateStore
 
 FIRST_NAMES = 2.0
 """Seconds for which the first connections wait for a slow resolver."""
-LISTENERS_PER_MESSAGE = 64
 MAIL_ANSWERS = 50.0
 """Seconds: to count a queue of millions takes some on a busy machine. The command line waits for ten more."""
 
@@ -124,7 +126,13 @@ class Parent(Service):
         self.certificates = CertificateWatch(store, lambda new: tell_all("credentials", {"credentials": new}), reactor)
         self.trust = TrustWatch(lambda files: tell_all("ca_files", {"ca_files": files}), reactor)
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
-        self.names = Names(reactor, names_of(config, self.routes), self._names_changed, self.resolver)
+        self.names = Names(
+            reactor,
+            names_of(config, self.routes),
+            lambda known: self._tell_edge("addresses", {"names": known}),
+            self.resolver,
+        )
+        self.key_sets = KeySetWatch(reactor, lambda known: self._tell_edge("key_sets", {"sets": known}))
         self.children: Children | None = None
         self.reloads = Reloads(self)
         self.operations = Operations(self)
@@ -181,9 +189,10 @@ class Parent(Service):
         self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._when_signalled(self._hung_up))
         roles = ROLES if self.config.email is not None else ROLES[:1]
         self.children = Children(
-            self.reactor, roles, self._greeting, self._received, self.command, self.state_directory.lock
+            self.reactor, roles, partial(greeting, self), self._received, self.command, self.state_directory.lock
         )
         self.names.start()
+        self.key_sets.use(key_set_urls(self.routes))
         self.certificates.start()
         self.trust.start()
         Deferred.fromCoroutine(self._begin(self.children)).addErrback(self._failed)
@@ -201,6 +210,7 @@ class Parent(Service):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._signals[number] = signal.signal(number, self._when_signalled(self._end_at_once))
         self.names.stop()
+        self.key_sets.stop()
         self.resolver.close()
         self.certificates.stop()
         self.trust.stop()
@@ -261,33 +271,20 @@ class Parent(Service):
 
     # What the children are told, and tell.
 
-    def _greeting(self, role: str) -> Iterator[Message]:
-        yield (
-            "config",
-            {"config": self.plain, "credentials": self.certificates.plain, "ca_files": self.trust.files},
-            (),
-        )
-        if self.log_level != self.config.log.level:
-            yield "log_level", {"level": self.log_level}, ()
-        if role == "edge":
-            for start in range(0, len(self.listeners), LISTENERS_PER_MESSAGE):
-                some = self.listeners[start : start + LISTENERS_PER_MESSAGE]
-                places = [{"address": listener.address, "port": listener.port} for listener in some]
-                yield "listener", {"listeners": places}, [listener.sock.fileno() for listener in some]
-            yield "addresses", {"names": self.names.known}, ()
-
     def _received(self, role: str, kind: str, fields: dict[str, Any]) -> None:
         if kind == "log":
             self.log_lines(role, fields["lines"])
         elif kind == "access":
             if self.access_log is not None:
                 self.access_log.write(fields["lines"], fields.get("dropped", 0))
+        elif kind == "key_missed":
+            self.key_sets.missed(fields["url"])
         else:
             self.log.error("{role} sent a message that nobody knows: {kind}", role=role, kind=kind)
 
-    def _names_changed(self, known: dict[str, list[str]]) -> None:
+    def _tell_edge(self, kind: str, fields: dict[str, Any]) -> None:
         if self.children is not None:
-            self.children.tell("edge", "addresses", {"names": known})
+            self.children.tell("edge", kind, fields)
 
     def _tell_all(self, kind: str, fields: dict[str, Any]) -> None:
         if self.children is not None:
@@ -315,6 +312,7 @@ class Parent(Service):
         self.certificates.use(loaded.store, loaded.credentials)
         self.trust.use(loaded.config, loaded.ca_files)
         self.names.only(names_of(loaded.config, loaded.routes))
+        self.key_sets.use(key_set_urls(loaded.routes))
         self.set_log_level(loaded.config.log.level)
         return unused
 

@@ -27,6 +27,7 @@ from dcrouter.config.effective import effective_routes
 from dcrouter.config.load import load_with_warnings, to_plain
 from dcrouter.config.routes import Route
 from dcrouter.control import ports
+from dcrouter.control.keysets import key_set_urls
 from dcrouter.control.names import names_of
 from dcrouter.control.ports import Listener
 from dcrouter.control.trust import read_ca_files
@@ -190,6 +191,7 @@ class Reloads:
         try:
             await children.settled()
             children.hold()
+            parent.key_sets.also(key_set_urls(loaded.routes))
             await parent.names.also(names_of(config, loaded.routes), NAMES_WITHIN)
             self._still_ready()
             for role in children.present():
@@ -205,6 +207,7 @@ class Reloads:
             if loaded.access_log is not None and loaded.access_log is not parent.access_log:
                 loaded.access_log.close()
             parent.names.only(names_of(parent.config, parent.routes))
+            parent.key_sets.use(key_set_urls(parent.routes))
             children.release()
             if parent.state == "ready":
                 parent.certificates.start()

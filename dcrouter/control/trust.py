@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
 from dcrouter.config.htpasswd import users_of
+from dcrouter.config.publickey import public_key_of
 from dcrouter.config.rules import MailForward
 from dcrouter.control.certificates import INTERVAL
 from dcrouter.errors import ConfigError, StartError, TlsError
@@ -29,18 +30,23 @@ _Signature = tuple[int, int, int] | None
 
 @frozen
 class Named:
-    """A file of the configuration: the key that names it, and whether it holds revocation lists, or users."""
+    """A file of the configuration: the key that names it, and whether it holds revocation lists, users or a public
+    key, or else certificates.
+    """
 
     key: str
     path: Path
     lists: bool = False
     users: bool = False
+    public_key: bool = False
 
     def check(self, text: str) -> None:
         """TlsError or ConfigError where it cannot be used."""
         data = text.encode()
         if self.users:
             users_of(data, str(self.path))
+        elif self.public_key:
+            public_key_of(data, str(self.path))
         elif self.lists:
             revocations_of(data)
         else:
@@ -60,7 +66,7 @@ def read_ca_files(config: Config) -> dict[str, str]:
 
 
 def named(config: Config) -> Iterator[Named]:
-    """Every `ca`, `crl` and `users_file` of an enabled route, and `ca` of a mail rule."""
+    """Every `ca`, `crl`, `users_file` and `public_key` of an enabled route, and `ca` of a mail rule."""
     for number, route in enumerate(config.routes):
         tls = route.tls if route.enabled else None
         if tls is not None and tls.upstream.ca is not None:
@@ -72,6 +78,9 @@ def named(config: Config) -> Iterator[Named]:
         basic = route.security.basic_auth if route.enabled else None
         if basic is not None:
             yield Named(f"routes[{number}].security.basic_auth.users_file", basic.users_file, users=True)
+        tokens = route.security.jwt if route.enabled else None
+        if tokens is not None and tokens.public_key is not None:
+            yield Named(f"routes[{number}].security.jwt.public_key", tokens.public_key, public_key=True)
     for number, rule in enumerate(config.email.rules if config.email is not None else ()):
         if isinstance(rule.action, MailForward) and rule.action.ca is not None:
             yield Named(f"email.rules[{number}].action.ca", rule.action.ca)

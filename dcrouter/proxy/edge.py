@@ -30,6 +30,7 @@ from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.census import kill, page
 from dcrouter.proxy.decide import decide
 from dcrouter.proxy.door import turn_away
+from dcrouter.proxy.http.auth.keys import KeySets
 from dcrouter.proxy.listener import Listener
 from dcrouter.proxy.plan import Plan, made
 from dcrouter.proxy.question import Question
@@ -73,6 +74,7 @@ class Edge:
         self.pipes = Pipes()
         self.addresses = Addresses()
         self.state = State()
+        self.key_sets = self.state.keep(KeySets)
         self._listeners: list[Listener] = []
         self._accepting = False
         self._begun = False

@@ -7,6 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import bcrypt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dcrouter.config.effective import Protocols
 from dcrouter.config.htpasswd import read_users
@@ -255,3 +257,70 @@ class BasicAuthTests(HttpKeyCase):
     def written(self, text: str) -> Path:
         Path("routes.yaml").write_text(text)
         return Path("routes.yaml")
+
+
+class JwtTests(HttpKeyCase):
+    def test_there_is_one_key_and_algorithms_that_it_is_for(self) -> None:
+        """Anything else would take tokens that it should not, or none."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+        Path("key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        Path("no.pem").write_text("x")
+        url = "jwks_url: 'https://id.example/keys'"
+        for keys, line in (
+            ("algorithms: [RS256]", "security.jwt: needs one of 'secret', 'public_key' and 'jwks_url'"),
+            (
+                f"{url}, secret: x, algorithms: [RS256]",
+                "security.jwt: needs one of 'secret', 'public_key' and 'jwks_url', not more",
+            ),
+            (f"{url}", "security.jwt: 'algorithms' is missing"),
+            (f"{url}, algorithms: []", "security.jwt.algorithms: the list is empty: no token would be taken"),
+            (f"{url}, algorithms: [RS256, HS256]", "security.jwt.algorithms[1]: HS256 is checked with a secret"),
+            (
+                f"secret: {'x' * 64}, algorithms: [ES256]",
+                "security.jwt.algorithms[0]: ES256 is checked with a public key",
+            ),
+            (
+                "public_key: key.pem, algorithms: [EdDSA]",
+                f"security.jwt.algorithms[0]: EdDSA is not what the key in {Path.cwd()}/key.pem is for",
+            ),
+            (
+                "public_key: no.pem, algorithms: [RS256]",
+                f"security.jwt.public_key: {Path.cwd()}/no.pem is not a PEM public key",
+            ),
+            (
+                "jwks_url: 'ftp://x/', algorithms: [RS256]",
+                "security.jwt.jwks_url: 'ftp://x/' is not a URL such as https://id.example.com/path",
+            ),
+            (
+                "jwks_url: 'https://u:p@x/', algorithms: [RS256]",
+                "security.jwt.jwks_url: 'https://u:p@x/' is not a URL such as https://id.example.com/path",
+            ),
+        ):
+            self.assertEqual(self.wrong(more=f"security: {{jwt: {{{keys}}}}},"), [line])
+        self.assertIn(
+            "'none' is not one of HS256", self.wrong(more=f"security: {{jwt: {{{url}, algorithms: [none]}}}},")[0]
+        )
+
+    def test_what_is_hardly_meant(self) -> None:
+        """A short secret, keys that come in clear."""
+        for keys, warning in (
+            ("secret: short, algorithms: [HS512]", "is shorter than the 64 octets of HS512"),
+            (
+                "jwks_url: 'http://id.example/', algorithms: [RS256]",
+                "without https, whoever is in between can have any token taken",
+            ),
+        ):
+            text = (
+                f"routes: [{{name: r, match: {{ports: 80}}, security: {{jwt: {{{keys}}}}}, action: {{type: respond}}}}]"
+            )
+            self.assertIn(warning, self.load(text)[1][0])
+            self.assertNotIn("short,", self.load(text)[1][0])
+
+    def test_a_request_has_one_authorization(self) -> None:
+        """So it is a password or a token."""
+        Path("users").write_text("ann:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode())
+        both = f"basic_auth: {{users_file: users}}, jwt: {{secret: {'x' * 32}, algorithms: [HS256]}}"
+        self.assertEqual(
+            self.wrong(more=f"security: {{{both}}},"),
+            ["security.jwt: a request has one Authorization, which basic_auth asks for: keep one of them"],
+        )

@@ -10,9 +10,12 @@ from dcrouter.config.effective import carries_http
 from dcrouter.config.htpasswd import read_users
 from dcrouter.config.http import Headers, Hsts, PathRewrite, RequestHeaders, ResponseHeaders
 from dcrouter.config.httpkeys import feature_keys
+from dcrouter.config.named import read_named
 from dcrouter.config.place import Place
+from dcrouter.config.publickey import LARGEST, PublicKey, fits, public_key_of
 from dcrouter.config.routes import Route
-from dcrouter.config.security import BasicAuth
+from dcrouter.config.security import BasicAuth, Jwt, RouteSecurity
+from dcrouter.config.urls import split_url
 from dcrouter.errors import ConfigError
 
 YEAR = 365 * 86400.0
@@ -49,6 +52,46 @@ def _basic(auth: BasicAuth, place: Place) -> BasicAuth:
     return auth
 
 
+def _jwt(auth: Jwt, place: Place) -> Jwt:
+    given = [word for word in ("secret", "public_key", "jwks_url") if place.says(word)]
+    if len(given) != 1:
+        place.tell("needs one of 'secret', 'public_key' and 'jwks_url'" + (", not more" if given else ""))
+        return auth
+    key = _public_key(auth, place)
+    for at, algorithm in enumerate(auth.algorithms):
+        where = place.at("algorithms", at)
+        if algorithm.startswith("HS") != (auth.secret is not None):
+            where.tell(f"{algorithm} is checked with {'a secret' if algorithm.startswith('HS') else 'a public key'}")
+        elif key is not None and not fits(algorithm, key):
+            where.tell(f"{algorithm} is not what the key in {auth.public_key} is for")
+        elif auth.secret is not None and len(auth.secret.encode()) < int(algorithm[2:]) // 8:
+            place.at("secret").warn(f"is shorter than the {int(algorithm[2:]) // 8} octets of {algorithm}")
+    if auth.jwks_url is not None and not auth.jwks_url.startswith("https://"):
+        host = split_url(auth.jwks_url).host
+        if host != "localhost" and not host.startswith("127.") and host != "::1":
+            place.at("jwks_url").warn("without https, whoever is in between can have any token taken")
+    return auth
+
+
+def _public_key(auth: Jwt, place: Place) -> PublicKey | None:
+    if auth.public_key is None:
+        return None
+    data = read_named(auth.public_key, LARGEST)
+    try:
+        if isinstance(data, str):
+            raise ConfigError([data])
+        return public_key_of(data, str(auth.public_key))
+    except ConfigError as error:
+        place.at("public_key").tell(str(error))
+        return None
+
+
+def _security(security: RouteSecurity, place: Place) -> RouteSecurity:
+    if security.basic_auth is not None and security.jwt is not None:
+        place.at("jwt").tell("a request has one Authorization, which basic_auth asks for: keep one of them")
+    return security
+
+
 def _changes(changes: RequestHeaders | ResponseHeaders, place: Place) -> RequestHeaders | ResponseHeaders:
     if not (changes.set_ or changes.add or changes.remove):
         place.tell("changes nothing: say set, add or remove")
@@ -79,6 +122,8 @@ def _hsts(hsts: Hsts, place: Place) -> Hsts:
 
 HTTP: Mapping[type, Callable[[Any, Place], Any]] = {
     BasicAuth: _basic,
+    Jwt: _jwt,
+    RouteSecurity: _security,
     Headers: _headers,
     Hsts: _hsts,
     PathRewrite: _rewrite,

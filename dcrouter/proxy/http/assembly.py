@@ -8,7 +8,9 @@ from dcrouter.config.actions import Forward, Static
 from dcrouter.config.routes import Route
 from dcrouter.net.threads import Threads
 from dcrouter.proxy.http.auth.basic import BasicGate
+from dcrouter.proxy.http.auth.keys import KeySets
 from dcrouter.proxy.http.auth.passwords import Passwords
+from dcrouter.proxy.http.auth.tokens import TokenGate
 from dcrouter.proxy.http.features import NO_FEATURES, Features, Gate, RequestEdit, ResponseEdit
 from dcrouter.proxy.http.headers import hsts_edit, request_edit, response_edit
 from dcrouter.proxy.http.rates import RateGate
@@ -42,6 +44,10 @@ class Assembly:
             basic = BasicGate(security.basic_auth, self._files, *self._hashing)
             gates.append(basic)
             self.believers.append(basic.believe)
+        if security.jwt is not None:
+            tokens = TokenGate(security.jwt, self._files, self._state.keep(KeySets))
+            gates.append(tokens)
+            self.believers.append(tokens.believe)
         if isinstance(action, Forward | Static):
             if action.path_rewrite is not None:
                 request_edits.append(rewrite_edit(action.path_rewrite))

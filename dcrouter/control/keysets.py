@@ -1,0 +1,182 @@
+"""Key sets of the issuers of tokens (`jwks_url`): fetched by the parent, kept fresh, told to the edge.
+
+1. Each is fetched at the start, and again every REFRESH seconds. Who misses a key in one may ask for it earlier.
+2. The last good answer stays while there is no other; a failure is logged once, and so is the recovery.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dcrouter.config.routes import Route
+from dcrouter.errors import Unreachable
+from dcrouter.proxy.http.auth.keys import keys_of
+
+REFRESH = 600.0
+AGAIN = 2.0
+AGAIN_AT_MOST = 60.0
+"""Seconds until the next try after a failure: twice as long each time, up to so much."""
+WITHIN = 10.0
+"""Seconds for one answer."""
+SOONEST = 10.0
+"""Seconds between two fetches of one set, however often somebody misses a key in it."""
+LARGEST = 256 * 1024
+"""Octets of a set."""
+
+Fetch = Callable[[str], "Deferred[bytes]"]
+
+
+def key_set_urls(routes: Iterable[Route]) -> tuple[str, ...]:
+    """Of all these routes, each once."""
+    found = (route.security.jwt.jwks_url for route in routes if route.enabled and route.security.jwt is not None)
+    return tuple(dict.fromkeys(url for url in found if url is not None))
+
+
+class KeySetWatch:
+    """`known`: URL -> JSON text, those that were fetched. `changed` gets all of them when one is new."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, changed: Callable[[dict[str, str]], None], fetch: Fetch | None = None) -> None:
+        self.known: dict[str, str] = {}
+        self._reactor = reactor
+        self._changed = changed
+        self._fetch = fetch or _Fetcher(reactor)
+        self._wanted: tuple[str, ...] = ()
+        self._calls: dict[str, IDelayedCall] = {}
+        self._asking: dict[str, Deferred[Any]] = {}
+        self._asked: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+
+    def use(self, urls: Iterable[str]) -> None:
+        """Look after these from now on, and no others. What is known of those before stays with those who have it."""
+        self._wanted = tuple(urls)
+        for url in {*self._calls, *self._asking} - set(self._wanted):
+            self._forget(url)
+        for url in self._wanted:
+            if url not in self._calls and url not in self._asking:
+                self._ask(url)
+
+    def also(self, urls: Iterable[str]) -> None:
+        """Look after these too."""
+        self.use(dict.fromkeys((*self._wanted, *urls)))
+
+    def missed(self, url: str) -> None:
+        """Somebody misses a key in that set."""
+        if url in self._calls and self._reactor.seconds() - self._asked[url] >= SOONEST:
+            self._calls.pop(url).cancel()
+            self._ask(url)
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self.use(())
+
+    def _forget(self, url: str) -> None:
+        call = self._calls.pop(url, None)
+        if call is not None:
+            call.cancel()
+        asking = self._asking.pop(url, None)
+        if asking is not None:
+            asking.cancel()
+        self.known.pop(url, None)
+        self._failures.pop(url, None)
+
+    def _ask(self, url: str) -> None:
+        self._calls.pop(url, None)
+        self._asked[url] = self._reactor.seconds()
+        asking = self._asking[url] = maybeDeferred(self._fetch, url)
+        asking.addTimeout(WITHIN, self._reactor)
+        asking.addCallback(self._answered, url).addErrback(self._failed, url)
+
+    def _answered(self, data: bytes, url: str) -> None:
+        text = data.decode("utf-8")
+        if not keys_of(text):
+            raise Unreachable("it holds no key that could be used")
+        if self._asking.pop(url, None) is None:
+            return
+        if self._failures.pop(url, 0):
+            self.log.info("{url}: the keys are there again", url=url)
+        self._later(url, REFRESH)
+        if self.known.get(url) != text:
+            self.known[url] = text
+            self._changed(dict(self.known))
+
+    def _failed(self, failure: Failure, url: str) -> None:
+        if self._asking.pop(url, None) is None:
+            return
+        failures = self._failures.get(url, 0)
+        self._failures[url] = failures + 1
+        if not failures:
+            self.log.warn(
+                "{url}: no keys ({cause}): {effect}",
+                url=url,
+                cause="no answer in time" if failure.check(CancelledError) else failure.getErrorMessage(),
+                effect="those from before stay" if url in self.known else "no token of that issuer is taken until then",
+            )
+        self._later(url, min(AGAIN * 2 ** min(failures, 10), AGAIN_AT_MOST))
+
+    def _later(self, url: str, seconds: float) -> None:
+        self._calls[url] = self._reactor.callLater(seconds * random.uniform(1, 1.1), self._ask, url)
+
+
+class _Fetcher:
+    """GET by Twisted's own client, which most services never need."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._agent: Any = None
+
+    def __call__(self, url: str) -> Deferred[bytes]:
+        from twisted.web.client import Agent
+        from twisted.web.http_headers import Headers
+
+        if self._agent is None:
+            self._agent = Agent(self._reactor, connectTimeout=WITHIN)
+        asked: Deferred[Any] = self._agent.request(
+            b"GET", url.encode("ascii"), Headers({"accept": ["application/json"], "user-agent": ["dcrouter"]})
+        )
+        return asked.addCallback(_body)
+
+
+def _body(response: Any) -> Deferred[bytes]:
+    if response.code != 200:
+        response.deliverBody(_Collector())
+        return fail(Unreachable(f"it was answered with {response.code}"))
+    collector = _Collector()
+    response.deliverBody(collector)
+    return collector.done
+
+
+class _Collector(Protocol):
+    """`done`: all of a body, or Unreachable where it is too large or broken off."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
+
+    def _drop(self) -> None:
+        if self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > LARGEST:
+            self._drop()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        from twisted.web.client import ResponseDone
+
+        if self.done.called:
+            return
+        if reason.check(ResponseDone) and len(self._data) <= LARGEST:
+            self.done.callback(self._data)
+        else:
+            self.done.errback(Unreachable("the answer is broken off, or too large"))
