@@ -204,16 +204,18 @@ class PortTable:
         WireError (400) where servers would read its path in different ways that lead to different routes.
         """
         secure = met is not None and met.terminates
-        index = self._tls if secure else self._plain
+        index, name = (self._tls if secure else self._plain), head.host
+        if name is None and secure:
+            name = facts.sni  # HTTP/1.0 has no Host, but its TLS has told a name
         paths = readings(head.path) if self._asks_path else _NO_PATH
-        found = _for_request(index, facts, head, paths[0])
+        found = _for_request(index, name, facts, head, paths[0])
         for other in paths[1:]:
-            if _for_request(index, facts, head, other) is not found:
+            if _for_request(index, name, facts, head, other) is not found:
                 raise WireError("HTTP request: a path that can be read in two ways", _TWO_WAYS)
         if secure and found is not None and found is not met:
             assert met is not None
-            if found.trust != met.trust or (head.host != facts.sni and not _same_certificate(found, met)):
-                raise Misdirected(f"{head.host} is not for a TLS session with {facts.sni}", _MISDIRECTED)
+            if found.trust != met.trust or (name != facts.sni and not _same_certificate(found, met)):
+                raise Misdirected(f"{name} is not for a TLS session with {facts.sni}", _MISDIRECTED)
         return found
 
 
@@ -240,21 +242,21 @@ def _by_expression(index: NameIndex[Entry], name: str, facts: ConnectionFacts, b
 
 
 def _for_request(
-    index: NameIndex[Entry], facts: ConnectionFacts, head: RequestHead, path: Segments | None
+    index: NameIndex[Entry], name: str | None, facts: ConnectionFacts, head: RequestHead, path: Segments | None
 ) -> BoundRoute | None:
     best: Entry | None = None
-    for entries in index.candidates(head.host):
+    for entries in index.candidates(name):
         for entry in entries:
             if best is not None and entry.rank > best.rank:
                 break
             if _meets(entry, facts, head, path):
                 best = entry
                 break
-    if index.expressions and head.host is not None:
+    if index.expressions and name is not None:
         for matches, entry in index.expressions:
             if best is not None and entry.rank > best.rank:
                 break
-            if _meets(entry, facts, head, path) and matches(head.host) is not None:
+            if _meets(entry, facts, head, path) and matches(name) is not None:
                 best = entry
                 break
     return best.bound if best is not None else None

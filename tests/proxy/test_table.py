@@ -259,6 +259,16 @@ routes:
         assert found is not None
         self.assertEqual(found.route.name, "r1")
 
+    def test_a_request_without_host_is_for_the_name_of_its_tls(self) -> None:
+        """HTTP/1.0 knows no Host; on a plain port such a request is for nobody's name."""
+        table = self.table(", domains: [a.x], path: [/a]", ", domains: ['re:b.*']", "")
+        facts = ConnectionFacts("s", ("10.0.0.1", 1), ("127.0.0.1", 443), 0.0)
+        for sni, path, expected in (("a.x", "/a", "r0"), ("a.x", "/b", "r2"), ("b.x", "/a", "r1"), (None, "/a", "r2")):
+            facts.sni, facts.hello = sni, hello(sni)
+            found = table.find_request(facts, head_of(f"GET {path} HTTP/1.0\r\n\r\n".encode()), table.find_tls(facts))
+            assert found is not None
+            self.assertEqual(found.route.name, expected)
+
     def test_a_client_without_sni_is_told_by_its_host(self) -> None:
         """Its TLS is that of the first route that ends some."""
         table = self.table(", domains: [a.x]", ", domains: [b.x]")
