@@ -27,7 +27,7 @@ from dcrouter.proxy.http.linger import linger
 from dcrouter.proxy.http.pace import floor
 from dcrouter.wire.http1.answer import response
 from dcrouter.wire.http1.chunked import ChunkReader
-from dcrouter.wire.http1.head import Block, HeadReader, RequestHead
+from dcrouter.wire.http1.head import REMEMBERED, Block, HeadReader, RequestHead
 
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session
@@ -152,10 +152,12 @@ class Connection:
 
     def usual_fields(self, head: RequestHead) -> bytes:
         """What a target is told where no feature changes it; made once for requests that differ in their first line."""
-        if self._made_of is not head.block or head.absolute:
-            self._made = b"".join([line + b"\r\n" for _, line in self.introducer.lines(head)])
-            self._made_of = None if head.absolute else head.block
-        return self._made
+        if self._made_of is head.block and not head.absolute:
+            return self._made
+        made = b"".join([line + b"\r\n" for _, line in self.introducer.lines(head)])
+        if head.length <= REMEMBERED and not head.absolute:
+            self._made, self._made_of = made, head.block
+        return made
 
     # Bodies.
 

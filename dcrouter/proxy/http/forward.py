@@ -23,6 +23,7 @@ from dcrouter.proxy.introduction import introduction
 from dcrouter.proxy.listener import EXHAUSTED
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import NO_ADDRESS, Candidate, LiveTarget, Targets
+from dcrouter.wire.http1.head import REMEMBERED
 from dcrouter.wire.proxyheader import Version
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND"))
@@ -148,9 +149,12 @@ class _Unreached(Exception):
 def _usual(exchange: Exchange) -> bytes:
     """`request_bytes`, made once for a request that is said again and again on its connection."""
     connection = exchange.connection
-    if connection.said_of is not exchange.head:
-        connection.said, connection.said_of = request_bytes(exchange), exchange.head
-    return connection.said
+    if connection.said_of is exchange.head:
+        return connection.said
+    said = request_bytes(exchange)
+    if exchange.head.length <= REMEMBERED:
+        connection.said, connection.said_of = said, exchange.head
+    return said
 
 
 def request_bytes(exchange: Exchange) -> bytes:

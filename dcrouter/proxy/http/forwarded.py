@@ -8,7 +8,6 @@ behind its own. Fields whose names differ from these only in an underscore go to
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from ipaddress import ip_address
 
 from dcrouter.match.addresses import Networks
@@ -18,10 +17,8 @@ from dcrouter.wire.http1.head import RequestHead
 _NOT_PASSED = HOP_BY_HOP | {"content-length"}
 
 
-@lru_cache(maxsize=1024)
 def _is_about_the_client(name: str) -> bool:
-    name = name.replace("_", "-")
-    return name == "forwarded" or name.startswith("x-forwarded-")
+    return name == "forwarded" or (name[:1] == "x" and name.replace("_", "-").startswith("x-forwarded-"))
 
 
 class Introducer:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 from dcrouter.wire.http1.answer import check_header
 
@@ -41,17 +40,25 @@ KEPT = frozenset(
 def split(block: bytes) -> list[Line]:
     """The lines of `block`, each of which ends with CRLF."""
     lines: list[Line] = []
+    known = KNOWN.get
     for line in block.split(b"\r\n"):
         name, colon, _ = line.partition(b":")
         if colon:
-            lines.append((lower(name), line))
+            lines.append((known(name) or lower(name), line))
     return lines
 
 
-@lru_cache(maxsize=1024)
+KNOWN: dict[bytes, str] = {}
+"""Names as they are compared, of all spellings seen so far. Bounded, or clients could fill memory with them."""
+_MOST_KNOWN, _LONGEST_KNOWN = 1024, 40
+
+
 def lower(name: bytes) -> str:
-    """A field's name as it is compared."""
-    return name.decode("latin-1").lower()
+    """A field's name as it is compared; KNOWN may have it already."""
+    low = name.decode("latin-1").lower()
+    if len(KNOWN) < _MOST_KNOWN and len(name) <= _LONGEST_KNOWN:
+        KNOWN[name] = low
+    return low
 
 
 def value(line: bytes) -> str:

@@ -25,6 +25,11 @@ from dcrouter.wire.http1.fields import Line, options, split, value
 MAX_HEAD = 16384
 """Bytes of a request's head, the empty line at its end included; browsers with many cookies need half of it."""
 
+REMEMBERED = 2048
+"""Octets of a head that a connection remembers between requests: most heads of machines, and of browsers without much
+to say.
+"""
+
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 _UNFINISHED_LINE = re.compile(rb"(?:" + _TOKEN + rb"(?: [\x21-\x7e]*(?: [HTP/0-9.]*\r?)?)?)?")
@@ -154,7 +159,7 @@ class HeadReader:
         else:
             block = _block(raw_block, version)
         head = _head(method, version, target, length, block)
-        if length == len(raw):
+        if length == len(raw) <= REMEMBERED:
             self._head, self._raw_head, self._raw_block = head, raw, raw_block
         return head
 

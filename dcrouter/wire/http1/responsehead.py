@@ -15,7 +15,7 @@ import re
 import httptools
 
 from dcrouter.errors import WireError
-from dcrouter.wire.http1.fields import HOP_BY_HOP, KEPT, Line, lower, options, value
+from dcrouter.wire.http1.fields import HOP_BY_HOP, KEPT, KNOWN, Line, lower, options, value
 
 MAX_RESPONSE_HEAD = 65536
 """Octets of a response's head; applications with many cookies and a policy of content send 10 KB."""
@@ -84,10 +84,11 @@ def read_response(data: bytes, method: str, seen: int = 0) -> ResponseHead | Non
         raise WireError("malformed response: not a status line of HTTP/1.1")
     lines: list[Line] = []
     framing: list[Line] = []
+    known = KNOWN.get
     for text in rest:
         name, colon, _ = text.partition(b":")
         if colon:
-            low = lower(name)
+            low = known(name) or lower(name)
             (framing if low in _FRAMING else lines).append((low, text))
     is_old = line[1] == b"0"
     head = ResponseHead(int(line[2]), b"HTTP/1.1" + first[8:] if is_old else first, lines, UNTIL_CLOSE, not is_old, end)
