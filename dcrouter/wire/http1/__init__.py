@@ -1,7 +1,7 @@
 """HTTP/1.1 as bytes: heads in, how bodies are framed, whole responses out, and where a redirect leads.
 
 head: reads and frames a request's head. responsehead: a response's. fields: the fields of both, to be looked at and
-changed. chunked: a chunked body while it passes. answer: writes a response that closes. redirect: fills in `redirect.to`.
+changed. chunked: a chunked body while it passes. answer: writes a response that closes. redirect: fills in its `to`.
 """
 
 from dcrouter.wire.http1.answer import check_header, response
