@@ -24,7 +24,7 @@ from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.mta import Mta, Succession
 from dcrouter.net.channel import Channel
 from dcrouter.net.reactor import install
-from dcrouter.net.slices import Steps
+from dcrouter.net.slices import Steps, in_slices
 from dcrouter.proxy.edge import Edge
 from dcrouter.proxy.plan import Plan
 from dcrouter.proxy.question import asked
@@ -52,6 +52,7 @@ class EdgeWorker(Worker):
         self.acts["listener"] = self._listener
         self.acts["addresses"] = lambda fields, fds: self.edge.addresses.update(fields["names"])
         self.acts["key_sets"] = lambda fields, fds: self.edge.key_sets.update(fields["sets"])
+        self.acts["status"] = self._status_in_pieces
         self.acts["connections"] = self._connections
         self.acts["kill"] = self._kill
         self.acts["decide"] = self._decide
@@ -102,8 +103,26 @@ class EdgeWorker(Worker):
     def _connections(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], **self.edge.connections(fields["after"], fields["most"])})
 
+    def _status_in_pieces(self, fields: Fields, fds: list[int]) -> None:
+        """Ten thousand routes are not told of in one breath: requests would wait."""
+
+        def steps() -> Steps[None]:
+            for name, piece in self.edge.counted():
+                self.channel.send("part", {"id": fields["id"], "of": name, "part": piece})
+                yield
+            self.channel.send("status", {"id": fields["id"], **self.edge.totals(), "routes": {}, "targets": {}})
+
+        told = in_slices(self.reactor, steps())
+        told.addErrback(lambda failure: self.log.failure("cannot tell the status", failure))
+
     def _decide(self, fields: Fields, fds: list[int]) -> None:
-        self.channel.send("answer", {"id": fields["id"], **self.edge.decide(asked(fields["question"]))})
+        try:
+            answer = self.edge.decide(asked(fields["question"]))
+        except Exception:
+            # Only asked: what goes wrong here must not end the process, as a failure to obey does.
+            self.log.failure("cannot say where a connection would go")
+            answer = {"error": "the edge cannot say", "status": 503}
+        self.channel.send("answer", {"id": fields["id"], **answer})
 
     def _kill(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], "killed": self.edge.kill(fields["session"])})

@@ -86,6 +86,8 @@ def asked(fields: Mapping[str, Any]) -> Question:
     alpn, version, listen = told.get("alpn"), told.get("tls_version"), told.get("listen")
     if version is not None and version not in get_args(TlsVersion):
         raise ValueError(f"{units.shown(version)} is not one of {', '.join(get_args(TlsVersion))}")
+    if alpn is not None and not isinstance(alpn, list):
+        raise ValueError("alpn is a list of names")
     sni = told.get("sni")
     question = Question(
         port=units.port(told.get("port")),
@@ -128,11 +130,14 @@ def _headers(given: Any) -> tuple[tuple[str, str], ...]:
 
 def _moment(given: Any) -> float:
     """UTC epoch seconds; of text without a zone, by this host's clock."""
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return float(given)
     try:
-        return datetime.fromisoformat(str(given)).timestamp()
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        moment = float(given) if number else datetime.fromisoformat(str(given)).timestamp()
+        # The calendar ends where its years have more than four digits, and a day of either side is for time zones.
+        datetime.fromtimestamp(moment - 86400)
+        datetime.fromtimestamp(moment + 86400)
     except (ValueError, OverflowError, OSError):
         raise ValueError(
             f"{units.shown(given)} is not a time such as 2026-11-21T08:00 or 2026-11-21T08:00+01:00"
         ) from None
+    return moment

@@ -182,5 +182,19 @@ class ExplainTests(SynchronousTestCase):
     def test_a_wrong_question_is_refused(self) -> None:
         """The API says 400."""
         self.assertRaises(Mistaken, self.live, {"port": 80, "colour": "red"})
-        self.assertRaises(Mistaken, self.live, {})
+        for wrong in (
+            {},
+            {"port": "80"},
+            {"port": 80, "alpn": 5},
+            {"port": 80, "headers": 5},
+            {"port": 80, "headers": [["a"]]},
+            {"port": 80, "path": 5},
+            {"port": 80, "host": ["a"]},
+            {"port": 80, "method": "GET /x"},
+            {"port": 80, "path": "/ HTTP/1.1\r\nx: y"},
+            {"port": 80, "tls_version": []},
+            {"port": 80, "time": {}},
+            {"port": 80, "time": 1e300},
+        ):
+            self.assertRaises(Mistaken, self.live, wrong)
         self.assertEqual(str(asked({"port": 1, "listen": "::1"}).local), str(ip_address("::1")))
