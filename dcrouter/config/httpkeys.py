@@ -26,6 +26,6 @@ def feature_keys(route: Route) -> Iterator[Path]:
         yield "tls", "hsts"
     if route.security.request_rate:
         yield "security", "request_rate"
-    for word in ("basic_auth", "jwt"):
+    for word in ("basic_auth", "jwt", "forward_auth"):
         if getattr(route.security, word) is not None:
             yield "security", word

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from attrs import field, fields, frozen
 
 from dcrouter.config.forms import Duration, Form, ReadPath, Secret, counted, key
+from dcrouter.config.http import HeaderName
 from dcrouter.config.lines import Line
 from dcrouter.config.match import Network
 from dcrouter.config.rates import Rate
@@ -123,6 +124,17 @@ class Jwt:
 
 
 @frozen(kw_only=True)
+class ForwardAuth:
+    """Another service is asked, before each request, whether it may go on; while it does not answer, none does."""
+
+    url: UrlText = field(metadata=key("Where it is asked: by GET, with the request's headers and X-Forwarded-*."))
+    copy_headers: tuple[HeaderName, ...] = field(
+        default=(), metadata=key("Headers of its answer that the target gets, instead of the client's own.")
+    )
+    timeout: Duration = field(default=5.0, metadata=key("For its whole answer."))
+
+
+@frozen(kw_only=True)
 class RouteSecurity(Security):
     """Who may connect to this route, and on http routes, which requests are let through; `block` beats `allow`."""
 
@@ -140,6 +152,9 @@ class RouteSecurity(Security):
     )
     jwt: Jwt | None = field(
         default=None, metadata=key("Whether a client must bring a signed token.", default="nobody has to")
+    )
+    forward_auth: ForwardAuth | None = field(
+        default=None, metadata=key("Whether somebody else is asked about each request.", default="nobody is")
     )
 
     @classmethod

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from dcrouter.config.actions import Forward
 from dcrouter.config.admin import Config
 from dcrouter.config.routes import Route
+from dcrouter.config.urls import split_url
 from dcrouter.net.resolver import Resolved
 
 AGAIN = 2.0
@@ -50,15 +51,17 @@ class Source(Protocol):
 
 
 def target_names(routes: Iterable[Route], *more: str | None) -> tuple[str, ...]:
-    """The host names that forwarding routes need, and `more`, lower-case and each once; addresses are left out.
+    """The host names that routes need, and `more`, lower-case and each once; addresses are left out.
 
-    Those of targets, or of the proxy that leads to them: that one finds the targets by itself.
+    Those of targets, or of the proxy that leads to them: that one finds the targets by itself; and of forward_auth.
     """
     hosts: list[str | None] = []
     for route in routes:
         if route.enabled and isinstance(route.action, Forward):
             through = route.action.through
             hosts += [target.host for target in route.action.targets] if through is None else [through.host]
+        if route.enabled and route.security.forward_auth is not None:
+            hosts.append(split_url(route.security.forward_auth.url).host)
     return tuple(dict.fromkeys(host.lower() for host in (*hosts, *more) if host and not _is_address(host)))
 
 

@@ -67,7 +67,7 @@ class Binding:
         self.targets: list[Targets] = []
         self.believers: list[Believer] = []
         self.pool = state.keep(Pool, "http")
-        self._assembly = Assembly(state, ca_files, self.believers)
+        self._assembly = Assembly(state, ca_files, self.believers, addresses)
 
     def routes(self) -> Steps[list[BoundRoute]]:
         """Those of the effective table, in its order."""

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dcrouter.config.effective import Protocols
 from dcrouter.config.htpasswd import read_users
 from dcrouter.config.load import load_with_warnings
+from dcrouter.control.names import names_of
 from dcrouter.errors import ConfigError
 from tests.config.written import FileTestCase
 
@@ -324,3 +325,36 @@ class JwtTests(HttpKeyCase):
             self.wrong(more=f"security: {{{both}}},"),
             ["security.jwt: a request has one Authorization, which basic_auth asks for: keep one of them"],
         )
+
+
+class ForwardAuthTests(HttpKeyCase):
+    def test_mistakes(self) -> None:
+        """Each with its place."""
+        url = "url: 'http://127.0.0.1:9000/check'"
+        for keys, line in (
+            ("{}", "security.forward_auth: 'url' is missing"),
+            (
+                "{url: 127.0.0.1}",
+                "security.forward_auth.url: '127.0.0.1' is not a URL such as https://id.example.com/path",
+            ),
+            (
+                "security.forward_auth.url: 'a b' is not a host name or an address: 'a b' holds a character that no host name has",
+            ),
+            (f"{{{url}, timeout: 0s}}", "security.forward_auth.timeout: nobody answers in no time"),
+            (
+                f"{{{url}, copy_headers: [Host]}}",
+                "security.forward_auth.copy_headers[0]: Host is the client's: it is not copied",
+            ),
+            (
+                f"{{{url}, copy_headers: [Connection]}}",
+                "security.forward_auth.copy_headers[0]: header Connection frames the message or is for one connection only: the router sets it itself",
+            ),
+        ):
+            self.assertEqual(self.wrong(more=f"security: {{forward_auth: {keys}}},"), [line])
+
+    def test_its_name_is_resolved(self) -> None:
+        """By the parent, as those of targets."""
+        text = "routes: [{name: r, match: {ports: 80}, security: {forward_auth: {url: 'https://Auth.example/x'}}, action: {type: respond}}]"
+        self.assertEqual(self.protocol(text), "http")
+        config = self.config(text)
+        self.assertEqual(names_of(config, config.routes), ("auth.example",))

@@ -14,7 +14,7 @@ from dcrouter.config.named import read_named
 from dcrouter.config.place import Place
 from dcrouter.config.publickey import LARGEST, PublicKey, fits, public_key_of
 from dcrouter.config.routes import Route
-from dcrouter.config.security import BasicAuth, Jwt, RouteSecurity
+from dcrouter.config.security import BasicAuth, ForwardAuth, Jwt, RouteSecurity
 from dcrouter.config.urls import split_url
 from dcrouter.errors import ConfigError
 
@@ -86,6 +86,15 @@ def _public_key(auth: Jwt, place: Place) -> PublicKey | None:
         return None
 
 
+def _forward_auth(auth: ForwardAuth, place: Place) -> ForwardAuth:
+    if auth.timeout <= 0:
+        place.at("timeout").tell("nobody answers in no time")
+    for at, name in enumerate(auth.copy_headers):
+        if name.lower() == "host":
+            place.at("copy_headers", at).tell("Host is the client's: it is not copied")
+    return auth
+
+
 def _security(security: RouteSecurity, place: Place) -> RouteSecurity:
     if security.basic_auth is not None and security.jwt is not None:
         place.at("jwt").tell("a request has one Authorization, which basic_auth asks for: keep one of them")
@@ -122,6 +131,7 @@ def _hsts(hsts: Hsts, place: Place) -> Hsts:
 
 HTTP: Mapping[type, Callable[[Any, Place], Any]] = {
     BasicAuth: _basic,
+    ForwardAuth: _forward_auth,
     Jwt: _jwt,
     RouteSecurity: _security,
     Headers: _headers,

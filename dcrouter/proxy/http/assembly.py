@@ -8,22 +8,33 @@ from dcrouter.config.actions import Forward, Static
 from dcrouter.config.routes import Route
 from dcrouter.net.threads import Threads
 from dcrouter.proxy.http.auth.basic import BasicGate
+from dcrouter.proxy.http.auth.forward import ForwardGate
 from dcrouter.proxy.http.auth.keys import KeySets
 from dcrouter.proxy.http.auth.passwords import Passwords
 from dcrouter.proxy.http.auth.tokens import TokenGate
 from dcrouter.proxy.http.features import NO_FEATURES, Features, Gate, RequestEdit, ResponseEdit
 from dcrouter.proxy.http.headers import hsts_edit, request_edit, response_edit
+from dcrouter.proxy.http.pool import Pool
 from dcrouter.proxy.http.rates import RateGate
 from dcrouter.proxy.http.rewrite import rewrite_edit
 from dcrouter.proxy.state import State
+from dcrouter.targets.addresses import Addresses
 
 
 class Assembly:
     """Makes the features of the routes of one configuration. `state`: what of them outlives it. `files`: path ->
-    content of every file that they name; `believers`: who hears of it when they change.
+    content of every file that they name; `believers`: who hears of it when they change. `addresses`: of the names of
+    those who are asked.
     """
 
-    def __init__(self, state: State, files: Mapping[str, bytes], believers: list[Callable[..., None]]) -> None:
+    def __init__(
+        self,
+        state: State,
+        files: Mapping[str, bytes],
+        believers: list[Callable[..., None]],
+        addresses: Addresses,
+    ) -> None:
+        self._addresses = addresses
         self._state = state
         self._files = files
         self.believers = believers
@@ -48,6 +59,8 @@ class Assembly:
             tokens = TokenGate(security.jwt, self._files, self._state.keep(KeySets))
             gates.append(tokens)
             self.believers.append(tokens.believe)
+        if security.forward_auth is not None:
+            gates.append(ForwardGate(security.forward_auth, self._addresses, self._state.keep(Pool, "http")))
         if isinstance(action, Forward | Static):
             if action.path_rewrite is not None:
                 request_edits.append(rewrite_edit(action.path_rewrite))
