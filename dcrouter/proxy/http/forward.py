@@ -4,7 +4,7 @@
 2. The connection: one that waits in the pool, else a new one.
 3. A connection that waited may have been closed by the target a moment before the request came. Where nothing was heard
    of it, the request is sent again, once, on a new connection, if it may be (RFC 9112 section 9.3.1: idempotent
-   methods) and can be (nothing of its body has been passed on). For other methods the kernel is asked before.
+   methods) and can be (nothing of its body has been passed on). For all others the kernel is asked before.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class HttpForward:
         if self._introduces is not None:
             key = exchange.connection.own(key)
         idempotent = exchange.head.method in IDEMPOTENT
-        kept = self._pool.take(key, session.task, sure=not idempotent)
+        kept = self._pool.take(key, session.task, sure=not idempotent or exchange.head.has_body)
         while True:
             if kept is None:
                 kept = await self._connect(exchange, candidates, key)
