@@ -337,17 +337,14 @@ class ForwardAuthTests(HttpKeyCase):
                 "{url: 127.0.0.1}",
                 "security.forward_auth.url: '127.0.0.1' is not a URL such as https://id.example.com/path",
             ),
-            (
-                "security.forward_auth.url: 'a b' is not a host name or an address: 'a b' holds a character that no host name has",
-            ),
             (f"{{{url}, timeout: 0s}}", "security.forward_auth.timeout: nobody answers in no time"),
             (
                 f"{{{url}, copy_headers: [Host]}}",
                 "security.forward_auth.copy_headers[0]: Host is the client's: it is not copied",
             ),
             (
-                f"{{{url}, copy_headers: [Connection]}}",
-                "security.forward_auth.copy_headers[0]: header Connection frames the message or is for one connection only: the router sets it itself",
+                f"{{{url}, copy_headers: [TE]}}",
+                "security.forward_auth.copy_headers[0]: header TE frames the message or is for one connection only: the router sets it itself",
             ),
         ):
             self.assertEqual(self.wrong(more=f"security: {{forward_auth: {keys}}},"), [line])
