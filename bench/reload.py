@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench.peers import dcrouter_command
 from bench.place import free_port
-from bench.process import raise_descriptor_limit
+from bench.process import private_kib, raise_descriptor_limit
 from dcrouter.admin.client import ApiError, ask
 
 PROBES = 8
@@ -141,6 +141,8 @@ def main() -> int:
             client.sendall(b"hello")
         for client in live:
             client.recv(10)
+        pid = ask(door, "GET", "/status")["children"]["edge"]["pid"]
+        resident = [private_kib([(pid, 0)])]
         took: list[float] = []
         shown: dict[str, list[float]] = {}
         broken = 0
@@ -166,6 +168,8 @@ def main() -> int:
         for name, times in shown.items():
             print(f"{name:8s}{figures(times)}")
         print(f"broken connections: {broken}")
+        resident.append(private_kib([(pid, 0)]))
+        print(f"memory of the edge: {resident[0] // 1024} MB before, {resident[1] // 1024} MB after")
         status = ask(door, "GET", "/status")
         print(json.dumps({"reloads": status["reloads"]["count"], "refused": status["reloads"]["failed"]}))
     finally:

@@ -39,7 +39,7 @@ REJOIN = 0.5
 """Seconds before two living children whose socketpair broke (descriptors ran out) get a new one."""
 
 ANSWERS = ("status", "queue", "answer")
-"""Kinds of messages that answer one of ours, by its `id`."""
+"""Kinds of messages that answer one of ours, by its `id`; a long answer has come in `part`s before."""
 
 Message = tuple[str, dict[str, Any], Sequence[int]]
 """(kind, fields, descriptors that stay the sender's)"""
@@ -79,6 +79,7 @@ class Children:
         self.lock = lock
         self._posts = {role: Post() for role in roles}
         self._replies: dict[int, tuple[str, Deferred[dict[str, Any]]]] = {}
+        self._parts: dict[int, dict[str, dict[str, Any]]] = {}
         self._requests = 0
         self._going = False
         self._stopping = False
@@ -127,6 +128,7 @@ class Children:
 
         def forget(result: Any) -> Any:
             self._replies.pop(number, None)
+            self._parts.pop(number, None)
             return result
 
         def unanswered(reason: Any, seconds: float) -> Any:
@@ -296,9 +298,14 @@ class Children:
         for fd in fds:
             # No message to the parent carries files.
             socket.close(fd)
+        if kind == "part":
+            if fields["id"] in self._replies:
+                self._parts.setdefault(fields["id"], {}).setdefault(fields["of"], {}).update(fields["part"])
+            return
         asked = self._replies.pop(fields["id"], None) if kind in ANSWERS and "id" in fields else None
         if asked is not None:
-            asked[1].callback({name: value for name, value in fields.items() if name != "id"})
+            parts = self._parts.pop(fields["id"], {})
+            asked[1].callback({**{name: value for name, value in fields.items() if name != "id"}, **parts})
         elif kind == "alone":
             self._rejoin()
         elif "id" not in fields:

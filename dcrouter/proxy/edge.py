@@ -9,7 +9,7 @@ import resource
 import socket
 import time
 from _socket import socket as RawSocket
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from attrs import asdict
@@ -27,7 +27,7 @@ from dcrouter.net.pipes import Pipes
 from dcrouter.net.slices import Steps, finished, in_slices, released
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.admission import Admission
-from dcrouter.proxy.census import kill, page
+from dcrouter.proxy.census import kill, page, pieces
 from dcrouter.proxy.decide import decide
 from dcrouter.proxy.door import turn_away
 from dcrouter.proxy.http.auth.keys import KeySets
@@ -209,29 +209,26 @@ class Edge:
         self.pipes.close()
 
     def status(self) -> dict[str, Any]:
-        """Counters since the start, JSON-ready."""
+        """Counters since the start, JSON-ready; `routes` and `targets` by name."""
+        whole: dict[str, Any] = {**self.totals(), "routes": {}, "targets": {}}
+        for name, piece in self.counted():
+            whole[name].update(piece)
+        return whole
+
+    def totals(self) -> dict[str, Any]:
+        """What `status` tells of all together."""
         return {
             "accepted": self.accepted,
             "active": len(self._sessions),
             "handed_over": len(self._handed),
             "pauses": self.pauses,
-            "routes": {
-                bound.route.name: {
-                    "connections": bound.counters.connections,
-                    "requests": bound.counters.requests,
-                    "active": bound.admission.present.connections,
-                    "bytes_in": bound.counters.bytes_in,
-                    "bytes_out": bound.counters.bytes_out,
-                    "ends": bound.counters.ends,
-                    "responses": bound.counters.responses,
-                    "broken": bound.counters.broken,
-                }
-                for bound in self.plan.routes
-            },
             "failed_connects": self.failed_connects,
-            "targets": self.plan.targets(self.engine.now),
             "refused": self.refused,
         }
+
+    def counted(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What it tells by name, in pieces: see proxy/census.py."""
+        return pieces(self.plan, self.engine.now)
 
     def connections(self, after: str | None, most: int) -> dict[str, Any]:
         """A page of those that are served here, see proxy/census.py."""

@@ -83,9 +83,12 @@ class Plan:
         found = self._mail_routes.get(route or "")
         return [found.admission] if found is not None else []
 
-    def targets(self, now: float) -> dict[str, dict[str, Any]]:
-        """route -> what is known of its targets, of those where there is something to know. JSON-ready."""
-        told = {targets.route: targets.status(now) for targets in self._targets}
+    def targets(self, now: float, start: int = 0, stop: int | None = None) -> dict[str, dict[str, Any]]:
+        """route -> what is known of its targets, of those where there is something to know. JSON-ready.
+
+        `start`, `stop`: of those from one to the other, in the order of the table.
+        """
+        told = {targets.route: targets.status(now) for targets in self._targets[start:stop]}
         return {name: status for name, status in told.items() if status is not None}
 
     def introducers(self, port: int) -> Introducers:

@@ -22,11 +22,12 @@ from tests.support.router import Reserved, Router, both_ends, until
 RELOADS = 200
 LONGEST = 60.0
 """Seconds after which fewer reloads are enough, on a machine that has other work."""
-LIVE = 40
+LIVE = 30
+STREAMS = 10
 
 
 class EchoServer:
-    """Gives back what comes, for as long as it comes."""
+    """Gives back what comes, for as long as it comes; a request for /ws is upgraded first."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -49,6 +50,8 @@ class EchoServer:
     def _echo(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
             while data := sock.recv(65536):
+                if data.startswith(b"GET /ws "):
+                    data = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
                 sock.sendall(data)
 
 
@@ -68,6 +71,11 @@ ECHO = """
 routes:
   - name: echo
     match: {ports: $echo}
+    action: {type: forward, target: {host: 127.0.0.1, port: $backend}}
+"""
+WEB = """
+  - name: web
+    match: {ports: $page, path: [/ws]}
     action: {type: forward, target: {host: 127.0.0.1, port: $backend}}
 """
 OTHER = """
@@ -156,14 +164,16 @@ class UnderLoadTests(ReloadTest):
                     broken.append(f"short {number}: {error}")
                 served[1] += 1
 
-        clients = [self.client("echo") for _ in range(LIVE)]
+        self.router.write(ECHO + WEB)
+        self.good()
+        clients = [self.client("echo") for _ in range(LIVE)] + [self.upgraded() for _ in range(STREAMS)]
         threads = [threading.Thread(target=live, args=(client, number)) for number, client in enumerate(clients)]
         threads += [threading.Thread(target=come_and_go, args=(number,)) for number in range(2)]
         for thread in threads:
             thread.start()
         variants = (
-            ECHO + OTHER,
-            ECHO + PAGE,
+            ECHO + OTHER + WEB,
+            ECHO + WEB.replace("name: web", "name: web-sockets"),
             ECHO.replace("host: 127.0.0.1", "host: localhost"),
             ECHO + "    security: {max_connections_per_ip: 1000}\n" + OTHER + PAGE,
         )
@@ -184,8 +194,18 @@ class UnderLoadTests(ReloadTest):
         self.assertEqual(route["connections"], LIVE + served[1])
         status = self.router.status()
         assert status is not None
-        self.assertEqual(status["reloads"]["count"], count)
+        self.assertEqual(status["reloads"]["count"], count + 1)
         self.assertEqual([child["restarts"] for child in status["children"].values()], [0])
+
+    def upgraded(self) -> socket.socket:
+        """A WebSocket stream through the HTTP route."""
+        client = self.client("page")
+        client.sendall(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(4096)
+        self.assertIn(b" 101 ", head)
+        return client
 
     def test_signals_that_come_at_once_are_one_reload_or_two(self) -> None:
         """Those that come while one runs share the next, which reads the file as it is then."""
