@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 import idna
 
-from dcrouter.config.regex import MANY_CHOICES, expression
+from dcrouter.config.regex import expression
 from dcrouter.config.units import shown
 from dcrouter.wire.hostname import MAX_NAME, host_name
 
@@ -74,7 +74,7 @@ def domain_pattern(text: str) -> str:
 
 def name_expression(pattern: str) -> re.Pattern[str]:
     """A `re:` pattern of `match.domains`, for `fullmatch` with a name; ValueError where it is none."""
-    return expression(pattern, MAX_NAME, ignore_case=True, choices=MANY_CHOICES)
+    return expression(pattern, MAX_NAME, ignore_case=True)
 
 
 def wildcards(name: str) -> Iterator[str]:
