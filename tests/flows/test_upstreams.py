@@ -101,6 +101,9 @@ def ask(port: int) -> bytes:
         return sock.recv(100)
 
 
+KILLED = ("one", "two", "three", "one")
+KILLS, CLIENTS = len(KILLED), 4
+
 CONFIG = """
 resolver: {servers: ["127.0.0.1:$dns"], timeout: 2s}
 routes:
@@ -149,17 +152,21 @@ class UpstreamFlows(SynchronousTestCase):
         return {ports[int(label.rpartition(":")[2])]: state["health"] for label, state in told.items()}
 
     def test_targets_are_killed_and_revived_under_load(self) -> None:
-        """Not one connection is lost to it, and each target that is back gets its share again."""
+        """Only connections that a target had taken when it was killed are lost; each that is back gets its share."""
         until(lambda: self.health() == {"one": "up", "two": "up", "three": "up"})
         with self.load() as answers:
-            for name in ("one", "two", "three", "one"):
+            for name in KILLED:
                 self.targets[name].shut()
                 until(lambda name=name: self.health()[name] == "down")
                 self.targets[name].open()
                 until(lambda name=name: self.health()[name] == "up")
                 before = answers[name.encode()]
                 until(lambda name=name, before=before: answers[name.encode()] > before)
-        self.assertEqual(set(answers), {b"one", b"two", b"three"}, answers)
+        lost = Counter({answer: count for answer, count in answers.items() if answer not in (b"one", b"two", b"three")})
+        self.assertLessEqual(lost.total(), KILLS * CLIENTS, answers)
+        served = until(lambda: [line for line in self.router.access_lines() if line.get("route") == "checked"])
+        broken = [line for line in served if line["ended_by"] == "router"]
+        self.assertEqual(broken, [])
 
     @contextlib.contextmanager
     def load(self) -> Iterator[Counter[bytes]]:
@@ -175,7 +182,7 @@ class UpstreamFlows(SynchronousTestCase):
                     answers[str(error).encode()] += 1
                 time.sleep(0.002)
 
-        threads = [threading.Thread(target=run, daemon=True) for _ in range(4)]
+        threads = [threading.Thread(target=run, daemon=True) for _ in range(CLIENTS)]
         for thread in threads:
             thread.start()
         try:

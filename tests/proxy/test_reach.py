@@ -177,14 +177,19 @@ class RaceTests(ReachTest):
         targets = tuple(Target(host=host, port=self.there) for host in ("127.0.0.2", "127.0.0.3"))
         action = Forward(targets=targets, balance="least-connections")
         self.open(route("web", port, action, timeouts=PATIENT))
-        label = f"127.0.0.2:{self.there}"
+        hole, server = (f"127.0.0.{last}:{self.there}" for last in (2, 3))
+
+        def count(label: str, what: str) -> int:
+            return int(self.edge.status()["targets"]["web"][label][what])
+
         with socket.create_connection(("127.0.0.1", port), 5) as waiting:
-            self.loop.until(lambda: self.edge.status()["targets"]["web"][label]["active"] == 1)
+            self.loop.until(lambda: count(hole, "active") == 1)
             for _ in range(6):
                 self.assertEqual(self.answer(port), b"127.0.0.3")
+                self.loop.until(lambda: count(server, "active") == 0)
             waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self.loop.until(lambda: self.edge.status()["targets"]["web"][label]["active"] == 0)
-        self.assertEqual(self.edge.status()["targets"]["web"][label]["connections"], 0)
+        self.loop.until(lambda: count(hole, "active") == 0)
+        self.assertEqual(count(hole, "connections"), 0)
 
     def test_new_addresses_are_used_from_the_next_connection_on(self) -> None:
         """And old ones no more."""
