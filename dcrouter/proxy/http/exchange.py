@@ -260,6 +260,7 @@ class Exchange:
             seconds=round(max(time.time() - began, 0.0), 6),
             peer=self.facts.peer,
             client=self.client_ip,
+            user=self.user or None,
             method=head.method,
             host=head.host,
             path=head.path,

@@ -46,6 +46,7 @@ class BasicTests(FeatureTest):
         for user, name in (("ann:secret", b"ann"), ("béa:geheim", b"b%C3%A9a")):
             seen = self.at_target(port, "-u", user)
             self.assertEqual((seen.get(b"x-user"), seen.get(b"authorization")), (name, None))
+            self.assertEqual(self.request().user, user.partition(":")[0])
 
     def test_everybody_else_is_asked(self) -> None:
         """Wrong passwords, names that nobody has, what is no login; the target hears nothing."""
