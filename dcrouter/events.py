@@ -89,8 +89,8 @@ class RequestDone:
 
     `session`: of the connection; `request`: which of its requests, from 1. `began`: UTC epoch seconds of its first
     octet, `seconds` until its last. `client`: behind trusted proxies, who they say; `user`: who has logged in. `path`:
-    without the query, which may hold secrets. `status`: of the response, 0 where it had none. `termination`: `done`, or who ended it and in
-    which phase (`client:wait`, `target:response`, `router:gate` ...); `reason` why, in words.
+    without the query, which may hold secrets. `status`: of the response, 0 where it had none. `termination`: `done`, or
+    who ended it and in which phase (`client:wait`, `target:response`, `router:gate` ...); `reason` why, in words.
     """
 
     session: str

@@ -2,6 +2,7 @@
 
 head: reads and frames a request's head. responsehead: a response's. fields: the fields of both, to be looked at and
 changed. chunked: a chunked body while it passes. answer: writes a response that closes. redirect: fills in its `to`.
+template: text with placeholders. conditional: what a client has already, and parts of files. mediatypes: of names.
 """
 
 from dcrouter.wire.http1.answer import check_header, response
