@@ -227,7 +227,8 @@ class TestRuns(ServiceCase):
         self.assertTrue(any(text.startswith("ready: ") for text in texts), texts)
         self.assertEqual(texts[-1] if texts[-1] != "Main loop terminated." else texts[-2], "stopped")
         access = [json.loads(line) for line in (self.base / "state" / "access.log").read_text().splitlines()]
-        self.assertEqual([(line["event"], line["route"]) for line in access], [("request", "page"), ("session", "page")])
+        told = [(line["event"], line["route"]) for line in access]
+        self.assertEqual(told, [("request", "page"), ("session", "page")])
 
     def test_what_has_begun_may_end_while_nothing_new_is_taken(self) -> None:
         """SIGTERM: new connections are refused, an open one goes on; when it has ended, so has the service."""
