@@ -8,6 +8,7 @@ What the machine does to the figures shows in the line without a reload.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import select
@@ -122,6 +123,8 @@ def main() -> int:
     if backend == 0:
         serve(listener)
     listener.close()
+    atexit.register(os.kill, backend, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     (base / "routes.yaml").write_text(configuration(asked.routes, 0, ports))
     log = (base / "log").open("wb")
     service = subprocess.Popen([command, "run"], cwd=base, stdout=log, stderr=log)
@@ -179,8 +182,6 @@ def main() -> int:
             service.wait(10)
         except subprocess.TimeoutExpired:
             service.kill()
-        os.kill(backend, signal.SIGKILL)
-        os.waitpid(backend, 0)
         log.close()
     return 0
 
