@@ -50,7 +50,8 @@ daemon off; master_process off; pid {base}/pid; error_log stderr; {user}
 events {{ worker_connections 4096; }}
 http {{
     log_format asked '$request_method $request_uri'; access_log {base}/access.log asked;
-    client_body_temp_path {base}/body; proxy_temp_path {base}/proxy; fastcgi_temp_path {base}/fastcgi; uwsgi_temp_path {base}/uwsgi; scgi_temp_path {base}/scgi; client_max_body_size 0; keepalive_requests 100000;
+    client_body_temp_path {base}/body; proxy_temp_path {base}/proxy; fastcgi_temp_path {base}/fastcgi;
+    uwsgi_temp_path {base}/uwsgi; scgi_temp_path {base}/scgi; client_max_body_size 0; keepalive_requests 100000;
     sendfile on; tcp_nodelay on;
     server {{
         listen 127.0.0.1:{plain};
