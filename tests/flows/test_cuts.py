@@ -146,7 +146,7 @@ class TestCuts(SynchronousTestCase):
         self.assertLess(memory[1] - memory[0], 2 << 20)
         self.assertEqual(self.router.pids()["edge"], edge)
         with self.router.connect("http") as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             self.assertIn(b"a page", read_all(client))
 
     def test_nobody_is_connected_for_who_has_gone(self) -> None:
@@ -235,7 +235,7 @@ routes:
                     incoming.write(sock.recv(4096))
 
             do(session.do_handshake)
-            do(lambda: session.write(b"GET / HTTP/1.1\r\nHost: ended.example.test\r\n\r\n"))
+            do(lambda: session.write(b"GET / HTTP/1.1\r\nHost: ended.example.test\r\nConnection: close\r\n\r\n"))
             self.assertIn(b"200 OK", do(lambda: session.read(4096)))
 
 

@@ -51,7 +51,7 @@ class LivesCase(SynchronousTestCase):
 
     def page(self, router: Router) -> bytes:
         with router.connect("http") as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             return read_all(client)
 
 
@@ -88,7 +88,7 @@ class TestKills(LivesCase):
             while not stop.is_set():
                 try:
                     with router.connect("http") as client:
-                        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                         outcomes.append("served" if b"a page" in read_all(client) else "cut")
                 except ConnectionResetError:
                     outcomes.append("cut")

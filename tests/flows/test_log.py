@@ -94,13 +94,13 @@ class TestAccessLog(LogCase):
         context.set_alpn_protocols(["http/1.1"])
         name = "a.ended.example.test"
         with self.router.connect("tls") as sock, context.wrap_socket(sock, server_hostname=name) as client:
-            request = b"GET / HTTP/1.1\r\nHost: a.ended.example.test\r\n\r\n"
+            request = b"GET / HTTP/1.1\r\nHost: a.ended.example.test\r\nConnection: close\r\n\r\n"
             client.sendall(request)
             answer = read_all(client)
         (line,) = self.router.access(sni=name)
         self.assertEqual((line["route"], line["tls_version"], line["alpn"]), ("ended", "TLSv1.3", "http/1.1"))
         self.assertEqual((line["bytes_in"], line["bytes_out"]), (len(request), len(answer)))
-        self.assertEqual(list(line["phases"]), ["hello", "tls", "request", "response", "linger"])
+        self.assertEqual(list(line["phases"]), ["hello", "tls", "http"])
 
     def test_each_refusal_has_its_reason(self) -> None:
         """Nobody at the target, too many of one address, a blocked address."""
@@ -113,29 +113,27 @@ class TestAccessLog(LogCase):
             for client in (one, two):
                 client.sendall(b"x")
                 client.recv(1)
-            ends = both_ends(three)
+            ends = {"peer": list(three.getsockname()[:2]), "local": ["127.0.0.1", self.router.ports["few"]]}
             self.assertEqual(read_anyhow(three), b"")
         (line,) = self.router.access(**ends)
-        self.assertEqual((line["route"], line["reason"]), ("few", "max_connections_per_ip"))
-        for source, route in (("127.0.0.4", "closed"), ("127.0.0.3", None)):
+        self.assertEqual(line["reason"], "max_connections_per_ip")
+        for source in ("127.0.0.4", "127.0.0.3"):
             with socket.create_connection(("127.0.0.1", self.router.ports["closed"]), 5, (source, 0)) as client:
-                ends = both_ends(client)
-                if route is not None:  # whom every route blocks is not even asked what it wants
-                    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                self.assertEqual(read_anyhow(client), b"")
+                ends = {"peer": list(client.getsockname()[:2]), "local": ["127.0.0.1", self.router.ports["closed"]]}
+                self.assertEqual(read_anyhow(client), b"")  # it is not even asked what it wants
             (line,) = self.router.access(**ends)
-            self.assertEqual((line.get("route"), line["reason"]), (route, "blocked"))
+            self.assertEqual(line["reason"], "blocked")
 
     def test_each_of_many_connections_has_its_line(self) -> None:
         """A thousand, each once, each with a session of its own."""
         for _ in range(20):
             clients = [self.router.connect("http") for _ in range(50)]
             for client in clients:
-                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             for client in clients:
                 self.assertIn(b"a page", read_all(client))
                 client.close()
-        lines = self.router.access(1000, route="page", reason="answered")
+        lines = self.router.access(1000, route="page", ended_by="client", reason="closed")
         self.assertEqual(len({line["session"] for line in lines}), 1000)
 
     def test_a_rotated_log_goes_on_in_a_new_file(self) -> None:
@@ -143,7 +141,7 @@ class TestAccessLog(LogCase):
 
         def connect() -> None:
             with self.router.connect("closed") as client:
-                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 read_all(client)
 
         path = self.router.state / "access.log"
@@ -156,7 +154,7 @@ class TestAccessLog(LogCase):
         until(path.exists)
         connect()
         until(lambda: len(self.router.access_lines()) >= 1)
-        until(lambda: (before.read_text() + path.read_text()).count('"answered"') >= 3)
+        until(lambda: (before.read_text() + path.read_text()).count('"status": 200') >= 3)
 
 
 class TestSilence(LogCase):
@@ -175,8 +173,8 @@ class TestSilence(LogCase):
         self.closed("tls", b"", "hello")
         self.closed("tls", client_hello("www.example.test")[:50], "hello")
         self.closed("tls", client_hello("a.ended.example.test"), "hello")
-        self.closed("http", b"", "hello")
-        self.closed("http", b"GET / HTTP/1.1\r\nHost: x\r\n", "hello")
+        self.closed("http", b"", "request_timeout")
+        self.closed("http", b"GET / HTTP/1.1\r\nHost: x\r\n", "request_timeout")
         self.closed("echo", b"", "idle")
 
     def test_a_request_must_follow_the_handshake(self) -> None:

@@ -5,6 +5,7 @@ a PROXY header.
 from __future__ import annotations
 
 import socket
+import time
 from ipaddress import ip_network
 from typing import Any
 
@@ -199,10 +200,14 @@ class MinRateTests(EdgeTest):
         self.addCleanup(dribbler.close)
         self.addCleanup(steady.close)
 
+        said = 0.0
+
         def ended() -> bool:
+            nonlocal said
             self.loop.reactor.advance(0.1)
             steady.sendall(bytes(500))
-            if not self.events:
+            if not self.events and time.monotonic() - said > 0.05:
+                said = time.monotonic()
                 dribbler.sendall(b"x")
             return bool(self.events) and self.loop.received(steady) != b""
 

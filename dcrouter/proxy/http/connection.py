@@ -131,7 +131,7 @@ class Connection:
                         await linger(session, self.stream)
                     return
         except WireError as error:
-            session.end("client", str(error))
+            session.end("router" if isinstance(error.__cause__, TimedOut) else "client", str(error))
             if error.reply is not None:
                 session.task.within(self._http.request_timeout, "request_timeout")
                 self.stream.send(error.reply)
