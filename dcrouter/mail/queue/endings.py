@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Literal
 
 from attrs import define, field
 
@@ -21,10 +19,8 @@ from dcrouter.mail.delivery.outcome import Delivered, Held, Outcome
 from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.backoff import next_attempt
-from dcrouter.mail.queue.store import FAILED, HELD, HELD_BY_OPERATOR, HELD_NOTICE, QUEUED, Change, Key
-
-Wish = Literal["hold", "drop"]
-"""What the operator wants of a recipient that is under way."""
+from dcrouter.mail.queue.store import FAILED, HELD, HELD_BY_OPERATOR, HELD_NOTICE, QUEUED, Change
+from dcrouter.mail.queue.wishes import Wishes
 
 
 @define(eq=False)
@@ -47,9 +43,7 @@ class Endings:
     def __init__(self, retry: Retry) -> None:
         self.retry = retry
 
-    def verdict(
-        self, message: Message, outcomes: list[Outcome], now: float, wishes: Mapping[Key, Wish], *, tells: bool
-    ) -> Verdict:
+    def verdict(self, message: Message, outcomes: list[Outcome], now: float, wishes: Wishes, *, tells: bool) -> Verdict:
         """On all recipients of `message`, one outcome each. `tells`: whether anybody writes notifications."""
         verdict = Verdict()
         tells = tells and message.notice is None and message.envelope.sender != ""

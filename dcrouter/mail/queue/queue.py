@@ -25,15 +25,16 @@ from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Outcome
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.budget import Budget, key_of
-from dcrouter.mail.queue.endings import Endings, Verdict, Wish, failure, rounded
+from dcrouter.mail.queue.endings import Endings, failure, rounded
 from dcrouter.mail.queue.expiry import Expiry
 from dcrouter.mail.queue.notices import Notices
 from dcrouter.mail.queue.parts import keys_of, part_for, without_deferred
 from dcrouter.mail.queue.reports import Reports
 from dcrouter.mail.queue.room import Room
 from dcrouter.mail.queue.schedule import Schedule
-from dcrouter.mail.queue.store import FAILED, QUEUED, Change, Due, Key, Store
+from dcrouter.mail.queue.store import FAILED, HELD_BY_OPERATOR, QUEUED, Change, Due, Key, Store
 from dcrouter.mail.queue.wakes import Wakes
+from dcrouter.mail.queue.wishes import Wish, Wishes
 
 MAX_CLAIMED = 4000
 """Recipients under way at once; more wait in the store."""
@@ -94,7 +95,7 @@ class Queue:
         self._claims: set[Key] = set()
         self._retried: set[Key] = set()
         self._settled: set[Key] = set()
-        self._wishes: dict[Key, Wish] = {}
+        self._wishes = Wishes()
         self._attempts = 0
         self._stopped = False
         self._leaving = False
@@ -176,20 +177,16 @@ class Queue:
 
     def resume(self, keys: Sequence[Key], states: Sequence[int]) -> Deferred[None]:
         """Those in one of `states` are due now. Who is under way stays so, and this changes nothing for it."""
-        for key in keys:
-            if self._wishes.get(key) == "hold":
-                del self._wishes[key]
+        if HELD_BY_OPERATOR in states:
+            self._wishes.release(keys)
         self._wakes.forget(keys)
         return self._store.change(keys, states, QUEUED, rounded(self._now())).addCallback(self._resumed)
 
     def _wished(self, keys: Sequence[Key], wish: Wish, written: Deferred[None]) -> Deferred[None]:
-        # All of them, not only those under way now: one may begin before this is written.
-        self._wishes.update(dict.fromkeys(keys, wish))
+        self._wishes.add(keys, wish)
 
         def done(result: Any) -> Any:
-            for key in keys:
-                if key not in self._claims:
-                    self._wishes.pop(key, None)
+            self._wishes.written(keys, self._claims)
             if self._schedule.reading:
                 self._settled.update(keys)
             self._wakes.forget(keys)
@@ -293,12 +290,12 @@ class Queue:
             self._settle(Settlement(message.forgotten(), [], [], {}, True))
             return
         verdict = self._endings.verdict(message, outcomes, now, self._wishes, tells=self._notices is not None)
-        self._reports.report(message, outcomes, verdict.words, now)
         if verdict.failed or verdict.waits:
             head = self._head(message)
-            head.addCallback(lambda octets: self._tell(octets, message, verdict, now))
+            head.addCallback(lambda octets: self._tell(octets, message, outcomes, now))
             head.addErrback(lambda failure: self._log.failure("message {message}", failure, message=message.name))
             return
+        self._reports.report(message, outcomes, verdict.words, now)
         self._budget.free(key_of(message))
         self._settle(Settlement(message.forgotten(), verdict.gone, verdict.changed, verdict.targets, False))
 
@@ -315,9 +312,12 @@ class Queue:
         self._log.error("message {message} cannot be quoted: {reason}", message=message.name, reason=reason)
         return b""
 
-    def _tell(self, head: bytes, message: Message, verdict: Verdict, now: float) -> None:
+    def _tell(self, head: bytes, message: Message, outcomes: list[Outcome], now: float) -> None:
         """Has the notifications written, and settles with them. Whose failure cannot be told of stays as failed."""
         assert self._notices is not None
+        # Anew: the operator may have spoken while the head was read.
+        verdict = self._endings.verdict(message, outcomes, now, self._wishes, tells=True)
+        self._reports.report(message, outcomes, verdict.words, now)
         self._budget.free(key_of(message))
         notices = []
         if verdict.failed:
@@ -349,6 +349,7 @@ class Queue:
             settled = maybeDeferred(self._store.finish, what.message)
         else:
             due = rounded(self._now())
+            self._wishes.amend(what.message.id, what.gone, what.changed, due)
             settled = maybeDeferred(self._store.settle, what.message, what.gone, what.changed, what.notices, due)
         settled.addCallbacks(self._released, self._unsettled, callbackArgs=(what,), errbackArgs=(what,))
 
@@ -361,9 +362,7 @@ class Queue:
             self._wakes.forget(keys)
         if self._schedule.reading:
             self._settled.update(keys)
-        if self._wishes:
-            for key in keys:
-                self._wishes.pop(key, None)
+        self._wishes.ended(keys)
         for change in what.changed:
             if change.state == QUEUED:
                 self._schedule.wake_at(change.due)

@@ -17,7 +17,7 @@ from dcrouter.mail.envelope import Envelope, Recipient
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.budget import Budget
 from dcrouter.mail.queue.operator import Operator
-from dcrouter.mail.queue.queue import Queue
+from dcrouter.mail.queue.queue import SETTLE_AGAIN, Queue
 from dcrouter.mail.queue.room import Room
 from dcrouter.mail.queue.store import FAILED, HELD, HELD_BY_OPERATOR, HELD_NOTICE, QUEUED
 from dcrouter.mail.queue.stores.memory import MemoryStore
@@ -313,7 +313,94 @@ class OperatorTests(QueueCase):
             [("hold@y.test", HELD_BY_OPERATOR), ("both@y.test", QUEUED)],
         )
         self.assertEqual(self.notices.told, [])
-        self.assertEqual(self.queue._wishes, {})
+        self.assertEqual(len(self.queue._wishes), 0)
+
+    @inlineCallbacks
+    def test_what_is_held_while_its_outcome_is_written_is_held(self):
+        """An attempt that was deferred a moment before the word of the operator changes nothing of it."""
+        addresses = [f"b{number}@y.test" for number in range(5)]
+        for number, address in enumerate(addresses, 1):
+            yield self.queue.put(self.message(number, address))
+        for address in addresses[:3]:
+            self.hanging[address].callback([LATER])
+        held = self.queue.hold([(number, 0) for number in range(1, 6)], [QUEUED], HELD_BY_OPERATOR)
+        for address in addresses[3:]:
+            self.hanging[address].callback([LATER])
+        yield held
+        yield self.queue.when_idle()
+        self.assertEqual({state for _, state, *_ in (yield self.states())}, {HELD_BY_OPERATOR})
+        self.assertEqual(len(self.queue._wishes), 0)
+
+    @inlineCallbacks
+    def test_what_is_held_while_a_notification_is_prepared_is_held(self):
+        """A delay is to be told, and the operator speaks while the message is read for it; nothing is told then."""
+        path = spool_path(self.store.spool, 1)
+        path.write_bytes(TEXT)
+        yield self.queue.put(self.message(1, "b@y.test", octets=None))
+        self.clock.advance(300.0)
+        read: Deferred[None] = Deferred()
+        head = self.store.head
+        self.patch(self.store, "head", lambda *asked: read.addCallback(lambda _: head(*asked)))
+        self.hanging["b@y.test"].callback([LATER])
+        yield self.queue.hold([(1, 0)], [QUEUED], HELD_BY_OPERATOR)
+        read.callback(None)
+        yield self.queue.when_idle()
+        self.assertEqual((yield self.states()), [("b@y.test", HELD_BY_OPERATOR, 1, LATER.reply)])
+        self.assertEqual((self.notices.told, len(self.queue._wishes)), ([], 0))
+
+    @inlineCallbacks
+    def test_what_is_held_before_an_outcome_is_written_at_last_is_held(self):
+        """The store could not write the outcome, took the word of the operator, and then the outcome."""
+        yield self.queue.put(self.message(1, "b@y.test"))
+        settle, broken = self.store.settle, [True]
+        self.patch(
+            self.store, "settle", lambda *what: _raise(StoreError("no")) if broken and broken.pop() else settle(*what)
+        )
+        self.hanging["b@y.test"].callback([LATER])
+        yield self.queue.hold([(1, 0)], [QUEUED], HELD_BY_OPERATOR)
+        self.clock.advance(SETTLE_AGAIN)
+        yield self.queue.when_idle()
+        self.assertEqual([state for _, state, *_ in (yield self.states())], [HELD_BY_OPERATOR])
+        self.assertEqual(len(self.queue._wishes), 0)
+
+    @inlineCallbacks
+    def test_what_is_held_is_so_in_the_attempt_that_begins_before_it_is_written(self):
+        """An attempt has just ended, the next one begins, and only then the word of the operator is in the store."""
+        yield self.queue.put(self.message(1, "b@y.test"))
+        self.hanging.pop("b@y.test").callback([LATER])
+        gate: Deferred[None] = Deferred()
+        change = self.store.change
+
+        def slowly(keys, states, state, *rest):
+            late = state == HELD_BY_OPERATOR
+            return (
+                gate.addCallback(lambda _: change(keys, states, state, *rest))
+                if late
+                else change(keys, states, state, *rest)
+            )
+
+        self.patch(self.store, "change", slowly)
+        held = self.queue.hold([(1, 0)], [QUEUED], HELD_BY_OPERATOR)
+        yield self.queue.when_idle()
+        self.clock.advance(100.0)
+        yield until(lambda: len(self.tried) == 2)
+        gate.callback(None)
+        yield held
+        self.hanging["b@y.test"].callback([LATER])
+        yield self.queue.when_idle()
+        self.assertEqual([state for _, state, *_ in (yield self.states())], [HELD_BY_OPERATOR])
+        self.assertEqual(len(self.queue._wishes), 0)
+
+    @inlineCallbacks
+    def test_a_retry_takes_no_hold_back(self):
+        """Of what is under way; only a release does."""
+        yield self.queue.put(self.message(1, "b@y.test"))
+        held = self.queue.hold([(1, 0)], [QUEUED], HELD_BY_OPERATOR)
+        yield self.queue.resume([(1, 0)], [QUEUED, FAILED])
+        yield held
+        self.hanging["b@y.test"].callback([LATER])
+        yield self.queue.when_idle()
+        self.assertEqual([state for _, state, *_ in (yield self.states())], [HELD_BY_OPERATOR])
 
     @inlineCallbacks
     def test_one_recipient_can_be_dropped(self):

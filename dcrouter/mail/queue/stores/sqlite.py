@@ -25,8 +25,9 @@ from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.store import Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
+from dcrouter.mail.queue.stores.orders import Order, Release
 from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare
-from dcrouter.mail.queue.stores.writer import Order, Settles, Writer, as_store_error
+from dcrouter.mail.queue.stores.writer import Settles, Writer, as_store_error
 
 CHECKPOINT_PAGES = 8192
 """Pages in the WAL before it is written back: most rows are gone again by then, and never reach the table."""
@@ -151,13 +152,13 @@ class SqliteStore:
 
     def release(self, rules: Iterable[str], now: float) -> Deferred[None]:
         names = json.dumps(sorted(rules))
-        return self._open_writer().settle(lambda group: group.released.append((names, now)))
+        return self._open_writer().settle(lambda group: group.order(Release(names, now)))
 
     def change(
         self, keys: Sequence[Key], states: Sequence[int], state: int, due: float, *, advance: bool = False
     ) -> Deferred[None]:
         order = Order(json.dumps(keys), json.dumps(states), due if advance else -1.0, state, due)
-        return self._open_writer().settle(lambda group: group.orders.append(order))
+        return self._open_writer().settle(lambda group: group.order(order))
 
     def remove(self, keys: Sequence[Key]) -> Deferred[None]:
         def add(group: Settles) -> None:

@@ -27,14 +27,14 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.errors import StoreError, StoreFull
-from dcrouter.mail.queue.store import HELD, QUEUED
+from dcrouter.mail.queue.stores.orders import Order, Release
 from dcrouter.mail.queue.stores.schema import ARRIVAL_COLUMNS
 
 MAX_GROUP = 500
@@ -71,19 +71,6 @@ class Puts:
     octets: int = 0
 
 
-@frozen
-class Order:
-    """`keys`: a JSON list of [message, number]; those in one of `states` (JSON list) and due after `later_than` are in
-    `state`, due at `due`.
-    """
-
-    keys: str
-    states: str
-    later_than: float
-    state: int
-    due: float
-
-
 @define(eq=False)
 class Settles:
     """What became of recipients, of one commit.
@@ -91,17 +78,16 @@ class Settles:
     `done`: ids of messages that have nobody left. `gone`: [message, number] delivered, of messages that may have
     others.
     `changed`: [message, number, state, attempts, due, told, reply]. `spooled`: files to remove once this is durable,
-    with the id of their message; they stay where a recipient does. `released`: (JSON list of rules, when their held
-    mail is due). `orders`: of the operator, or of a next hop that is back. `notices`: messages that tell of all this,
-    as flat rows of `arrival`.
+    with the id of their message; they stay where a recipient does. `orders`: of the operator, of a next hop or of rules
+    that are back, each with how many of `changed` came before it. `notices`: messages that tell of all this, as flat
+    rows of `arrival`.
     """
 
     done: list[int] = field(factory=list)
     gone: list[list[int]] = field(factory=list)
     changed: list[list[Any]] = field(factory=list)
     spooled: list[tuple[int, Path]] = field(factory=list)
-    released: list[tuple[str, float]] = field(factory=list)
-    orders: list[Order] = field(factory=list)
+    orders: list[tuple[int, Order | Release]] = field(factory=list)
     notices: list[Any] = field(factory=list)
     waiters: list[Deferred[None]] = field(factory=list)
     since: float = field(factory=monotonic)
@@ -109,10 +95,14 @@ class Settles:
     def __len__(self) -> int:
         return len(self.waiters)
 
+    def order(self, what: Order | Release) -> None:
+        """What comes later has the last word."""
+        self.orders.append((len(self.changed), what))
+
     @property
     def may_be_forgotten(self) -> bool:
         """By a power failure: it would be done again, and nothing else."""
-        return not (self.spooled or self.released or self.orders or self.notices)
+        return not (self.spooled or self.orders or self.notices)
 
 
 class Writer:
@@ -312,14 +302,16 @@ class Writer:
 
     def _write_settles(self, group: Settles) -> None:
         execute = self._connection.execute
-        for rules, now in group.released:
-            execute(_RELEASE, (QUEUED, now, HELD, rules))
-        for order in group.orders:
-            execute(_ORDER, (order.state, order.due, order.keys, order.later_than, order.states))
+        changed = 0
+        for before, order in group.orders:
+            if before > changed:
+                execute(_CHANGE, (json.dumps(group.changed[changed:before]),))
+                changed = before
+            order.write(self._connection)
         if group.notices:
             self._arrive(group.notices)
-        if group.changed:
-            execute(_CHANGE, (json.dumps(group.changed),))
+        if len(group.changed) > changed:
+            execute(_CHANGE, (json.dumps(group.changed[changed:]),))
         if group.gone:
             pairs = json.dumps(group.gone)
             execute(_GONE, (pairs,))
@@ -341,12 +333,6 @@ class Writer:
 
 
 _ROW = "(" + ",".join("?" * ARRIVAL_COLUMNS) + ")"
-_RELEASE = "UPDATE recipient SET state = ?, due = ? WHERE state = ? AND rule IN (SELECT value FROM json_each(?))"
-_ORDER = """
-UPDATE recipient SET state = ?, due = ? FROM (
-    SELECT json_extract(value, '$[0]') AS message, json_extract(value, '$[1]') AS number FROM json_each(?)
-) AS meant WHERE recipient.message = meant.message AND recipient.number = meant.number
-    AND +recipient.due > ? AND +recipient.state IN (SELECT value FROM json_each(?))"""
 _CHANGE = """
 UPDATE recipient SET
     state = new.state, attempts = new.attempts, due = new.due, told = new.told, reply = new.reply

@@ -209,6 +209,26 @@ class Contract:
             self.assertEqual(seen, [(m, n) for m in range(1, 8) for n in (0, 2)])
 
     @inlineCallbacks
+    def test_what_is_asked_in_one_breath_happens_in_its_order(self):
+        """Whoever speaks last of a recipient is right: the outcome of an attempt, the operator, a rule that is back."""
+        store = self.open()
+        tried = message(1, "b@y.test")
+        yield store.put(tried, 1000.0)
+        key, later = [(1, 0)], Change(0, QUEUED, 1, 3000.0, 0, "451")
+        gone = Change(0, HELD, 1, 3000.0, 0, "")
+        for asked, state, due in (
+            ((lambda: store.settle(tried, [], [later]), lambda: store.change(key, [QUEUED], HELD_BY_OPERATOR, 5.0)),
+             HELD_BY_OPERATOR, 5.0),
+            ((lambda: store.change(key, [HELD_BY_OPERATOR], QUEUED, 6.0), lambda: store.settle(tried, [], [later])),
+             QUEUED, 3000.0),
+            ((lambda: store.settle(tried, [], [gone]), lambda: store.release(["r"], 7.0)), QUEUED, 7.0),
+            ((lambda: store.release(["r"], 8.0), lambda: store.settle(tried, [], [gone])), HELD, 3000.0),
+        ):  # fmt: skip
+            yield gatherResults([ask() for ask in asked])
+            (entry,) = yield entries(store)
+            self.assertEqual((entry.state, entry.due), (state, due))
+
+    @inlineCallbacks
     def test_the_whole_is_counted(self):
         """Recipients by state, rule and domain; messages, their octets, the largest and the oldest."""
         store = self.open()

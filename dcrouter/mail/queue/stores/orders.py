@@ -1,0 +1,44 @@
+"""Changes of many recipients in the queue's database at once, whatever an attempt may have said of them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from attrs import frozen
+
+from dcrouter.mail.queue.store import HELD, QUEUED
+
+
+@frozen
+class Order:
+    """`keys`: a JSON list of [message, number]; those in one of `states` (JSON list) and due after `later_than` are in
+    `state`, due at `due`.
+    """
+
+    keys: str
+    states: str
+    later_than: float
+    state: int
+    due: float
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        connection.execute(_ORDER, (self.state, self.due, self.keys, self.later_than, self.states))
+
+
+@frozen
+class Release:
+    """What was held for the lack of one of `rules` (JSON list) is due at `due`."""
+
+    rules: str
+    due: float
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        connection.execute(_RELEASE, (QUEUED, self.due, HELD, self.rules))
+
+
+_RELEASE = "UPDATE recipient SET state = ?, due = ? WHERE state = ? AND rule IN (SELECT value FROM json_each(?))"
+_ORDER = """
+UPDATE recipient SET state = ?, due = ? FROM (
+    SELECT json_extract(value, '$[0]') AS message, json_extract(value, '$[1]') AS number FROM json_each(?)
+) AS meant WHERE recipient.message = meant.message AND recipient.number = meant.number
+    AND +recipient.due > ? AND +recipient.state IN (SELECT value FROM json_each(?))"""
