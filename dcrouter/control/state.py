@@ -22,6 +22,8 @@ SCHEMA = 1
 """The layout of the state directory that this dcrouter writes."""
 ORPHANS = 5.0
 """Seconds for which a start waits for the children of an instance that was killed: they end by themselves."""
+MAX_WORDS = 100
+"""Characters of a command line in a message."""
 
 
 class StateDirectory:
@@ -78,13 +80,26 @@ class StateDirectory:
             except BlockingIOError:
                 holder = os.pread(self.lock, 32, 0).decode("ascii", "replace").strip()
                 if not holder or _is_alive(holder) or time.monotonic() > deadline:
-                    raise StartError(
-                        f"state_dir: {self.path} is in use by another dcrouter, pid {holder or 'unknown'}; "
-                        "stop that one, or give this one a state_dir of its own"
-                    ) from None
+                    raise StartError(f"state_dir: {self.path} is in use by {self._user(holder)}") from None
                 time.sleep(0.05)
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _user(self, pid: str) -> str:
+        """Who has the lock, and what to do; `pid`: who took it, which may have ended since."""
+        if not pid or _is_alive(pid):
+            return f"another dcrouter, pid {pid or 'unknown'}; stop that one, or give this one a state_dir of its own"
+        left = _lock_holders(self.path / "lock")
+        if not left:
+            return (
+                f"a process that is left of a dcrouter that has ended (pid {pid}); `fuser {self.path / 'lock'}` as root"
+                " says which: end it, and start again"
+            )
+        who = ", ".join(f"pid {number} ({words})" for number, words in left)
+        return (
+            f"what is left of a dcrouter that has ended (pid {pid}): {who}; it should have ended by itself: "
+            f"`kill -9 {' '.join(str(number) for number, _ in left)}`, and start again"
+        )
 
     def _check_version(self) -> None:
         path = self.path / "version"
@@ -133,6 +148,32 @@ class StateDirectory:
 
 def _is_alive(pid: str) -> bool:
     return pid.isdecimal() and Path("/proc", pid).exists()
+
+
+def _lock_holders(lock: Path) -> list[tuple[int, str]]:
+    """(pid, command line) of every process that has the flock of this file, as far as this user may look: proc(5),
+    /proc/pid/fdinfo. The kernel's own list (/proc/locks) has only the pid that took it.
+    """
+    wanted = lock.stat()
+    holders: list[tuple[int, str]] = []
+    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: int(one.name)):
+        try:
+            if any(_is_held(process, fd, wanted) for fd in os.listdir(process / "fd")):
+                words = (process / "cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
+                text = words.decode("utf-8", "replace")[:MAX_WORDS]
+                holders.append((int(process.name), "".join(c if c.isprintable() else "?" for c in text)))
+        except OSError:  # another user's, or it has ended just now
+            continue
+    return holders
+
+
+def _is_held(process: Path, fd: str, wanted: os.stat_result) -> bool:
+    try:
+        # In this order: to look at a file of somebody else's may hang with the disk that it is on.
+        locked = "FLOCK" in (process / "fdinfo" / fd).read_text("ascii", "replace")
+        return locked and os.path.samestat((process / "fd" / fd).stat(), wanted)
+    except OSError:  # closed meanwhile
+        return False
 
 
 def _owner(path: Path) -> str:

@@ -35,6 +35,10 @@ ACCESS_WAITING = 20
 """Batches that may wait while the parent is busy; lines beyond that are dropped and counted."""
 LAST_WORDS = 2.0
 """Seconds in which a process that ends may still send its log."""
+LEAVE_WITHIN = 30
+"""Whole seconds from the beginning of the end to the kernel's: more than an orderly end takes (mail/mta.py)."""
+LEAVE_AFTER = 2
+"""Whole seconds for the interpreter to leave, when all is closed."""
 
 Fields = dict[str, Any]
 Act = Callable[[Fields, list[int]], None]
@@ -90,6 +94,8 @@ class Worker(ABC):
         self.incoming: Incoming | None = None
         self._preparing: Deferred[Any] | None = None
         self.patience = 0.0
+        self._ending = False
+        self._alarm: Callable[[int], object] = lambda seconds: None  # `run` has a process of its own to end
         self.acts: dict[str, Act] = {
             "config": self._config,
             "credentials": self._credentials,
@@ -165,8 +171,13 @@ class Worker(ABC):
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # a terminal sends them to the whole group
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._terminated)
+        # The last resort, which asks no thread and no lock of ours: see `_end`.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        self._alarm = signal.alarm
         self.channel.start()
         self.reactor.run(installSignalHandlers=False)
+        self._alarm(LEAVE_AFTER)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _received(self, kind: str, fields: Fields, fds: list[int]) -> None:
         act = self.acts.get(kind)
@@ -306,6 +317,13 @@ class Worker(ABC):
         self._end()
 
     def _end(self) -> None:
+        """Ends all that has begun and leaves, for good within LEAVE_WITHIN: a process that hung would keep the state
+        directory from the next instance.
+        """
+        if self._ending:
+            return
+        self._ending = True
+        self._alarm(LEAVE_WITHIN)
         self.observer.flush()
         self.channel.flush(LAST_WORDS)
         maybeDeferred(self.stop).addBoth(lambda result: self.reactor.stop())

@@ -81,7 +81,9 @@ class TestStateDirectory(SynchronousTestCase):
         self.addCleanup(os.close, kept)
         first.close()
         (self.path / "lock").write_text("999999999\n")
-        self.assertIn("in use", self.refused())
+        self.assertIn("what is left of a dcrouter that has ended (pid 999999999): pid ", text := self.refused())
+        self.assertIn(f"pid {os.getpid()} (", text)
+        self.assertIn(f"`kill -9 {os.getpid()}`", text)
 
     def test_a_newer_schema_is_refused(self) -> None:
         """What a newer dcrouter wrote is not touched."""

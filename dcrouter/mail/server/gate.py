@@ -70,7 +70,9 @@ class Gate:
             self._pool.stop()
 
     def in_thread(self, call: Callable[..., _Result], *args: Any) -> Deferred[_Result]:
-        """The same without a line: for what happens seldom."""
+        """The same without a line: for what happens seldom. After `close` it never gives anything."""
+        if self._closed:  # a thread that began now would be told of no end, and keep the process for ever
+            return Deferred()
         if self._pool is None:
             self._pool = ThreadPool(0, self._width, "login")
             self._pool.start()
