@@ -131,7 +131,9 @@ def look(path: Path, before: Mark | None, now: Callable[[], float]) -> Seen:
     try:
         with _opened(path) as file:
             listed = Listed(_patterns(path, file))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return Seen(mark, problem=_unreadable(path, error))
+    except ValueError as error:
         return Seen(mark, problem=str(error))
     if _mark(path) != mark:
         return Seen(mark, pending=True)
@@ -144,7 +146,7 @@ def _mark(path: Path) -> Mark:
     try:
         found = path.stat()
     except OSError as error:
-        return Mark(problem=f"{path} cannot be read: {(error.strerror or str(error)).lower()}")
+        return Mark(problem=_unreadable(path, error))
     if not stat.S_ISREG(found.st_mode):
         return Mark(problem=f"{path} is not a file")
     if found.st_size > MOST_BYTES:
@@ -152,10 +154,14 @@ def _mark(path: Path) -> Mark:
     return Mark(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
+
+
 def _opened(path: Path) -> IO[str]:
     """Never waits: a pipe that has taken the file's place is read as one that is empty."""
     opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    return open(opened, encoding="utf-8-sig")
+    return open(opened, encoding="utf-8-sig", errors="surrogateescape")
 
 
 def _patterns(path: Path, file: IO[str]) -> Iterator[str]:
@@ -163,7 +169,12 @@ def _patterns(path: Path, file: IO[str]) -> Iterator[str]:
         if number % _BREATHER == 0:
             time.sleep(0.001)
         try:
+            if not line.isascii():
+                line.encode("utf-8")  # what could not be decoded cannot be encoded
             pattern = existing(line)
+        except UnicodeEncodeError as error:
+            byte = ord(line[error.start]) & 0xFF
+            raise ValueError(f"{path}:{number}:{error.start + 1}: byte 0x{byte:02x} is not UTF-8") from None
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
         if pattern is not None:

@@ -97,7 +97,7 @@ class KnownTests(SynchronousTestCase):
             (lambda: self.write("re:.*@a\\.test\n"), "no regular expressions"),
             (lambda: self.write("*@*\n"), "every domain"),
             (lambda: self.write("a@b.test\n" * 200), "is larger than"),
-            (lambda: self.path.write_bytes(b"\xff\xfe\n"), "utf-8"),
+            (lambda: self.path.write_bytes(b"joe@a.test\n# Se\xfcor\n"), f"{self.path}:2:5: byte 0xfc is not UTF-8"),
             (directory, "is not a file"),
         ):
             if self.path.is_dir():
