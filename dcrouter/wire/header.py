@@ -40,8 +40,11 @@ def block(message: bytes) -> bytes | None:
 
 
 def count(head: bytes, name: bytes) -> int:
-    """How many fields of this lower-case name begin a line of `head`; a fast look for trace fields."""
-    return (b"\r\n" + head).lower().count(b"\r\n" + name + b":")
+    """How many fields of this lower-case name begin a line of `head`; a fast look for trace fields.
+
+    Blanks before the colon are obsolete syntax (RFC 5322 4.5), and count.
+    """
+    return len(re.findall(rb"\r\n" + re.escape(name) + rb"[ \t]*:", (b"\r\n" + head).lower()))
 
 
 def fields(head: bytes) -> Iterator[tuple[str, bytes]]:

@@ -28,8 +28,9 @@ class BlockTests(SynchronousTestCase):
         )
 
     def test_counting_by_name(self) -> None:
-        """At the beginnings of lines, in any case."""
+        """At the beginnings of lines, in any case, also with blanks before the colon."""
         self.assertEqual(count(b"Received: a\r\n received: x\r\nRECEIVED: b\r\nX-Received: c\r\n", b"received"), 2)
+        self.assertEqual(count(b"Received\t: a\r\nreceived : b\r\nReceived-By: c\r\nReceived\r\n", b"received"), 2)
 
     @given(st.lists(st.tuples(st.from_regex(rb"[!-9;-~]{1,9}", fullmatch=True), st.binary(max_size=20)), max_size=5))
     def test_well_formed_fields_come_back(self, pairs: list[tuple[bytes, bytes]]) -> None:
