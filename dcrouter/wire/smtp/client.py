@@ -180,7 +180,7 @@ class Client:
 
     def receive(self, data: bytes) -> list[Event]:
         events: list[Event] = []
-        for reply in self._reader.receive(data):
+        for reply in self._reader.each(data):
             event = self._take_next(reply) if self.ready else self._take_opening(reply)
             if event is not None:
                 events.append(event)

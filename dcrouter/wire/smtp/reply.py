@@ -7,6 +7,7 @@ raises WireError for what is no reply or has no end. RFC 5321 4.2, 4.2.1, 4.5.3.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 from attrs import frozen
@@ -47,6 +48,10 @@ class Reply:
         return found.group() if found else None
 
 
+def _printable(octets: bytes) -> str:
+    return _UNPRINTABLE.sub("?", octets.decode("ascii", "replace"))
+
+
 _USUAL = 80
 """Octets of a line that may be remembered: servers say the same few over and over, for each message."""
 
@@ -57,7 +62,7 @@ def _usual(line: bytes) -> Reply | None:
     found = _LINE.fullmatch(line.rstrip(b"\r"))
     if found is None or found[2] == b"-":
         return None
-    return Reply(code=int(found[1]), lines=(_UNPRINTABLE.sub("?", (found[3] or b"").decode("ascii", "replace")),))
+    return Reply(code=int(found[1]), lines=(_printable(found[3] or b""),))
 
 
 class ReplyReader:
@@ -75,26 +80,30 @@ class ReplyReader:
 
     def receive(self, data: bytes) -> list[Reply]:
         """The replies that are complete now, in order. WireError: this peer does not speak SMTP."""
+        return list(self.each(data))
+
+    def each(self, data: bytes) -> Iterator[Reply]:
+        """As `receive`, one by one: what was good comes before the WireError."""
         *lines, self._pending = (self._pending + data).split(b"\n")
-        replies: list[Reply] = []
         for line in lines:
             if not self._lines and len(line) <= _USUAL:
                 whole = _usual(line)
                 if whole is not None:
-                    replies.append(whole)
+                    yield whole
                     continue
             self._size += len(line)
             if self._size > MAX_REPLY:
                 raise WireError("a reply without end")
-            found = _LINE.fullmatch(line.rstrip(b"\r"))
+            line = line.rstrip(b"\r")
+            found = _LINE.fullmatch(line)
             if found is None:
-                raise WireError(f"not an SMTP reply: {line[:80]!r}")
+                raise WireError(f"not an SMTP reply: {_printable(line[:80])}")
             code, mark, text = found.groups()
-            self._lines.append(_UNPRINTABLE.sub("?", (text or b"").decode("ascii", "replace")))
+            self._lines.append(_printable(text or b""))
             if mark != b"-":
-                replies.append(Reply(code=int(code), lines=tuple(self._lines)))
+                whole = Reply(code=int(code), lines=tuple(self._lines))
                 self._lines = []
                 self._size = 0
+                yield whole
         if self._size + len(self._pending) > MAX_REPLY:
             raise WireError("a reply without end")
-        return replies

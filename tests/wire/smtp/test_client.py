@@ -46,6 +46,16 @@ class ClientTests(SynchronousTestCase):
         self.client.begin(ONE)
         self.assertEqual(self.said()[0], b"MAIL FROM:<a@x.example> SIZE=100")
 
+    def test_what_is_no_reply_is_told_with_what_it_should_have_answered(self) -> None:
+        """Also where a good reply to the command before came in the same breath; as it stands, without what is not
+        printable.
+        """
+        self.greet()
+        self.client.begin(ONE)
+        with self.assertRaises(WireError) as raised:
+            self.hear(b"250 ok", b"99 wh\xe4t")
+        self.assertEqual((str(raised.exception), self.client.phase), ("not an SMTP reply: 99 wh?t", "rcpt"))
+
     def test_without_pipelining_one_command_waits_for_the_other(self) -> None:
         """RFC 2920: groups only where they are offered."""
         self.greet(b"250 mx\r\n")
