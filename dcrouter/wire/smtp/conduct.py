@@ -9,7 +9,8 @@ MAX_REFUSED_RECIPIENTS = 100
 """Refused recipients before 421, counted anew after each message: whoever tries more is reading an address book."""
 
 MAX_IDLE_COMMANDS = 100
-"""NOOP, RSET, VRFY, HELP, EHLO and HELO without a message between them; each one more counts as an error."""
+"""NOOP, RSET, VRFY, HELP, EHLO and HELO without a message between them, and the recipients of transactions that were
+reset; each such command more counts as one error."""
 
 MAX_FAILED_LOGINS = 3
 """Of one session; a mail client asks its user after the first."""
@@ -39,9 +40,9 @@ class Conduct:
         self._failed_logins += 1
         return b"421 4.7.0 Too many failed logins" if self._failed_logins >= MAX_FAILED_LOGINS else None
 
-    def idle(self) -> bytes | None:
-        """A command that gets nobody further."""
-        self._idle += 1
+    def idle(self, undone: int = 0) -> bytes | None:
+        """A command that gets nobody further; `undone`: recipients that were accepted for nothing."""
+        self._idle += 1 + undone
         if self._idle > MAX_IDLE_COMMANDS:
             self._errors += 1
         return b"421 4.7.0 Too many commands without a message" if self._errors >= MAX_ERRORS else None

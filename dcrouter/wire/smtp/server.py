@@ -352,16 +352,16 @@ class Server:
         return None
 
     def _restart(self, line: bytes) -> Event | None:
-        began = self._sender is not None
+        began, undone = self._sender is not None, self._recipients
         self._sender = None
         self._recipients = 0
-        self._idle(line)
+        self._idle(line, undone)
         return events.Reset() if began else None
 
-    def _idle(self, line: bytes) -> Event | None:
+    def _idle(self, line: bytes, undone: int = 0) -> Event | None:
         """A reply to a command that gets nobody further."""
         self._say(line)
-        return self._last(self._conduct.idle())
+        return self._last(self._conduct.idle(undone))
 
     def _error(self, line: bytes) -> Event | None:
         self._say(line + b"\r\n")

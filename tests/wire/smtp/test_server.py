@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.wire.smtp import events
@@ -298,6 +299,19 @@ class LimitTests(SynchronousTestCase):
         session = Session()
         output = session.send(b"NOOP\r\n" * (MAX_IDLE_COMMANDS + MAX_ERRORS + 9))
         self.assertEqual(output.count(b"250 "), MAX_IDLE_COMMANDS + MAX_ERRORS)
+        self.assertTrue(session.machine.closed)
+
+    def test_transactions_without_end_and_without_mail_end_the_session(self) -> None:
+        """Recipients that were accepted for nothing count; who resets a large transaction once may go on."""
+        session = Session(evolve(LIMITS, max_recipients=1000))
+        round = f"{MAIL}\r\n{(RCPT + chr(13) + chr(10)) * 1100}RSET\r\n".encode()
+        session.lines("EHLO c.example")
+        session.send(round)
+        self.assertEqual(session.lines(MAIL, RCPT, "DATA", ".")[-1], "250 2.0.0 Queued")
+        for _ in range(MAX_ERRORS):
+            self.assertFalse(session.machine.closed)
+            output = session.send(round)
+        self.assertEqual(output.splitlines()[-1], b"421 4.7.0 Too many commands without a message")
         self.assertTrue(session.machine.closed)
 
     def test_a_draining_server_begins_no_transaction(self) -> None:
