@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    source = find_config(arguments.file)
+    source = find_config(arguments.config if arguments.file is None else arguments.file)
     config, warnings = load_with_warnings(source)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -85,7 +85,7 @@ def schema(arguments: argparse.Namespace) -> int:
 
 
 def routes(arguments: argparse.Namespace) -> int:
-    table = rows(load(find_config(arguments.file)))
+    table = rows(load(find_config(arguments.config if arguments.file is None else arguments.file)))
     print(json.dumps(table, indent=1) if arguments.json else draw(table))
     return 0
 
@@ -130,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     toured.add_argument("--stay", action="store_true", help="leave all running until Ctrl-C, to try it by hand")
     command("version", version, "print the version")
     for one in (checked, shown):
-        one.add_argument("file", nargs="?", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
+        named = one.add_mutually_exclusive_group()
+        named.add_argument("file", nargs="?", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
+        named.add_argument("--config", "-c", metavar="FILE", help="the same, as other commands have it")
     for one in (started, asked, *controls):
         one.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
     for one in (asked, *controls):

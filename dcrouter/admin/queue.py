@@ -61,7 +61,7 @@ def add_queue_commands(queue: argparse.ArgumentParser) -> None:
         _add_filters(changed)
         changed.add_argument("--all", action="store_true", help="everything; needed where nothing else is given")
     saved = command("backup", backup, "copy the queue to a new directory, also while mail flows", asks=False)
-    saved.add_argument("directory", type=Path, metavar="DIR")
+    saved.add_argument("directory", type=_directory, metavar="DIR")
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,7 @@ def show_list(arguments: argparse.Namespace) -> int:
     lines = list_lines(found, filtered=bool(_filters(arguments)))
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(lines))
     if place is not None and not arguments.json:
-        print(f"there may be more: --limit {arguments.limit}", file=sys.stderr)
+        print(f"these are the first {len(found)}; there may be more: raise --limit", file=sys.stderr)
     return 0
 
 
@@ -217,7 +217,12 @@ def _instant(value: float | None) -> str:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number from 1")
+    return int(text)
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a directory is needed, this one is empty")
+    return Path(text)

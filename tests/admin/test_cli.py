@@ -52,6 +52,15 @@ class TestCommands(SynchronousTestCase):
         self.assertEqual(self.run_main("check"), (0, "routes.yaml: ok, 1 route\n", ""))
         self.assertEqual(self.run_main("check", str(self.file))[1], f"{self.file}: ok, 1 route\n")
 
+    def test_a_file_is_named_as_in_other_commands_too(self) -> None:
+        """With --config, in the place of a word of its own; not both."""
+        other = self.base / "other.yaml"
+        self.file.rename(other)
+        for option in ("--config", "-c"):
+            self.assertEqual(self.run_main("check", option, str(other)), (0, f"{other}: ok, 1 route\n", ""))
+            self.assertEqual(self.run_main("routes", option, str(other)), self.run_main("routes", str(other)))
+        self.assertEqual(self.run_main("check", "a.yaml", "--config", "b.yaml")[0], 2)
+
     def test_every_problem_is_printed_with_its_place_first(self) -> None:
         """So that an editor can jump there; exit status 1."""
         self.file.write_text(ROUTES.replace("passthrough", "passthru").replace("domains", "domain"))

@@ -153,7 +153,10 @@ class CommandTests(TestCase):
         def run() -> tuple[int, str, str]:
             output, errors = io.StringIO(), io.StringIO()
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-                status = main(("queue", *arguments, "--socket", str(self.socket)))
+                try:
+                    status = main(("queue", *arguments, "--socket", str(self.socket)))
+                except SystemExit as exit:
+                    status = int(exit.code or 0)
             return status, output.getvalue(), errors.getvalue()
 
         result: tuple[int, str, str] = await deferToThread(run)
@@ -167,7 +170,7 @@ class CommandTests(TestCase):
         self.assertEqual(self.paged.asked[0], {"do": "list", "sender": "<>", "older": "1h", "limit": 1000})
         status, output, errors = await self.run_main("list", "--limit", "3")
         self.assertEqual((status, len(output.splitlines())), (0, 4))
-        self.assertEqual(errors, "there may be more: --limit 3\n")
+        self.assertEqual(errors, "these are the first 3; there may be more: raise --limit\n")
 
     async def test_a_change_goes_on_to_the_end(self) -> None:
         """Part by part; the sum is told."""
@@ -178,6 +181,18 @@ class CommandTests(TestCase):
         status, output, _ = await self.run_main("drop", "1f", "2f", "--json")
         self.assertEqual((status, json.loads(output)), (0, {"changed": 15}))
         self.assertEqual(self.paged.asked[-1]["messages"], ["1f", "2f"])
+
+    async def test_arguments_without_sense_are_told(self) -> None:
+        """In words of the operator; nothing is asked of the service."""
+        for arguments, words in (
+            (("list", "--limit", "-1"), "argument --limit: '-1': a number from 1"),
+            (("stats", "--top", "many"), "argument --top: 'many': a number from 1"),
+            (("backup", ""), "argument DIR: the name of a directory is needed"),
+        ):
+            status, _, errors = await self.run_main(*arguments)
+            self.assertEqual(status, 2)
+            self.assertIn(words, errors)
+        self.assertEqual(self.paged.asked, [])
 
     async def test_everything_has_to_be_said(self) -> None:
         """Nothing is asked of the service without a word on what is meant."""
