@@ -79,7 +79,7 @@ class StateDirectory:
                 break
             except BlockingIOError:
                 holder = os.pread(self.lock, 32, 0).decode("ascii", "replace").strip()
-                if not holder or _is_alive(holder) or time.monotonic() > deadline:
+                if not holder or _has_lock(holder, self.path / "lock") or time.monotonic() > deadline:
                     raise StartError(f"state_dir: {self.path} is in use by {self._user(holder)}") from None
                 time.sleep(0.05)
         os.ftruncate(self.lock, 0)
@@ -87,7 +87,7 @@ class StateDirectory:
 
     def _user(self, pid: str) -> str:
         """Who has the lock, and what to do; `pid`: who took it, which may have ended since."""
-        if not pid or _is_alive(pid):
+        if not pid or _has_lock(pid, self.path / "lock"):
             return f"another dcrouter, pid {pid or 'unknown'}; stop that one, or give this one a state_dir of its own"
         left = _lock_holders(self.path / "lock")
         if not left:
@@ -146,8 +146,20 @@ class StateDirectory:
             os.chown(self.path / name, account.uid, account.gid, follow_symlinks=False)
 
 
-def _is_alive(pid: str) -> bool:
-    return pid.isdecimal() and Path("/proc", pid).exists()
+def _has_lock(pid: str, lock: Path) -> bool:
+    """Whether the process that took the lock lives (a zombie does not, and the pid may be another's by now) and has it;
+    of one that this user may not look into it is taken for granted.
+    """
+    process = Path("/proc", pid)
+    try:
+        if not pid.isdecimal() or (process / "stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X"):
+            return False
+        wanted = lock.stat()
+        return any(_is_held(process, fd, wanted) for fd in os.listdir(process / "fd"))
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def _lock_holders(lock: Path) -> list[tuple[int, str]]:

@@ -85,6 +85,21 @@ class TestStateDirectory(SynchronousTestCase):
         self.assertIn(f"pid {os.getpid()} (", text)
         self.assertIn(f"`kill -9 {os.getpid()}`", text)
 
+    def test_a_dead_holder_is_no_living_one(self) -> None:
+        """A zombie, or a process that has got the pid since, does not count as the instance that took the lock."""
+        self.patch(module, "ORPHANS", 0.2)
+        first = self.opened()
+        kept = os.dup(first.lock)
+        self.addCleanup(os.close, kept)
+        first.close()
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+            (self.path / "lock").write_text(f"{other.pid}\n")
+            self.assertIn(f"has ended (pid {other.pid}): pid {os.getpid()} (", self.refused())
+            assert other.stdin is not None
+            other.stdin.close()
+            os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+            self.assertIn(f"has ended (pid {other.pid}): pid {os.getpid()} (", self.refused())
+
     def test_a_newer_schema_is_refused(self) -> None:
         """What a newer dcrouter wrote is not touched."""
         self.opened().close()
