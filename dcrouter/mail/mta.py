@@ -87,7 +87,14 @@ class Mta:
             self._store = SqliteStore(directory, reactor)
         self._mx_port = mx_port
         self._resolver = Resolver(config.resolver, reactor)
-        self._room = Room(lambda: self._store.messages, queue.max_size, directory, queue.min_free_disk, reactor.seconds)
+        self._room = Room(
+            lambda: self._store.messages,
+            queue.max_size,
+            directory,
+            queue.min_free_disk,
+            reactor.seconds,
+            lambda: self._spool.coming,
+        )
         budget = Budget()
         self._attempts = Attempts(
             self._rules,
@@ -120,8 +127,9 @@ class Mta:
             clock=reactor,
             in_thread=self._attempts.in_thread,
             ask=in_turn(self._attempts.destinations.verify, asked_hops),
-            full=lambda: self._queue.full,
+            full=lambda size: self._queue.full or not self._spool.has_room(size),
         )
+        self._spool = Spool(self._store.spool, self._attempts.in_thread, self._room)
         self._sessions: Sessions | None = None
         self._ids: Ids | None = None
 
@@ -137,7 +145,7 @@ class Mta:
             self._login,
             reactor=self._reactor,
             ids=ids,
-            spool=Spool(self._store.spool, self._attempts.in_thread),
+            spool=self._spool,
             keep=self._queue.put,
             closed=self._on_closed,
         )

@@ -1,6 +1,7 @@
 """Notifications of failures and delays, built as messages of the house: for whom, by which rule, and with what inside.
 
-1. Who could relay is told itself. A stranger's address may be forged: email.postmaster is told instead.
+1. Who could relay is told itself. A stranger's address may be forged: email.postmaster is told of a
+   failure instead, and of a delay nobody: an outage would be a flood of them.
 2. Whom a notification is for meets the rules like any recipient, as from a client that may relay; a sender whom no rule
    takes is told of by way of the postmaster.
 3. Never for the null sender, and so never for a notification (RFC 5321 6.1, RFC 3834 2).
@@ -56,7 +57,9 @@ class Notifications:
         return self._built("failed", message, ended, head, None)
 
     def delayed(self, message: Message, ended: Sequence[tuple[Recipient, Outcome]], head: bytes) -> Message | None:
-        """Tells that these recipients do not have it yet, and until when they are tried."""
+        """Tells that these recipients do not have it yet, and until when they are tried. None for a stranger."""
+        if not message.envelope.may_relay:
+            return None
         return self._built("delayed", message, ended, head, message.received + self._max_age)
 
     def _built(

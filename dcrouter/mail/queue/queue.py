@@ -155,6 +155,8 @@ class Queue:
         """
         if self._room is not None and (shortage := self._room.shortage) is not None:
             return fail(StoreFull(shortage))
+        if self._room is not None and not message.spooled and not self._room.grant(message.size, whole=True):
+            return fail(StoreFull("other messages that arrive take the space that is left"))
         keys = keys_of(message)
         self._claims.update(keys)
         kept = self._store.put(message, rounded(self._now()))

@@ -11,25 +11,39 @@ from twisted.logger import Logger
 LOOK = 1.0
 """Seconds between two looks at the disk: a system call that most messages never see."""
 
+SPARE = 0.02
+"""Of `min_free_disk`, that bodies on their way leave besides: for the rows, journals and directories of mail."""
+
 BACK = 1.05
 """Times `min_free_disk` that must be free again after a shortage, so that the answer does not flutter."""
+
+UNKNOWN = 1 << 62
+"""Octets that are left where the disk does not tell."""
 
 
 class Room:
     """`messages`: how many are queued. `clock`: seconds of any kind that only grow. `min_free` 0: the disk is not
-    looked at; so it is where nothing is known of it.
+    looked at; so it is where nothing is known of it. `coming`: octets that were granted and that no disk shows yet.
     """
 
     _log = Logger()
 
     def __init__(
-        self, messages: Callable[[], int], max_messages: int, directory: Path, min_free: int, clock: Callable[[], float]
+        self,
+        messages: Callable[[], int],
+        max_messages: int,
+        directory: Path,
+        min_free: int,
+        clock: Callable[[], float],
+        coming: Callable[[], int] = lambda: 0,
     ) -> None:
         self._messages = messages
         self._max_messages = max_messages
         self._directory = directory
         self._min_free = min_free
         self._clock = clock
+        self._coming = coming
+        self._left = 0
         self._looked = float("-inf")
         self._short = False
 
@@ -45,18 +59,37 @@ class Room:
         """Why nothing more is taken, None: there is room."""
         if self._messages() >= self._max_messages:
             return f"the queue holds {self._max_messages} messages"
-        now = self._clock()
-        if self._min_free and now - self._looked >= LOOK:
-            self._looked = now
+        if self._min_free and self._clock() - self._looked >= LOOK:
             self._look()
         return f"less than {self._min_free} bytes are free in {self._directory}" if self._short else None
 
+    def fits(self, octets: int, *, whole: bool = False) -> bool:
+        """Whether so much may be on its way besides what is, without less than `min_free` being left. `whole`: with
+        that a message is complete.
+        """
+        if not self._min_free:
+            return True
+        spared = octets if whole else octets + int(self._min_free * SPARE)
+        if self._clock() - self._looked >= LOOK or spared > self._left:
+            self._look()
+        return not self._short and spared <= self._left
+
+    def grant(self, octets: int, *, whole: bool = False) -> bool:
+        """As `fits`; where it does, they are on their way."""
+        if not self.fits(octets, whole=whole):
+            return False
+        self._left -= octets
+        return True
+
     def _look(self) -> None:
+        self._looked = self._clock()
         try:
             disk = os.statvfs(self._directory)
         except OSError:
-            return  # the write that follows tells what is wrong
+            self._left = UNKNOWN  # the write that follows tells what is wrong
+            return
         free = disk.f_bavail * disk.f_frsize
+        self._left = free - self._coming() - self._min_free
         short = free < self._min_free * (BACK if self._short else 1.0)
         if short != self._short:
             self._short = short

@@ -54,7 +54,7 @@ class Admission:
     """
 
     def __init__(
-        self, email: Email, rules: Rules, *, clock: Any, in_thread: InThread, ask: Ask, full: Callable[[], object]
+        self, email: Email, rules: Rules, *, clock: Any, in_thread: InThread, ask: Ask, full: Callable[[int], object]
     ) -> None:
         self.counters = dict.fromkeys(("refused", "unknown", "unverified", "limited"), 0)
         self._full = full
@@ -89,7 +89,7 @@ class Admission:
 
     def sender(self, client: Client, sender: Sender) -> bytes:
         """The reply to MAIL."""
-        return _FULL if self._full() else SENDER_OK
+        return _FULL if self._full(sender.size or 0) else SENDER_OK
 
     def recipient(
         self, client: Client, sender: str, address: str, taken: dict[str, int]

@@ -4,7 +4,8 @@
    at once, then or at the end: so the fields that we add, and a refusal, are known before the first octet is written.
 2. The file's octets are written by a thread, one piece after the other; `backlogged` tells when the connection has to
    be paused, since too much of this message waits for the disk, or of all messages together.
-3. At the end the file is fsynced, and its directory, before anybody hears of it.
+3. Where it would take the space that is to stay free, nothing more of it is kept, and it is refused at its end.
+4. At the end the file is fsynced, and its directory, before anybody hears of it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -42,6 +43,7 @@ HEADER = 64 * 1024
 MAX_HOPS = 50
 """Received fields, ours included, after which a message is taken for one that goes in circles (RFC 5321 6.3)."""
 
+FULL = b"452 4.3.1 Insufficient system storage\r\n"
 _LOOP = b"554 5.4.6 Too many hops\r\n"
 _LONG_HEADER = b"554 5.6.0 The header of the message is longer than 64 KB\r\n"
 
@@ -50,18 +52,36 @@ Complete = Callable[[bytes], bytes]
 """Gets a message's header block, gives the fields to put before it, or raises Refused with the reply."""
 
 
+class Room(Protocol):
+    """The space that is left on the disk; see queue/room."""
+
+    def fits(self, octets: int) -> bool: ...
+
+    def grant(self, octets: int) -> bool: ...
+
+
 class Spool:
     """Where the files of large messages are written. `unwritten`: octets that wait for that, of all messages; `held`:
-    octets of those that are no file, or not yet.
+    octets of those that are no file, or not yet; `leaving`: of files whose removal is under way; `announced`: that
+    messages which have begun said they have, and that are not here yet. `room` None: there is always some.
     """
 
     def __init__(
-        self, directory: Path, in_thread: InThread, *, limit: int = MAX_UNWRITTEN, memory: int = MAX_HELD
+        self,
+        directory: Path,
+        in_thread: InThread,
+        room: Room | None = None,
+        *,
+        limit: int = MAX_UNWRITTEN,
+        memory: int = MAX_HELD,
     ) -> None:
         self.directory = directory
         self.in_thread = in_thread
         self.unwritten = 0
         self.held = 0
+        self.leaving = 0
+        self.announced = 0
+        self._room = room
         self._limit = limit
         self._memory = memory
 
@@ -74,18 +94,38 @@ class Spool:
         """Octets up to which one message may be no file."""
         return IN_MEMORY if self.held <= self._memory else HEADER
 
+    @property
+    def coming(self) -> int:
+        """Octets that the files will take beyond what the disk shows; below 0: that they will give back."""
+        return self.unwritten - self.leaving
+
+    def has_room(self, size: int) -> bool:
+        """Whether a message that says to have `size` octets may begin; 0: it does not say."""
+        return not size or self._room is None or self._room.fits(size + self.announced)
+
+    def grant(self, octets: int) -> bool:
+        """Whether so much more may be written."""
+        return self._room is None or self._room.grant(octets)
+
 
 class Intake:
     """One message, which begins with `trace`.
 
     `complete`, where given, adds to its header. `room` is called when there is no backlog (any more). `refusal`: the
-    reply that the message has earned by its header, once that has been looked at, after `end` at the latest.
+    reply that the message has earned by its header, once that has been looked at, after `end` at the latest; or for
+    want of space. `announced`: octets that the client said it has.
     """
 
     _log = Logger()
 
     def __init__(
-        self, spool: Spool, message: int, trace: bytes, room: Callable[[], None], complete: Complete | None = None
+        self,
+        spool: Spool,
+        message: int,
+        trace: bytes,
+        room: Callable[[], None],
+        complete: Complete | None = None,
+        announced: int = 0,
     ) -> None:
         self.size = len(trace)
         self.eightbit = False
@@ -98,7 +138,11 @@ class Intake:
         self._trace = trace
         self._pieces: list[bytes] = []
         self._waiting = 0
+        self._leaving = 0
         self._held = 0
+        self._granted = 0
+        self._announced = 0
+        self._announce(announced)
         self._fd: int | None = None
         self._writing = False
         self._error: OSError | None = None
@@ -108,6 +152,8 @@ class Intake:
     @property
     def backlogged(self) -> bool:
         """Whether the client has to wait for the disk."""
+        if self.refusal is not None:
+            return False
         return self._waiting > MAX_BACKLOG or (self._waiting > 0 and self._spool.full)
 
     @property
@@ -122,10 +168,10 @@ class Intake:
         self.size += len(octets)
         if self._error is not None or self.refusal is not None:
             return
+        self._announce(-min(len(octets), self._announced))
         self._pieces.append(octets)
         if self.spooled:
-            self._count(len(octets))
-            self._write_enough()
+            self._grow(len(octets))
             return
         self._hold(len(octets))
         if self.size > self._spool.in_memory:
@@ -134,14 +180,14 @@ class Intake:
             if self.refusal is None:
                 self.spooled = True
                 self._pieces.insert(0, self._trace)
-                self._count(self.size)
-                self._write_enough()
+                self._grow(self.size)
 
     def end(self) -> Deferred[None]:
         """All is here: fires when a spool file is durable (at once where there is none), fails with StoreError.
 
         A message with a `refusal` is gone.
         """
+        self._announce(-self._announced)
         if not self.spooled and self.refusal is None:
             self._look(ended=True)
             self._hold(-self._held)
@@ -156,13 +202,19 @@ class Intake:
     def abandon(self) -> None:
         """The message is refused or cut off: nothing of it stays."""
         self._abandoned = True
+        self._announce(-self._announced)
         if self.spooled:
-            self._count(-sum(map(len, self._pieces)))
+            dropped = sum(map(len, self._pieces))
+            self._count(-dropped)
+            self._leave(self._granted - dropped)
+            self._granted = 0
         self._hold(-self._held)
         self._pieces.clear()
         if self.spooled and not self._writing:
             self._writing = True
-            self._spool.in_thread(self._remove).addErrback(self._not_removed)
+            self._spool.in_thread(self._remove).addErrback(self._not_removed).addCallback(
+                lambda _: self._leave(-self._leaving)
+            )
 
     # ------------------------------------------------------------------ the header
 
@@ -185,6 +237,7 @@ class Intake:
         except Refused as refused:
             assert refused.reply is not None
             self.refusal = refused.reply
+            self._announce(-self._announced)
             self._pieces.clear()
 
     # ------------------------------------------------------------------ the spool file
@@ -196,6 +249,24 @@ class Intake:
     def _count(self, octets: int) -> None:
         self._waiting += octets
         self._spool.unwritten += octets
+
+    def _announce(self, octets: int) -> None:
+        self._announced += octets
+        self._spool.announced += octets
+
+    def _leave(self, octets: int) -> None:
+        self._leaving += octets
+        self._spool.leaving += octets
+
+    def _grow(self, octets: int) -> None:
+        """So many octets more are in `_pieces`."""
+        self._count(octets)
+        self._granted += octets
+        if self._spool.grant(octets):
+            self._write_enough()
+        else:
+            self.refusal = FULL
+            self.abandon()
 
     def _write_enough(self) -> None:
         if self._waiting >= PIECE or (self._waiting and self._spool.full):
@@ -229,6 +300,8 @@ class Intake:
         self._count(-octets)
         if self._abandoned:
             self.abandon()
+            if self.refusal is not None:
+                self._room()
         elif last and self._ended is not None:
             self._ended.callback(None)
         else:

@@ -221,7 +221,8 @@ class MailProtocol(Protocol):
         timeouts = self._sessions.timeouts
         if self._machine.in_data:
             self.awaited = "data"
-            self.deadline = self._sessions.clock.seconds() + timeouts.data
+            assert self._transaction is not None
+            self.deadline = self._transaction.due(self._sessions.clock.seconds(), timeouts.data)
         elif answered and (self._machine.helo or self.awaited != "greeting"):
             self.awaited = "command"
             self.deadline = self._sessions.clock.seconds() + timeouts.command
@@ -242,7 +243,7 @@ class MailProtocol(Protocol):
         refusal = refused_sender(self._user, address) if self._user is not None else None
         if refusal is not None:
             self._log_refusal(f"sender {address}", refusal)
-        self._transaction = Transaction(self._sessions, self.facts.session, self._client, self._user, address)
+        self._transaction = Transaction(self._sessions, self.facts.session, self._client, self._user, event.sender)
         self._machine.answer(refusal or self._sessions.admission.sender(self._client, event.sender))
 
     def _recipient(self, event: events.Recipient) -> None:

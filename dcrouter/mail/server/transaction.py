@@ -14,14 +14,20 @@ from twisted.python.failure import Failure
 from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.envelope import Client, Envelope, Recipient
 from dcrouter.mail.message import Message
-from dcrouter.mail.server.intake import Intake
+from dcrouter.mail.server.intake import FULL, Intake
 from dcrouter.mail.server.submission import complete
 from dcrouter.mail.server.users import User
+from dcrouter.wire.smtp.command import Sender
 
 if TYPE_CHECKING:
     from dcrouter.mail.server.sessions import Sessions
 
-_FULL = b"452 4.3.1 Insufficient system storage\r\n"
+SPAN = 600.0
+"""Seconds in which a body must move at least FLOOR octets a second, or end; `timeouts.data` where that is longer."""
+
+FLOOR = 1024
+"""Octets a second, on average over SPAN: a modem's. RFC 5321 4.5.3.2.5 leaves 3 minutes to each piece."""
+
 _BROKEN = b"451 4.3.0 The message could not be kept\r\n"
 
 
@@ -34,16 +40,19 @@ class Transaction:
 
     _log = Logger()
 
-    def __init__(self, sessions: Sessions, session: str, client: Client, user: User | None, sender: str) -> None:
+    def __init__(self, sessions: Sessions, session: str, client: Client, user: User | None, sender: Sender) -> None:
         self.recipients: dict[str, str] = {}
         self.taken: dict[str, int] = {}
-        self.sender = sender
+        self.sender = sender.address
+        self._announced = sender.size or 0
         self._sessions = sessions
         self._session = session
         self._client = client
         self._user = user
         self._message = 0
         self._intake: Intake | None = None
+        self._span_began = 0.0
+        self._moved = 0
 
     @property
     def backlogged(self) -> bool:
@@ -61,11 +70,22 @@ class Transaction:
         adding = None
         if self._client.kind != "smtp" or self._user is not None:
             adding = partial(complete, user=self._user, name=name, hostname=sessions.hostname, now=time.time())
-        self._intake = Intake(sessions.spool, self._message, trace(name, only), room, adding)
+        self._intake = Intake(sessions.spool, self._message, trace(name, only), room, adding, self._announced)
+        self._span_began = sessions.clock.seconds()
 
     def add(self, octets: bytes) -> None:
         assert self._intake is not None
+        self._moved += len(octets)
         self._intake.add(octets)
+
+    def due(self, now: float, patience: float) -> float:
+        """When the next octets must be here: `patience` seconds from now, and in time for FLOOR."""
+        span = max(SPAN, patience)
+        if self._moved < FLOOR * span:
+            return min(now + patience, self._span_began + span)
+        if now >= self._span_began + span:
+            self._span_began, self._moved = now, 0
+        return now + patience
 
     def end(self, octets: bytes) -> bytes | Deferred[bytes]:
         """The last octets; gives the answer to the whole message. From then on it is not this session's to take back.
@@ -135,4 +155,4 @@ class Transaction:
             self._log.error("{session}: a message could not be kept: {reason}", session=self._session, reason=reason)
         else:
             self._log.failure("{session}: a message could not be kept", failure, session=self._session)
-        return _FULL if failure.check(StoreFull) else _BROKEN
+        return FULL if failure.check(StoreFull) else _BROKEN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import Clock
@@ -549,6 +550,33 @@ class RoomTests(QueueCase):
             answers.append(room.shortage is not None)
         self.assertEqual(answers, [False, False, True, True, True, False])
         self.assertEqual(len(looks), 4)
+
+    def test_what_is_on_its_way_counts(self):
+        """Granted octets until the disk shows them, and those that come; a look where they do not fit."""
+        free, coming = [1000], [0]
+        self.patch(__import__("os"), "statvfs", lambda path: type("Disk", (), {"f_bavail": free[0], "f_frsize": 1})())
+        room = Room(lambda: 0, 10, self.directory, 100, self.clock.seconds, lambda: coming[0])
+        self.assertTrue(room.grant(500))
+        coming[0] = 500
+        self.assertEqual((room.fits(398), room.fits(399), room.fits(400, whole=True)), (True, False, True))
+        self.assertTrue(room.grant(398))
+        coming[0], free[0] = 398, 500
+        self.assertFalse(room.grant(1))
+        self.assertTrue(room.grant(2, whole=True))
+        free[0], coming[0] = 500, -300
+        self.assertTrue(room.grant(600))
+        self.assertTrue(Room(lambda: 0, 10, self.directory, 0, self.clock.seconds).grant(1 << 60))
+
+    @inlineCallbacks
+    def test_a_message_that_does_not_fit_is_not_put(self):
+        """Though there is room for a smaller one."""
+        self.patch(
+            __import__("os"), "statvfs", lambda path: type("Disk", (), {"f_bavail": 100 + len(TEXT), "f_frsize": 1})()
+        )
+        self.queue = self.make_queue(room=Room(lambda: 0, 10, self.directory, 100, self.clock.seconds))
+        self.queue.start([], self.notices)
+        yield self.assertFailure(self.queue.put(evolve(self.message(1), size=len(TEXT) + 1)), StoreFull)
+        yield self.queue.put(self.message(2))
 
     @inlineCallbacks
     def test_bodies_in_memory_are_bounded(self):

@@ -38,7 +38,12 @@ class AdmissionTests(SynchronousTestCase):
             return self.asked[-1]
 
         return Admission(
-            config, Rules(config), clock=self.clock, in_thread=maybeDeferred, ask=ask, full=lambda: self.full
+            config,
+            Rules(config),
+            clock=self.clock,
+            in_thread=maybeDeferred,
+            ask=ask,
+            full=lambda size: self.full or size > 100,
         )
 
     def admit(self, admission: Admission, address: str, taken: dict[str, int] | None = None) -> Admitted:
@@ -50,6 +55,8 @@ class AdmissionTests(SynchronousTestCase):
         admission = self.admission(Rule(name="in", match=OURS, action=BOX))
         sender = Sender("s@x.test", None, False)
         self.assertEqual(admission.sender(STRANGER, sender)[:9], b"250 2.1.0")
+        self.assertEqual(admission.sender(STRANGER, sender._replace(size=100))[:9], b"250 2.1.0")
+        self.assertEqual(admission.sender(STRANGER, sender._replace(size=101))[:9], b"452 4.3.1")
         self.full = "the queue is full"
         self.assertEqual(admission.sender(STRANGER, sender)[:9], b"452 4.3.1")
 
@@ -202,7 +209,7 @@ class OpenRelayTests(SynchronousTestCase):
             raise AssertionError("nobody is asked")
 
         self.admission = Admission(
-            config, Rules(config), clock=Clock(), in_thread=maybeDeferred, ask=ask, full=lambda: None
+            config, Rules(config), clock=Clock(), in_thread=maybeDeferred, ask=ask, full=lambda size: None
         )
 
     def reply(self, client: Client, sender: str, path: str) -> bytes:

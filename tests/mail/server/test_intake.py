@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import Refused
 from dcrouter.mail.message import IN_MEMORY
+from dcrouter.mail.queue.room import Room
 from dcrouter.mail.server.intake import HEADER, MAX_BACKLOG, MAX_HOPS, PIECE, Intake, Spool
 
 TRACE = b"Received: from c\r\n\tby mx; now\r\n"
@@ -147,6 +149,60 @@ class IntakeTests(SynchronousTestCase):
             intake.abandon()
             self.work()
             self.assertEqual((list(self.directory.iterdir()), self.spool.unwritten), ([], 0))
+
+    def test_bodies_leave_the_space_that_is_to_stay_free(self) -> None:
+        """Eight at once, of which three fit: the others are refused at their end, and their files are gone."""
+        least = free = 10_000_000 + 4 * 45 * len(CHUNK)
+        room, looks = 10_000_000, 0
+
+        def disk(path: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            left = free - sum(path.stat().st_size for path in self.directory.iterdir())
+            return type("Disk", (), {"f_bavail": left, "f_frsize": 1})()
+
+        self.patch(os, "statvfs", disk)
+        bound = Room(lambda: 0, 100, self.directory, room, lambda: 0.0, lambda: self.spool.coming)
+        self.spool = Spool(self.directory, self.later, bound)
+        intakes = [self.intake(number) for number in range(8)]
+        for step in range(46):
+            for intake in intakes:
+                intake.add(b"Subject: x\r\n\r\n" if not step else CHUNK)
+                self.work(step % 3)
+                least = min(least, disk(self.directory).f_bavail)
+        self.assertTrue(all(not intake.backlogged for intake in intakes if intake.refusal is not None))
+        ended = [intake.end() for intake in intakes]
+        self.work()
+        for end in ended:
+            self.successResultOf(end)
+        self.assertGreaterEqual(min(least, disk(self.directory).f_bavail), room)
+        self.assertEqual({intake.refusal for intake in intakes}, {None, b"452 4.3.1 Insufficient system storage\r\n"})
+        taken = [intake for intake in intakes if intake.refusal is None]
+        self.assertEqual(len(taken), 3)
+        self.assertEqual([path.stat().st_size for path in self.directory.iterdir()], [taken[0].size] * 3)
+        self.assertEqual((self.spool.unwritten, self.spool.leaving, self.spool.held), (0, 0, 0))
+
+    def test_what_is_announced_counts_until_it_is_here(self) -> None:
+        """For the next who says a size: of messages that have begun, however they end."""
+        free = 1000
+        self.patch(os, "statvfs", lambda path: type("Disk", (), {"f_bavail": free, "f_frsize": 1})())
+        bound = Room(lambda: 0, 100, self.directory, 100, lambda: 0.0, lambda: self.spool.coming)
+        self.spool = Spool(self.directory, self.later, bound)
+        self.assertEqual(
+            (self.spool.has_room(898), self.spool.has_room(899), self.spool.has_room(0)), (True, False, True)
+        )
+        ends = [
+            lambda intake: intake.end(),
+            lambda intake: intake.abandon(),
+            lambda intake: intake.add(b"A: b\r\n\r\n" + b"x" * 600),
+        ]
+        for end in ends:
+            intake = Intake(self.spool, 1, TRACE, self.room, announced=600)
+            self.assertEqual((self.spool.has_room(298), self.spool.has_room(299)), (True, False))
+            intake.add(b"A: b\r\n")
+            self.assertEqual(self.spool.announced, 594)
+            end(intake)
+            self.assertEqual(self.spool.announced, 0)
 
     def test_mail_that_goes_in_circles_is_refused(self) -> None:
         """By Received fields in its header, whether it is small or not; those in the text do not count."""
