@@ -17,8 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from dcrouter.config.rules import Deliver, MailForward, Mta, Reject, Rule
-from dcrouter.errors import Unreachable
+from dcrouter.config.rules import Deliver, MailForward, Mta, Reject
 from dcrouter.mail.delivery import maildir
 from dcrouter.mail.delivery.content import StoredContent
 from dcrouter.mail.delivery.destination import Destination, Patience
@@ -33,7 +32,6 @@ from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
 from dcrouter.net.resolver import Resolver
-from dcrouter.wire.smtp.reply import Reply
 
 MAX_EXCHANGERS = 5
 """Hosts of a domain that one attempt tries; the others have their turn when these are known to be down."""
@@ -110,21 +108,6 @@ class Attempts:
         if isinstance(action, Mta):
             return self._to_exchangers(message)
         return self._send(message, range(len(recipients)), self._order(name, action))
-
-    async def ask(self, rule: Rule, address: str) -> Reply:
-        """What the rule's targets say to RCPT for an address, the first of them that can be asked. Raises Unreachable
-        where none can.
-        """
-        action = rule.action
-        if not isinstance(action, MailForward | Deliver) or not hops_of(action):
-            raise Unreachable(f"rule {rule.name} has no target that could be asked")
-        reasons: list[str] = []
-        for destination in self._order(rule.name, action):
-            try:
-                return await self.destinations.verify(destination.hop, address)
-            except Unreachable as error:
-                reasons.append(str(error))
-        raise Unreachable("; ".join(reasons))
 
     # ------------------------------------------------------------------ to other servers
 
