@@ -16,7 +16,8 @@ from dcrouter.config.rules import MailForward, Rule, RuleMatch
 from dcrouter.config.targets import Target
 from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.destination import Patience
-from tests.mail.house import LOCAL, House, in_thread, send, until
+from tests.mail.house import LOCAL, House, in_thread, send
+from tests.support.facts import until
 from tests.support.mailboxes import messages
 from tests.support.router import Router
 from tests.support.router import until as until_now

@@ -14,8 +14,9 @@ from dcrouter.config.mail import MailPort
 from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import Mta, Rule
 from dcrouter.net.dns import cache
-from tests.mail.house import LOCAL, House, in_thread, send, until
+from tests.mail.house import LOCAL, House, in_thread, send
 from tests.mail.nexthop import ScriptedHop
+from tests.support.facts import until
 from tests.support.nameserver import (
     CUT,
     GARBAGE,

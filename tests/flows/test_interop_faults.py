@@ -14,7 +14,8 @@ from dcrouter.config.targets import Target
 from dcrouter.events import DeliveryDone
 from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.destination import Patience
-from tests.mail.house import House, in_thread, send, until
+from tests.mail.house import House, in_thread, send
+from tests.support.facts import until
 from tests.support.programs import SmtpSink
 from tests.support.router import Reserved
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -160,21 +159,6 @@ class _Listener:
     def close(self) -> None:
         reactor.removeReader(self)
         self._socket.close()
-
-
-@inlineCallbacks
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Waits for a fact; AssertionError when it does not come."""
-    deadline = time.monotonic() + seconds
-    while True:
-        fact = condition()
-        if isinstance(fact, Deferred):
-            fact = yield fact
-        if fact:
-            return fact
-        if time.monotonic() > deadline:
-            raise AssertionError(f"it did not happen within {seconds} seconds: {condition}")
-        yield deferLater(reactor, 0.02)
 
 
 def in_thread(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:

@@ -13,8 +13,9 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Bounces, Queue, Retry
 from dcrouter.config.rules import Mta, Rule, RuleMatch
-from tests.mail.house import LOCAL, QUICK, House, in_thread, send, until
+from tests.mail.house import LOCAL, QUICK, House, in_thread, send
 from tests.mail.nexthop import ScriptedHop
+from tests.support.facts import until
 from tests.support.nameserver import Nameserver
 
 OUT = Rule(name="out", match=RuleMatch(recipients=("*@far.test", "*@null.test", "*@nowhere.test")), action=Mta())

@@ -8,7 +8,8 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Queue
-from tests.mail.house import LOCAL, House, dialogue, forward, in_thread, send, until
+from tests.mail.house import LOCAL, House, dialogue, forward, in_thread, send
+from tests.support.facts import until
 
 HEAD = ("EHLO c.test", "MAIL FROM:<a@x.test>")
 MESSAGE = (*HEAD, "RCPT TO:<b@example.test>", "DATA", b"Subject: x\r\n\r\ny\r\n.\r\n")

@@ -14,8 +14,9 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import MailTimeouts
 from dcrouter.config.rules import Reject, Rule, RuleMatch
-from tests.mail.house import HOSTNAME, LOCAL, House, dialogue, forward, in_thread, send, until
+from tests.mail.house import HOSTNAME, LOCAL, House, dialogue, forward, in_thread, send
 from tests.mail.nexthop import ScriptedHop
+from tests.support.facts import until
 from tests.support.peers import require, require_swaks_tls
 
 HEAD = ("EHLO c.test", "MAIL FROM:<a@x.test>")

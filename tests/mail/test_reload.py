@@ -13,8 +13,9 @@ from dcrouter.config.accounts import Auth, User
 from dcrouter.config.queue import Queue
 from dcrouter.config.rates import Rate
 from dcrouter.config.rules import Rule, RuleLimits
-from tests.mail.house import LOCAL, House, forward, in_thread, send, until
+from tests.mail.house import LOCAL, House, forward, in_thread, send
 from tests.mail.server.accounts import HASHES
+from tests.support.facts import until
 
 
 def reload(house: House, *rules: Rule, **email: Any) -> None:

@@ -14,9 +14,10 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.rates import Rate
 from dcrouter.config.rules import Mta, Rule, RuleLimits, RuleMatch, Verify
-from tests.mail.house import LOCAL, House, dialogue, forward, in_thread, send, until
+from tests.mail.house import LOCAL, House, dialogue, forward, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.mail.server.test_admission import FOREIGN, NO_PATHS, ROUTED
+from tests.support.facts import until
 
 HEAD = ("EHLO c.test", "MAIL FROM:<a@x.test>")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -19,10 +19,12 @@ from dcrouter.mail.delivery.destinations import Destinations, Question
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.mail.delivery.slots import Slots
+from dcrouter.mail.server.verify import asked_hops, in_turn
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.client import Transaction
-from tests.mail.house import QUICK, House, forward, in_thread, send, until
+from tests.mail.house import QUICK, House, forward, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
+from tests.support.facts import until
 
 SMALL = b"Subject: x\r\n\r\ntext\r\n"
 
@@ -148,10 +150,11 @@ class DestinationTests(TestCase):
         down, up = ScriptedHop(self, greeting="421 busy"), ScriptedHop(self)
         house = House(self, forward(down.port, up.port), patience=QUICK)
         rule = house.email.rules[0]
-        reply = yield Deferred.fromCoroutine(house.mta._attempts.ask(rule, "b@example.test"))
+        ask = in_turn(house.mta._attempts.destinations.verify, asked_hops)
+        reply = yield ask(rule, "b@example.test")
         self.assertEqual(reply.code, 250)
         alone = Rule(name="alone", action=MailForward(targets=rule.action.targets[:1]))
-        yield self.assertFailure(Deferred.fromCoroutine(house.mta._attempts.ask(alone, "b@example.test")), Unreachable)
+        yield self.assertFailure(ask(alone, "b@example.test"), Unreachable)
         question = Question("b@x.test")
         question.answer.addErrback(lambda failure: None)
         question.answer.cancel()

@@ -10,9 +10,10 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.mail import MailPort
 from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import Mta, Rule
-from tests.mail.house import QUICK, House, in_thread, send, until
+from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.certificates import Authority
+from tests.support.facts import until
 from tests.support.nameserver import Nameserver
 
 SOON = Queue(retry=Retry(base=0.2, max=0.2, jitter=0.0))

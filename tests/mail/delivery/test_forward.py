@@ -10,8 +10,9 @@ from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Queue, Retry
-from tests.mail.house import LOCAL, QUICK, House, forward, in_thread, send, until
+from tests.mail.house import LOCAL, QUICK, House, forward, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
+from tests.support.facts import until
 
 
 def closed_port() -> int:

@@ -14,8 +14,9 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.forms import HostPort
 from dcrouter.config.queue import Bounces
 from dcrouter.config.rules import Deliver, Rule
-from tests.mail.house import QUICK, House, in_thread, send, until
+from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import CUT, ScriptedHop
+from tests.support.facts import until
 from tests.support.peers import require
 from tests.support.programs import Program, SmtpSink
 from tests.support.router import Reserved

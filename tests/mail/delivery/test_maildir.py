@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dcrouter.mail.delivery.maildir import Delivery, encoded, maildir_path
 from dcrouter.mail.envelope import Envelope
 from dcrouter.mail.message import Message
-from tests.mail.house import House, dialogue, in_thread, until
+from tests.mail.house import House, dialogue, in_thread
+from tests.support.facts import until
 
 STATE = Path("/var/lib/dcrouter")
 MESSAGE = Message(

@@ -14,9 +14,10 @@ from twisted.trial.unittest import SkipTest, TestCase
 from dcrouter.config.forms import Secret
 from dcrouter.config.rules import MailForward, Rule, RuleMatch, SmartHostAuth
 from dcrouter.config.targets import Target
-from tests.mail.house import QUICK, House, in_thread, send, until
+from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.certificates import Authority
+from tests.support.facts import until
 
 NAME = "mx.localhost"
 PASSWORD = "correct horse battery"

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
 
 from dcrouter.mail.envelope import Envelope, Recipient
 from dcrouter.mail.message import Message
@@ -46,18 +42,3 @@ def message(
 def entries(store: Store, now: float = 5000.0, **selection: Any) -> Deferred[list[Entry]]:
     """The recipients that a store has, or those of a selection."""
     return store.pick(Selection(**selection), FIRST, 1000, now).addCallback(lambda page: page.entries)
-
-
-@inlineCallbacks
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Waits for a fact; AssertionError when it does not come."""
-    deadline = time.monotonic() + seconds
-    while True:
-        fact = condition()
-        if isinstance(fact, Deferred):
-            fact = yield fact
-        if fact:
-            return fact
-        if time.monotonic() > deadline:
-            raise AssertionError(f"it did not happen within {seconds} seconds: {condition}")
-        yield deferLater(reactor, 0.01)

@@ -24,7 +24,8 @@ from dcrouter.mail.queue.store import FAILED, HELD, HELD_BY_OPERATOR, HELD_NOTIC
 from dcrouter.mail.queue.stores.memory import MemoryStore
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
 from dcrouter.mail.queue.wakes import PACE
-from tests.mail.queue.made import TEXT, entries, message, until
+from tests.mail.queue.made import TEXT, entries, message
+from tests.support.facts import until
 
 NO = Failed("550 5.1.1 no", "t:25")
 LATER = Later("451 4.0.0 later", "t:25")

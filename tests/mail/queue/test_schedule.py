@@ -17,7 +17,8 @@ from dcrouter.mail.queue.queue import Queue
 from dcrouter.mail.queue.schedule import PAGE
 from dcrouter.mail.queue.store import FAILED, QUEUED
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
-from tests.mail.queue.made import entries, message, until
+from tests.mail.queue.made import entries, message
+from tests.support.facts import until
 
 
 class SlowStore(SqliteStore):

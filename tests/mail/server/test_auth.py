@@ -18,8 +18,9 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.accounts import Auth, AuthFailures, User
 from dcrouter.config.mail import MailTimeouts
 from dcrouter.config.rules import Deliver, Rule, RuleMatch
-from tests.mail.house import HOSTNAME, House, dialogue, in_thread, until
+from tests.mail.house import HOSTNAME, House, dialogue, in_thread
 from tests.mail.server.accounts import HASHES
+from tests.support.facts import until
 from tests.support.peers import require, require_swaks_tls
 
 ALICE = User(name="alice@x.test", password_hash=HASHES["secret"], may_send_as=("alice@x.test", "*@alice.test"))

@@ -9,8 +9,9 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import MailTimeouts
 from dcrouter.config.rules import Verify
-from tests.mail.house import LOCAL, House, forward, in_thread, until
+from tests.mail.house import LOCAL, House, forward, in_thread
 from tests.mail.nexthop import ScriptedHop
+from tests.support.facts import until
 
 HEAD = b"EHLO c.test\r\nMAIL FROM:<a@x.test>\r\n"
 TEXT = b"DATA\r\n"

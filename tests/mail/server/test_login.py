@@ -18,8 +18,8 @@ from dcrouter.mail.server.gate import WAITING_OF_ONE
 from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.users import LOOK_AGAIN
 from dcrouter.wire.sasl import Credentials
-from tests.mail.house import until
 from tests.mail.server.accounts import HASHES
+from tests.support.facts import until
 
 ALICE = User(name="alice@x.example", password_hash=HASHES["secret"])
 GOOD = Credentials(account="alice@x.example", password="secret")

@@ -10,7 +10,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.security import MinRate
-from tests.mail.house import House, in_thread, until
+from tests.mail.house import House, in_thread
+from tests.support.facts import until
 
 
 class DrainTests(TestCase):

@@ -23,7 +23,8 @@ from dcrouter.mail.queue.store import (
 )
 from dcrouter.mail.queue.stores.memory import MemoryStore
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
-from tests.mail.queue.made import TEXT, entries, message, until
+from tests.mail.queue.made import TEXT, entries, message
+from tests.support.facts import until
 
 
 class Contract:

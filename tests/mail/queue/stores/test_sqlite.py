@@ -15,7 +15,8 @@ from dcrouter.mail.message import spool_path
 from dcrouter.mail.queue.store import FAILED, HELD, QUEUED, START
 from dcrouter.mail.queue.stores.schema import VERSION
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
-from tests.mail.queue.made import TEXT, entries, message, until
+from tests.mail.queue.made import TEXT, entries, message
+from tests.support.facts import until
 
 VERSION_1 = """
 CREATE TABLE message (
