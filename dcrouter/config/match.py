@@ -18,6 +18,16 @@ from dcrouter.config.versions import TlsVersion
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+CLIENT_IPS = key("Networks that clients come from.", nonempty="no client would match", default="everyone")
+PATH = key("The whole path of a request.", nonempty="no path would match", default="every path")
+METHODS = key("Methods of a request.", nonempty="no method would match", default="every method")
+HEADERS = key(
+    "Headers of a request, all of them: each an exact value, or `re:` and what the whole value matches.",
+    nonempty="leave it out to match every request",
+    entry=check_header_condition,
+)
+"""Keys of conditions that a route and a target of it may have."""
+
 
 @frozen(kw_only=True)
 class PortRange:
@@ -65,26 +75,10 @@ class Match:
             "The newest version that a TLS client offers.", nonempty="no version would match", default="every version"
         ),
     )
-    client_ips: tuple[Network, ...] | None = field(
-        default=None,
-        metadata=key("Networks that clients come from.", nonempty="no client would match", default="everyone"),
-    )
-    path: tuple[PathText, ...] | None = field(
-        default=None,
-        metadata=key("The whole path of a request.", nonempty="no path would match", default="every path"),
-    )
-    methods: tuple[Method, ...] | None = field(
-        default=None,
-        metadata=key("Methods of a request.", nonempty="no method would match", default="every method"),
-    )
-    headers: dict[str, str] | None = field(
-        default=None,
-        metadata=key(
-            "Headers of a request, all of them: each an exact value, or `re:` and what the whole value matches.",
-            nonempty="leave it out to match every request",
-            entry=check_header_condition,
-        ),
-    )
+    client_ips: tuple[Network, ...] | None = field(default=None, metadata=CLIENT_IPS)
+    path: tuple[PathText, ...] | None = field(default=None, metadata=PATH)
+    methods: tuple[Method, ...] | None = field(default=None, metadata=METHODS)
+    headers: dict[str, str] | None = field(default=None, metadata=HEADERS)
     time: TimeWindow | None = field(
         default=None,
         metadata=key("When the route holds.", nonempty="leave it out to match at all times", default="always"),

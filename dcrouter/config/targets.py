@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from attrs import field, frozen
 
-from dcrouter.config.conditions import Method, check_header_condition
+from dcrouter.config.conditions import Method
 from dcrouter.config.forms import ReadPath, ServerName, TargetHost, TargetPort, counted, key
-from dcrouter.config.match import Network
+from dcrouter.config.match import CLIENT_IPS, HEADERS, METHODS, PATH, Network
 from dcrouter.config.paths import PathText
 from dcrouter.config.times import TimeWindow
 from dcrouter.config.tls import CertificateFiles
@@ -38,26 +38,10 @@ class TargetMatch:
     Where it holds, only targets that are meant in this way are used; where none is, those without `match`.
     """
 
-    client_ips: tuple[Network, ...] | None = field(
-        default=None,
-        metadata=key("Networks that clients come from.", nonempty="no client would match", default="everyone"),
-    )
-    path: tuple[PathText, ...] | None = field(
-        default=None,
-        metadata=key("The whole path of a request.", nonempty="no path would match", default="every path"),
-    )
-    methods: tuple[Method, ...] | None = field(
-        default=None,
-        metadata=key("Methods of a request.", nonempty="no method would match", default="every method"),
-    )
-    headers: dict[str, str] | None = field(
-        default=None,
-        metadata=key(
-            "Headers of a request, all of them: each an exact value, or `re:` and what the whole value matches.",
-            nonempty="leave it out to match every request",
-            entry=check_header_condition,
-        ),
-    )
+    client_ips: tuple[Network, ...] | None = field(default=None, metadata=CLIENT_IPS)
+    path: tuple[PathText, ...] | None = field(default=None, metadata=PATH)
+    methods: tuple[Method, ...] | None = field(default=None, metadata=METHODS)
+    headers: dict[str, str] | None = field(default=None, metadata=HEADERS)
     time: TimeWindow | None = field(
         default=None,
         metadata=key("When it is meant.", nonempty="leave it out to match at all times", default="always"),
