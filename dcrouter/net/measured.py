@@ -66,13 +66,31 @@ class Body(Protocol):
 
 
 class _Rest:
-    """What a sink has left over, counted with everybody's."""
+    """What `sink` has not taken yet, beginning with `first`; what it leaves over is counted with everybody's."""
 
-    __slots__ = ("_counted", "_held")
+    __slots__ = ("_counted", "_held", "_sink", "count")
 
-    def __init__(self, first: bytes) -> None:
+    def __init__(self, sink: Sink, first: bytes) -> None:
+        self._sink = sink
         self._held = first
         self._counted = 0
+        self.count = 0
+
+    def _drain(self) -> bool:
+        """Send it; False where the sink takes no more."""
+        held = self._held
+        while held:
+            size = self._sink.send(held)
+            if not size:
+                self._keep(held)
+                return False
+            self.count += size
+            held = held[size:]
+        if self._counted:
+            self._keep(b"")
+        else:
+            self._held = b""
+        return True
 
     def _keep(self, held: bytes) -> None:
         self._held = held
@@ -88,50 +106,35 @@ class Measured(_Rest):
         "_left",
         "_pipe",
         "_pipes",
-        "_sink",
         "_source",
         "_spliced",
-        "count",
         "done",
         "rest",
         "source_failed",
     )
 
     def __init__(self, source: Stream, sink: Sink, left: int, pipes: Pipes, first: bytes = b"") -> None:
-        super().__init__(first)
+        super().__init__(sink, first)
         self._source = source
-        self._sink = sink
         self._left = left
         self._pipes = pipes
         self._pipe: Pipe | None = None
         self._in_pipe = 0
         self._spliced = left >= SPLICE_FROM and type(source) is Plain and type(sink) is Plain
-        self.count = 0
         self.done = self.source_failed = False
         self.rest = b""
 
     def pump(self) -> bool:
-        moved = 0
+        began = self.count
         while True:
-            held = self._held
-            while held:
-                size = self._sink.send(held)
-                if not size:
-                    self._keep(held)
-                    return False
-                self.count += size
-                moved += size
-                held = held[size:]
-            if self._counted:
-                self._keep(b"")
-            else:
-                self._held = b""
+            if not self._drain():
+                return False
             if self._spliced:
                 return self._splice()
             if not self._left:
                 self.done = True
                 return False
-            if moved >= BULK:
+            if self.count - began >= BULK:
                 return True
             try:
                 data = self._source.recv(min(PIECE if Held.total < HELD else RECV, self._left))
@@ -211,10 +214,7 @@ class Measured(_Rest):
         if self._counted:
             self._keep(b"")
         if self._pipe is not None:
-            if self._in_pipe:
-                self._pipes.discard(self._pipe)
-            else:
-                self._pipes.give(self._pipe)
+            self._pipes.give(self._pipe, self._in_pipe)
             self._pipe = None
         if isinstance(self._source, Plain) and not self.done:
             self._source.ready |= IN
@@ -226,39 +226,26 @@ class Framed(_Rest):
     WireError where it finds them wrong: `source_failed` then.
     """
 
-    __slots__ = ("_reader", "_sink", "_source", "count", "done", "rest", "source_failed")
+    __slots__ = ("_reader", "_source", "done", "rest", "source_failed")
 
     def __init__(self, source: Stream, sink: Sink, reader: Reader, first: bytes = b"") -> None:
-        super().__init__(first)
+        super().__init__(sink, first)
         self._source = source
-        self._sink = sink
         self._reader = reader
-        self.count = 0
         self.done = self.source_failed = False
         self.rest = b""
 
     def pump(self) -> bool:
-        moved = 0
+        began, read = self.count, 0
         reader = self._reader
         while True:
-            held = self._held
-            while held:
-                size = self._sink.send(held)
-                if not size:
-                    self._keep(held)
-                    return False
-                self.count += size
-                moved += size
-                held = held[size:]
-            if self._counted:
-                self._keep(b"")
-            else:
-                self._held = b""
+            if not self._drain():
+                return False
             if reader.done:
                 self.rest = reader.rest
                 self.done = True
                 return False
-            if moved >= BULK:
+            if self.count - began + read >= BULK:
                 return True
             try:
                 data = self._source.recv(PIECE if Held.total < HELD else RECV)
@@ -270,7 +257,7 @@ class Framed(_Rest):
             except (OSError, TlsError, WireError):
                 self.source_failed = True
                 raise
-            moved += len(data)
+            read += len(data)
 
     def release(self) -> None:
         self._keep(b"")

@@ -42,9 +42,9 @@ class Pipes:
                 self._large.add(pipe[0])
         return pipe
 
-    def give(self, pipe: Pipe) -> None:
-        """Take back an empty pipe."""
-        if len(self._free) < KEEP:
+    def give(self, pipe: Pipe, left: int = 0) -> None:
+        """Take back a pipe. One with somebody's bytes `left` in it is closed."""
+        if not left and len(self._free) < KEEP:
             self._free.append(pipe)
         else:
             self.discard(pipe)

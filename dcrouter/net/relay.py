@@ -183,10 +183,7 @@ class Spliced:
 
     def release(self) -> None:
         if self._pipe is not None:
-            if self._in_pipe:
-                self._pipes.discard(self._pipe)
-            else:
-                self._pipes.give(self._pipe)
+            self._pipes.give(self._pipe, self._in_pipe)
             self._pipe = None
 
 
