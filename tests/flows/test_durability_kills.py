@@ -22,13 +22,16 @@ from tests.support.fuse import Mounted
 KILLS = 5
 """At each point; python -m bench.reliability does 200."""
 
+BATCHES = 6
+"""Within which all kills must have struck: one that came too late, or never to its point, is done again in the next."""
+
 
 class TestKills(SynchronousTestCase):
     """Five kills at each point, of the whole service and of the mail process, while four clients send."""
 
     def kill(self, *points: str) -> None:
         progress = Progress(seed=1)
-        for number in range(4):
+        for number in range(BATCHES):
             left = outstanding(points, KILLS, progress)
             if not left:
                 break
