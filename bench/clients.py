@@ -3,6 +3,7 @@
 probe    one exchange, tried until it is answered -> {"answer": text}
 bulk     one download after another until the time is up -> {"units": bytes}
 small    one small request after another on new connections, 2 ms apart -> {"latencies": [seconds]}
+hellos   one ClientHello after another on new connections, 2 ms apart, to each port in turn -> {"latencies": [[s], [s]]}
 hold     opens connections, exchanges a few bytes on each, says {"open": n} and keeps them until standard input ends
 silent   the backend of `hold`: answers the first bytes of each connection and keeps it; says {"port": n}
 mail     paced messages into a mail port -> {"units": accepted, "errors": refused, "latencies": [seconds]}
@@ -101,6 +102,23 @@ def small(options: dict[str, Any]) -> dict[str, Any]:
             raise ConnectionError(f"answered {answer[:60]!r}")
         latencies.append(time.monotonic() - begin)
         time.sleep(0.002)
+    return {"latencies": latencies}
+
+
+def hellos(options: dict[str, Any]) -> dict[str, Any]:
+    """Latency from before connect to the first bytes of the answer, for each of `ports`."""
+    end = time.monotonic() + options["seconds"]
+    latencies: list[list[float]] = [[] for _ in options["ports"]]
+    first = client_hello()
+    while time.monotonic() < end:
+        for port, taken in zip(options["ports"], latencies, strict=True):
+            begin = time.monotonic()
+            with socket.create_connection((options["host"], port), timeout=_TIMEOUT) as sock:
+                sock.sendall(first)
+                if not sock.recv(64):
+                    raise ConnectionError(f"port {port} closed without an answer")
+                taken.append(time.monotonic() - begin)
+            time.sleep(0.002)
     return {"latencies": latencies}
 
 
@@ -257,6 +275,7 @@ _CLIENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
     "probe": probe,
     "bulk": bulk,
     "small": small,
+    "hellos": hellos,
     "hold": hold,
     "silent": silent,
     "mail": mail,

@@ -21,7 +21,7 @@ from bench.machine import find
 from bench.place import HERE, Place
 from bench.process import Failed, Program
 
-_CONNECTIONS = 64
+CONNECTIONS = 64
 _HANDSHAKERS = 12
 _HELLO_SCRIPT = """-- the first call is wrk's own check that this is HTTP; nothing of it is sent
 local hello, checked = "HELLO", false
@@ -29,6 +29,10 @@ request = function()
   if checked then return hello end
   checked = true
   return wrk.format("GET", "/")
+end
+local pause = PAUSE
+if pause > 0 then
+  delay = function() return math.random(0, 2 * pause) end
 end
 """
 _GRACE = 20.0  # seconds that a load maker may end late
@@ -65,16 +69,27 @@ class LoadMakers:
 
     def wrk(self, port: int, seconds: float, *, tls: bool = False, close: bool = False, hello: bool = False) -> Sent:
         """64 connections; `close`: a new one for each request; `hello`: a ClientHello is what is sent."""
-        argv = [_program("wrk"), "-t1", f"-c{_CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+        return read_wrk(self._all([self._wrk(port, seconds, tls=tls, close=close, hello=hello)], seconds)[0])
+
+    def hellos(self, port: int, seconds: float, pause: float) -> Program:
+        """New connections that send a ClientHello, 64 at once, each after `pause` seconds on average; started and not
+        waited for: `read_wrk` of its output.
+        """
+        return self.start(self._wrk(port, seconds, close=True, hello=True, pause=pause))
+
+    def _wrk(
+        self, port: int, seconds: float, *, tls: bool = False, close: bool, hello: bool, pause: float = 0.0
+    ) -> list[str]:
+        argv = [_program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
         if close:
             argv += ["-H", "Connection: close"]
         if hello:
             script = self.directory / "hello.lua"
             quoted = "".join(f"\\{byte:03d}" for byte in client_hello())
-            script.write_text(_HELLO_SCRIPT.replace("HELLO", quoted))
+            script.write_text(_HELLO_SCRIPT.replace("HELLO", quoted).replace("PAUSE", str(round(pause * 1000))))
             argv += ["-s", str(script)]
         host = SNI if tls else "127.0.0.1"
-        return read_wrk(self._all([[*argv, f"{'https' if tls else 'http'}://{host}:{port}/small"]], seconds)[0])
+        return [*argv, f"{'https' if tls else 'http'}://{host}:{port}/small"]
 
     def handshakes(self, port: int, seconds: float, *, resume: bool) -> Sent:
         """New TLS 1.3 connections, one small request each: full handshakes or resumed ones. Failed if it was not so."""
@@ -119,6 +134,13 @@ class LoadMakers:
         program = self.client("small", host="127.0.0.1", port=port, seconds=seconds, tls=tls)
         (result,) = gather([program], seconds)
         return Sent(units=len(result["latencies"]), seconds=seconds, latencies=result["latencies"])
+
+    def compared(self, ports: Sequence[int], seconds: float) -> list[list[float]]:
+        """A ClientHello on a new connection to each of `ports` in turn, again and again; the latencies of each."""
+        program = self.client("hellos", host="127.0.0.1", ports=list(ports), seconds=seconds)
+        (result,) = gather([program], seconds)
+        latencies: list[list[float]] = result["latencies"]
+        return latencies
 
     @property
     def target(self) -> str:

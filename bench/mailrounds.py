@@ -19,9 +19,9 @@ from bench import mta
 from bench.load import LoadMakers
 from bench.machine import find
 from bench.mailrows import MailRow
+from bench.measures import Figures
 from bench.mta import Mta, Sink
 from bench.process import Failed
-from bench.rows import Figures
 
 _LONGEST = 90.0
 _WARM = {4: 8, 20: 400, 200: 800}

@@ -20,9 +20,10 @@ from bench.hello import SNI
 from bench.load import gather
 from bench.machine import Cores, find
 from bench.mailrows import MailRow
+from bench.measures import Figures
 from bench.place import HERE, veth_obstacle, veth_pair
 from bench.process import Failed
-from bench.rows import Figures, Row
+from bench.rows import Row
 from bench.stand import Plan, Stand, Subject, assembled
 
 

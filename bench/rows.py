@@ -1,10 +1,5 @@
 """The rows: what each measures, how it loads a side, and the goal that it has.
 
-Figures per side. A row gives those of them that it has:
-  rate       units per second that came through; bounded by whichever of the two cores was full
-  cpu        CPU microseconds of the proxy per unit (per GiB: CPU seconds)
-  capacity   units per CPU second of the proxy: what one core of it can do, whoever was the bottleneck
-  busy       share of one core that the proxy used; 1.00 means that `rate` is its limit
 Goals on rates are judged by `capacity`, because the load makers' core is often full first and would hide how much
 slower a side is: where busy is 1.00 for both sides, the ratios of `rate` and of `capacity` are the same.
 """
@@ -16,11 +11,20 @@ from typing import Literal
 
 from attrs import frozen
 
+from bench.measures import (
+    Figures,
+    added,
+    among_names,
+    beside_mail,
+    bulk,
+    fairness,
+    handshakes,
+    held,
+    idle,
+    requests,
+)
 from bench.peers import NAMES, TCP_NAMES, Mode
 from bench.stand import Stand, Subject
-
-Figures = dict[str, float]
-GIB = float(1 << 30)
 
 
 @frozen(kw_only=True)
@@ -67,100 +71,6 @@ class Row:
     names: int = 0
 
 
-def _work(stand: Stand, subject: Subject, units: float, seconds: float, before: float, *, gib: bool = False) -> Figures:
-    used = subject.cpu_seconds() - before
-    per = used / units if units else float("inf")
-    return {
-        "rate": units / seconds,
-        "cpu": per if gib else per * 1e6,
-        "capacity": units / used if used else float("inf"),
-        "busy": used / seconds,
-    }
-
-
-def _requests(*, tls: bool = False, close: bool = False, hello: bool = False) -> Callable[[Stand, Subject], Figures]:
-    def measure(stand: Stand, subject: Subject) -> Figures:
-        before = subject.cpu_seconds()
-        sent = stand.makers.wrk(subject.port, stand.seconds, tls=tls, close=close, hello=hello)
-        return {**_work(stand, subject, sent.units, sent.seconds, before), "errors": float(sent.errors)}
-
-    return measure
-
-
-def _handshakes(*, resume: bool) -> Callable[[Stand, Subject], Figures]:
-    def measure(stand: Stand, subject: Subject) -> Figures:
-        before = subject.cpu_seconds()
-        sent = stand.makers.handshakes(subject.port, stand.seconds, resume=resume)
-        return {**_work(stand, subject, sent.units, sent.seconds, before), "resumed": sent.resumed / sent.units}
-
-    return measure
-
-
-def _bulk(*, streams: int, tls: bool = False) -> Callable[[Stand, Subject], Figures]:
-    def measure(stand: Stand, subject: Subject) -> Figures:
-        before = subject.cpu_seconds()
-        sent = stand.makers.bulk(subject.port, stand.seconds, streams=streams, tls=tls)
-        return _work(stand, subject, sent.units / GIB, sent.seconds, before, gib=True)
-
-    return measure
-
-
-def _idle(kind: Mode) -> Callable[[Stand, Subject], Figures]:
-    def measure(stand: Stand, subject: Subject) -> Figures:
-        count = 3000
-        with stand.held(subject.port, kind, 100):  # buffers and pools that exist once are there before it is counted
-            pass
-        before = subject.resident_kib()
-        with stand.held(subject.port, kind, count):
-            return {"memory": (subject.resident_kib() - before) / count}
-
-    return measure
-
-
-def _fairness(*, tls: bool) -> Callable[[Stand, Subject], Figures]:
-    def measure(stand: Stand, subject: Subject) -> Figures:
-        with stand.downloading(subject.bulk_port, tls=tls, streams=4) as downloads:
-            latencies = sorted(stand.makers.small(subject.port, stand.seconds, tls=tls).latencies)
-        figures = {"p50": latencies[len(latencies) // 2], "p99": latencies[int(len(latencies) * 0.99)]}
-        return {name: seconds * 1e3 for name, seconds in figures.items()} | {"bulk": downloads.gib_per_second}
-
-    return measure
-
-
-def _beside_mail(stand: Stand, subject: Subject) -> Figures:
-    before = subject.role_seconds("edge")
-    alone = stand.makers.wrk(subject.port, stand.seconds, close=True)
-    between, unmailed = subject.role_seconds("edge"), subject.role_seconds("mail")
-    with stand.mailing(subject.mail_port, rate=300) as mail:
-        beside = stand.makers.wrk(subject.port, stand.seconds, close=True)
-        after = subject.role_seconds("edge")
-    per_message = (subject.role_seconds("mail") - unmailed) / max(1, mail.accepted)
-    return {
-        "edge_alone": (between - before) / alone.units * 1e6,
-        "edge_beside": (after - between) / beside.units * 1e6,
-        "mail": per_message * 1e6,
-        "alone": alone.units / alone.seconds,
-        "beside": beside.units / beside.seconds,
-        "ratio": (beside.units / beside.seconds) / (alone.units / alone.seconds),
-        "messages": mail.rate,
-        "reply": mail.p99 * 1e3,
-        "errors": float(alone.errors + beside.errors + mail.errors),
-    }
-
-
-def _among_names(stand: Stand, subject: Subject) -> Figures:
-    """Turn about, because the machine is never equally quiet for long."""
-    spent, counted = {True: 0.0, False: 0.0}, {True: 0, False: 0}
-    for many in (True, False) * 3:
-        port = subject.port if many else subject.bulk_port
-        before = subject.role_seconds("edge")
-        sent = stand.makers.wrk(port, stand.seconds / 3, close=True, hello=True)
-        spent[many] += subject.role_seconds("edge") - before
-        counted[many] += sent.units
-    figures = {"many": spent[True] / counted[True] * 1e6, "few": spent[False] / counted[False] * 1e6}
-    return {**figures, "ratio": figures["many"] / figures["few"]}
-
-
 _PER_CONNECTION = {"rate": "conn/s", "cpu": "CPU us/conn", "capacity": "conn/CPU s", "busy": "of a core"}
 _PER_REQUEST = {"rate": "req/s", "cpu": "CPU us/req", "capacity": "req/CPU s", "busy": "of a core"}
 _PER_GIB = {"cpu": "CPU s/GiB", "rate": "GiB/s", "busy": "of a core"}
@@ -185,7 +95,7 @@ ROWS: tuple[Row, ...] = (
         about="a new plain connection for each small request, 64 at once",
         mode="plain",
         backend="web",
-        measure=_requests(close=True),
+        measure=requests(close=True),
         units=_PER_CONNECTION,
         goals=_NEW_GOALS,
     ),
@@ -194,7 +104,7 @@ ROWS: tuple[Row, ...] = (
         about="the same with an access log on every side (dcrouter: the parent that writes it is counted)",
         mode="plain",
         backend="web",
-        measure=_requests(close=True),
+        measure=requests(close=True),
         units=_PER_CONNECTION,
         access_log=True,
     ),
@@ -203,7 +113,7 @@ ROWS: tuple[Row, ...] = (
         about="small requests on 64 kept plain connections",
         mode="plain",
         backend="web",
-        measure=_requests(),
+        measure=requests(),
         units=_PER_REQUEST,
     ),
     Row(
@@ -211,7 +121,7 @@ ROWS: tuple[Row, ...] = (
         about="a new connection routed by SNI, 1.6 KB ClientHello, answered at once by a backend without TLS work",
         mode="passthrough",
         backend="hello",
-        measure=_requests(close=True, hello=True),
+        measure=requests(close=True, hello=True),
         units=_PER_CONNECTION,
         goals=(Goal(figure="cpu", kind="at most", bound=1.5, against="haproxy"),),
     ),
@@ -220,7 +130,7 @@ ROWS: tuple[Row, ...] = (
         about="the same on a port with 10 000 names and 1 000 wildcards, beside one with 10 routes",
         mode="passthrough",
         backend="hello",
-        measure=_among_names,
+        measure=among_names,
         units={"many": "CPU us/conn", "few": "CPU us/conn with 10 routes", "ratio": "many/few"},
         goals=(Goal(figure="ratio", kind="at most", bound=1.1),),
         sides=("dcrouter",),
@@ -231,7 +141,7 @@ ROWS: tuple[Row, ...] = (
         about="a new connection routed by SNI with a real TLS session behind it (the load core is the limit)",
         mode="passthrough",
         backend="tls",
-        measure=_requests(tls=True, close=True),
+        measure=requests(tls=True, close=True),
         units=_PER_CONNECTION,
         goals=(Goal(figure="cpu", kind="at most", bound=1.5, against="haproxy"),),
     ),
@@ -240,7 +150,7 @@ ROWS: tuple[Row, ...] = (
         about="new TLS 1.3 connections, ECDSA P-256, a full handshake each",
         mode="terminate",
         backend="web",
-        measure=_handshakes(resume=False),
+        measure=handshakes(resume=False),
         units=_HANDSHAKE,
         goals=_HANDSHAKE_GOALS,
     ),
@@ -249,7 +159,7 @@ ROWS: tuple[Row, ...] = (
         about="new TLS 1.3 connections, resumed with a ticket each",
         mode="terminate",
         backend="web",
-        measure=_handshakes(resume=True),
+        measure=handshakes(resume=True),
         units=_HANDSHAKE,
         goals=_HANDSHAKE_GOALS,
     ),
@@ -258,7 +168,7 @@ ROWS: tuple[Row, ...] = (
         about="small requests on 64 kept TLS connections",
         mode="terminate",
         backend="web",
-        measure=_requests(tls=True),
+        measure=requests(tls=True),
         units=_PER_REQUEST,
     ),
     Row(
@@ -266,7 +176,7 @@ ROWS: tuple[Row, ...] = (
         about="small requests on 64 kept connections, read, routed and told of the client, on kept connections onwards",
         mode="http",
         backend="web",
-        measure=_requests(),
+        measure=requests(),
         units=_PER_REQUEST,
         goals=_HTTP_GOALS,
         sides=NAMES,
@@ -276,7 +186,7 @@ ROWS: tuple[Row, ...] = (
         about="the same, from TLS",
         mode="https",
         backend="web",
-        measure=_requests(tls=True),
+        measure=requests(tls=True),
         units=_PER_REQUEST,
         sides=NAMES,
     ),
@@ -285,7 +195,7 @@ ROWS: tuple[Row, ...] = (
         about="one plain download through what reads the request and the response",
         mode="http",
         backend="bulk_web",
-        measure=_bulk(streams=1),
+        measure=bulk(streams=1),
         units=_PER_GIB,
         goals=_SAME_CPU,
         sides=NAMES,
@@ -295,7 +205,7 @@ ROWS: tuple[Row, ...] = (
         about="one plain download",
         mode="plain",
         backend="bulk_web",
-        measure=_bulk(streams=1),
+        measure=bulk(streams=1),
         units=_PER_GIB,
         goals=_SAME_CPU,
     ),
@@ -304,7 +214,7 @@ ROWS: tuple[Row, ...] = (
         about="four plain downloads at once",
         mode="plain",
         backend="bulk_web",
-        measure=_bulk(streams=4),
+        measure=bulk(streams=4),
         units=_PER_GIB,
         goals=_SAME_CPU,
     ),
@@ -313,7 +223,7 @@ ROWS: tuple[Row, ...] = (
         about="one download, TLS from end to end, routed by SNI",
         mode="passthrough",
         backend="bulk_tls",
-        measure=_bulk(streams=1, tls=True),
+        measure=bulk(streams=1, tls=True),
         units=_PER_GIB,
         goals=_SAME_CPU,
     ),
@@ -322,7 +232,7 @@ ROWS: tuple[Row, ...] = (
         about="one download, TLS terminated at the proxy",
         mode="terminate",
         backend="bulk_web",
-        measure=_bulk(streams=1, tls=True),
+        measure=bulk(streams=1, tls=True),
         units=_PER_GIB,
         goals=(Goal(figure="cpu", kind="at most", bound=1.0, against="haproxy"),),
     ),
@@ -331,7 +241,7 @@ ROWS: tuple[Row, ...] = (
         about="one plain download through a veth pair, MTU 1500, TSO, GSO and GRO off at both ends (root)",
         mode="plain",
         backend="bulk_web",
-        measure=_bulk(streams=1),
+        measure=bulk(streams=1),
         units=_PER_GIB,
         goals=_SAME_CPU,
         veth=True,
@@ -341,7 +251,7 @@ ROWS: tuple[Row, ...] = (
         about="memory per idle plain connection, at 3 000",
         mode="plain",
         backend="silent",
-        measure=_idle("plain"),
+        measure=idle("plain"),
         units={"memory": "KiB RSS/conn"},
         goals=_IDLE_GOALS,
         rounds=1,
@@ -351,7 +261,7 @@ ROWS: tuple[Row, ...] = (
         about="memory per idle connection routed by SNI, at 3 000",
         mode="passthrough",
         backend="silent",
-        measure=_idle("passthrough"),
+        measure=idle("passthrough"),
         units={"memory": "KiB RSS/conn"},
         goals=_IDLE_GOALS,
         rounds=1,
@@ -361,16 +271,43 @@ ROWS: tuple[Row, ...] = (
         about="memory per idle TLS connection, at 3 000",
         mode="terminate",
         backend="silent",
-        measure=_idle("terminate"),
+        measure=idle("terminate"),
         units={"memory": "KiB RSS/conn"},
         rounds=1,
+    ),
+    Row(
+        name="idle-8000",
+        about="memory per idle connection routed by SNI, at 4 000, at 8 000, and ten seconds later",
+        mode="passthrough",
+        backend="silent",
+        measure=held,
+        units={"first": "KiB RSS/conn of 4 000", "memory": "KiB RSS/conn", "later": "KiB RSS/conn later"},
+        goals=(*_IDLE_GOALS, Goal(figure="later", kind="at most", bound=4.0)),
+        sides=("dcrouter",),
+        rounds=1,
+    ),
+    Row(
+        name="passthrough-latency",
+        about="a new connection routed by SNI, and one past the side, in turn, beside half of what the side can take",
+        mode="passthrough",
+        backend="hello",
+        measure=added,
+        units={
+            "p50": "ms p50",
+            "direct50": "ms p50 direct",
+            "p99": "ms p99",
+            "direct99": "ms p99 direct",
+            "added": "ms added at p99",
+            "rate": "conn/s beside",
+        },
+        goals=(Goal(figure="added", kind="at most", bound=1.0),),
     ),
     Row(
         name="fairness-plain",
         about="a small request on a new connection beside four plain downloads",
         mode="plain",
         backend="web",
-        measure=_fairness(tls=False),
+        measure=fairness(tls=False),
         units=_LATENCY,
         goals=_FAIR_GOALS,
     ),
@@ -379,7 +316,7 @@ ROWS: tuple[Row, ...] = (
         about="the same over TLS, a handshake for each small request",
         mode="terminate",
         backend="web",
-        measure=_fairness(tls=True),
+        measure=fairness(tls=True),
         units=_LATENCY,
         goals=_FAIR_GOALS,
     ),
@@ -388,7 +325,7 @@ ROWS: tuple[Row, ...] = (
         about="plain-new while 300 messages/s of 4 KB arrive, a connection each, and are forwarded; nothing is pinned",
         mode="plain",
         backend="web",
-        measure=_beside_mail,
+        measure=beside_mail,
         units={
             "alone": "conn/s without mail",
             "beside": "conn/s with mail",

@@ -14,7 +14,7 @@ from attrs import define, frozen
 
 from bench import peers
 from bench.backend import Backend, Certificate
-from bench.load import LoadMakers, gather
+from bench.load import CONNECTIONS, LoadMakers, gather, read_wrk
 from bench.machine import Cores, find
 from bench.place import HERE, Place, free_port
 from bench.process import Failed, Program, cpu_seconds, resident_kib
@@ -87,6 +87,20 @@ class Stand:
         finally:
             results = gather(programs, seconds)
         beside.gib_per_second = sum(result["units"] for result in results) / seconds / (1 << 30)
+
+    @contextmanager
+    def loaded(self, port: int, rate: float) -> Iterator[Beside]:
+        """About `rate` new connections a second, with a ClientHello each, around the context."""
+        beside = Beside()
+        seconds = self.seconds + 2.0
+        program = self.makers.hellos(port, seconds, CONNECTIONS / rate)
+        try:
+            time.sleep(0.7)
+            yield beside
+            sent = read_wrk(program.output(seconds + 10.0))
+        finally:
+            program.stop()
+        beside.rate = sent.units / sent.seconds
 
     @contextmanager
     def mailing(self, port: int, *, rate: int) -> Iterator[Beside]:
