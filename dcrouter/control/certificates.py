@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from dcrouter.control.credentials import order_of, pieces
 from dcrouter.errors import StartError, TlsError
 from dcrouter.tls.store import CertificateStore
 
@@ -20,15 +21,15 @@ INTERVAL = 5.0
 
 
 class CertificateWatch:
-    """`plain`: the credentials as they are now, for the children. `changed` gets them when they are new."""
+    """`plain`: the credentials as they are now, for the children. `tell_all` tells the children, when they are new."""
 
     log = Logger()
 
     def __init__(
-        self, store: CertificateStore, changed: Callable[[list[dict[str, Any]]], None], clock: IReactorTime
+        self, store: CertificateStore, tell_all: Callable[[str, dict[str, Any]], None], clock: IReactorTime
     ) -> None:
         self.store = store
-        self.changed = changed
+        self.tell_all = tell_all
         self.plain: list[dict[str, Any]] = []
         self._look = LoopingCall(self._check)
         self._look.clock = clock
@@ -62,7 +63,10 @@ class CertificateWatch:
         except (TlsError, OSError) as error:
             self.log.error("certificates: {problem}; those in use stay", problem=str(error))
             return
-        if [entry["id"] for entry in plain] != [entry["id"] for entry in self.plain]:
-            self.plain = plain
+        order = order_of(plain)
+        if order != order_of(self.plain):
+            before, self.plain = self.plain, plain
             self.log.info("certificates have changed: {count} in use", count=len(plain))
-            self.changed(plain)
+            for fields in pieces(plain, before):
+                self.tell_all("credentials", fields)
+            self.tell_all("shelve", {"order": order})

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dcrouter.control.children import Message
+from dcrouter.control.credentials import order_of, pieces
 
 if TYPE_CHECKING:
     from dcrouter.control.parent import Parent
@@ -15,8 +16,10 @@ LISTENERS_PER_MESSAGE = 64
 
 def greeting(parent: Parent, role: str) -> Iterator[Message]:
     """All that holds now, for a child of this role."""
-    credentials, ca_files = parent.certificates.plain, parent.trust.files
-    yield "config", {"config": parent.plain, "credentials": credentials, "ca_files": ca_files}, ()
+    credentials = parent.certificates.plain
+    for fields in pieces(credentials):
+        yield "credentials", fields, ()
+    yield "config", {"config": parent.plain, "order": order_of(credentials), "ca_files": parent.trust.files}, ()
     if parent.log_level != parent.config.log.level:
         yield "log_level", {"level": parent.log_level}, ()
     if role == "edge":

@@ -1,12 +1,12 @@
 """A configuration on its way into a child that is at work: in pieces, so that no single one holds its loop up.
 
-    incoming               {config, ca_files}   everything but routes and certificates
-    incoming_routes        {routes}             and so many of these three as it takes
-    incoming_credentials   {credentials}
-    incoming_listeners     {}, with sockets
-    prepare                {id}                 make everything of it, in slices; answered
-    commit                 {id, unused}         use it, at once, and the listeners at `unused` no more; answered
-    abandon                {}                   forget it
+    incoming             {config, ca_files, order}   everything but routes; of certificates the ids
+    incoming_routes      {routes}                    and so many of these three as it takes
+    credentials          {credentials}               (control/credentials.py)
+    incoming_listeners   {}, with sockets
+    prepare              {id}                        make everything of it, in slices; answered
+    commit               {id, unused}                use it, at once, and the listeners at `unused` no more; answered
+    abandon              {}                          forget it
 
 The parent's side is control/reload.py.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 import gc
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -40,26 +40,23 @@ class Incoming:
     def __init__(self, plain: Mapping[str, Any]) -> None:
         self.opened: list[socket.socket] = []
         self.ca_files = pem_files(plain)
+        self.order: list[str] = plain["order"]
         self.config: Config | None = None
         self.chooser: Chooser | None = None
         self.shelf: Shelf | None = None
         self._plain: dict[str, Any] = plain["config"]
         self._routes: deque[dict[str, Any]] = deque()
-        self._credentials: deque[dict[str, Any]] = deque()
         gc.disable()
 
     def add_routes(self, routes: Iterable[dict[str, Any]]) -> None:
         self._routes.extend(routes)
 
-    def add_credentials(self, credentials: Iterable[dict[str, Any]]) -> None:
-        self._credentials.extend(credentials)
-
     def add_listeners(self, fds: Iterable[int]) -> None:
         self.opened += [socket.socket(fileno=fd) for fd in fds]
 
-    def read(self, before: Config, chooser: Chooser) -> Steps[Config]:
-        """The configuration, and in `shelf` its certificates, for `self.chooser`: the one that is in use where nothing
-        but certificates is new to it.
+    def read(self, before: Config, chooser: Chooser, credentials: Sequence[Credential]) -> Steps[Config]:
+        """The configuration, and in `shelf` its certificates, `credentials`, for `self.chooser`: the one that is in use
+        where nothing but certificates is new to it.
         """
         base = from_plain(self._plain)
         yield
@@ -69,10 +66,6 @@ class Incoming:
             yield
         config = self.config = evolve(base, routes=tuple(routes))
         self.chooser = chooser if same_tls(before, config) else chooser_of(config)
-        credentials: list[Credential] = []
-        while self._credentials:
-            credentials.append(Credential.from_plain(self._credentials.popleft()))
-            yield
         self.shelf = yield from self.chooser.shelf(credentials)
         return config
 

@@ -122,9 +122,8 @@ class Parent(Service):
         self.listeners: tuple[Listener, ...] = ()
         self.state_directory = StateDirectory(config.state_dir)
         store = CertificateStore(config, self.routes, time.time)
-        tell_all = self._tell_all
-        self.certificates = CertificateWatch(store, lambda new: tell_all("credentials", {"credentials": new}), reactor)
-        self.trust = TrustWatch(lambda files: tell_all("ca_files", {"ca_files": files}), reactor)
+        self.certificates = CertificateWatch(store, self._tell_all, reactor)
+        self.trust = TrustWatch(lambda files: self._tell_all("ca_files", {"ca_files": files}), reactor)
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
         self.names = Names(
             reactor,

@@ -27,6 +27,7 @@ from dcrouter.config.effective import effective_routes
 from dcrouter.config.load import load_with_warnings, to_plain
 from dcrouter.config.routes import Route
 from dcrouter.control import ports
+from dcrouter.control.credentials import order_of, pieces
 from dcrouter.control.keysets import key_set_urls
 from dcrouter.control.names import names_of
 from dcrouter.control.ports import Listener
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from dcrouter.control.parent import AccessLog, Parent
 
 PIECE = 50
-"""Routes or certificates in one message: about 50 KB, a fraction of a millisecond to unpack."""
+"""Routes in one message: about 50 KB, a fraction of a millisecond to unpack."""
 PREPARED_WITHIN = 40.0
 """Seconds for a child to get ready; 10 000 routes take an edge that is busy three."""
 CHANGED_WITHIN = 5.0
@@ -259,7 +260,7 @@ class Reloads:
     async def _prepare(self, role: str, loaded: Loaded, fresh: Sequence[Listener]) -> None:
         children = self.parent.children
         assert children is not None
-        for kind, fields, fds in _told(role, loaded, fresh):
+        for kind, fields, fds in _told(role, loaded, fresh, self.parent.certificates.plain):
             children.tell(role, kind, fields, fds)
         answer = await children.ask(role, "prepare", timeout=PREPARED_WITHIN)
         if "error" in answer:
@@ -278,17 +279,20 @@ class Reloads:
                 children.replace(role)
 
 
-def _told(role: str, loaded: Loaded, fresh: Sequence[Listener]) -> Iterator[tuple[str, dict[str, Any], list[int]]]:
+def _told(
+    role: str, loaded: Loaded, fresh: Sequence[Listener], known: Sequence[dict[str, Any]]
+) -> Iterator[tuple[str, dict[str, Any], list[int]]]:
     """What a child hears of a configuration, in pieces. Routes are the edge's business alone, as are sockets: `fresh`
-    are those that it does not have yet.
+    are those that it does not have yet. `known`: the credentials that it has.
     """
     routes: list[Any] = loaded.plain.get("routes", [])
-    yield "incoming", {"config": {**loaded.plain, "routes": []}, "ca_files": loaded.ca_files}, []
+    base = {"config": {**loaded.plain, "routes": []}, "ca_files": loaded.ca_files}
+    yield "incoming", {**base, "order": order_of(loaded.credentials)}, []
+    for fields in pieces(loaded.credentials, known):
+        yield "credentials", fields, []
     if role == "edge":
         for start in range(0, len(routes), PIECE):
             yield "incoming_routes", {"routes": routes[start : start + PIECE]}, []
         for start in range(0, len(fresh), PIECE):
             sockets = [listener.sock.fileno() for listener in fresh[start : start + PIECE]]
             yield "incoming_listeners", {}, sockets
-    for start in range(0, len(loaded.credentials), PIECE):
-        yield "incoming_credentials", {"credentials": loaded.credentials[start : start + PIECE]}, []

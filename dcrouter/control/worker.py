@@ -19,6 +19,7 @@ from twisted.logger import Logger, globalLogBeginner
 
 from dcrouter.config.admin import Config
 from dcrouter.config.load import from_plain
+from dcrouter.control.credentials import Credentials
 from dcrouter.control.incoming import Incoming, chooser_of, pem_files
 from dcrouter.control.records import ChannelObserver
 from dcrouter.errors import DcrouterError
@@ -26,7 +27,6 @@ from dcrouter.events import Logged
 from dcrouter.net.channel import Channel
 from dcrouter.net.slices import Steps, in_slices
 from dcrouter.tls.chooser import Chooser
-from dcrouter.tls.credential import Credential
 
 ACCESS_BATCH = 500
 ACCESS_WAIT = 0.2
@@ -89,6 +89,7 @@ class Worker(ABC):
         self.observer = ChannelObserver(reactor, self.channel)
         self.access: AccessLines | None = None
         self.chooser: Chooser | None = None
+        self.credentials = Credentials(reactor)
         self.peer: Channel | None = None
         self.config: Config | None = None
         self.incoming: Incoming | None = None
@@ -98,7 +99,8 @@ class Worker(ABC):
         self._alarm: Callable[[int], object] = lambda seconds: None  # `run` has a process of its own to end
         self.acts: dict[str, Act] = {
             "config": self._config,
-            "credentials": self._credentials,
+            "credentials": lambda fields, fds: self.credentials.arrive(fields["credentials"]),
+            "shelve": self._shelve,
             "ca_files": lambda fields, fds: self.believe(pem_files(fields)),
             "peer": self._peer,
             "go": self._go,
@@ -108,7 +110,6 @@ class Worker(ABC):
             "log_level": self._log_level,
             "incoming": lambda fields, fds: self._begin_incoming(fields),
             "incoming_routes": lambda fields, fds: self._incoming().add_routes(fields["routes"]),
-            "incoming_credentials": lambda fields, fds: self._incoming().add_credentials(fields["credentials"]),
             "incoming_listeners": lambda fields, fds: self._incoming().add_listeners(fds),
             "prepare": self._prepare,
             "commit": self._commit,
@@ -194,7 +195,9 @@ class Worker(ABC):
     def _config(self, fields: Fields, fds: list[int]) -> None:
         config = from_plain(fields["config"])
         self.chooser = chooser_of(config)
-        self._credentials(fields, [])
+        credentials = self.credentials.ordered(fields["order"])
+        self.chooser.update(credentials)
+        self.credentials.settle(credentials)
         self._adopt(config)
         ready = maybeDeferred(self.configure, config, self.chooser, fields)
         ready.addCallback(lambda result: self.channel.send("ready"))
@@ -219,9 +222,9 @@ class Worker(ABC):
             self.log.failure("cannot start", failure)
         self._end()
 
-    def _credentials(self, fields: Fields, fds: list[int]) -> None:
+    def _shelve(self, fields: Fields, fds: list[int]) -> None:
         assert self.chooser is not None
-        self.chooser.update([Credential.from_plain(plain) for plain in fields["credentials"]])
+        self.credentials.shelve(fields["order"], self.chooser)
 
     def _log_level(self, fields: Fields, fds: list[int]) -> None:
         self.observer.level = fields["level"]
@@ -241,7 +244,7 @@ class Worker(ABC):
 
         def steps() -> Steps[None]:
             assert self.config is not None and self.chooser is not None
-            config = yield from incoming.read(self.config, self.chooser)
+            config = yield from incoming.read(self.config, self.chooser, self.credentials.ordered(incoming.order))
             yield from self.prepare(config, incoming)
 
         def refused(failure: Any) -> str:
@@ -260,6 +263,7 @@ class Worker(ABC):
         incoming, self.incoming = self._incoming(), None
         assert incoming.config is not None and incoming.chooser is not None and incoming.shelf is not None
         self._adopt(incoming.config)
+        self.credentials.settle(self.credentials.ordered(incoming.order))
         self.chooser = incoming.chooser
         self.chooser.use(incoming.shelf)
         done = maybeDeferred(self.commit, incoming, [(address, port) for address, port in fields["unused"]])
@@ -272,6 +276,7 @@ class Worker(ABC):
             if self._preparing is not None:
                 self._preparing.cancel()
             self.abandon()
+            self.credentials.forget_arrived()
             incoming.settled()
 
     def _peer(self, fields: Fields, fds: list[int]) -> None:

@@ -1,66 +1,56 @@
 """SNI and ALPN in, a TLS context out: the hot path of every handshake, in the edge and in the mail process.
 
 Names are looked up as they stand, then with their first label as `*` (one label, RFC 9525 6.3). `auto` asks the
-operator's certificates first, the internal ones then. Contexts are built when first needed and kept as long as their
-credentials stay the same, so that sessions resume across a reload.
+operator's certificates first, then those that ACME brought, then the internal ones. Contexts are built when first
+needed and kept as long as their credentials stay the same (tls/contexts.py), so that sessions resume across a reload.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import get_args
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 from OpenSSL import SSL
 
 from dcrouter.config.tls import CertificateChoice, CertificateFiles, TlsProfile
 from dcrouter.errors import TlsError
 from dcrouter.net.slices import Steps, finished
 from dcrouter.tls.clients import ClientCheck
-from dcrouter.tls.credential import Credential
-from dcrouter.tls.profile import server_context
+from dcrouter.tls.contexts import Contexts, Identity
+from dcrouter.tls.credential import Credential, Source
 
 DEFAULT_NAME = "localhost"
 """In the internal leaf of routes without domains: what a client gets that names nobody we know (also in tls/store)."""
-
-
-MOST_CHECKED = 32
-"""Contexts of one identity that ask clients for certificates. Each new revocation list makes one, and the oldest go."""
-
-
-@define(eq=False)
-class _Identity:
-    """The credentials that stand side by side in one context, and the contexts made of them, by ALPN; `checked`: those
-    for clients that must prove something, by ALPN and by what.
-    """
-
-    credentials: tuple[Credential, ...]
-    contexts: dict[tuple[str, ...], SSL.Context] = field(factory=dict)
-    checked: dict[tuple[tuple[str, ...], str], SSL.Context] = field(factory=dict)
-
-
-_Names = dict[str, _Identity]
+_SOURCES: tuple[Source, ...] = get_args(Source)
 
 
 @frozen(eq=False)
 class Shelf:
-    """The certificates of a process, laid out to be found by file and by name."""
+    """The certificates of a process, to be found by file and by name. `auto`: tables in the order of asking."""
 
-    identities: dict[tuple[str, ...], _Identity]
-    by_file: dict[str, _Identity]
-    from_files: _Names
-    internal: _Names
+    identities: Mapping[tuple[str, ...], Identity] = field(factory=dict)
+    by_file: Mapping[str, Identity] = field(factory=dict)
+    auto: tuple[Mapping[str, Identity], ...] = ()
+    internal: tuple[Mapping[str, Identity], ...] = ()
 
 
 class Chooser:
     """The contexts of one process. `mail_name`, `mail_choice`: email.hostname and email.certificate, with mail."""
 
     def __init__(
-        self, profile: TlsProfile, *, mail_name: str | None = None, mail_choice: CertificateChoice = "auto"
+        self,
+        profile: TlsProfile,
+        *,
+        mail_name: str | None = None,
+        mail_choice: CertificateChoice = "auto",
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._profile = profile
+        self._contexts = Contexts(profile, seconds)
         self._mail_name = mail_name
         self._mail_choice = mail_choice
-        self._shelf = Shelf({}, {}, {}, {})
+        self._shelf = Shelf()
 
     def update(self, credentials: Iterable[Credential]) -> None:
         """From now on these, in their order, and no others; connections that have begun keep theirs."""
@@ -69,38 +59,43 @@ class Chooser:
     def use(self, shelf: Shelf) -> None:
         """As `update`, with what `shelf` has laid out."""
         self._shelf = shelf
+        self._contexts.keep(set(shelf.identities.values()))
 
     def shelf(self, credentials: Iterable[Credential]) -> Steps[Shelf]:
         """These credentials, and no others, ready to be used; what is in use already stays as it is."""
         everything = tuple(credentials)
-        identities: dict[tuple[str, ...], _Identity] = {}
+        identities: dict[tuple[str, ...], Identity] = {}
 
-        def identity(*members: Credential) -> _Identity:
+        def identity(*members: Credential) -> Identity:
             key = tuple(member.id for member in members)
             if key not in identities:
-                identities[key] = self._shelf.identities.get(key) or _Identity(members)
+                identities[key] = self._shelf.identities.get(key) or Identity(members)
             return identities[key]
 
-        def by_name(chosen: Iterable[Credential]) -> Steps[_Names]:
+        def by_name(source: Source) -> Steps[dict[str, Identity]]:
             members: dict[str, dict[str, Credential]] = {}
-            for credential in chosen:
-                for name in credential.names:
-                    members.setdefault(name, {}).setdefault(credential.key_type, credential)
-                yield
-            names: _Names = {}
+            for credential in everything:
+                if credential.source == source and credential.shared:
+                    for name in credential.names:
+                        members.setdefault(name, {}).setdefault(credential.key_type, credential)
+                    yield
+            names: dict[str, Identity] = {}
             for name, of_type in members.items():
                 names[name] = identity(*of_type.values())
                 yield
             return names
 
-        by_file: dict[str, _Identity] = {}
+        by_file: dict[str, Identity] = {}
         for credential in everything:
             if credential.file is not None:
                 by_file[credential.file] = identity(credential)
             yield
-        from_files = yield from by_name(one for one in everything if one.source == "file" and one.shared)
-        internal = yield from by_name(one for one in everything if one.source == "internal")
-        return Shelf(identities, by_file, from_files, internal)
+        tables = []
+        for source in _SOURCES:
+            tables.append((yield from by_name(source)))
+        # One that is empty would cost every handshake a look.
+        auto = tuple(table for table in tables if table)
+        return Shelf(identities, by_file, auto, (tables[_SOURCES.index("internal")],))
 
     def credential(self, files: CertificateFiles) -> Credential:
         """What is loaded of a pair that somebody names; TlsError where that is nothing."""
@@ -121,20 +116,18 @@ class Chooser:
         route's pattern covers; None where the route has no domains. Raises TlsError where no credential fits.
         """
         identity = self._find(choice, sni, fallback_name or DEFAULT_NAME)
-        if clients is not None:
-            return self._checked(identity, alpn, clients)
-        return identity.contexts.get(alpn) or self._build(identity, alpn)
+        return self._contexts.get(identity, alpn, clients)
 
     def mail_context(self, sni: str | None) -> SSL.Context:
         """The context of the mail server: for `sni` where we have a certificate for it, else for email.hostname."""
         identity = self._find(self._mail_choice, sni, self._mail_name or DEFAULT_NAME)
-        return identity.contexts.get(()) or self._build(identity, ())
+        return self._contexts.get(identity, ())
 
-    def _find(self, choice: CertificateChoice, sni: str | None, fallback: str) -> _Identity:
+    def _find(self, choice: CertificateChoice, sni: str | None, fallback: str) -> Identity:
         if isinstance(choice, CertificateFiles):
             return self._of_file(choice)
         shelf = self._shelf
-        tables = (shelf.internal,) if choice == "internal" else (shelf.from_files, shelf.internal)
+        tables = shelf.internal if choice == "internal" else shelf.auto
         for name in (sni, fallback):
             if name is None:
                 continue
@@ -146,21 +139,8 @@ class Chooser:
                     return found
         raise TlsError(f"no certificate for {sni or fallback}")
 
-    def _of_file(self, files: CertificateFiles) -> _Identity:
+    def _of_file(self, files: CertificateFiles) -> Identity:
         found = self._shelf.by_file.get(str(files.cert))
         if found is None:
             raise TlsError(f"the certificate of {files.cert} is not loaded")
         return found
-
-    def _checked(self, identity: _Identity, alpn: tuple[str, ...], clients: ClientCheck) -> SSL.Context:
-        key = (alpn, clients.id)
-        found = identity.checked.get(key)
-        if found is None:
-            if len(identity.checked) >= MOST_CHECKED:
-                del identity.checked[next(iter(identity.checked))]
-            found = identity.checked[key] = server_context(identity.credentials, self._profile, alpn, clients)
-        return found
-
-    def _build(self, identity: _Identity, alpn: tuple[str, ...]) -> SSL.Context:
-        context = identity.contexts[alpn] = server_context(identity.credentials, self._profile, alpn)
-        return context

@@ -8,6 +8,7 @@ the common name names nobody).
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC
 from hashlib import sha256
@@ -32,7 +33,8 @@ from dcrouter.errors import TlsError
 
 PrivateKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
 KeyType = Literal["ecdsa", "rsa", "ed25519"]
-Source = Literal["file", "internal"]
+Source = Literal["file", "acme", "internal"]
+"""Whose certificate it is; `auto` asks for them in this order (tls/chooser.py)."""
 
 _LARGEST_FILE = 1024 * 1024  # a chain is a few KB; a log or a device named by mistake gets a sentence
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
@@ -40,15 +42,17 @@ _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.
 
 @frozen(kw_only=True)
 class Credential:
-    """Who we can prove to be. `id`: the same for the same chain, new for a renewed one.
+    """Who we can prove to be. `id`: the same for the same chain and place, new for a renewed one.
 
+    `leaf`: the certificate; `issuers`: those that follow it, kept once for all certificates that share them; PEM.
     `names`: DNS names in lower case (`*.` for one label) and addresses as text. `not_after`: UTC epoch seconds.
     `file`: the certificate's path as the configuration gives it, None for an internal one.
     `shared`: False where it belongs to the routes that name its file, and to nobody else.
     """
 
     id: str
-    chain: bytes = field(repr=False)
+    leaf: bytes = field(repr=False)
+    issuers: str = field(repr=False, converter=sys.intern)
     key: bytes = field(repr=False)
     names: tuple[str, ...]
     not_after: float
@@ -61,7 +65,8 @@ class Credential:
         """As JSON-ready values, the private key among them: for a private socket only, never for a log."""
         return {
             "id": self.id,
-            "chain": self.chain.decode("ascii"),
+            "leaf": self.leaf.decode("ascii"),
+            "issuers": self.issuers,
             "key": self.key.decode("ascii"),
             "names": list(self.names),
             "not_after": self.not_after,
@@ -76,7 +81,8 @@ class Credential:
         """The inverse of `to_plain`; KeyError where something is missing."""
         return cls(
             id=plain["id"],
-            chain=plain["chain"].encode("ascii"),
+            leaf=plain["leaf"].encode("ascii"),
+            issuers=plain["issuers"],
             key=plain["key"].encode("ascii"),
             names=tuple(plain["names"]),
             not_after=plain["not_after"],
@@ -85,6 +91,11 @@ class Credential:
             file=plain["file"],
             shared=plain["shared"],
         )
+
+    @property
+    def chain(self) -> bytes:
+        """PEM, leaf first."""
+        return self.leaf + self.issuers.encode("ascii")
 
     def certificates(self) -> list[x509.Certificate]:
         """The chain, leaf first."""
@@ -107,9 +118,13 @@ def make(
 ) -> Credential:
     """The credential of a chain (leaf first) and the leaf's key, both written anew as clean PEM."""
     leaf = chain[0]
+    identity = sha256(f"{source} {shared} {file or ''}".encode("utf-8", "surrogateescape"))
+    for certificate in chain:
+        identity.update(certificate.public_bytes(Encoding.DER))
     return Credential(
-        id=sha256(b"".join(certificate.public_bytes(Encoding.DER) for certificate in chain)).hexdigest()[:32],
-        chain=b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain),
+        id=identity.hexdigest()[:32],
+        leaf=leaf.public_bytes(Encoding.PEM),
+        issuers="".join(certificate.public_bytes(Encoding.PEM).decode("ascii") for certificate in chain[1:]),
         key=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         names=_names(leaf),
         not_after=leaf.not_valid_after_utc.astimezone(UTC).timestamp(),
@@ -120,8 +135,8 @@ def make(
     )
 
 
-def read(cert: Path, key: Path, *, shared: bool = True) -> Credential:
-    """The operator's pair from two PEM files (which may be the same one).
+def read(cert: Path, key: Path, *, shared: bool = True, source: Source = "file") -> Credential:
+    """A pair from two PEM files (which may be the same one): the operator's, or one of ours by another `source`.
 
     An expired certificate is read like any other: whether to warn is the reader's to decide.
     Raises TlsError with one sentence that names the file at fault.
@@ -140,7 +155,7 @@ def read(cert: Path, key: Path, *, shared: bool = True) -> Credential:
             )
         raise TlsError(f"key file {key} does not match certificate file {cert}")
     try:
-        return make(chain, private, source="file", file=str(cert), shared=shared)
+        return make(chain, private, source=source, file=str(cert) if source == "file" else None, shared=shared)
     except ValueError as error:
         raise TlsError(f"certificate file {cert} is malformed: {error}") from error
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import frozen
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -84,12 +84,11 @@ class InternalCa:
         if not path.exists():
             return None
         try:
-            leaf = read(path, path)
+            leaf = read(path, path, source="internal")
             leaf.certificates()[0].verify_directly_issued_by(root.certificate)
         except (TlsError, ValueError, TypeError, InvalidSignature) as error:
             _log.warn("the internal certificate {path} is issued anew: {reason}", path=str(path), reason=str(error))
             return None
-        leaf = evolve(leaf, source="internal", file=None)
         return None if self.due(leaf) else leaf
 
     def _issue(self, names: Sequence[str], path: Path, root: _Root) -> Credential:

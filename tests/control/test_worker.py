@@ -126,7 +126,7 @@ class ReloadTests(TestCase):
             self.addCleanup(channel.close)
         self.addCleanup(gc.enable)
         self.addCleanup(gc.unfreeze)
-        self.parent.send("config", {"config": self.plain(), "credentials": [], "ca_files": {}})
+        self.parent.send("config", {"config": self.plain(), "order": [], "ca_files": {}})
 
     def plain(self, **keys: Any) -> dict[str, Any]:
         config = Config(state_dir=Path("/nowhere"), admin=Admin(socket=Path("/nowhere/admin.sock")), **keys)
@@ -139,7 +139,7 @@ class ReloadTests(TestCase):
     def tell(self, *routes: Route, **keys: Any) -> None:
         """All of a configuration, in pieces of one route."""
         plain = self.plain(routes=routes, **keys)
-        self.parent.send("incoming", {"config": {**plain, "routes": []}, "ca_files": {}})
+        self.parent.send("incoming", {"config": {**plain, "routes": []}, "ca_files": {}, "order": []})
         for one in plain.get("routes", []):
             self.parent.send("incoming_routes", {"routes": [one]})
         with socket.create_server(("127.0.0.1", 0)) as listener:

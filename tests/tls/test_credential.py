@@ -53,7 +53,7 @@ class CredentialTests(SynchronousTestCase):
         for content in (credential.key + credential.chain, b"commentary\n" + credential.chain + credential.key):
             path.write_bytes(content)
             self.assertNotIn(b"PRIVATE", read(path, path).chain)
-            self.assertEqual(read(path, path).id, credential.id)
+            self.assertEqual(read(path, path).chain, credential.chain)
 
     def test_a_key_after_its_parameters_is_read(self) -> None:
         """`openssl ecparam -genkey` writes the curve first."""

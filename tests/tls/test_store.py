@@ -170,7 +170,7 @@ class CertificateStoreTests(SynchronousTestCase):
         self.assertEqual(len(self.reports(LogLevel.error)), 3)
         write(replacement, self.directory, "site")
         self.assertTrue(store.changed())
-        self.assertEqual([one.id for one in store.load()], [replacement.id])
+        self.assertEqual([one.chain for one in store.load()], [replacement.chain])
 
     def test_an_internal_leaf_is_renewed_in_time(self) -> None:
         """`changed` says when."""
