@@ -7,6 +7,7 @@ peer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class DcrouterError(Exception):
@@ -85,6 +86,58 @@ class TimedOut(DcrouterError):
 
 class TlsError(DcrouterError):
     """A certificate, key or handshake that cannot be used."""
+
+
+class NameProblem(NamedTuple):
+    """What a certificate authority has against one name, in its words."""
+
+    name: str
+    type: str | None
+    detail: str
+
+
+class AcmeError(DcrouterError):
+    """A certificate authority has not done what it was asked for.
+
+    `type`: the last word of its problem's type (rateLimited, rejectedIdentifier ...; RFC 8555 section 6.7), None where
+    it gave none. `detail`: its own words. `names`: what is wrong with which name, where it said so. `retry_after`:
+    seconds until it wants to be asked again, None where it said nothing. `status`: of HTTP, None where there was none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str | None = None,
+        detail: str = "",
+        names: Sequence[NameProblem] = (),
+        retry_after: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.type = type
+        self.detail = detail
+        self.names = tuple(names)
+        self.retry_after = retry_after
+        self.status = status
+
+    @property
+    def rate_limited(self) -> bool:
+        """The CA wants fewer requests, or fewer certificates of these names."""
+        return self.type == "rateLimited" or self.status == 429
+
+    @property
+    def temporary(self) -> bool:
+        """The same request may well succeed a little later, without anybody doing anything."""
+        return self.type == "badNonce" or (self.status is not None and self.status >= 500)
+
+
+class AcmeUnreachable(AcmeError):
+    """A certificate authority could not be asked, or has not answered: down, slow, not believed, no ACME."""
+
+    @property
+    def temporary(self) -> bool:
+        return True
 
 
 class StoreError(DcrouterError):

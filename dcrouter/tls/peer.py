@@ -1,19 +1,20 @@
 """Who the other side of a session that we begin must prove to be, and in plain words why it has not.
 
-OpenSSL checks the chain during the handshake; the name is checked after it, before a word is said. SNI: RFC 6066
+OpenSSL checks the chain during the handshake; the name is checked after it, before a word is said, or within it where
+the one who speaks would not wait. SNI: RFC 6066
 section 3; names: RFC 9525.
 """
 
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from service_identity import CertificateError, VerificationError
-from service_identity.pyopenssl import verify_hostname, verify_ip_address
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
 from dcrouter.errors import TlsError
 
@@ -26,15 +27,17 @@ SHOWN_NAMES = 3
 class Peer:
     """The target of one session. `name`: a DNS name or an address; None only where nothing is verified.
 
-    `problem`: what was wrong with the chain, once the handshake has failed for it.
+    `problem`: what was wrong with the chain, once the handshake has failed for it. `early`: the name is checked in the
+    handshake, which fails for it too.
     """
 
-    __slots__ = ("_name", "_verify", "problem")
+    __slots__ = ("_early", "_name", "_verify", "problem")
 
-    def __init__(self, name: str | None, *, verify: bool) -> None:
+    def __init__(self, name: str | None, *, verify: bool, early: bool = False) -> None:
         self.problem: str | None = None
         self._name = name
         self._verify = verify
+        self._early = early
 
     def expect(self, connection: SSL.Connection) -> None:
         """Before the handshake: ask for the name by SNI, which never carries an address, and listen to the verdict."""
@@ -47,21 +50,32 @@ class Peer:
         """After the handshake: TlsError where its certificate is for somebody else."""
         if not self._verify:
             return
+        self._judge(connection.get_peer_certificate(as_cryptography=True))
+
+    def _judge(self, certificate: x509.Certificate | None) -> None:
         assert self._name is not None
+        if certificate is None:
+            raise TlsError("certificate verify failed: there is none")
         try:
             if _is_address(self._name):
-                verify_ip_address(connection, self._name)
+                verify_certificate_ip_address(certificate, self._name)
             else:
-                verify_hostname(connection, self._name)
+                verify_certificate_hostname(certificate, self._name)
         except (VerificationError, CertificateError) as error:
-            names = _names(connection.get_peer_certificate(as_cryptography=True))
+            names = _names(certificate)
             raise TlsError(f"certificate verify failed: hostname mismatch, not for {self._name}{names}") from error
 
-    def _remember(self, connection: SSL.Connection, certificate: Any, number: int, depth: int, good: int) -> bool:
+    def _remember(self, connection: SSL.Connection, certificate: X509, number: int, depth: int, good: int) -> bool:
         """OpenSSL's verdict is taken as it is; what it was is kept for the reason."""
         if not good and self.problem is None:
             words = _ffi.string(_library.X509_verify_cert_error_string(number)).decode("ascii", "replace")
             self.problem = f"certificate verify failed: {words}"
+        if good and self._early and depth == 0:
+            try:
+                self._judge(certificate.to_cryptography())
+            except (TlsError, ValueError) as error:
+                self.problem = str(error)
+                return False
         return bool(good)
 
 

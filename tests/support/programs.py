@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.certificates import Authority, write
@@ -18,12 +18,21 @@ from tests.support.router import PATIENCE, Reserved, until
 class Program:
     """A server process that listens on `port`; `close` ends it. Its words are in `base`/log."""
 
-    def __init__(self, argv: Sequence[str], base: Path, port: int, keep: Sequence[Reserved]) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        base: Path,
+        port: int,
+        keep: Sequence[Reserved],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment`: beside what the tests have."""
         self.base = base
         self.port = port
         self._keep = keep
+        env = {**os.environ, **(environment or {})}
         with (base / "log").open("wb") as log:
-            self.process = subprocess.Popen(argv, cwd=base, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, cwd=base, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
         try:
             until(lambda: accepts(port) or self.process.poll() is not None)
             if self.process.poll() is not None:

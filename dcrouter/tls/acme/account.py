@@ -1,0 +1,95 @@
+"""Who we are to a CA: a key, the account that it leads to, and requests in its name (RFC 8555 section 7.3).
+
+1. The account of the key is looked up first (7.3.1), for the key of an external account may be good for one use only;
+   where there is none it is made, with the CA's terms agreed to.
+2. One that is known under other addresses than `email` is told (7.3.2).
+3. A CA that has forgotten the account gets it anew, once, within the request that showed it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import DeferredLock
+
+from dcrouter.errors import AcmeError
+from dcrouter.tls.acme.answers import Answer
+from dcrouter.tls.acme.client import Client
+from dcrouter.tls.acme.external import ExternalAccount
+from dcrouter.tls.acme.jws import AccountKey, Signer
+
+
+class Account:
+    """`signer`: of the account's key."""
+
+    def __init__(
+        self, client: Client, key: AccountKey, *, email: str | None, external_account: ExternalAccount | None
+    ) -> None:
+        self.signer = Signer(key)
+        self._client = client
+        self._contact = [] if email is None else [f"mailto:{email}"]
+        self._external = external_account
+        self._url: str | None = None
+        self._one_at_a_time = DeferredLock()
+
+    async def register(self) -> str:
+        """The account's URL; asks nobody where it is known."""
+        await self._one_at_a_time.acquire()
+        try:
+            if self._url is None:
+                self._url = await self._find() or await self._make()
+            return self._url
+        finally:
+            self._one_at_a_time.release()
+
+    async def post(self, url: str, payload: Any) -> Answer:
+        """In the account's name; `payload` None: POST-as-GET."""
+        account = await self.register()
+        try:
+            return await self._client.post(url, payload, self.signer, account)
+        except AcmeError as error:
+            if error.type != "accountDoesNotExist":
+                raise
+        if self._url == account:
+            self._url = None
+        return await self._client.post(url, payload, self.signer, await self.register())
+
+    async def change_key(self, key: AccountKey) -> None:
+        """The account belongs to `key` from now on, and the old one leads nowhere (7.3.5)."""
+        account = await self.register()
+        directory = await self._client.directory()
+        if directory.key_change is None:
+            raise AcmeError("the CA offers no change of an account's key")
+        signer = Signer(key)
+        payload = {"account": account, "oldKey": self.signer.jwk}
+        inner = signer.sign({"jwk": signer.jwk, "url": directory.key_change}, payload)
+        await self._client.post(directory.key_change, inner, self.signer, account)
+        self.signer = signer
+
+    async def _find(self) -> str | None:
+        directory = await self._client.directory()
+        try:
+            answer = await self._client.post(directory.new_account, {"onlyReturnExisting": True}, self.signer)
+        except AcmeError as error:
+            if error.type == "accountDoesNotExist":
+                return None
+            raise
+        url, fields = answer.made(), answer.fields()
+        known = list(fields.texts("contact")) if "contact" in fields else []
+        if self._contact and known != self._contact:
+            await self._client.post(url, {"contact": self._contact}, self.signer, url)
+        return url
+
+    async def _make(self) -> str:
+        directory = await self._client.directory()
+        payload: dict[str, Any] = {"termsOfServiceAgreed": True}
+        if self._contact:
+            payload["contact"] = self._contact
+        if self._external is not None:
+            payload["externalAccountBinding"] = self._external.binding(directory.new_account, self.signer.jwk)
+        elif directory.external_account_required:
+            raise AcmeError(
+                "the CA wants an external account (certificates.acme.external_account)", type="externalAccountRequired"
+            )
+        answer = await self._client.post(directory.new_account, payload, self.signer)
+        return answer.made()

@@ -1,0 +1,93 @@
+"""Signed requests to one CA: its directory, which is kept, and nonces, of which every answer brings another.
+
+RFC 8555 sections 6.2 to 6.5 and 7.2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+
+from dcrouter.errors import AcmeError, AcmeUnreachable
+from dcrouter.tls.acme.answers import Answer
+from dcrouter.tls.acme.directory import Directory
+from dcrouter.tls.acme.jws import Signer
+from dcrouter.tls.acme.problems import problem_of
+from dcrouter.tls.acme.transport import Transport
+from dcrouter.tls.acme.waiting import Patience
+
+TRIES = 10
+"""Of one request whose nonce is refused: with four of ten refused, one request in ten thousand fails for it."""
+DIRECTORY_LASTS = 86400.0
+"""Seconds; CAs add to theirs (ARI, profiles) without telling."""
+_MOST_NONCES = 64
+_LONGEST_NONCE = 1024
+
+
+class Client:
+    def __init__(self, reactor: Any, url: str, trust: bytes | None, patience: Patience) -> None:
+        self._reactor = reactor
+        self._url = url
+        self._transport = Transport(reactor, trust, patience)
+        self._nonces: deque[str] = deque(maxlen=_MOST_NONCES)
+        self._directory: Directory | None = None
+        self._known_since = 0.0
+        self._one_at_a_time = DeferredLock()
+
+    async def directory(self) -> Directory:
+        """As it was within the last day."""
+        await self._one_at_a_time.acquire()
+        try:
+            if self._directory is None or self._reactor.seconds() - self._known_since > DIRECTORY_LASTS:
+                answer = await self.get(self._url)
+                self._directory = Directory.of(answer.fields())
+                self._known_since = self._reactor.seconds()
+            return self._directory
+        finally:
+            self._one_at_a_time.release()
+
+    async def get(self, url: str) -> Answer:
+        """Without a signature: the directory and ARI only. AcmeError where the answer is not a good one."""
+        return self._good(await self._transport.request("GET", url))
+
+    async def post(self, url: str, payload: Any, signer: Signer, account: str | None = None) -> Answer:
+        """A signed request; `payload` None: POST-as-GET. `account`: its URL, None: the key itself is shown instead.
+
+        AcmeError where the answer is not a good one.
+        """
+        left = TRIES
+        while True:
+            who: dict[str, Any] = {"jwk": signer.jwk} if account is None else {"kid": account}
+            jws = signer.sign({"nonce": await self._nonce(), "url": url, **who}, payload)
+            try:
+                return self._good(await self._transport.request("POST", url, json.dumps(jws).encode()))
+            except AcmeError as error:
+                left -= 1
+                if error.type != "badNonce" or not left:
+                    raise
+
+    def close(self) -> Deferred[None]:
+        self._nonces.clear()
+        return self._transport.close()
+
+    async def _nonce(self) -> str:
+        """The newest, which is the least likely to have run out."""
+        if self._nonces:
+            return self._nonces.pop()
+        directory = await self.directory()
+        answer = await self._transport.request("HEAD", directory.new_nonce)
+        if not 200 <= answer.status < 300:
+            raise problem_of(answer)
+        if answer.nonce is None:
+            raise AcmeUnreachable(f"{answer.url} gives no nonce (Replay-Nonce)")
+        return answer.nonce
+
+    def _good(self, answer: Answer) -> Answer:
+        if answer.nonce is not None and len(answer.nonce) <= _LONGEST_NONCE:
+            self._nonces.append(answer.nonce)
+        if not 200 <= answer.status < 300:
+            raise problem_of(answer)
+        return answer

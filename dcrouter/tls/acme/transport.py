@@ -1,0 +1,195 @@
+"""HTTPS to a CA, by treq: whom we believe, how long we wait, how much we read.
+
+1. At most AT_ONCE requests run together, over connections that are kept; a request has `patience.answer` for all of it.
+2. One whose connection ends before the answer is sent again once: a kept connection may have been closed meanwhile,
+   and a nonce that was used up is told as such.
+3. The CA's certificate is checked for its host, which may be an address, within the handshake.
+
+RFC 8555 section 6.1.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from OpenSSL import SSL
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, DNSLookupError
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IPolicyForHTTPS, IResponse
+from zope.interface import implementer
+
+from dcrouter import __version__
+from dcrouter.config.targets import UpstreamTls
+from dcrouter.errors import AcmeUnreachable, TlsError
+from dcrouter.tls.acme.answers import Answer, seconds_of
+from dcrouter.tls.acme.problems import plain
+from dcrouter.tls.acme.waiting import Patience, within
+from dcrouter.tls.peer import Peer
+from dcrouter.tls.profile import client_context
+
+AT_ONCE = 8
+"""Requests to one directory that run together, over as many connections."""
+LARGEST = 1024 * 1024
+"""Octets of an answer."""
+
+
+class Transport:
+    """`trust`: PEM, instead of the system's."""
+
+    def __init__(self, reactor: Any, trust: bytes | None, patience: Patience) -> None:
+        self._reactor = reactor
+        self._patience = patience
+        self._trust = _Trust(trust)
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = AT_ONCE
+        self._gate = DeferredSemaphore(AT_ONCE)
+        self._client = HTTPClient(Agent(reactor, self._trust, connectTimeout=patience.connect, pool=self._pool))
+
+    async def request(self, method: str, url: str, body: bytes | None = None) -> Answer:
+        """Whatever is answered; AcmeUnreachable where nothing is. `body`: a JWS."""
+        if urlsplit(url).scheme != "https":
+            raise AcmeUnreachable(f"{plain(url)!r} is no https URL, and ACME is spoken over nothing else")
+        await self._gate.acquire()
+        try:
+            try:
+                return await self._once(method, url, body)
+            except _Gone:
+                return await self._once(method, url, body)
+        finally:
+            self._gate.release()
+
+    def close(self) -> Deferred[None]:
+        """Of connections that nobody uses; fires when they are closed."""
+        closed: Deferred[None] = self._pool.closeCachedConnections()
+        return closed
+
+    async def _once(self, method: str, url: str, body: bytes | None) -> Answer:
+        try:
+            return await within(self._reactor, self._patience.answer, self._exchange(method, url, body))
+        except TimeoutError as error:
+            raise AcmeUnreachable(f"{url}: no answer within {self._patience.answer:g} s") from error
+        except CancelledError:
+            raise
+        except (AcmeUnreachable, TlsError):
+            raise
+        except Exception as error:
+            causes = [error, *(reason.value for reason in getattr(error, "reasons", ()) or ())]
+            kind = _Gone if any(isinstance(cause, ConnectionDone | ConnectionLost) for cause in causes) else None
+            raise (kind or AcmeUnreachable)(f"{url}: {self._reason(url, causes)}") from error
+
+    async def _exchange(self, method: str, url: str, body: bytes | None) -> Answer:
+        headers = Headers({"User-Agent": [f"dcrouter/{__version__}"], "Accept-Language": ["en"]})
+        if body is not None:
+            headers.setRawHeaders("Content-Type", ["application/jose+json"])
+        response = await self._client.request(
+            method, url, data=body, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
+        )
+        data = b"" if method == "HEAD" else await _body(response, url)
+
+        def header(name: str) -> str | None:
+            values = response.headers.getRawHeaders(name)
+            return values[0] if values else None
+
+        location = header("location")
+        return Answer(
+            url=url,
+            status=response.code,
+            body=data,
+            content_type=(header("content-type") or "").partition(";")[0].strip().lower(),
+            location=None if location is None else urljoin(url, location),
+            retry_after=seconds_of(header("retry-after"), time.time()),
+            nonce=header("replay-nonce"),
+        )
+
+    def _reason(self, url: str, causes: list[BaseException]) -> str:
+        for cause in causes:
+            if isinstance(cause, SSL.Error):
+                return self._trust.problem(urlsplit(url).hostname or "") or f"TLS failed ({cause})"
+            if isinstance(cause, DNSLookupError):
+                return "its host has no address"
+            if isinstance(cause, ConnectError):
+                return f"no connection: {cause}".rstrip(".")
+            if isinstance(cause, ConnectionDone | ConnectionLost):
+                return "the connection ended before the answer"
+        return f"no answer: {causes[-1]}"
+
+
+class _Gone(AcmeUnreachable):
+    """The connection ended before the answer."""
+
+
+@implementer(IPolicyForHTTPS)
+class _Trust:
+    def __init__(self, pem: bytes | None) -> None:
+        self._pem = pem
+        self._context: SSL.Context | None = None
+        self._peers: dict[str, Peer] = {}
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
+        if self._context is None:
+            self._context = client_context(UpstreamTls(verify=True), self._pem)
+        name = hostname.decode("ascii")
+        peer = self._peers[name] = Peer(name, verify=True, early=True)
+        return _Session(self._context, peer)
+
+    def problem(self, host: str) -> str | None:
+        """What was wrong with the certificate of `host`, last."""
+        peer = self._peers.get(host)
+        return None if peer is None else peer.problem
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Session:
+    def __init__(self, context: SSL.Context, peer: Peer) -> None:
+        self._context = context
+        self._peer = peer
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        self._peer.expect(connection)
+        return connection
+
+
+def _body(response: IResponse, url: str) -> Deferred[bytes]:
+    collector = _Collector(url)
+    response.deliverBody(collector)
+    return collector.done
+
+
+class _Collector(Protocol):
+    """`done`: all of a body; AcmeUnreachable where it is too large or broken off. Cancelled, it ends the connection."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._data = bytearray()
+        self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
+
+    def _drop(self) -> None:
+        if self.transport is not None:
+            # Not loseConnection, which waits for the peer's close_notify however long that takes.
+            self.transport.stopProducing()  # type: ignore[attr-defined]
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.done.called:
+            return
+        self._data += data
+        if len(self._data) > LARGEST:
+            self._drop()
+            if not self.done.called:
+                self.done.errback(AcmeUnreachable(f"{self._url}: the answer is larger than {LARGEST} octets"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        if reason.check(ResponseDone):
+            self.done.callback(bytes(self._data))
+        else:
+            self.done.errback(AcmeUnreachable(f"{self._url}: the answer is broken off"))

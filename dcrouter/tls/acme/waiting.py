@@ -1,0 +1,52 @@
+"""Bounded waits and bounded fan-out for coroutines on the reactor; whatever is cancelled is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import FirstError as _FirstError
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class Patience:
+    """Seconds. `connect`: to the CA, TLS included; `answer`: of it to one request, body included; `solver`: a solver,
+    to present or to clean up; `validation`: the CA, to look at one challenge; `issuance`: the CA, to make a certificate
+    of an order that is ready. `pause`, `pause_at_most`: between two looks at what is not done yet; it doubles.
+    """
+
+    connect: float = 10.0
+    answer: float = 30.0
+    solver: float = 180.0
+    validation: float = 180.0
+    issuance: float = 300.0
+    pause: float = 0.2
+    pause_at_most: float = 5.0
+
+
+async def within(reactor: Any, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; it is cancelled, and twisted's TimeoutError raised, when it takes longer."""
+    return await Deferred.fromCoroutine(work).addTimeout(seconds, reactor)
+
+
+async def for_each(items: Iterable[T], do: Callable[[T], Coroutine[Any, Any, None]], at_once: int) -> None:
+    """`do` each, at most `at_once` together. The first error ends the rest, and is raised when they have ended."""
+    left = iter(items)
+
+    async def work() -> None:
+        for item in left:
+            await do(item)
+
+    workers = [Deferred.fromCoroutine(work()) for _ in range(at_once)]
+    try:
+        await gatherResults(workers, consumeErrors=True)
+    except _FirstError as error:
+        error.subFailure.raiseException()
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await DeferredList(workers, consumeErrors=True)
