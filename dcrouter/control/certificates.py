@@ -31,6 +31,7 @@ class CertificateWatch:
         self.store = store
         self.tell_all = tell_all
         self.plain: list[dict[str, Any]] = []
+        self._trouble = ""
         self._look = LoopingCall(self._check)
         self._look.clock = clock
 
@@ -56,13 +57,17 @@ class CertificateWatch:
             self._look.stop()
 
     def _check(self) -> None:
+        self.store.tell_ends()
         try:
             if not self.store.changed():
                 return
             plain = [credential.to_plain() for credential in self.store.load()]
         except (TlsError, OSError) as error:
-            self.log.error("certificates: {problem}; those in use stay", problem=str(error))
+            if self._trouble != str(error):
+                self._trouble = str(error)
+                self.log.error("certificates: {problem}; those in use stay", problem=str(error))
             return
+        self._trouble = ""
         order = order_of(plain)
         if order != order_of(self.plain):
             before, self.plain = self.plain, plain

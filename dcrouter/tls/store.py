@@ -10,10 +10,8 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from threading import Thread
 
-from attrs import define
 from twisted.logger import Logger
 
 from dcrouter.config.actions import MailHandover
@@ -23,23 +21,12 @@ from dcrouter.config.routes import Route
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
 from dcrouter.errors import TlsError
 from dcrouter.tls.chooser import DEFAULT_NAME
-from dcrouter.tls.credential import Credential, read
+from dcrouter.tls.credential import Credential
 from dcrouter.tls.internal import InternalCa
+from dcrouter.tls.pairs import Pair
 from dcrouter.wire.hostname import host_name
 
 _log = Logger()
-
-_Signature = tuple[tuple[int, int, int] | None, ...]
-
-
-@define
-class _Pair:
-    """The operator's pair. `credential`: the last good one; `signature`: that of the files at the last look."""
-
-    files: CertificateFiles
-    shared: bool
-    signature: _Signature = ()
-    credential: Credential | None = None
 
 
 class CertificateStore:
@@ -71,10 +58,12 @@ class CertificateStore:
             if route.enabled and route.tls is not None and route.tls.upstream.client_certificate is not None
         ]
         own = [choice for choice in self._all_choices() if isinstance(choice, CertificateFiles)]
-        shared = {files: _Pair(files, shared=True) for files in config.certificates.files}
-        self._pairs = shared | {files: _Pair(files, shared=False) for files in own if files not in shared}
+        shared = {files: Pair(files, shared=True) for files in config.certificates.files}
+        self._pairs = shared | {files: Pair(files, shared=False) for files in own if files not in shared}
+        self._told: dict[tuple[str, float], int] = before._told if before is not None else {}
         self._internal: tuple[Credential, ...] = ()
         self.internal_ca: InternalCa = before.internal_ca if before is not None else InternalCa(config.state_dir, clock)
+        self._trouble = ""
         self._issued: dict[tuple[str, ...], Credential] = before._issued if before is not None else {}
 
     def load(self) -> tuple[Credential, ...]:
@@ -83,9 +72,13 @@ class CertificateStore:
         TlsError, with all that is wrong on a line each, where a pair of files has never been good; a pair that was good
         and is not any more keeps its last good credential, and is reported once.
         """
-        problems = [problem for pair in self._pairs.values() if (problem := self._refresh(pair)) is not None]
-        if problems:
-            raise TlsError("\n".join(problems))
+        now = self._clock()
+        for pair in self._pairs.values():
+            pair.refresh(now)
+            pair.tell_end(now, self._told)
+        unusable = [pair.problem or "" for pair in self._pairs.values() if pair.credential is None]
+        if unusable:
+            raise TlsError("\n".join(unusable))
         from_files = [pair.credential for pair in self._pairs.values() if pair.credential is not None]
         names = self._internal_names(from_files)
         self._issued = {one: self._issue(one) for one in names}
@@ -93,38 +86,34 @@ class CertificateStore:
         return (*from_files, *self._internal)
 
     def _issue(self, names: tuple[str, ...]) -> Credential:
-        """Of the internal CA: what it has issued already, while that is fresh."""
+        """Of the internal CA: what it has issued already, while that is fresh, or while it cannot make another."""
         issued = self._issued.get(names)
-        return issued if issued is not None and not self.internal_ca.due(issued) else self.internal_ca.issue(names)
+        if issued is not None and not self.internal_ca.due(issued):
+            return issued
+        try:
+            return self.internal_ca.issue(names)
+        except TlsError as error:
+            if issued is None:
+                raise
+            if self._trouble != str(error):
+                self._trouble = str(error)
+                _log.error("the certificate in use stays: {problem}", problem=str(error))
+            return issued
 
     def changed(self) -> bool:
         """Whether `load` would give something new: a stat per file, cheap enough for every few seconds."""
-        return any(_signature(pair.files) != pair.signature for pair in self._pairs.values()) or any(
-            map(self.internal_ca.due, self._internal)
-        )
+        return any(pair.changed() for pair in self._pairs.values()) or any(map(self.internal_ca.due, self._internal))
+
+    def tell_ends(self) -> None:
+        """Log, once each, that certificates of the operator's end soon, or have ended."""
+        for pair in self._pairs.values():
+            pair.tell_end(self._clock(), self._told)
 
     def _all_choices(self) -> Iterator[CertificateChoice]:
         yield from (choice for choice, _ in self._choices)
         if self._config.email is not None:
             yield self._config.email.certificate
         yield from self._shown
-
-    def _refresh(self, pair: _Pair) -> str | None:
-        """Read the pair again if its files changed; the problem, if it has no credential to go on with."""
-        signature = _signature(pair.files)  # before the reading: what is written meanwhile is seen the next time
-        if signature == pair.signature and pair.credential is not None:
-            return None
-        pair.signature = signature
-        try:
-            pair.credential = read(pair.files.cert, pair.files.key, shared=pair.shared)
-        except TlsError as error:
-            if pair.credential is None:
-                return str(error)
-            _log.error("the certificate in use stays: {problem}", problem=str(error))
-            return None
-        if pair.credential.not_after <= self._clock():
-            _log.warn("certificate file {file} has expired", file=str(pair.files.cert))
-        return None
 
     def _internal_names(self, from_files: Iterable[Credential]) -> list[tuple[str, ...]]:
         """The sets of names for which the internal CA must vouch, each once."""
@@ -173,15 +162,3 @@ def _host_names() -> tuple[str, ...]:
         with contextlib.suppress(ValueError):
             names.append(host_name(name.encode()))
     return tuple(names)
-
-
-def _signature(files: CertificateFiles) -> _Signature:
-    return tuple(map(_file_signature, (files.cert, files.key)))
-
-
-def _file_signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,10 +125,65 @@ class CertificateStoreTests(SynchronousTestCase):
         self.assertIn(str(missing.cert), str(error))
         self.assertIn(str(wrong.key), str(error))
 
-    def test_an_expired_certificate_is_a_warning(self) -> None:
+    def test_an_expired_certificate_is_used_and_told(self) -> None:
         """The service starts; clients will complain."""
         self.assertEqual(len(self.store(files=[self.files("a.test", days=-1)]).load()), 1)
-        self.assertEqual([event["file"] for event in self.reports(LogLevel.warn)], [str(self.directory / "site.pem")])
+        self.assertEqual([event["file"] for event in self.reports(LogLevel.error)], [str(self.directory / "site.pem")])
+
+    def test_an_end_that_comes_near_is_told_once_each_time(self) -> None:
+        """14 and 3 days before, and when it has come; another store of the same service knows what was told."""
+        files = self.files("a.test", days=15)
+        store = self.store(files=[files])
+        store.load()
+        self.assertEqual(self.events, [])
+        for days, level in ((2, LogLevel.warn), (10.5, LogLevel.warn), (3, LogLevel.error)):
+            self.now += days * 86400
+            for _ in range(2):
+                store.tell_ends()
+            config = Config(
+                state_dir=self.directory,
+                admin=Admin(socket=self.directory / "admin.sock"),
+                certificates=Certificates(files=(files,)),
+            )
+            CertificateStore(config, (), lambda: self.now, store).load()
+            self.assertEqual([event["log_level"] for event in self.events], [level])
+            self.assertEqual(self.events.pop()["file"], str(files.cert))
+
+    def test_a_new_pair_that_has_expired_is_not_used(self) -> None:
+        """While the one before has not: somebody has restored the wrong backup."""
+        files = self.files("a.test")
+        store = self.store(files=[files])
+        good = store.load()
+        self.files("a.test", days=-1)
+        self.assertEqual(store.load(), good)
+        self.assertIn("has expired", self.reports(LogLevel.error)[0]["problem"])
+
+    def test_a_pair_that_cannot_be_read_any_more_stays_in_use(self) -> None:
+        """A directory in its place, as good as any other reason; each is told with its file."""
+        files = self.files("a.test")
+        store = self.store(files=[files])
+        good = store.load()
+        files.key.unlink()
+        files.key.mkdir()
+        self.assertTrue(store.changed())
+        self.assertEqual(store.load(), good)
+        self.assertIn(str(files.key), self.reports(LogLevel.error)[0]["problem"])
+
+    def test_an_internal_ca_that_cannot_write_harms_nobody(self) -> None:
+        """Its leaf is used as long as it can be, the operator's files are followed, and it is told once."""
+        files = self.files("a.test")
+        store = self.store(route("b.test"), files=[files])
+        _, inside = store.load()
+        leaves = self.directory / "internal-ca" / "leaves"
+        shutil.rmtree(leaves)
+        leaves.write_text("in the way")
+        self.now += LEAF_LIFETIME * 0.7
+        replaced = self.files("a.test", days=400)
+        for _ in range(2):
+            operators, still = store.load()
+            self.assertEqual(operators.file, str(replaced.cert))
+            self.assertIs(still, inside)
+        self.assertEqual(len(self.reports(LogLevel.error)), 1)
 
     def test_nothing_has_changed_after_loading(self) -> None:
         """The parent may ask every few seconds."""
