@@ -1,7 +1,8 @@
-"""The data plane's loop: one epoll inside the Twisted reactor, driving one plain coroutine per connection.
+"""The data plane's loop: one epoll of its own in the Twisted reactor, driving one plain coroutine per connection.
 
-The reactor sees the engine as a single reader, because an epoll descriptor can itself be polled. Sockets are registered
-edge-triggered. The laws (each has a test in tests/net/test_engine.py or tests/net/test_relay.py):
+The reactor lets the engine wait in its place (net/reactor.py): the engine's epoll watches the reactor's too, because an
+epoll descriptor can itself be polled. Sockets are registered edge-triggered. The laws (each has a test in
+tests/net/test_engine.py or tests/net/test_relay.py):
 
 1. The loop never raises: whatever a coroutine raises ends that connection only.
 2. A socket that leaves is forgotten first; closes wait until the batch of events is done, because a number that is
@@ -26,12 +27,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime, IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from dcrouter.errors import TimedOut
+from dcrouter.net.reactor import Leading
 from dcrouter.net.wheel import NEVER, TICK, Wheel
 
 IN = select.EPOLLIN
@@ -53,8 +54,6 @@ BATCH = 256
 """Events taken from the kernel at once."""
 STAY = 0.004
 """Seconds of work before the reactor gets its turn (timers, the channel to the parent)."""
-LINGER = 0.001
-"""Seconds to wait for the next event before giving way: a turn of the reactor costs several of ours."""
 NAP = 0.001
 """Seconds for which a bulk transfer lets bytes gather (see `nap`)."""
 
@@ -127,16 +126,14 @@ class Task:
             self.engine.settle()
 
 
-@implementer(IReadDescriptor)
 class Engine:
-    """The loop. `reactor` must be able to poll descriptors; `clock` gives monotonic seconds.
+    """The loop. `clock` gives monotonic seconds.
 
     `now` is the time at the start of the current batch, good enough for every deadline.
     """
 
-    def __init__(self, reactor: Any, clock: Callable[[], float] = time.monotonic) -> None:
-        self._reactor: IReactorFDSet = reactor
-        self._timers: IReactorTime = reactor
+    def __init__(self, reactor: Leading, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reactor = reactor
         self._clock = clock
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
@@ -147,7 +144,7 @@ class Engine:
         self._nap_ends = NEVER
         self._in_batch = False
         self._timer: IDelayedCall | None = None
-        self._soon: IDelayedCall | None = None
+        self._followers: int = -1
         self._log = Logger()
         self.tasks: set[Task] = set()
         self.now = clock()
@@ -156,8 +153,10 @@ class Engine:
     # For the owner of the engine.
 
     def start(self) -> None:
-        """Join the reactor."""
-        self._reactor.addReader(self)
+        """Wait in the reactor's place from now on."""
+        self._followers = self._reactor.follow(self)
+        if self._followers != -1:
+            self._epoll.register(self._followers, IN)
         self._tick()
 
     def stop(self) -> None:
@@ -167,10 +166,9 @@ class Engine:
                 self.drive(task, task.coroutine.close)
             self._end(task)
         self._close_all()
-        self._reactor.removeReader(self)
-        for call in (self._timer, self._soon):
-            if call is not None and call.active():
-                call.cancel()
+        self._reactor.follow(None)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         if not self._epoll.closed:
             self._epoll.close()
 
@@ -234,18 +232,24 @@ class Engine:
 
     # The loop.
 
-    def doRead(self) -> None:
+    def work(self, patience: Callable[[], float]) -> bool:
+        """Serve whoever has something to do, for about STAY seconds, or until nothing has come for `patience()` seconds
+        (-1: for ever). Gives whether the reactor's own descriptors have work.
+        """
         run, watched, sources, clock = self._run, self._watched, self._sources, self._clock
         poll = self._epoll.poll
         leave = clock() + STAY
+        followers = self._followers
         while True:
-            events = poll(0 if run else LINGER, BATCH)
+            # A timer that is set and taken back costs more than it seems: better one long wait than many short ones.
+            events = poll(0 if run else NAP if self._napping else patience(), BATCH)
             self.now = now = clock()
             if self._napping and (not events or now >= self._nap_ends):
                 self._wake()
             if not events and not run:
-                return
+                return False
             self._in_batch = True
+            called = False
             accepting = []
             for fd, what in events:
                 socket = watched.get(fd)
@@ -257,6 +261,8 @@ class Engine:
                         run.append(task)
                 elif fd in sources:
                     accepting.append(fd)
+                elif fd == followers:
+                    called = True
             for _ in range(len(run)):
                 task = run.popleft()
                 task.queued = False
@@ -280,10 +286,8 @@ class Engine:
             self._in_batch = False
             if self._closing:
                 self._close_all()
-            if now > leave:
-                break
-        if (run or self._napping) and self._soon is None:
-            self._soon = self._timers.callLater(0, self._resume)
+            if called or now > leave:
+                return called
 
     def _wake(self) -> None:
         """The end of every nap."""
@@ -339,24 +343,7 @@ class Engine:
         for sleeper in self.wheel.turn(self.now):
             sleeper.expired(self.now)
         self._close_all()
-        if self._run:
-            self.doRead()
-        self._timer = self._timers.callLater(TICK, self._tick)
-
-    def _resume(self) -> None:
-        self._soon = None
-        self.doRead()
-
-    # What else the reactor asks for.
-
-    def fileno(self) -> int:
-        return self._epoll.fileno() if not self._epoll.closed else -1
-
-    def logPrefix(self) -> str:
-        return "engine"
-
-    def connectionLost(self, reason: object) -> None:
-        self._log.error("the reactor dropped the engine: {reason}", reason=reason)
+        self._timer = self._reactor.callLater(TICK, self._tick)
 
 
 def _nothing(value: None) -> None:

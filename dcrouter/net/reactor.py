@@ -3,6 +3,9 @@
 1. twisted.python.log.callWithLogger puts a dictionary of its own around each read and write, for the `system` of its
    old log; nobody reads that here, and a mail connection of ten reads pays a tenth of its processor time for it.
 2. `when_idle`: what is better done for many at once is done when nothing else is ready, or a little later.
+3. `follow`: another loop waits in its place, and hears of its descriptors as of one of its own. So there is one wait
+   for both, which ends when the reactor's next timer is due: the edge serves its connections without a turn of the
+   reactor around each batch of them.
 """
 
 from __future__ import annotations
@@ -10,10 +13,30 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
+
+
+class Leader(Protocol):
+    """A loop that waits in the reactor's place (net/engine.py)."""
+
+    def work(self, patience: Callable[[], float]) -> bool:
+        """Wait for at most `patience()` seconds (-1: for ever), serve, and say whether the reactor has something to do
+        with its own descriptors.
+        """
+
+
+class Leading(Protocol):
+    """A reactor that follows one."""
+
+    def follow(self, leader: Leader | None) -> int:
+        """Let it wait from now on, or nobody; gives the descriptor that it has to watch for us."""
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
 
 
 class Reactor(EPollReactor):
@@ -25,6 +48,17 @@ class Reactor(EPollReactor):
         super().__init__()  # type: ignore[no-untyped-call]
         self._quiet: list[Callable[[], object]] = []
         self._quiet_by = 0.0
+        self._leader: Leader | None = None
+
+    def follow(self, leader: Leader | None) -> int:
+        """As Leading.follow."""
+        self._leader = leader
+        number: int = self._poller.fileno()
+        return number
+
+    def _patience(self) -> float:
+        wait: float | None = 0.0 if self._quiet else self.timeout()
+        return -1.0 if wait is None else wait
 
     def when_idle(self, call: Callable[[], object], within: float) -> None:
         """Call it once, before this waits for events; or in between, when `within` seconds have passed."""
@@ -36,7 +70,12 @@ class Reactor(EPollReactor):
     def doPoll(self, timeout: float | None) -> None:
         """Wait for at most `timeout` seconds (None: for ever) and serve what is ready."""
         selectables = self._selectables
-        wait = 0.0 if self._quiet else -1 if timeout is None else timeout
+        if self._leader is None:
+            wait = 0.0 if self._quiet else -1 if timeout is None else timeout
+        elif self._leader.work(self._patience) or self._quiet:
+            wait = 0.0
+        else:
+            return
         try:
             events = self._poller.poll(wait, len(selectables))
         except OSError as error:

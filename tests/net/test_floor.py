@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.security import MinRate
 from dcrouter.errors import DcrouterError, Refused
 from dcrouter.net.engine import WAIT, Engine, Task
 from dcrouter.net.floor import Floor, Pace
+from tests.support.loop import HandTurned
 
 LEAST = MinRate(bytes=100, over=30.0)
 
@@ -29,7 +29,7 @@ class PaceTests(SynchronousTestCase):
 class FloorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = 1000.0
-        reactor: Any = MemoryReactorClock()
+        reactor: Any = HandTurned()
         self.reactor = reactor
         self.engine = Engine(reactor, lambda: self.now)
         self.engine.start()

@@ -64,6 +64,64 @@ reactor.doIteration(10)
 print(said)
 """
 
+_LED = """
+import socket, threading, time
+from dcrouter.net.reactor import install
+install()
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from dcrouter.net.engine import IN, OUT, WAIT, Engine
+from dcrouter.net.stream import Plain
+
+engine = Engine(reactor)
+listener = socket.create_server(("127.0.0.1", 0))
+listener.setblocking(False)
+
+async def echo(task, sock):
+    stream = Plain(task, sock.detach(), IN | OUT)
+    stream.watch()
+    while (data := stream.recv()) != b"":
+        if data:
+            stream.send(data)
+        await WAIT
+    stream.close()
+
+def accept():
+    sock, _ = listener.accept()
+    sock.setblocking(False)
+    engine.spawn(lambda task: echo(task, sock))
+
+said = []
+
+def say(what, then=None):
+    said.append(what)
+    if then is not None:
+        then()
+
+class Client(Protocol):
+    def connectionMade(self):
+        self.transport.write(b"x")
+    def dataReceived(self, data):
+        say("echo")
+        self.transport.loseConnection()
+    def connectionLost(self, reason):
+        say("lost", lambda: reactor.callInThread(lambda: reactor.callFromThread(say, "thread", timers)))
+
+def timers():
+    reactor.callLater(0, say, "at once", lambda: reactor.callLater(0.05, say, "soon", reactor.stop))
+
+engine.start()
+engine.listen(listener.fileno(), accept)
+reactor.callWhenRunning(
+    lambda: TCP4ClientEndpoint(reactor, "127.0.0.1", listener.getsockname()[1]).connect(Factory.forProtocol(Client))
+)
+reactor.callLater(20, say, "too late", reactor.stop)
+reactor.run()
+engine.stop()
+print(said)
+"""
+
 
 class ReactorTests(SynchronousTestCase):
     def test_errors_of_a_protocol_are_logged_and_the_loop_goes_on(self) -> None:
@@ -77,3 +135,8 @@ class ReactorTests(SynchronousTestCase):
         """What waits for one is called once: after the work that is there, or in between when it has waited enough."""
         done = subprocess.run([sys.executable, "-c", _IDLE], stdout=subprocess.PIPE, text=True, timeout=40, check=True)
         self.assertEqual(done.stdout.split("\n")[-2], "['the work ends', 'quiet', 'late']")
+
+    def test_one_that_follows_another_loop_does_its_own_work_too(self) -> None:
+        """While the engine waits in its place: connections, threads that call, and timers set by all of them."""
+        done = subprocess.run([sys.executable, "-c", _LED], stdout=subprocess.PIPE, text=True, timeout=40, check=True)
+        self.assertEqual(done.stdout.split("\n")[-2], "['echo', 'lost', 'thread', 'at once', 'soon']")

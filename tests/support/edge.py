@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.actions import Action, Forward
@@ -28,7 +27,7 @@ from dcrouter.proxy.edge import Edge
 from dcrouter.tls import credential
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.internal import InternalCa
-from tests.support.loop import Loop
+from tests.support.loop import HandTurned, Loop
 
 T = TypeVar("T")
 Talk = Callable[[socket.socket], None]
@@ -164,7 +163,7 @@ class EdgeTest(SynchronousTestCase):
         choices = {choice for route in routes if (tls := route.tls) is not None for choice in _choices(tls)}
         own = [credential.read(one.cert, one.key) for one in choices if isinstance(one, CertificateFiles)]
         chooser.update([self.ca.issue(sorted(names)), *own])
-        reactor: Any = MemoryReactorClock()
+        reactor: Any = HandTurned()
         self.edge = Edge(config, chooser, ca_files or {}, reactor, self._observed if observe else None)
         self.loop = Loop(self.edge.engine, reactor)
         for listener in self.listeners:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -11,15 +10,25 @@ from typing import Any
 from twisted.internet.testing import MemoryReactorClock
 
 from dcrouter.net.engine import Engine
+from dcrouter.net.reactor import Leader
 
 DEADLINE = 10.0
+PAUSE = 0.001
+"""Seconds that a turn waits for something to happen."""
+
+
+class HandTurned(MemoryReactorClock):
+    """Time and timers; nobody waits."""
+
+    def follow(self, leader: Leader | None) -> int:
+        return -1
 
 
 class Loop:
     """`turn` runs the engine once; `until` as often as it takes for a fact to become true, or fails the test."""
 
     def __init__(self, engine: Engine | None = None, reactor: Any = None) -> None:
-        self.reactor: Any = reactor or MemoryReactorClock()
+        self.reactor: Any = reactor or HandTurned()
         self.clock = 1000.0
         self.engine = engine or Engine(self.reactor, lambda: self.clock)
 
@@ -27,7 +36,7 @@ class Loop:
         self.engine.start()
 
     def turn(self) -> None:
-        self.engine.doRead()
+        self.engine.work(lambda: PAUSE)
         self.reactor.advance(0)
 
     def until(self, fact: Callable[[], Any]) -> Any:
@@ -36,7 +45,6 @@ class Loop:
         while not (value := fact()):
             if time.monotonic() > end:
                 raise AssertionError(f"not true within {DEADLINE} s")
-            select.select([self.engine.fileno()], [], [], 0.01)
             self.turn()
         return value
 
@@ -45,7 +53,7 @@ class Loop:
         for _ in range(int(seconds / 0.1) + 2):
             self.clock += 0.1
             self.reactor.advance(0.1)
-            self.engine.doRead()
+            self.engine.work(lambda: PAUSE)
 
     def received(self, sock: socket.socket, size: int = 1 << 16) -> bytes:
         """What `sock` has received once there is something; b"" at its end."""
