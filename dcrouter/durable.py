@@ -1,4 +1,4 @@
-"""Directories that outlive a power loss: a name is durable once the directory that holds it has been fsynced.
+"""Files and directories that outlive a power loss: a name is durable once the directory that holds it has been fsynced.
 
 An fsync of a file or of a new directory says nothing about its own name (fsync(2)). That a directory is there does not
 mean that its name is durable: whoever made it may have been killed before its fsync, or be at it in another thread.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,6 +36,25 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
         sync_directory(one.parent)
     for one in chain[len(missing) :]:
         _named(one)
+
+
+def write_whole(path: Path, content: bytes, mode: int) -> None:
+    """The whole file or the old one, with `mode` from its first byte; durable, so that no later one outlives it.
+
+    Blocks; OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @lru_cache(maxsize=16384)

@@ -6,8 +6,8 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from dcrouter.config.forms import ReadPath, key
-from dcrouter.config.lines import Ciphers
+from dcrouter.config.forms import ReadPath, WrittenPath, key
+from dcrouter.config.lines import Ciphers, Line
 from dcrouter.config.versions import TlsVersion
 
 
@@ -48,9 +48,42 @@ class TlsProfile:
 
 
 @frozen(kw_only=True)
+class Export:
+    """Certificates for other servers on this host, as files."""
+
+    dir: WrittenPath = field(
+        metadata=key("Where NAME.pem is written for each name: its key, then its certificate and issuers; 0600.")
+    )
+    command: tuple[Line, ...] = field(
+        default=(),
+        metadata=key(
+            "What is run when a file has changed: a program and its arguments, without a shell.",
+            default="nothing is run",
+        ),
+    )
+
+
+@frozen(kw_only=True)
+class Dane:
+    """TLSA records of the mail server's key (RFC 7672)."""
+
+    rollover: bool = field(
+        default=False,
+        metadata=key(
+            "Keep the key across renewals until the next one's record was in DNS for long enough; `dcrouter dns` "
+            "prints both."
+        ),
+    )
+
+
+@frozen(kw_only=True)
 class Certificates:
     """Certificates for the names that routes and mail ask for with `certificate: auto`."""
 
     files: tuple[CertificateFiles, ...] = field(
         default=(), metadata=key("Certificates brought by the operator; watched and reloaded.")
     )
+    export: Export | None = field(
+        default=None, metadata=key("Certificates as files for other servers.", default="none are written")
+    )
+    dane: Dane = field(factory=Dane, metadata=key("TLSA records of email.hostname."))

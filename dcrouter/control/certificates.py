@@ -1,6 +1,7 @@
 """The certificates that the children hold: loaded before they start, looked at every few seconds, pushed when changed.
 
-A file that is replaced by something unusable is an error in the log, and what was loaded before stays in use.
+A file that is replaced by something unusable is an error in the log, and what was loaded before stays in use. Whoever
+else is shown something of them (control/outward) hears of each change too.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dcrouter.control.credentials import order_of, pieces
+from dcrouter.control.outward.chosen import Chosen
+from dcrouter.control.outward.dane import Dane, Source
+from dcrouter.control.outward.export import Exports
 from dcrouter.errors import StartError, TlsError
+from dcrouter.tls.credential import Credential
 from dcrouter.tls.store import CertificateStore
 
 INTERVAL = 5.0
@@ -21,57 +25,74 @@ INTERVAL = 5.0
 
 
 class CertificateWatch:
-    """`plain`: the credentials as they are now, for the children. `tell_all` tells the children, when they are new."""
+    """`credentials`: as they are now. `tell_all` tells the children, when they are new. `source`: of TLSA records."""
 
     log = Logger()
 
     def __init__(
-        self, store: CertificateStore, tell_all: Callable[[str, dict[str, Any]], None], clock: IReactorTime
+        self, store: CertificateStore, tell_all: Callable[[str, dict[str, Any]], None], reactor: Any, source: Source
     ) -> None:
         self.store = store
         self.tell_all = tell_all
-        self.plain: list[dict[str, Any]] = []
+        self.credentials: tuple[Credential, ...] = ()
+        self.dane = Dane(reactor, source)
+        self.exports = Exports(reactor)
         self._trouble = ""
         self._look = LoopingCall(self._check)
-        self._look.clock = clock
+        self._look.clock = reactor
 
     def load(self) -> None:
         """Load all of them for the first time; StartError, a line for each that cannot be used."""
         try:
-            self.plain = [credential.to_plain() for credential in self.store.load()]
+            self.credentials = self.store.load()
         except (TlsError, OSError) as error:
             raise StartError(f"certificates: {error}") from error
+        self._show()
 
-    def use(self, store: CertificateStore, plain: list[dict[str, Any]]) -> None:
-        """Look after what another configuration needs; `plain`: all of it, as `load` of its store gave it."""
+    def use(self, store: CertificateStore, credentials: tuple[Credential, ...]) -> None:
+        """Look after what another configuration needs; `credentials`: all of it, as `load` of its store gave it."""
         self.store = store
-        self.plain = plain
+        self.credentials = credentials
+        self._show()
 
     def start(self) -> None:
         """Begin to look."""
         self._look.start(INTERVAL, now=False)
+        self.dane.start()
 
     def stop(self) -> None:
         """Look no more."""
         if self._look.running:
             self._look.stop()
+        self.dane.stop()
+
+    def close(self) -> None:
+        """End for good."""
+        self.stop()
+        self.exports.stop()
+
+    def _show(self) -> None:
+        chosen = Chosen(self.store.config, self.credentials)
+        self.dane.use(self.store.config, self.store.keys, chosen)
+        self.exports.use(self.store.config, chosen)
 
     def _check(self) -> None:
         self.store.tell_ends()
         try:
             if not self.store.changed():
                 return
-            plain = [credential.to_plain() for credential in self.store.load()]
+            credentials = self.store.load()
         except (TlsError, OSError) as error:
             if self._trouble != str(error):
                 self._trouble = str(error)
                 self.log.error("certificates: {problem}; those in use stay", problem=str(error))
             return
         self._trouble = ""
-        order = order_of(plain)
-        if order != order_of(self.plain):
-            before, self.plain = self.plain, plain
-            self.log.info("certificates have changed: {count} in use", count=len(plain))
-            for fields in pieces(plain, before):
+        order = order_of(credentials)
+        if order != order_of(self.credentials):
+            before, self.credentials = self.credentials, credentials
+            self.log.info("certificates have changed: {count} in use", count=len(credentials))
+            for fields in pieces(credentials, before):
                 self.tell_all("credentials", fields)
             self.tell_all("shelve", {"order": order})
+            self._show()

@@ -25,17 +25,17 @@ PIECE = 50
 Plain = dict[str, Any]
 
 
-def order_of(credentials: Iterable[Plain]) -> list[str]:
+def order_of(credentials: Iterable[Credential]) -> list[str]:
     """Their ids."""
-    return [one["id"] for one in credentials]
+    return [one.id for one in credentials]
 
 
-def pieces(credentials: Iterable[Plain], known: Iterable[Plain] = ()) -> Iterator[Plain]:
+def pieces(credentials: Iterable[Credential], known: Iterable[Credential] = ()) -> Iterator[Plain]:
     """The fields of the `credentials` messages that a child needs who has `known`."""
     there = set(order_of(known))
-    new = [one for one in credentials if one["id"] not in there]
+    new = [one for one in credentials if one.id not in there]
     for start in range(0, len(new), PIECE):
-        yield {"credentials": new[start : start + PIECE]}
+        yield {"credentials": [one.to_plain() for one in new[start : start + PIECE]]}
 
 
 class Credentials:

@@ -16,7 +16,7 @@ LISTENERS_PER_MESSAGE = 64
 
 def greeting(parent: Parent, role: str) -> Iterator[Message]:
     """All that holds now, for a child of this role."""
-    credentials = parent.certificates.plain
+    credentials = parent.certificates.credentials
     for fields in pieces(credentials):
         yield "credentials", fields, ()
     yield "config", {"config": parent.plain, "order": order_of(credentials), "ca_files": parent.trust.files}, ()

@@ -121,10 +121,10 @@ class Parent(Service):
         self.failure: StartError | None = None
         self.listeners: tuple[Listener, ...] = ()
         self.state_directory = StateDirectory(config.state_dir)
-        store = CertificateStore(config, self.routes, time.time)
-        self.certificates = CertificateWatch(store, self._tell_all, reactor)
-        self.trust = TrustWatch(lambda files: self._tell_all("ca_files", {"ca_files": files}), reactor)
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
+        store = CertificateStore(config, self.routes, time.time)
+        self.certificates = CertificateWatch(store, self._tell_all, reactor, self.resolver)
+        self.trust = TrustWatch(lambda files: self._tell_all("ca_files", {"ca_files": files}), reactor)
         self.names = Names(
             reactor,
             names_of(config, self.routes),
@@ -210,8 +210,8 @@ class Parent(Service):
             self._signals[number] = signal.signal(number, self._when_signalled(self._end_at_once))
         self.names.stop()
         self.key_sets.stop()
+        self.certificates.close()
         self.resolver.close()
-        self.certificates.stop()
         self.trust.stop()
         timeout = self.drain_timeout()
         stopped = self.children.stop(timeout)

@@ -33,6 +33,7 @@ from dcrouter.control.names import names_of
 from dcrouter.control.ports import Listener
 from dcrouter.control.trust import read_ca_files
 from dcrouter.errors import ConfigError, DcrouterError, ReloadError, StartError, Unreachable
+from dcrouter.tls.credential import Credential
 from dcrouter.tls.store import CertificateStore
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Loaded:
     plain: Mapping[str, Any]
     routes: tuple[Route, ...]
     store: CertificateStore
-    credentials: list[dict[str, Any]]
+    credentials: tuple[Credential, ...]
     ca_files: dict[str, str]
     listeners: tuple[Listener, ...]
     access_log: AccessLog | None
@@ -227,7 +228,7 @@ class Reloads:
         routes = effective_routes(config)
         store = CertificateStore(config, routes, time.time, parent.certificates.store)
         try:
-            credentials = [credential.to_plain() for credential in store.load()]
+            credentials = store.load()
         except (DcrouterError, OSError) as error:
             raise ReloadError("\n".join(f"certificates: {line}" for line in str(error).splitlines())) from error
         ca_files = read_ca_files(config)
@@ -260,7 +261,7 @@ class Reloads:
     async def _prepare(self, role: str, loaded: Loaded, fresh: Sequence[Listener]) -> None:
         children = self.parent.children
         assert children is not None
-        for kind, fields, fds in _told(role, loaded, fresh, self.parent.certificates.plain):
+        for kind, fields, fds in _told(role, loaded, fresh, self.parent.certificates.credentials):
             children.tell(role, kind, fields, fds)
         answer = await children.ask(role, "prepare", timeout=PREPARED_WITHIN)
         if "error" in answer:
@@ -280,7 +281,7 @@ class Reloads:
 
 
 def _told(
-    role: str, loaded: Loaded, fresh: Sequence[Listener], known: Sequence[dict[str, Any]]
+    role: str, loaded: Loaded, fresh: Sequence[Listener], known: Sequence[Credential]
 ) -> Iterator[tuple[str, dict[str, Any], list[int]]]:
     """What a child hears of a configuration, in pieces. Routes are the edge's business alone, as are sockets: `fresh`
     are those that it does not have yet. `known`: the credentials that it has.

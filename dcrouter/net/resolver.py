@@ -17,6 +17,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.TLSA import TLSA
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.python.failure import Failure
 
@@ -56,6 +57,15 @@ class MxAnswer:
 
     domain: str
     hosts: tuple[tuple[int, str], ...]
+    secure: bool
+
+
+@frozen(kw_only=True)
+class TlsaAnswer:
+    """`records` as they stand; `ttl`: seconds for which they may be remembered. `secure`: as of MxAnswer."""
+
+    records: tuple[TLSA, ...]
+    ttl: float
     secure: bool
 
 
@@ -108,6 +118,18 @@ class Resolver:
             return MxAnswer(domain=answer.name, hosts=tuple(hosts), secure=answer.secure)
 
         return self._look_up(domain, RdataType.MX).addCallback(read)
+
+    def tlsa(self, name: str) -> Deferred[TlsaAnswer]:
+        """The TLSA records at `name`, such as `_25._tcp.mail.example.com`; none where there is no such name."""
+
+        def read(answer: Answer) -> TlsaAnswer:
+            return TlsaAnswer(records=answer.records, ttl=answer.ttl, secure=answer.secure)  # type: ignore[arg-type]
+
+        def nothing(failure: Failure) -> TlsaAnswer:
+            failure.trap(NoSuchName)
+            return TlsaAnswer(records=(), ttl=0.0, secure=False)
+
+        return self._look_up(name, RdataType.TLSA).addCallbacks(read, nothing)
 
     def addresses(self, host: str) -> Deferred[tuple[str, ...]]:
         """The addresses of a host as `resolver.addresses` orders them, never empty."""

@@ -101,6 +101,13 @@ class Chooser:
         """What is loaded of a pair that somebody names; TlsError where that is nothing."""
         return self._of_file(files).credentials[0]
 
+    def shown(self, choice: CertificateChoice, name: str) -> tuple[Credential, ...]:
+        """What a client that asks for `name` may be shown, one of each key type; nothing where there is none."""
+        try:
+            return self._find(choice, name, name).credentials
+        except TlsError:
+            return ()
+
     def web_context(
         self,
         choice: CertificateChoice,

@@ -7,8 +7,6 @@ first byte; files appear whole or not at all. Certificates: RFC 5280; ECDSA P-25
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -24,9 +22,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from twisted.logger import Logger
 
-from dcrouter.durable import make_directory, sync_directory
+from dcrouter.durable import make_directory, sync_directory, write_whole
 from dcrouter.errors import TlsError
-from dcrouter.tls.credential import Credential, make, read, read_chain, read_key
+from dcrouter.tls.credential import Credential, PrivateKey, make, read, read_chain, read_key
+from dcrouter.tls.keys import fresh_key
 
 _DAY = 86400.0
 ROOT_LIFETIME = 3650 * _DAY
@@ -59,17 +58,20 @@ class InternalCa:
         self._root: _Root | None = None
         self.root_path = self._directory / "ca.pem"
 
-    def issue(self, names: Sequence[str]) -> Credential:
+    def issue(
+        self, names: Sequence[str], make_key: Callable[[], PrivateKey] = fresh_key, *, anew: bool = False
+    ) -> Credential:
         """A credential for these DNS names and addresses (`**.x` as `*.x`), from the disk while it is fresh.
 
-        Raises TlsError where the directory cannot be used or a name cannot stand in a certificate.
+        `make_key`: the key of a new one; `anew`: however fresh the one on the disk is. Raises TlsError where the
+        directory cannot be used or a name cannot stand in a certificate.
         """
         wanted = _wanted(names)
         try:
             root = self._load_root()
             path = self._leaves / f"{sha256(' '.join(sorted(wanted)).encode()).hexdigest()[:32]}.pem"
-            cached = self._cached(path, root)
-            return cached if cached is not None else self._issue(wanted, path, root)
+            cached = None if anew else self._cached(path, root)
+            return cached if cached is not None else self._issue(wanted, path, root, make_key())
         except OSError as error:
             raise TlsError(f"the internal CA in {self._directory} cannot be used: {error.strerror}") from error
 
@@ -91,8 +93,7 @@ class InternalCa:
             return None
         return None if self.due(leaf) else leaf
 
-    def _issue(self, names: Sequence[str], path: Path, root: _Root) -> Credential:
-        key = ec.generate_private_key(ec.SECP256R1())
+    def _issue(self, names: Sequence[str], path: Path, root: _Root, key: PrivateKey) -> Credential:
         now = self._clock()
         subject = x509.Name(
             [x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= _LONGEST_COMMON_NAME else []
@@ -115,7 +116,7 @@ class InternalCa:
         )
         credential = make([leaf], key, source="internal")
         self._sweep()
-        _write(path, credential.key + credential.chain, 0o600)
+        write_whole(path, credential.key + credential.chain, 0o600)
         _log.info("the internal CA has certified {names}", names=", ".join(names))
         return credential
 
@@ -174,8 +175,8 @@ class InternalCa:
         # First, and durably, so that a crash between the two writes never leaves a pair that differs.
         self.root_path.unlink(missing_ok=True)
         sync_directory(self._directory)
-        _write(self._directory / "ca.key", pem, 0o600)
-        _write(self.root_path, certificate.public_bytes(Encoding.PEM), 0o644)
+        write_whole(self._directory / "ca.key", pem, 0o600)
+        write_whole(self.root_path, certificate.public_bytes(Encoding.PEM), 0o644)
         _log.info("a new internal CA: clients that shall trust it need {path}", path=str(self.root_path))
         return _Root(certificate=certificate, key=key)
 
@@ -193,7 +194,7 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: float, lifetime: float
+    subject: x509.Name, issuer: x509.Name, key: PrivateKey, now: float, lifetime: float
 ) -> x509.CertificateBuilder:
     born = datetime.fromtimestamp(int(now), UTC)
     return (
@@ -222,19 +223,3 @@ def _key_usage(
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """The whole file or the old one, with `mode` from its first byte; durable, so that no later one outlives it."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_directory(path.parent)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

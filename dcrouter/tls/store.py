@@ -23,6 +23,7 @@ from dcrouter.errors import TlsError
 from dcrouter.tls.chooser import DEFAULT_NAME
 from dcrouter.tls.credential import Credential
 from dcrouter.tls.internal import InternalCa
+from dcrouter.tls.keys import KeyRing
 from dcrouter.tls.pairs import Pair
 from dcrouter.wire.hostname import host_name
 
@@ -32,7 +33,8 @@ _log = Logger()
 class CertificateStore:
     """What the edge and the mail process must be sent, and when it must be sent again. `clock`: UTC epoch seconds.
 
-    Nothing is read before `load`. `before`: the store of the configuration before this one, which knows much of it.
+    `keys`: what new certificates use. Nothing is read before `load`. `before`: the store of the configuration
+    before this one, which knows much of it.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class CertificateStore:
         clock: Callable[[], float],
         before: CertificateStore | None = None,
     ) -> None:
-        self._config = config
+        self.config = config
         self._clock = clock
         self._choices = [
             (route.tls.certificate, route.match.domains)
@@ -60,6 +62,7 @@ class CertificateStore:
         own = [choice for choice in self._all_choices() if isinstance(choice, CertificateFiles)]
         shared = {files: Pair(files, shared=True) for files in config.certificates.files}
         self._pairs = shared | {files: Pair(files, shared=False) for files in own if files not in shared}
+        self.keys = KeyRing(config.state_dir, _rolling(config), clock)
         self._told: dict[tuple[str, float], int] = before._told if before is not None else {}
         self._internal: tuple[Credential, ...] = ()
         self.internal_ca: InternalCa = before.internal_ca if before is not None else InternalCa(config.state_dir, clock)
@@ -91,7 +94,7 @@ class CertificateStore:
         if issued is not None and not self.internal_ca.due(issued):
             return issued
         try:
-            return self.internal_ca.issue(names)
+            return self.internal_ca.issue(names, lambda: self.keys.key_for(names))
         except TlsError as error:
             if issued is None:
                 raise
@@ -111,8 +114,8 @@ class CertificateStore:
 
     def _all_choices(self) -> Iterator[CertificateChoice]:
         yield from (choice for choice, _ in self._choices)
-        if self._config.email is not None:
-            yield self._config.email.certificate
+        if self.config.email is not None:
+            yield self.config.email.certificate
         yield from self._shown
 
     def _internal_names(self, from_files: Iterable[Credential]) -> list[tuple[str, ...]]:
@@ -126,7 +129,7 @@ class CertificateStore:
         return list(wanted.values())
 
     def _names_by_choice(self) -> Iterator[tuple[CertificateChoice, tuple[str, ...]]]:
-        email = self._config.email
+        email = self.config.email
         for choice, domains in self._choices:
             # No certificate is for a regular expression: its names are looked for among the others.
             names = tuple(name for name in domains or () if not name.startswith(REGEX))
@@ -136,8 +139,16 @@ class CertificateStore:
 
     def _default_names(self) -> tuple[str, ...]:
         """Of routes without domains: whatever a client on this host or beside it may call us."""
-        email = self._config.email
+        email = self.config.email
         return (DEFAULT_NAME, "127.0.0.1", "::1", *_host_names(), *([email.hostname] if email else []))
+
+
+def _rolling(config: Config) -> tuple[str, ...]:
+    """The hosts whose keys roll over: mail's, where the certificate is ours to make."""
+    email = config.email
+    if email is None or not config.certificates.dane.rollover or isinstance(email.certificate, CertificateFiles):
+        return ()
+    return (email.hostname.lower(),)
 
 
 def _uncovered(choice: CertificateChoice, names: Sequence[str], covered: set[str]) -> tuple[str, ...]:
