@@ -89,16 +89,16 @@ class EdgeWorker(Worker):
     def status(self) -> Fields:
         return self.edge.status()
 
-    def met(self, peer: Channel | None) -> None:
-        self.edge.mail_process(peer)
+    def met(self, role: str, peer: Channel | None) -> None:
+        self.edge.takers[role].meet(peer)
 
-    def heard(self, kind: str, fields: Fields, fds: list[int]) -> None:
+    def heard(self, role: str, kind: str, fields: Fields, fds: list[int]) -> None:
         if kind == "closed":
             for session in fields["sessions"]:
-                self.edge.mail_closed(session)
+                self.edge.takers[role].closed(session)
         elif kind == "living":
             for session, address, route in fields["sessions"]:
-                self.edge.mail_living(session, address, route)
+                self.edge.living(role, session, address, route)
 
     def _connections(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], **self.edge.connections(fields["after"], fields["most"])})
@@ -167,7 +167,7 @@ class MailWorker(Worker):
     def go(self) -> None:
         """Connections come from the edge, as soon as it has met us."""
 
-    def met(self, peer: Channel | None) -> None:
+    def met(self, role: str, peer: Channel | None) -> None:
         """The edge holds back by itself while we are gone; a new one hears of the sessions that outlived the last."""
         living = self.mta.living() if peer is not None else []
         for start in range(0, len(living), LIVING_PER_MESSAGE):
@@ -187,7 +187,7 @@ class MailWorker(Worker):
         counts: Deferred[Any] = self.mta.queue_counts()
         return counts.addTimeout(COUNT_WITHIN, self.reactor).addErrback(lambda _: None).addCallback(counted)
 
-    def heard(self, kind: str, fields: Fields, fds: list[int]) -> None:
+    def heard(self, role: str, kind: str, fields: Fields, fds: list[int]) -> None:
         if kind == "connection":
             least = fields.get("min_rate")
             self.mta.take(fds[0], ConnectionFacts.from_plain(fields), MinRate(**least) if least is not None else None)
@@ -201,8 +201,8 @@ class MailWorker(Worker):
 
     def _tell_ended(self) -> None:
         ended, self._ended = self._ended, []
-        if self.peer is not None:
-            self.peer.send("closed", {"sessions": ended})
+        if "edge" in self.peers:
+            self.peers["edge"].send("closed", {"sessions": ended})
 
     def _connections(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], **self.mta.connections(fields["after"], fields["most"])})

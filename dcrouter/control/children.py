@@ -1,8 +1,9 @@
-"""The edge and the mail process, kept alive: started, told all they need, joined, and started again when they die.
+"""The edge, the mail process and that of the handlers, kept alive: started, told all they need, joined, and started
+again when they die.
 
 1. A fresh child gets what `greeting` says (configuration, listening sockets, addresses), then one end of a new
-   socketpair whose other end goes to the other child, and answers `ready`. When all are, `start`'s Deferred fires; `go`
-   lets them begin.
+   socketpair for each child that it is joined with (JOINED), and answers `ready`. When all are, `start`'s Deferred
+   fires; `go` lets them begin.
 2. One that dies is started again after a wait that doubles from 0.1 s to 30 s, and is 0.1 s again once it ran well;
    each death is an error in the log. While mail is down the edge sees the socketpair close and pauses mail by itself.
 3. At the very first start a role that dies (or is silent) three times before it is ready fails the whole start: what
@@ -37,6 +38,9 @@ EXIT_TIMEOUT = 3.0
 DRAIN_MARGIN = 2.0
 REJOIN = 0.5
 """Seconds before two living children whose socketpair broke (descriptors ran out) get a new one."""
+
+JOINED = (("edge", "mail"), ("edge", "handlers"))
+"""Roles that talk to each other without the parent."""
 
 ANSWERS = ("status", "queue", "answer")
 """Kinds of messages that answer one of ours, by its `id`; a long answer has come in `part`s before."""
@@ -86,7 +90,7 @@ class Children:
         self._started: Deferred[None] | None = None
         self._stopped: Deferred[None] | None = None
         self._last: list[IDelayedCall] = []
-        self._joining: IDelayedCall | None = None
+        self._joining: dict[tuple[str, str], IDelayedCall] = {}
         self._held: list[str] | None = None
         self._settling: list[Deferred[None]] = []
 
@@ -183,7 +187,8 @@ class Children:
         self._stopping = True
         stopped: Deferred[None] = Deferred()
         self._stopped = stopped
-        _cancel(self._joining)
+        for call in self._joining.values():
+            _cancel(call)
         for post in self._posts.values():
             _cancel(post.later)
             _cancel(post.silent)
@@ -219,22 +224,26 @@ class Children:
         post.silent = self.reactor.callLater(READY_TIMEOUT, self._is_silent, child)
         for kind, fields, fds in self.greeting(role):
             child.send(kind, fields, fds)
-        self._join()
+        for pair in JOINED:
+            if role in pair:
+                self._join(pair)
 
-    def _join(self) -> None:
-        _cancel(self._joining)
-        children = self._alive()
-        if len(children) < 2:
+    def _join(self, pair: tuple[str, str]) -> None:
+        _cancel(self._joining.pop(pair, None))
+        posts = [self._posts.get(role) for role in pair]
+        children = [post.child for post in posts if post is not None and post.child is not None]
+        if len(children) < len(pair):
             return
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with one, other:
-            for child, end in zip(children, (one, other), strict=True):
-                child.send("peer", {}, [end.fileno()])
+            for child, end, met in zip(children, (one, other), reversed(pair), strict=True):
+                child.send("peer", {"role": met}, [end.fileno()])
 
-    def _rejoin(self) -> None:
+    def _rejoin(self, *roles: str) -> None:
         """Their socketpair broke. Where one has died its successor joins anew; where both live, they do so soon."""
-        if not self._stopping and (self._joining is None or not self._joining.active()):
-            self._joining = self.reactor.callLater(REJOIN, self._join)
+        for pair in JOINED:
+            if set(pair) == set(roles) and pair not in self._joining and not self._stopping:
+                self._joining[pair] = self.reactor.callLater(REJOIN, self._join, pair)
 
     def _is_silent(self, child: Child) -> None:
         self.log.error("{role} is not ready after {seconds:g} s", role=child.role, seconds=READY_TIMEOUT)
@@ -307,7 +316,7 @@ class Children:
             parts = self._parts.pop(fields["id"], {})
             asked[1].callback({**{name: value for name, value in fields.items() if name != "id"}, **parts})
         elif kind == "alone":
-            self._rejoin()
+            self._rejoin(child.role, fields["role"])
         elif "id" not in fields:
             self.received(child.role, kind, fields)
 

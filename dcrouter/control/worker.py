@@ -11,6 +11,7 @@ import signal
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -90,7 +91,7 @@ class Worker(ABC):
         self.access: AccessLines | None = None
         self.chooser: Chooser | None = None
         self.credentials = Credentials(reactor)
-        self.peer: Channel | None = None
+        self.peers: dict[str, Channel] = {}
         self.config: Config | None = None
         self.incoming: Incoming | None = None
         self._preparing: Deferred[Any] | None = None
@@ -157,12 +158,12 @@ class Worker(ABC):
         """Counters since the start, JSON-ready."""
 
     @abstractmethod
-    def met(self, peer: Channel | None) -> None:
-        """The other child is there, or (None) gone."""
+    def met(self, role: str, peer: Channel | None) -> None:
+        """The child of that role is there, or (None) gone."""
 
     @abstractmethod
-    def heard(self, kind: str, fields: Fields, fds: list[int]) -> None:
-        """The other child said something."""
+    def heard(self, role: str, kind: str, fields: Fields, fds: list[int]) -> None:
+        """The child of that role said something."""
 
     # What is alike.
 
@@ -280,19 +281,24 @@ class Worker(ABC):
             incoming.settled()
 
     def _peer(self, fields: Fields, fds: list[int]) -> None:
-        if self.peer is not None:
-            self.peer.close()
-        peer = self.peer = Channel(
-            self.reactor, socket.socket(fileno=fds[0]), self.heard, lambda reason: self._peer_lost(peer)
+        role: str = fields["role"]
+        before = self.peers.get(role)
+        if before is not None:
+            before.close()
+        peer = self.peers[role] = Channel(
+            self.reactor,
+            socket.socket(fileno=fds[0]),
+            partial(self.heard, role),
+            lambda reason: self._peer_lost(role, peer),
         )
         peer.start()
-        self.met(peer)
+        self.met(role, peer)
 
-    def _peer_lost(self, peer: Channel) -> None:
-        if self.peer is peer:
-            self.peer = None
-            self.met(None)
-            self.channel.send("alone")
+    def _peer_lost(self, role: str, peer: Channel) -> None:
+        if self.peers.get(role) is peer:
+            del self.peers[role]
+            self.met(role, None)
+            self.channel.send("alone", {"role": role})
 
     def _go(self, fields: Fields, fds: list[int]) -> None:
         self.go()

@@ -12,7 +12,6 @@ from _socket import socket as RawSocket
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from attrs import asdict
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -21,7 +20,6 @@ from dcrouter.config.tls import CertificateFiles
 from dcrouter.errors import Refused
 from dcrouter.events import RequestDone, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts
-from dcrouter.net.channel import Channel
 from dcrouter.net.engine import IN, OUT, Engine, Task
 from dcrouter.net.pipes import Pipes
 from dcrouter.net.slices import Steps, finished, in_slices, released
@@ -36,6 +34,7 @@ from dcrouter.proxy.plan import Plan, made
 from dcrouter.proxy.question import Question
 from dcrouter.proxy.session import Session
 from dcrouter.proxy.state import State
+from dcrouter.proxy.taker import Taker
 from dcrouter.targets.addresses import Addresses
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.credential import Credential
@@ -47,11 +46,8 @@ files.
 """
 PAUSE = 0.1
 """Seconds a listener rests when descriptors have run out."""
-HANDOVERS = 512
-"""Connections on their way to the mail process; beyond that its listeners pause."""
-MAIL_RESERVED = 1024
-"""Descriptors that the mail process, which has the same limit of files, keeps for deliveries and spool files."""
-
+OTHERS_RESERVED = 1024
+"""Descriptors that the processes which take connections over, and have the same limit of files, keep for their own."""
 
 Bound = tuple[str, int]
 """(address, port) of a listening socket."""
@@ -82,13 +78,12 @@ class Edge:
         self._draining: Deferred[None] | None = None
         self.is_draining = False
         self._drain_began = 0.0
-        self._mail_channel: Channel | None = None
-        self._handed: dict[str, tuple[str, list[Admission]]] = {}
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._capacity = max((limit - RESERVED) // 2, 16)
-        self._mail_capacity = max(limit - MAIL_RESERVED, limit // 4)
+        others = max(limit - OTHERS_RESERVED, limit // 4)
+        self.mail = Taker(reactor, others, self._resume)
+        self.takers = {"mail": self.mail}
         self._resting = False
-        self._mail_rests = False
         self._number = 0
         self._prefix = f"{int(time.time() * 1000):x}-"
         self._sessions: dict[Task, Session] = {}
@@ -152,34 +147,9 @@ class Edge:
         self._accepting = True
         self._resume()
 
-    def mail_process(self, channel: Channel | None) -> None:
-        """Where mail connections go; None while the mail process is down: its listeners pause, and its sessions are
-        over.
-        """
-        self._mail_channel = channel
-        if channel is None:
-            for address, entered in self._handed.values():
-                for admission in entered:
-                    admission.leave(address)
-            self._handed.clear()
-        self._resume()
-
-    def mail_living(self, session: str, address: str, route: str | None) -> None:
-        """A connection that an edge before this one has handed over is counted on, whatever the limits say."""
-        if session in self._handed:
-            return
-        entered = [self.plan.mail, *self.plan.mail_admission(route)]
-        for admission in entered:
-            admission.count(address)
-        self._handed[session] = (address, entered)
-
-    def mail_closed(self, session: str) -> None:
-        """The mail process has finished with a connection that was handed over."""
-        address, entered = self._handed.pop(session, ("", []))
-        for admission in entered:
-            admission.leave(address)
-        if len(self._handed) == self._mail_capacity - 1:
-            self._resume()
+    def living(self, role: str, session: str, address: str, route: str | None) -> None:
+        """The process of that role has a connection that an edge before this one has handed over."""
+        self.takers[role].living(session, address, self.plan.entered(role, route))
 
     def drain(self) -> Deferred[None]:
         """Accept no more; fires when every connection has ended, by itself or after its route's timeouts.drain."""
@@ -220,7 +190,7 @@ class Edge:
         return {
             "accepted": self.accepted,
             "active": len(self._sessions),
-            "handed_over": len(self._handed),
+            "handed_over": sum(map(len, self.takers.values())),
             "pauses": self.pauses,
             "failed_connects": self.failed_connects,
             "refused": self.refused,
@@ -308,28 +278,6 @@ class Edge:
                 "cannot connect to {target}: {reason} ({count} times)", target=label, reason=reason, count=count
             )
 
-    def hand_over(self, session: Session) -> None:
-        """Give the connection and its facts to the mail process, which does the TLS and reports the end."""
-        channel = self._mail_channel
-        if channel is None:
-            reason = "the mail process is not there"
-            raise Refused(reason, self.refusal(session.listener, session.facts, reason))
-        plain, facts = session.plain, session.facts
-        plain.release()
-        fields = facts.to_plain()
-        least = session.route.min_rate if session.route is not None else None
-        if least is not None:
-            fields["min_rate"] = asdict(least)
-        channel.send("connection", fields, [plain.fd])
-        self._handed[facts.session] = (facts.peer[0], session.entered)
-        session.hand_over()
-        if len(self._handed) >= self._mail_capacity:
-            self._resume()
-        if channel.waiting > HANDOVERS and not self._mail_rests:
-            self._mail_rests = True
-            self._resume()
-            self._reactor.callLater(PAUSE, self._mail_rested)
-
     # Inside.
 
     def _use(self, plan: Plan, chooser: Chooser, observe: Callable[[SessionClosed | RequestDone], None] | None) -> None:
@@ -358,21 +306,11 @@ class Edge:
     def _resume(self) -> None:
         if self._resting or not self._accepting:
             return
-        channel = self._mail_channel
-        mail = channel is not None and channel.waiting <= HANDOVERS and len(self._handed) < self._mail_capacity
         for listener in self._listeners:
-            if listener.table.mail and not mail:
+            if listener.table.mail and not self.mail.ready:
                 listener.pause()
             else:
                 listener.start()
-
-    def _mail_rested(self) -> None:
-        channel = self._mail_channel
-        if channel is not None and channel.waiting > HANDOVERS:
-            self._reactor.callLater(PAUSE, self._mail_rested)
-            return
-        self._mail_rests = False
-        self._resume()
 
     def _rested(self) -> None:
         if len(self._sessions) >= self._capacity:

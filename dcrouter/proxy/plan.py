@@ -62,7 +62,7 @@ class Plan:
         security = _of_all(email.security) if email is not None else Security()
         self.mail = Admission.kept(security, state, "all", "mail")
         self._tables = by_port
-        self._mail_routes = {bound.route.name: bound for bound in routes if bound.is_mail}
+        self._handed = {bound.route.name: bound for bound in routes if bound.is_mail}
         self._nothing = PortTable([])
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:
@@ -78,10 +78,10 @@ class Plan:
         """Who may connect to a port, whatever the route will be."""
         return self.mail if self.table(port).mail else self.web
 
-    def mail_admission(self, route: str | None) -> list[Admission]:
-        """Of the mail route of that name: a list of it, or of nothing."""
-        found = self._mail_routes.get(route or "")
-        return [found.admission] if found is not None else []
+    def entered(self, role: str, route: str | None) -> list[Admission]:
+        """Who counts a connection of that route which the process of `role` has; one that is gone counts no more."""
+        found = self._handed.get(route or "")
+        return [self.mail if role == "mail" else self.web, *([found.admission] if found is not None else [])]
 
     def targets(self, now: float, start: int = 0, stop: int | None = None) -> dict[str, dict[str, Any]]:
         """route -> what is known of its targets, of those where there is something to know. JSON-ready.

@@ -73,10 +73,10 @@ class Quiet(Worker):
     def status(self) -> Fields:
         return {}
 
-    def met(self, peer: Channel | None) -> None:
+    def met(self, role: str, peer: Channel | None) -> None:
         """Meets nobody."""
 
-    def heard(self, kind: str, fields: Fields, fds: list[int]) -> None:
+    def heard(self, role: str, kind: str, fields: Fields, fds: list[int]) -> None:
         """Hears nothing."""
 
 

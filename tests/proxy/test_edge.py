@@ -13,7 +13,7 @@ from dcrouter.config.security import Security
 from dcrouter.config.targets import Target, UpstreamTls
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.channel import Channel
-from dcrouter.proxy import edge as edge_module
+from dcrouter.proxy import taker
 from dcrouter.wire.clienthello import ALERT_UNRECOGNIZED_NAME
 from dcrouter.wire.proxyheader import build_v1, build_v2
 from tests.support.certificates import Authority
@@ -642,7 +642,7 @@ class MailTests(EdgeTest):
         self.addCleanup(client.close)
         self.loop.turn()
         self.assertEqual(edge.accepted, 0, "while mail is down its listeners are paused")
-        edge.mail_process(sender)
+        edge.mail.meet(sender)
         self.loop.until(lambda: edge.accepted)
         receiver.doRead()
         facts, sock = arrived.pop()
@@ -654,7 +654,7 @@ class MailTests(EdgeTest):
         self.assertEqual(self.events, [])
         with socket.create_connection(("127.0.0.1", port), 5) as second:
             self.assertRaises(ConnectionResetError, self.loop.received_all, second)
-        edge.mail_closed(facts.session)
+        edge.mail.closed(facts.session)
         with socket.create_connection(("127.0.0.1", port), 5):
             self.loop.until(lambda: edge.accepted == 3)
             self.assertEqual(len(arrived), 0)
@@ -664,7 +664,7 @@ class MailTests(EdgeTest):
 
     def test_a_slow_mail_process_pauses_its_listeners_until_it_has_caught_up(self) -> None:
         """However long that takes: one look after a pause would leave the port dead for good."""
-        self.patch(edge_module, "HANDOVERS", 2)
+        self.patch(taker, "HANDOVERS", 2)
         port = self.port()
         edge = self.open(route("smtp", port, MailHandover(kind="smtp")))
         ours, theirs = socket.socketpair()
@@ -676,7 +676,7 @@ class MailTests(EdgeTest):
         sender = Channel(self.loop.reactor, ours, lambda kind, fields, fds: None, lambda reason: None)
         self.addCleanup(sender.close)
         self.addCleanup(receiver.close)
-        edge.mail_process(sender)
+        edge.mail.meet(sender)
         clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(40)]
         self.loop.until(lambda: not edge._listeners[0].listening)
         for _ in range(10):
@@ -704,10 +704,10 @@ class MailTests(EdgeTest):
         self.addCleanup(theirs.close)
         sender = Channel(self.loop.reactor, ours, lambda kind, fields, fds: None, lambda reason: None)
         self.addCleanup(sender.close)
-        edge.mail_process(sender)
+        edge.mail.meet(sender)
         with socket.create_connection(("127.0.0.1", port), 5):
             self.loop.until(lambda: edge.status()["handed_over"])
-            edge.mail_process(None)
+            edge.mail.meet(None)
             self.assertEqual(edge.status()["handed_over"], 0)
             self.assertEqual(edge.status()["routes"]["smtp"]["active"], 0)
 

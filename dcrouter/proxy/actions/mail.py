@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dcrouter.config.actions import MailKind
+from dcrouter.errors import Refused
 
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session
@@ -16,4 +17,8 @@ class MailAction:
 
     async def run(self, session: Session) -> None:
         session.facts.kind = self._kind
-        session.edge.hand_over(session)
+        mail = session.edge.mail
+        if mail.channel is None:
+            reason = "the mail process is not there"
+            raise Refused(reason, session.edge.refusal(session.listener, session.facts, reason))
+        mail.take(session)
