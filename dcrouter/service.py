@@ -1,8 +1,9 @@
-"""The only place where objects meet: one function per process. `python -m dcrouter.service edge|mail` runs a child.
+"""The only place where objects meet: one function per process. `python -m dcrouter.service ROLE` runs a child.
 
 parent   reads the configuration, binds ports, owns certificates, supervises   (control/parent.py)
 edge     accepts, matches, relays                                              (proxy/edge.py)
 mail     receives, keeps, sends                                                (mail/mta.py)
+handlers runs the operator's own code                                          (handlers/handlers.py)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,6 +23,8 @@ from dcrouter.control.incoming import Incoming, pem_files
 from dcrouter.control.worker import Fields, Worker
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
+from dcrouter.handlers.handlers import Handlers
+from dcrouter.handlers.handlers import Succession as HandlersSuccession
 from dcrouter.mail.mta import Mta, Succession
 from dcrouter.net.channel import Channel
 from dcrouter.net.reactor import install
@@ -168,11 +172,7 @@ class MailWorker(Worker):
         """Connections come from the edge, as soon as it has met us."""
 
     def met(self, role: str, peer: Channel | None) -> None:
-        """The edge holds back by itself while we are gone; a new one hears of the sessions that outlived the last."""
-        living = self.mta.living() if peer is not None else []
-        for start in range(0, len(living), LIVING_PER_MESSAGE):
-            assert peer is not None
-            peer.send("living", {"sessions": living[start : start + LIVING_PER_MESSAGE]})
+        tell_living(peer, self.mta.living())
 
     def drain(self, timeout: float) -> Deferred[None]:
         return self.mta.drain(timeout)
@@ -219,7 +219,93 @@ class MailWorker(Worker):
         answer.addCallback(lambda result: self.channel.send("queue", {"id": fields["id"], **result}))
 
 
-WORKERS: dict[str, type[Worker]] = {"edge": EdgeWorker, "mail": MailWorker}
+class HandlersWorker(Worker):
+    """The process of the operator's own code."""
+
+    handlers: Handlers
+
+    def __init__(self, reactor: Any, control: socket.socket) -> None:
+        super().__init__(reactor, control)
+        self.acts["connections"] = self._connections
+        self.acts["kill"] = self._kill
+        self.acts["leave"] = lambda fields, fds: self._check_needed()
+        self._ended: list[str] = []
+        self._succession: HandlersSuccession | None = None
+
+    def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
+        self.handlers = Handlers(Path(fields["folder"]), chooser, self.reactor, self._closed)
+        self.handlers.use(self.handlers.succession(config, pem_files(fields)), chooser)
+
+    def believe(self, ca_files: Mapping[str, bytes]) -> None:
+        self.handlers.believe(ca_files)
+
+    def prepare(self, config: Config, incoming: Incoming) -> Steps[None]:
+        yield from ()
+        self._succession = self.handlers.succession(config, incoming.ca_files)
+
+    def commit(self, incoming: Incoming, unused: Sequence[tuple[str, int]]) -> None:
+        assert self._succession is not None and incoming.chooser is not None
+        succession, self._succession = self._succession, None
+        self.handlers.use(succession, incoming.chooser)
+
+    def abandon(self) -> None:
+        self._succession = None
+
+    def go(self) -> None:
+        """Connections come from the edge, as soon as it has met us."""
+        self._check_needed()
+
+    def met(self, role: str, peer: Channel | None) -> None:
+        tell_living(peer, self.handlers.sessions.living())
+
+    def heard(self, role: str, kind: str, fields: Fields, fds: list[int]) -> None:
+        if kind == "connection":
+            self.handlers.take(fds[0], ConnectionFacts.from_plain(fields))
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        return self.handlers.drain()
+
+    def stop(self) -> Deferred[None] | None:
+        return self.handlers.close().addCallback(lambda _: self._tell_ended()) if hasattr(self, "handlers") else None
+
+    def status(self) -> Fields:
+        return self.handlers.status()
+
+    def _closed(self, event: SessionClosed) -> None:
+        if not self._ended:
+            self.reactor.callLater(TOLD_WITHIN, self._tell_ended)
+        self._ended.append(event.session)
+        if self.access is not None:
+            self.access(event)
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        if "edge" in self.peers and ended:
+            self.peers["edge"].send("closed", {"sessions": ended})
+        self._check_needed()
+
+    def _check_needed(self) -> None:
+        """The parent ends a process that nothing is left to do for."""
+        if not self.handlers.needed:
+            self.channel.send("unneeded")
+
+    def _connections(self, fields: Fields, fds: list[int]) -> None:
+        page = self.handlers.sessions.page(fields["after"], fields["most"])
+        self.channel.send("answer", {"id": fields["id"], **page})
+
+    def _kill(self, fields: Fields, fds: list[int]) -> None:
+        killed = self.handlers.sessions.kill(fields["session"])
+        self.channel.send("answer", {"id": fields["id"], "killed": killed})
+
+
+def tell_living(peer: Channel | None, living: Sequence[tuple[str, str, str | None]]) -> None:
+    """The edge holds back by itself while we are gone; a new one hears of the sessions that outlived the last."""
+    for start in range(0, len(living), LIVING_PER_MESSAGE) if peer is not None else ():
+        assert peer is not None
+        peer.send("living", {"sessions": living[start : start + LIVING_PER_MESSAGE]})
+
+
+WORKERS: dict[str, type[Worker]] = {"edge": EdgeWorker, "mail": MailWorker, "handlers": HandlersWorker}
 
 
 def main(role: str) -> None:

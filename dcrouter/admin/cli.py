@@ -22,9 +22,11 @@ from dcrouter.admin.queue import add_queue_commands
 from dcrouter.admin.readable import problems_as
 from dcrouter.admin.report import status_lines
 from dcrouter.admin.table import draw, rows
+from dcrouter.config.code import code_of
 from dcrouter.config.load import load, load_with_warnings
 from dcrouter.config.schema import json_schema
 from dcrouter.control.privileges import find_account
+from dcrouter.control.trial import tried
 from dcrouter.errors import ConfigError, DcrouterError, StartError
 
 
@@ -71,6 +73,12 @@ def check(arguments: argparse.Namespace) -> int:
         problems = problems_as(account, config)
         if problems:
             _complain(f"as user {account.name}: {problem}" if account is not None else problem for problem in problems)
+            return 1
+    codes = tuple(code_of(config.routes))
+    if codes:
+        problems = tried(codes, source.parent, find_account(config.user, config.group))
+        if problems:
+            _complain(problems)
             return 1
     counts = [_count(len(config.routes), "route")]
     if config.email is not None:

@@ -81,7 +81,7 @@ def log_level(arguments: argparse.Namespace) -> int:
 
 def connections(arguments: argparse.Namespace) -> int:
     socket = service_socket(arguments, lenient=True)
-    found = [one for role in ("edge", "mail") for one in _all_of(socket, role)]
+    found = [one for role in ("edge", "mail", "handlers") for one in _all_of(socket, role)]
     found.sort(key=lambda one: -one["age"])
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(connection_lines(found)))
     return 0

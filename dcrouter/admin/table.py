@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond, Static
+from dcrouter.config.actions import Block, Forward, Handler, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import PortRange
@@ -125,6 +125,8 @@ def _action(route: Route, protocol: str) -> str:
         return f"respond {action.status}"
     if isinstance(action, Block):
         return f"block {action.status}" if protocol == "http" else "block"
+    if isinstance(action, Handler):
+        return f"handler {action.factory}"
     return f"mail ({action.kind})"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from attrs import field, frozen
 
-from dcrouter.config.forms import ReadPath, counted, key, one_of
+from dcrouter.config.forms import CodeName, ReadPath, counted, key, one_of
 from dcrouter.config.health import Health
 from dcrouter.config.http import AnswerHeaders, FileName, Headers, PathRewrite
 from dcrouter.config.lines import RedirectTemplate
@@ -125,6 +125,19 @@ class Block:
 
 
 @frozen(kw_only=True)
+class Handler:
+    """A Twisted protocol factory of the operator's own takes the connection over, TLS included, in another process."""
+
+    type: Literal["handler"] = field(default="handler", metadata=key("What the route does."))
+    factory: CodeName = field(
+        metadata=key(
+            "The factory: an IProtocolFactory, or what makes one when it is called. Modules are installed packages, or "
+            "stand beside this file."
+        )
+    )
+
+
+@frozen(kw_only=True)
 class MailHandover:
     """The connection goes to the mail server, which does the TLS of it."""
 
@@ -135,4 +148,4 @@ class MailHandover:
     )
 
 
-Action = Forward | Redirect | Respond | Static | Block | MailHandover
+Action = Forward | Redirect | Respond | Static | Block | Handler | MailHandover

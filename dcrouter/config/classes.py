@@ -14,7 +14,7 @@ from attrs import NOTHING
 from cattrs import Converter
 
 from dcrouter.config.accounts import Auth
-from dcrouter.config.actions import Block, Forward, Redirect, Respond, Static
+from dcrouter.config.actions import Block, Forward, Handler, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.values import Within
 from dcrouter.config.findings import closest, meant
@@ -51,6 +51,7 @@ _SPARE: Mapping[type, frozenset[str]] = {
     Respond: frozenset(("status", "body", "headers")),
     Static: frozenset(("root", "index")),
     Block: frozenset(("status",)),
+    Handler: frozenset(("factory",)),
     MailPort: frozenset(("max_connections",)),
     MailForward: frozenset(("targets", "balance", "tls", "ca", "auth")),
     Deliver: frozenset(("maildir", "lmtp")),
@@ -62,6 +63,7 @@ _SPARE: Mapping[type, frozenset[str]] = {
 _STAND_IN: Mapping[tuple[type, str], Any] = {
     (Redirect, "to"): "/",
     (Static, "root"): "/",
+    (Handler, "factory"): "_:_",
     (Forward, "targets"): (),
     (Email, "hostname"): "localhost",
     (MailForward, "targets"): (),

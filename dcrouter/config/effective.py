@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import evolve
 
-from dcrouter.config.actions import Block, MailHandover, Redirect, Respond, Static
+from dcrouter.config.actions import Block, Handler, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.findings import spell
 from dcrouter.config.httpkeys import feature_keys
 from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.match import Address, Match, PortRange
+from dcrouter.config.names import REGEX
 from dcrouter.config.overlap import NameSet, listen_overlap, ports_overlap
 from dcrouter.config.routes import Defaults, Protocol, Route
 from dcrouter.config.security import RouteSecurity
@@ -51,6 +52,11 @@ def _mail_route(port: MailPort, email: Email, defaults: Defaults) -> Route:
     )
 
 
+def certified_name(route: Route) -> str | None:
+    """One of its domains that a certificate can be for; None where it has none."""
+    return next((name for name in route.match.domains or () if not name.startswith(REGEX)), None)
+
+
 def needs_bytes(route: Route) -> bool:
     """Whether the route cannot be chosen before the client has sent something: TLS, a Host to compare, a request."""
     if isinstance(route.action, MailHandover):
@@ -59,8 +65,12 @@ def needs_bytes(route: Route) -> bool:
 
 
 def carries_http(route: Route) -> bool:
-    """Whether the router could see requests on it at all: not inside of TLS that is passed through, nor in mail."""
-    return not isinstance(route.action, MailHandover) and (route.tls is None or route.tls.mode != "passthrough")
+    """Whether the router could see requests on it at all: not inside of TLS that is passed through, nor in mail, nor
+    where a handler takes the whole connection.
+    """
+    if isinstance(route.action, MailHandover | Handler):
+        return False
+    return route.tls is None or route.tls.mode != "passthrough"
 
 
 def http_key(route: Route) -> str | None:

@@ -166,6 +166,13 @@ def _server_address(text: str) -> HostPort:
     return HostPort(host, port)
 
 
+def _code_name(text: str) -> str:
+    if _CODE_NAME.fullmatch(text) is None:
+        hint = ", such as hooks:Echo" if ":" not in text else ""
+        raise ValueError(f"{units.shown(text)} is not package.module:name{hint}")
+    return text
+
+
 def _lmtp_place(text: str) -> HostPort | Path:
     if text.startswith("/"):
         return _path(text)
@@ -176,6 +183,7 @@ def _lmtp_place(text: str) -> HostPort | Path:
 
 
 _ARGON2ID = re.compile(r"\$argon2id\$v=19\$m=\d{1,8},t=\d{1,4},p=\d{1,3}\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,172}")
+_CODE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _CUT_HASH = re.compile(r"\$argon2id\$v=19\$m=\d{1,8}")
 
 _PORT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 65535}
@@ -301,6 +309,15 @@ ServerAddress = Annotated[
         words="an address, with a port where it is not 53: `192.0.2.53` `127.0.0.1:5353` `[::1]:5353`",
         read=_server_address,
         schema=_TEXT_SCHEMA,
+    ),
+]
+CodeName = Annotated[
+    str,
+    Form(
+        name="code",
+        words="a name in Python: `package.module:name`",
+        read=_code_name,
+        schema={"type": "string", "pattern": "^[^:]+:[^:]+$"},
     ),
 ]
 LmtpPlace = Annotated[

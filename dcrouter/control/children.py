@@ -60,6 +60,7 @@ class Post:
     tries: int = 0
     later: IDelayedCall | None = None
     silent: IDelayedCall | None = None
+    added: Deferred[None] | None = None
 
 
 class Children:
@@ -91,6 +92,9 @@ class Children:
         self._stopped: Deferred[None] | None = None
         self._last: list[IDelayedCall] = []
         self._joining: dict[tuple[str, str], IDelayedCall] = {}
+        self._joined: dict[tuple[str, str], int] = {}
+        self._joins = 0
+        self._leaving: list[Child] = []
         self._held: list[str] | None = None
         self._settling: list[Deferred[None]] = []
 
@@ -157,8 +161,36 @@ class Children:
         """Start those who would have been started meanwhile."""
         held, self._held = self._held or [], None
         for role in held:
-            if not self._stopping:
+            if not self._stopping and role in self._posts:
                 self._spawn(role)
+
+    @property
+    def held(self) -> bool:
+        """Whether the configuration is being changed."""
+        return self._held is not None
+
+    def add(self, role: str, greeting: Iterable[Message]) -> Deferred[None]:
+        """One more role, whose first process is started now, whoever else is held, and told this. Fires when it is
+        ready; fails with StartError where it cannot be, and then it is not there.
+        """
+        post = self._posts[role] = Post(added=Deferred())
+        assert post.added is not None
+        added = post.added
+        self._start(role, post, greeting)
+        return added
+
+    def retire(self, role: str) -> None:
+        """The role has nothing to do any more, and its process ends."""
+        post = self._posts.pop(role, None)
+        if post is None:
+            return
+        _cancel(post.later)
+        _cancel(post.silent)
+        if post.child is not None:
+            child = post.child
+            self._leaving.append(child)
+            child.drain(0)
+            self._last.append(self.reactor.callLater(EXIT_TIMEOUT, child.kill))
 
     def present(self) -> list[str]:
         """The roles that have a process now."""
@@ -169,6 +201,10 @@ class Children:
         child = self._posts[role].child
         if child is not None:
             child.kill()
+
+    def roles(self) -> list[str]:
+        """All of them, with a process now or not."""
+        return list(self._posts)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """role -> {state, pid, restarts, seconds}: what is known without asking them."""
@@ -201,7 +237,7 @@ class Children:
 
     def kill(self) -> None:
         """End all of them now, drained or not."""
-        for child in self._alive():
+        for child in (*self._alive(), *self._leaving):
             child.kill()
 
     # A life.
@@ -212,6 +248,9 @@ class Children:
         if self._held is not None:
             self._held.append(role)
             return
+        self._start(role, post, self.greeting(role))
+
+    def _start(self, role: str, post: Post, greeting: Iterable[Message]) -> None:
         post.tries += 1
         child = Child(role, self.reactor, self._message, self._changed)
         try:
@@ -222,7 +261,7 @@ class Children:
             return
         post.child = child
         post.silent = self.reactor.callLater(READY_TIMEOUT, self._is_silent, child)
-        for kind, fields, fds in self.greeting(role):
+        for kind, fields, fds in greeting:
             child.send(kind, fields, fds)
         for pair in JOINED:
             if role in pair:
@@ -235,14 +274,16 @@ class Children:
         if len(children) < len(pair):
             return
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._joins += 1
+        self._joined[pair] = self._joins
         with one, other:
             for child, end, met in zip(children, (one, other), reversed(pair), strict=True):
-                child.send("peer", {"role": met}, [end.fileno()])
+                child.send("peer", {"role": met, "join": self._joins}, [end.fileno()])
 
-    def _rejoin(self, *roles: str) -> None:
-        """Their socketpair broke. Where one has died its successor joins anew; where both live, they do so soon."""
-        for pair in JOINED:
-            if set(pair) == set(roles) and pair not in self._joining and not self._stopping:
+    def _rejoin(self, join: int) -> None:
+        """A socketpair broke. Where one has died its successor joins anew; where both live, they do so soon."""
+        for pair, number in self._joined.items():
+            if number == join and pair not in self._joining and not self._stopping:
                 self._joining[pair] = self.reactor.callLater(REJOIN, self._join, pair)
 
     def _is_silent(self, child: Child) -> None:
@@ -250,6 +291,11 @@ class Children:
         child.kill()
 
     def _changed(self, child: Child) -> None:
+        if child in self._leaving:
+            if child.state == "ended":
+                self._leaving.remove(child)
+                self._check_stopped()
+            return
         post = self._posts[child.role]
         if child.state == "ready":
             self._is_ready(post, child)
@@ -267,6 +313,9 @@ class Children:
     def _is_ready(self, post: Post, child: Child) -> None:
         _cancel(post.silent)
         self._check_settled()
+        if post.added is not None:
+            added, post.added = post.added, None
+            added.callback(None)
         if post.was_ready:
             self.log.info("{role} is back, pid {pid}", role=child.role, pid=child.pid)
         post.was_ready = True
@@ -285,6 +334,10 @@ class Children:
         self._check_settled()
         if self._stopping:
             self._check_stopped()
+            return
+        if post.added is not None:
+            del self._posts[role]
+            post.added.errback(StartError(f"the {role} process does not start ({child.cause}): the log says why"))
             return
         if child.started and self.reactor.seconds() - child.started >= RAN_WELL:
             post.wait = FIRST_WAIT
@@ -316,7 +369,7 @@ class Children:
             parts = self._parts.pop(fields["id"], {})
             asked[1].callback({**{name: value for name, value in fields.items() if name != "id"}, **parts})
         elif kind == "alone":
-            self._rejoin(child.role, fields["role"])
+            self._rejoin(fields["join"])
         elif "id" not in fields:
             self.received(child.role, kind, fields)
 
@@ -331,7 +384,7 @@ class Children:
         self._last.append(self.reactor.callLater(EXIT_TIMEOUT, self.kill))
 
     def _check_stopped(self) -> None:
-        if self._stopped is not None and not self._alive():
+        if self._stopped is not None and not self._alive() and not self._leaving:
             for call in self._last:
                 _cancel(call)
             stopped, self._stopped = self._stopped, None

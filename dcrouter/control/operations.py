@@ -53,7 +53,7 @@ class Operations:
 
     def connections(self, role: str, after: str | None) -> Deferred[dict[str, Any]]:
         """A page of the connections that a process serves, the oldest first; `next`: what comes after it, if anything
-        does. Those of mail are the mail process's.
+        does. Those that others took over are theirs: `mail`, `handlers`.
         """
         return self._ask(role, "connections", {"after": after, "most": CONNECTIONS})
 

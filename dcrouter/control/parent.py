@@ -26,8 +26,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcrouter import __version__
 from dcrouter.config.admin import Config
+from dcrouter.config.code import code_of
 from dcrouter.config.effective import effective_routes
 from dcrouter.control import ports, privileges, records
 from dcrouter.control.certificates import CertificateWatch
@@ -39,8 +39,11 @@ from dcrouter.control.names import DENIAL, Names, names_of
 from dcrouter.control.operations import Operations
 from dcrouter.control.ports import Listener
 from dcrouter.control.reload import Loaded, Reloads
+from dcrouter.control.roles import roles
 from dcrouter.control.state import StateDirectory
+from dcrouter.control.status import status_of
 from dcrouter.control.summary import hints
+from dcrouter.control.trial import tried_beside
 from dcrouter.control.trust import TrustWatch, read_ca_files
 from dcrouter.errors import StartError, Unreachable
 from dcrouter.net.resolver import Resolver
@@ -52,7 +55,6 @@ MAIL_ANSWERS = 50.0
 """Seconds: to count a queue of millions takes some on a busy machine. The command line waits for ten more."""
 
 State = Literal["stopped", "starting", "ready", "draining"]
-ROLES = ("edge", "mail")
 
 
 class AccessLog(Protocol):
@@ -186,10 +188,8 @@ class Parent(Service):
             raise
         self._signals[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._when_signalled(self._reopen))
         self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._when_signalled(self._hung_up))
-        roles = ROLES if self.config.email is not None else ROLES[:1]
-        self.children = Children(
-            self.reactor, roles, partial(greeting, self), self._received, self.command, self.state_directory.lock
-        )
+        needed, lock = roles(self.config), self.state_directory.lock
+        self.children = Children(self.reactor, needed, partial(greeting, self), self._received, self.command, lock)
         self.names.start()
         self.key_sets.use(key_set_urls(self.routes))
         self.certificates.start()
@@ -233,40 +233,20 @@ class Parent(Service):
 
     # The operator's questions.
 
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return float(self.reactor.seconds()) - self._started
+
     def status(self) -> Deferred[dict[str, Any]]:
         """What the service does now, JSON-ready; `counters` of a child that does not answer is None."""
-        return Deferred.fromCoroutine(self._status())
+        return Deferred.fromCoroutine(status_of(self))
 
     def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         """A question to the mail process: its answer; Unreachable where there is none."""
         if self.children is None or self.config.email is None:
             raise Unreachable("there is no mail process: the configuration has no `email`")
         return self.children.ask("mail", kind, fields, timeout=MAIL_ANSWERS)
-
-    async def _status(self) -> dict[str, Any]:
-        children = self.children.status() if self.children is not None else {}
-        asked = {role: self.children.ask(role, "status") for role in children} if self.children is not None else {}
-        for role, answer in asked.items():
-            try:
-                children[role]["counters"] = await answer
-            except Unreachable:
-                children[role]["counters"] = None
-        return {
-            "version": __version__,
-            "state": self.state,
-            "pid": os.getpid(),
-            "uptime": round(self.reactor.seconds() - self._started, 1),
-            "config": str(self.source),
-            "state_dir": str(self.config.state_dir),
-            "children": children,
-            "listeners": [
-                {"address": listener.address, "port": listener.port, "routes": list(listener.routes)}
-                for listener in self.listeners
-            ],
-            "reloads": self.reloads.status(),
-            "log": {"level": self.log_level, "dropped": self.log_sink.lost if self.log_sink is not None else 0},
-            "access_log": {"dropped": self.access_log.dropped} if self.access_log is not None else None,
-        }
 
     # What the children are told, and tell.
 
@@ -278,6 +258,9 @@ class Parent(Service):
                 self.access_log.write(fields["lines"], fields.get("dropped", 0))
         elif kind == "key_missed":
             self.key_sets.missed(fields["url"])
+        elif kind == "unneeded":
+            if self.children is not None and not self.children.held and role not in roles(self.config):
+                self.children.retire(role)
         else:
             self.log.error("{role} sent a message that nobody knows: {kind}", role=role, kind=kind)
 
@@ -290,6 +273,16 @@ class Parent(Service):
             self.children.tell_all(kind, fields)
 
     # Another configuration.
+
+    def leave_unneeded(self) -> None:
+        """Processes that the configuration has nothing to do for end when they have ended what they do."""
+        if self.children is not None:
+            for role in self.children.roles():
+                if role not in roles(self.config):
+                    if role in self.children.present():
+                        self.children.tell(role, "leave")
+                    else:
+                        self.children.retire(role)
 
     def sockets(self) -> dict[ports.Bound, socket.socket]:
         """Every socket that listens here, wanted or not."""
@@ -340,6 +333,11 @@ class Parent(Service):
     # Turns of its life.
 
     async def _begin(self, children: Children) -> None:
+        problems = await tried_beside(self.reactor, code_of(self.config.routes), self.source.parent)
+        if self.state != "starting":
+            return
+        if problems:
+            raise StartError("\n".join(problems))
         await children.start()
         await self.names.first_answers(FIRST_NAMES)
         if self.state != "starting":

@@ -1,9 +1,10 @@
 """Another configuration for a service that runs: all of it, or nothing, and no connection notices.
 
-1. The file is read and checked here, certificates and authorities are loaded, new ports are bound; names of new targets
-   are asked for. Whatever is wrong is told, and nothing has changed.
+1. The file is read and checked here, and the operator's own code that it names tried out (control/trial.py);
+   certificates and authorities are loaded, new ports are bound; names of new targets are asked for. Whatever is wrong
+   is told, and nothing has changed.
 2. Every child is told in pieces (control/incoming.py) and makes all that it needs beside its work. One that cannot, or
-   dies of it, ends the reload, and nothing has changed.
+   dies of it, ends the reload, and nothing has changed. A process that is needed from now on is started.
 3. New ports listen, and every child changes over at once. From here on it has happened: a child that fails now is
    replaced by one with the new configuration.
 4. Ports that nobody wants any more are closed.
@@ -23,14 +24,18 @@ from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
 from dcrouter.config.changes import Changes, changes, needs_restart
+from dcrouter.config.code import code_of, of_handlers
 from dcrouter.config.effective import effective_routes
 from dcrouter.config.load import load_with_warnings, to_plain
 from dcrouter.config.routes import Route
 from dcrouter.control import ports
 from dcrouter.control.credentials import order_of, pieces
+from dcrouter.control.greeting import configuration
 from dcrouter.control.keysets import key_set_urls
 from dcrouter.control.names import names_of
 from dcrouter.control.ports import Listener
+from dcrouter.control.roles import roles
+from dcrouter.control.trial import tried_beside
 from dcrouter.control.trust import read_ca_files
 from dcrouter.errors import ConfigError, DcrouterError, ReloadError, StartError, Unreachable
 from dcrouter.tls.credential import Credential
@@ -184,8 +189,13 @@ class Reloads:
         children = parent.children
         if children is None or parent.state != "ready":
             raise ReloadError(f"the service is {'stopping' if parent.state == 'draining' else parent.state}")
+        problems = await tried_beside(parent.reactor, code_of(config.routes), parent.source.parent)
+        if problems:
+            raise ReloadError("\n".join(problems))
+        self._still_ready()
         loaded = self._load(config)
         opened = ports.opened_among(loaded.listeners, parent.sockets())
+        added: list[str] = []
         served = {id(listener.sock) for listener in parent.listeners}
         fresh = [listener for listener in loaded.listeners if id(listener.sock) not in served]
         parent.certificates.stop()
@@ -200,8 +210,16 @@ class Reloads:
                 prepared.append(role)
                 await self._prepare(role, loaded, fresh)
                 self._still_ready()
+            for role in roles(config):
+                if role not in children.roles():
+                    told = configuration(role, loaded.plain, loaded.credentials, loaded.ca_files, parent.source)
+                    await children.add(role, told)
+                    added.append(role)
+                    self._still_ready()
             ports.listen(loaded.listeners, parent.sockets())
         except BaseException:
+            for role in added:
+                children.retire(role)
             for role in prepared:
                 children.tell(role, "abandon")
             ports.close(opened)
@@ -218,6 +236,7 @@ class Reloads:
         await self._commit(prepared, unused)
         parent.close_unused(unused)
         children.release()
+        parent.leave_unneeded()
         if parent.state == "ready":
             parent.certificates.start()
         return loaded.changes
@@ -283,17 +302,19 @@ class Reloads:
 def _told(
     role: str, loaded: Loaded, fresh: Sequence[Listener], known: Sequence[Credential]
 ) -> Iterator[tuple[str, dict[str, Any], list[int]]]:
-    """What a child hears of a configuration, in pieces. Routes are the edge's business alone, as are sockets: `fresh`
-    are those that it does not have yet. `known`: the credentials that it has.
+    """What a child hears of a configuration, in pieces. Routes are the edge's business, and the handlers' some of them;
+    sockets the edge's alone: `fresh` are those that it does not have yet. `known`: the credentials that it has.
     """
     routes: list[Any] = loaded.plain.get("routes", [])
     base = {"config": {**loaded.plain, "routes": []}, "ca_files": loaded.ca_files}
     yield "incoming", {**base, "order": order_of(loaded.credentials)}, []
     for fields in pieces(loaded.credentials, known):
         yield "credentials", fields, []
+    if role != "edge":
+        routes = of_handlers(routes) if role == "handlers" else []
+    for start in range(0, len(routes), PIECE):
+        yield "incoming_routes", {"routes": routes[start : start + PIECE]}, []
     if role == "edge":
-        for start in range(0, len(routes), PIECE):
-            yield "incoming_routes", {"routes": routes[start : start + PIECE]}, []
         for start in range(0, len(fresh), PIECE):
             sockets = [listener.sock.fileno() for listener in fresh[start : start + PIECE]]
             yield "incoming_listeners", {}, sockets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from dcrouter.config.actions import MailHandover, Redirect, Respond, Static
+from dcrouter.config.actions import Handler, MailHandover, Redirect, Respond, Static
 from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
 from dcrouter.control.ports import Listener, where
@@ -31,7 +31,7 @@ def scheme(route: Route) -> str:
     if isinstance(route.action, MailHandover):
         return route.action.kind
     if route.tls is not None:
-        return "https" if route.tls.mode != "passthrough" else "tls"
+        return "tls" if route.tls.mode == "passthrough" or isinstance(route.action, Handler) else "https"
     return "http" if isinstance(route.action, Redirect | Respond | Static) else "tcp"
 
 

@@ -289,16 +289,16 @@ class Worker(ABC):
             self.reactor,
             socket.socket(fileno=fds[0]),
             partial(self.heard, role),
-            lambda reason: self._peer_lost(role, peer),
+            lambda reason: self._peer_lost(role, peer, fields["join"]),
         )
         peer.start()
         self.met(role, peer)
 
-    def _peer_lost(self, role: str, peer: Channel) -> None:
+    def _peer_lost(self, role: str, peer: Channel, join: int) -> None:
         if self.peers.get(role) is peer:
             del self.peers[role]
             self.met(role, None)
-            self.channel.send("alone", {"role": role})
+            self.channel.send("alone", {"join": join})
 
     def _go(self, fields: Fields, fds: list[int]) -> None:
         self.go()

@@ -14,13 +14,16 @@ from twisted.internet import tcp
 from twisted.internet.interfaces import IProtocol
 
 
-def adopt(reactor: Any, sock: socket.socket, build: Callable[[], IProtocol]) -> None:
-    """Give `sock` to a transport of its own, which closes it in the end, and connect what `build` makes to it.
+def adopt(
+    reactor: Any, sock: socket.socket, build: Callable[[], IProtocol], server: type[tcp.Server] = tcp.Server
+) -> None:
+    """Give `sock` to a transport (a `server`) of its own, which closes it in the end, and connect what `build` makes to
+    it.
 
     OSError where the other side has gone already: then the socket stays the caller's.
     """
     peer = sock.getpeername()
     protocol = build()
-    transport = tcp.Server(sock, protocol, peer, None, peer[1], reactor)  # type: ignore[arg-type]  # it takes None
+    transport = server(sock, protocol, peer, None, peer[1], reactor)  # type: ignore[arg-type]  # it takes None
     transport.repstr = f"<adopted from {peer[0]}>"
     protocol.makeConnection(transport)

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond, Static
+from dcrouter.config.actions import Block, Forward, Handler, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import Match
@@ -18,6 +18,7 @@ from dcrouter.net.slices import Steps
 from dcrouter.net.threads import Threads
 from dcrouter.proxy.actions.close import CloseAction
 from dcrouter.proxy.actions.forward import ForwardAction
+from dcrouter.proxy.actions.handler import HandlerAction
 from dcrouter.proxy.actions.mail import MailAction
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import Action, BoundRoute
@@ -133,6 +134,8 @@ class Binding:
                 return HttpConnections(), StaticAnswer(action, self._state.keep(Threads, "files"))
             case Block():
                 return (HttpConnections() if spoken == "http" else CloseAction()), BlockAnswer(action)
+            case Handler():
+                return HandlerAction(), None
             case MailHandover():
                 return MailAction(action.kind), None
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from dcrouter.config.actions import Forward, MailHandover
-from dcrouter.config.effective import needs_bytes
-from dcrouter.config.names import REGEX
+from dcrouter.config.actions import Forward, Handler, MailHandover
+from dcrouter.config.effective import certified_name, needs_bytes
 from dcrouter.config.routes import Route
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.http.features import NO_FEATURES, Features, HttpAction
@@ -30,7 +29,8 @@ class BoundRoute:
 
     `needs_bytes`: it can only be told by what the client sends first. `needs_local`: it cannot be told without the
     address that the client connected to, or tells it to the target. `alpn`: what a terminated session speaks;
-    `clients`: what clients prove in its handshake. `certified_name`: one of its domains that a certificate can be for,
+    `clients`: what clients prove in its handshake. `is_handed`: another process takes its connections, and ends their
+    TLS. `certified_name`: one of its domains that a certificate can be for,
     None where it has none. `trust`: what a TLS session that is ended here proves about the client, and carries; routes
     that differ in it never share one. `counters`: those of every route of this name since the start.
     """
@@ -44,6 +44,7 @@ class BoundRoute:
         "counters",
         "features",
         "http",
+        "is_handed",
         "is_http",
         "is_mail",
         "min_rate",
@@ -76,14 +77,14 @@ class BoundRoute:
         self.timeouts = route.timeouts
         self.min_rate = route.security.min_rate
         self.is_http = protocol == "http"
-        domains = route.match.domains or ()
-        self.certified_name = next((name for name in domains if not name.startswith(REGEX)), None)
+        self.certified_name = certified_name(route)
         self.speaks_tls = route.tls is not None
         self.terminates = route.tls is not None and route.tls.mode != "passthrough"
         self.is_mail = isinstance(route.action, MailHandover)
+        self.is_handed = isinstance(route.action, MailHandover | Handler)
         self.needs_bytes = needs_bytes(route)
         introduces = isinstance(route.action, Forward) and route.action.proxy_protocol is not None
-        self.needs_local = introduces or route.match.listen is not None
+        self.needs_local = introduces or route.match.listen is not None or isinstance(route.action, Handler)
         told = route.tls.alpn if route.tls is not None else None
         self.alpn = told or (("http/1.1",) if self.is_http else ())
         client_auth = route.tls.client_auth if route.tls is not None else None

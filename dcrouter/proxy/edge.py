@@ -82,7 +82,8 @@ class Edge:
         self._capacity = max((limit - RESERVED) // 2, 16)
         others = max(limit - OTHERS_RESERVED, limit // 4)
         self.mail = Taker(reactor, others, self._resume)
-        self.takers = {"mail": self.mail}
+        self.handlers = Taker(reactor, others, self._resume, self._handlers_lost)
+        self.takers = {"mail": self.mail, "handlers": self.handlers}
         self._resting = False
         self._number = 0
         self._prefix = f"{int(time.time() * 1000):x}-"
@@ -300,6 +301,13 @@ class Edge:
         turn_away(sock, self.refusal(listener, facts, reason))
         if self.observed:
             how = termination("router", "", reason)
+            fields = facts.to_plain()
+            self.observe(SessionClosed(**fields, phases={}, ended_by="router", termination=how, reason=reason))
+
+    def _handlers_lost(self, facts: ConnectionFacts) -> None:
+        reason = "the handlers process has died"
+        if self.observed:
+            how = termination("router", "handler", reason)
             fields = facts.to_plain()
             self.observe(SessionClosed(**fields, phases={}, ended_by="router", termination=how, reason=reason))
 

@@ -62,7 +62,7 @@ class Plan:
         security = _of_all(email.security) if email is not None else Security()
         self.mail = Admission.kept(security, state, "all", "mail")
         self._tables = by_port
-        self._handed = {bound.route.name: bound for bound in routes if bound.is_mail}
+        self._handed = {bound.route.name: bound for bound in routes if bound.is_handed}
         self._nothing = PortTable([])
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:

@@ -120,7 +120,7 @@ class Session:
                 self.end("router", "no route")
             else:
                 self.use(route)
-                if route.terminates:
+                if route.terminates and not route.is_handed:
                     await self._terminate(route)
                 await route.action.run(self)
         except TimedOut as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, frozen
 
+from dcrouter.facts import ConnectionFacts
 from dcrouter.net.channel import Channel
 from dcrouter.net.engine import FAILED, WAIT, Task
 from dcrouter.proxy.admission import Admission
@@ -29,12 +30,13 @@ PAUSE = 0.1
 class _Handed:
     address: str
     entered: Iterable[Admission]
+    facts: ConnectionFacts | None
 
 
 class Taker:
     """`capacity`: connections that it may have. `changed` is called when `ready` may be another.
 
-    `lost` hears of the sessions that were there when the process died.
+    `lost` hears of each connection that was there when the process died, as far as this edge knows it.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Taker:
         reactor: Any,
         capacity: int,
         changed: Callable[[], None],
-        lost: Callable[[Iterable[str]], None] = lambda sessions: None,
+        lost: Callable[[ConnectionFacts], None] = lambda facts: None,
     ) -> None:
         self.channel: Channel | None = None
         self._reactor = reactor
@@ -70,7 +72,8 @@ class Taker:
             for one in handed.values():
                 for admission in one.entered:
                     admission.leave(one.address)
-            self._lost(handed)
+                if one.facts is not None:
+                    self._lost(one.facts)
         else:
             for task in list(self._waiting):
                 task.engine.drive(task, None)
@@ -100,7 +103,7 @@ class Taker:
         if least is not None:
             fields["min_rate"] = asdict(least)
         channel.send("connection", fields, [plain.fd])
-        self._handed[facts.session] = _Handed(facts.peer[0], session.entered)
+        self._handed[facts.session] = _Handed(facts.peer[0], session.entered, facts)
         session.hand_over()
         if len(self._handed) >= self._capacity:
             self._changed()
@@ -115,7 +118,7 @@ class Taker:
             return
         for admission in entered:
             admission.count(address)
-        self._handed[session] = _Handed(address, entered)
+        self._handed[session] = _Handed(address, entered, None)
 
     def closed(self, session: str) -> None:
         """The process has finished with it."""

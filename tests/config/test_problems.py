@@ -172,8 +172,8 @@ class ProblemTests(FileTestCase):
                 "email.rules[0].action.health: unknown key",
             ),
             (
-                "routes: [{name: a, match: {ports: 1}, action: {type: handler}}]",
-                "routes[0].action.type: 'handler' is not one of",
+                "routes: [{name: a, match: {ports: 1}, action: {type: forward, engine: nftables}}]",
+                "routes[0].action.engine: unknown key",
             ),
             ("a: &a {b: 1}\n<<: *a", "<<': unknown key: YAML 1.2 has no merge keys"),
         ):

@@ -101,7 +101,7 @@ class TestLives(ChildrenCase):
     async def test_two_living_children_whose_socketpair_broke_are_joined_anew(self) -> None:
         """Descriptors can run out in one of them: mail must not stay paused until somebody dies."""
         await self.children.start()
-        self.children._message(self.children._alive()[0], "alone", {"role": "mail"}, [])
+        self.children._message(self.children._alive()[0], "alone", {"join": self.children._joins}, [])
         await until(lambda: any(call.func == self.children._join for call in reactor.getDelayedCalls()))
 
         async def peers() -> tuple[int, int]:

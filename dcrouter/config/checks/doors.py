@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from attrs import field, frozen
 
 from dcrouter.config import times
-from dcrouter.config.actions import Forward, MailHandover
+from dcrouter.config.actions import Forward, Handler, MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import needs_bytes
 from dcrouter.config.match import Address, Match, Network, PortRange
@@ -77,13 +77,13 @@ def check_doors(config: Config, root: Place, reader: Reader) -> None:
             _check_waiting(route, others, others.routes[0], reader, told)
     for waiting, others in meeting(plain, http):
         for _, route in waiting.routes:
-            if isinstance(route.action, MailHandover):
+            if isinstance(route.action, MailHandover | Handler):
                 _check_waiting(route, others, others.routes[0], reader, told)
     _warn_of_unreached(config, routes, reader)
 
 
 def _client_may_wait(route: Route) -> bool:
-    return not needs_bytes(route) and isinstance(route.action, Forward | MailHandover)
+    return not needs_bytes(route) and isinstance(route.action, Forward | Handler | MailHandover)
 
 
 def _check_waiting(route: Route, others: Group, first: tuple[Rank, Route], reader: Reader, told: set[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dcrouter.config.actions import MailHandover, Static
+from dcrouter.config.actions import Handler, MailHandover, Static
 from dcrouter.config.effective import carries_http
 from dcrouter.config.htpasswd import read_users
 from dcrouter.config.http import Headers, Hsts, PathRewrite, RequestHeaders, ResponseHeaders
@@ -23,13 +23,21 @@ YEAR = 365 * 86400.0
 
 
 def check_http(route: Route, place: Place) -> None:
-    """`place`: of the route. Nobody sees requests in mail, or inside TLS that is passed through."""
+    """`place`: of the route."""
     if carries_http(route):
         return
-    mail = isinstance(route.action, MailHandover)
-    why = "a mail route speaks SMTP" if mail else "nobody sees a request inside TLS that is passed through"
+    why = sees_no_request(route)
     for way in feature_keys(route):
         place.at(*way).tell(f"{why}: leave it out")
+
+
+def sees_no_request(route: Route) -> str:
+    """Why, of a route on which nobody does."""
+    if isinstance(route.action, MailHandover):
+        return "a mail route speaks SMTP"
+    if isinstance(route.action, Handler):
+        return "a handler takes the connection, and nobody sees its requests"
+    return "nobody sees a request inside TLS that is passed through"
 
 
 def _static(static: Static, place: Place) -> Static:

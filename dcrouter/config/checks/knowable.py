@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dcrouter.config.actions import MailHandover
+from dcrouter.config.actions import Handler, MailHandover
 from dcrouter.config.effective import http_key
 from dcrouter.config.place import Place
 from dcrouter.config.routes import Route, RouteTls
@@ -36,14 +36,19 @@ def _unknowable(route: Route) -> Iterator[tuple[str, str]]:
     if route.tls is None:
         for word in _OF_HELLO:
             yield word, "only a TLS client tells it, and this route is plain: it has no `tls`"
-    elif route.tls.mode == "passthrough":
+    if isinstance(route.action, Handler):
+        for word in _OF_REQUEST if route.tls is not None else ("domains", *_OF_REQUEST):
+            yield word, "a handler takes the connection before it has said anything but TLS's hello"
+    elif route.tls is not None and route.tls.mode == "passthrough":
         for word in _OF_REQUEST:
             yield word, "nobody sees a request inside TLS that is passed through"
 
 
 def _check_protocol(route: Route, place: Place) -> None:
     where = place.at("protocol")
-    if route.protocol == "http":
+    if route.protocol == "http" and isinstance(route.action, Handler):
+        where.tell("a handler takes the connection, and nobody sees its requests: leave it out")
+    elif route.protocol == "http":
         if isinstance(route.action, MailHandover):
             where.tell("a mail route speaks SMTP: leave it out")
         elif route.tls is not None and route.tls.mode == "passthrough":

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
-from dcrouter.config.actions import MailHandover
+from dcrouter.config.actions import Handler, MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.doors import Door, Group, door_of, groups, meeting
 from dcrouter.config.effective import Protocols, effective_routes
@@ -103,6 +103,8 @@ def _tell(route: Route, before: Route, place: Place) -> None:
     who = f"route {before.name!r} of the same port and name looks at requests, and leaves others to this one: "
     if route.tls is not None and route.tls.mode == "passthrough":
         place.at("tls", "mode").tell(f"{who}TLS that was ended for it cannot be passed through any more")
+    elif isinstance(route.action, Handler):
+        place.at("action", "type").tell(f"{who}a handler takes whole connections")
     elif route.protocol == "tcp":
         place.at("protocol").tell(f"{who}it cannot be tcp")
     else:

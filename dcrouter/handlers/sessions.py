@@ -1,0 +1,228 @@
+"""All connections of the process of the handlers: how they begin, how their time runs out, how they end.
+
+A connection arrives as a descriptor with its facts. One look at all deadlines per TICK; it stops when there is none.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory
+from twisted.logger import Logger
+
+from dcrouter.config.actions import Handler
+from dcrouter.config.effective import certified_name
+from dcrouter.config.routes import Route
+from dcrouter.errors import TlsError
+from dcrouter.events import EndedBy, SessionClosed, termination
+from dcrouter.facts import ConnectionFacts
+from dcrouter.handlers.held import Counted, Held, secured
+from dcrouter.net.adopt import adopt
+from dcrouter.net.floor import REASON, Pace
+from dcrouter.tls.chooser import Chooser
+from dcrouter.tls.clients import ClientCheck
+from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR
+
+TICK = 0.25
+"""Seconds: how late a timeout may be noticed."""
+
+
+class HandlerRoute:
+    """One route and its factory. `name`: of the factory. `clients`: what its clients prove."""
+
+    def __init__(self, route: Route, factory: IProtocolFactory) -> None:
+        assert isinstance(route.action, Handler)
+        self.route = route
+        self.name = route.action.factory
+        self.factory = factory
+        self.timeouts = route.timeouts
+        self.min_rate = route.security.min_rate
+        self.certified_name = certified_name(route)
+        self.terminates = route.tls is not None and route.tls.mode != "passthrough"
+        self.alpn = (route.tls.alpn or ()) if route.tls is not None else ()
+        self.clients: ClientCheck | None = None
+
+    def believe(self, files: Mapping[str, bytes]) -> None:
+        """path -> PEM of every authority and revocation list. TlsError, and nothing has changed, where one is wrong."""
+        if self.route.tls is not None and self.route.tls.client_auth is not None:
+            self.clients = ClientCheck.of(self.route.tls.client_auth, files)
+
+
+class Sessions:
+    """`closed`, where given, hears of each that has ended."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, chooser: Chooser, closed: Callable[[SessionClosed], None]) -> None:
+        self.clock = reactor
+        self.chooser = chooser
+        self.begun = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.ends: dict[str, dict[str, int]] = {}
+        """route -> termination code -> connections that ended so."""
+        self._closed = closed
+        self._held: set[Held] = set()
+        self._paces: dict[Held, Pace] = {}
+        self._tick: IDelayedCall | None = None
+        self._empty: list[Deferred[None]] = []
+        self._drained_since: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self, fd: int, facts: ConnectionFacts, route: HandlerRoute | None) -> None:
+        """Takes an accepted socket over. `route` None: it is nobody's any more. A client that has gone has ended."""
+        accepted = socket.socket(fileno=fd)
+        if route is None:
+            accepted.close()
+            self._refused(facts, "router", "its route has gone")
+            return
+        held = Held(self, facts, route, secure=route.terminates)
+        try:
+            protocol: IProtocol = held
+            if route.terminates:
+                protocol = self._secured(held)
+            adopt(self.clock, accepted, lambda: protocol, lambda *given: self._transport(held, *given))  # type: ignore[arg-type]
+        except TlsError as error:
+            accepted.setblocking(False)
+            try:
+                accepted.send(ALERT_INTERNAL_ERROR)
+            except OSError:
+                self.log.debug("{session}: gone before the alert", session=facts.session)
+            accepted.close()
+            self._refused(facts, "client", str(error))
+        except OSError as error:
+            accepted.close()
+            if error.errno not in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
+                self.log.error("{session}: not taken: {reason}", session=facts.session, reason=str(error))
+            self._refused(facts, "client", f"gone before the handler: {error.strerror}")
+
+    def gone(self, held: Held) -> None:
+        """A connection has ended."""
+        self._held.discard(held)
+        self._paces.pop(held, None)
+        event = held.event()
+        self.bytes_in += event.bytes_in
+        self.bytes_out += event.bytes_out
+        self._count(event)
+        if not self._held:
+            if self._tick is not None:
+                self._tick.cancel()
+                self._tick = None
+            waiting, self._empty = self._empty, []
+            for waiter in waiting:
+                waiter.callback(None)
+
+    def living(self) -> list[tuple[str, str, str | None]]:
+        """(session, client's address, route) of each."""
+        return [(one.facts.session, one.facts.peer[0], one.facts.route) for one in self._held]
+
+    def page(self, after: str | None, most: int) -> dict[str, Any]:
+        """`most` of them, JSON-ready, by their ids; `next`: what is `after` for the page behind it."""
+        found = sorted(one.facts.session for one in self._held if after is None or one.facts.session > after)[:most]
+        chosen = set(found)
+        now = time.time()
+        shown = [one.shown(now) for one in self._held if one.facts.session in chosen]
+        shown.sort(key=lambda one: str(one["session"]))
+        return {"connections": shown, "next": found[-1] if len(found) == most else None}
+
+    def kill(self, session: str) -> int:
+        """Cuts that one: how many it was."""
+        found = [one for one in self._held if one.facts.session == session]
+        for one in found:
+            one.abort("router", "ended by the operator")
+        return len(found)
+
+    def drain(self) -> Deferred[None]:
+        """Fires when all have ended, by themselves or after their route's timeouts.drain."""
+        self._drained_since = self.clock.seconds()
+        done: Deferred[None] = Deferred()
+        if not self._held:
+            done.callback(None)
+        else:
+            self._empty.append(done)
+        return done
+
+    def abort(self) -> None:
+        """Cuts them all."""
+        for one in list(self._held):
+            one.abort("router", "the process ends")
+
+    # Inside.
+
+    def _secured(self, held: Held) -> IProtocol:
+        route, tls = held.route, held.route.route.tls
+        assert tls is not None
+        context = self.chooser.web_context(
+            tls.certificate, held.facts.sni, route.certified_name, route.alpn, route.clients
+        )
+        protocol: IProtocol = secured(held, context, self.clock)
+        return protocol
+
+    def _transport(self, held: Held, *given: Any) -> Counted:
+        raw = held.raw = Counted(*given)
+        raw.facts = held.facts
+        self._held.add(held)
+        self.begun += 1
+        if held.route.min_rate is not None:
+            self._paces[held] = Pace(held.route.min_rate, self.clock.seconds(), 0)
+        if self._tick is None:
+            self._tick = self.clock.callLater(TICK, self._look)
+        return raw
+
+    def _refused(self, facts: ConnectionFacts, ended_by: EndedBy, reason: str) -> None:
+        how = termination(ended_by, "handler", reason)
+        self._count(SessionClosed(**facts.to_plain(), phases={}, ended_by=ended_by, termination=how, reason=reason))
+
+    def _count(self, event: SessionClosed) -> None:
+        ends = self.ends.setdefault(event.route or "-", {})
+        ends[event.termination] = ends.get(event.termination, 0) + 1
+        self._closed(event)
+
+    def _look(self) -> None:
+        self._tick = self.clock.callLater(TICK, self._look)
+        now = self.clock.seconds()
+        for held, reason in [(one, why) for one in self._held if (why := self._overdue(one, now)) is not None]:
+            held.abort("router", reason)
+
+    def _overdue(self, held: Held, now: float) -> str | None:
+        """Why it must end now."""
+        timeouts = held.route.timeouts
+        moved = held.raw.moved if held.raw is not None else 0
+        if moved != held.seen:
+            held.seen, held.changed = moved, now
+        if held.phase == "tls":
+            if _over(timeouts.hello, held.began, now):
+                return "hello timeout"
+        elif held.disconnecting and _over(timeouts.half_closed, held.changed, now):
+            return "half_closed timeout"
+        elif _over(timeouts.idle, held.changed, now):
+            return "idle timeout"
+        if _over(timeouts.lifetime, held.began, now):
+            return "lifetime timeout"
+        if self._drained_since is not None and _over(timeouts.drain, self._drained_since, now):
+            return "drained"
+        pace = self._paces.get(held)
+        if pace is not None and now >= pace.ends and pace.too_slow(now, moved):
+            return REASON
+        return None
+
+
+def _over(seconds: float, since: float, now: float) -> bool:
+    """Whether a timeout has come; 0 is none."""
+    return bool(seconds) and now - since >= seconds
+
+
+def routes_of(routes: Iterable[Route], factories: Mapping[str, IProtocolFactory]) -> dict[str, HandlerRoute]:
+    """By name, those with a handler."""
+    return {
+        route.name: HandlerRoute(route, factories[route.action.factory])
+        for route in routes
+        if route.enabled and isinstance(route.action, Handler)
+    }

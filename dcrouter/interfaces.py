@@ -1,0 +1,86 @@
+"""Every seam that code of the operator's own may fill, on one page. docs/handlers.md shows each of them at work.
+
+`action.factory` names a Twisted protocol factory: an IProtocolFactory, or what gives one when it is called without
+arguments. It is asked for a protocol when the connection is there, TLS included: `buildProtocol(addr)` with the address
+of the true client; None refuses it. A protocol that has an attribute `facts` finds the connection's `Facts` there
+before `connectionMade`.
+
+`action.select` names a `Select`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+
+from dcrouter.facts import Endpoint
+
+
+@frozen(kw_only=True)
+class Request:
+    """The head of one HTTP request.
+
+    `host`: lower case, without port; `path`: as sent; `query`: what follows the "?". `headers`: (name in lower case,
+    value), in order, values one character per byte.
+    """
+
+    method: str
+    host: str | None
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+
+    def header(self, name: str) -> str | None:
+        """The first value of that name, whatever its case; None where there is none."""
+        name = name.lower()
+        return next((value for found, value in self.headers if found == name), None)
+
+
+@frozen(kw_only=True)
+class Facts:
+    """What is known of a connection.
+
+    `session`: its id in every log line. `peer`: the true client (address, port), from a PROXY header where one was due;
+    `via`: the address of the proxy that sent it, `introduction`: what else that one said. `local`: where the client had
+    connected to. `accepted`: UTC epoch seconds. `sni`: the name that it asked for; `alpn`, `tls_version`,
+    `client_certificate` (its subject, RFC 4514): of TLS that ends here. None: not known. `request`: for `select` on
+    http routes.
+    """
+
+    session: str
+    route: str | None
+    peer: Endpoint
+    local: Endpoint
+    accepted: float
+    via: str | None
+    introduction: Mapping[str, Any] | None
+    sni: str | None
+    alpn: str | None
+    tls_version: str | None
+    client_certificate: str | None
+    request: Request | None = None
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Facts:
+        """Of `ConnectionFacts.to_plain` and what `asked_of` gave; KeyError and TypeError where they are none."""
+        told = {name: plain[name] for name in _NAMES}
+        told["peer"], told["local"] = tuple(told["peer"]), tuple(told["local"])
+        if request is not None:
+            told["request"] = Request(**{**request, "headers": tuple(map(tuple, request["headers"]))})
+        return cls(**told)
+
+
+_NAMES = tuple(name for name in Facts.__annotations__ if name != "request")
+
+Place = str | tuple[str, int]
+"""A target: `192.0.2.1:443`, `[2001:db8::1]:443`, `unix:/run/app.sock`, ("192.0.2.1", 443), or one of the route's own
+targets as it is written there (`app.internal:8080`)."""
+
+Choice = Place | Sequence[Place] | None
+"""One target; a list of them, to be tried in this order; None: the route's own targets, as if nobody had been asked."""
+
+Select = Callable[[Facts], Choice | Awaitable[Choice] | Deferred[Choice]]
+"""Is asked for each connection of a tcp route and for each request of an http route, and has 50 ms to answer."""

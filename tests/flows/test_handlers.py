@@ -1,0 +1,208 @@
+"""Handlers through the whole service: the operator's own protocols beside routes.yaml."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.admin.client import ask
+from tests.support.hooks import HOOKS
+from tests.support.router import Router, until
+
+TEXT = """
+routes:
+  - {name: echo, match: {ports: $echo}, action: {type: handler, factory: "hooks:EchoFactory"}}
+  - {name: counter, match: {ports: $counter}, action: {type: handler, factory: "hooks:counters"}}
+  - name: secure
+    match: {ports: $secure, domains: [a.example.test]}
+    tls: {mode: terminate, certificate: internal, alpn: [echo/1]}
+    action: {type: handler, factory: "hooks:EchoFactory"}
+  - name: raw
+    match: {ports: $secure, domains: [b.example.test]}
+    tls: {mode: passthrough}
+    action: {type: handler, factory: "hooks:EchoFactory"}
+"""
+NONE = """
+routes:
+  - {name: page, match: {ports: $echo}, action: {type: respond, body: page}}
+"""
+
+
+def started(text: str, **options: Any) -> Router:
+    """A service with hooks.py beside its file."""
+    router = Router(text, ports=("echo", "counter", "secure"), start=False, **options)
+    (router.base / "hooks.py").write_text(HOOKS)
+    try:
+        router.start()
+    except BaseException:
+        router.close()
+        raise
+    return router
+
+
+def line(sock: socket.socket) -> str:
+    """The next line of a connection, without its end."""
+    data = b""
+    while not data.endswith(b"\n"):
+        some = sock.recv(1)
+        if not some:
+            raise AssertionError(f"ended after {data!r}")
+        data += some
+    return data[:-1].decode()
+
+
+def said(sock: socket.socket, text: str) -> str:
+    """What comes back for a line."""
+    sock.sendall(text.encode() + b"\n")
+    return line(sock)
+
+
+def is_over(sock: socket.socket) -> bool:
+    """Whether nothing more comes."""
+    try:
+        return sock.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+class HandlerTests(SynchronousTestCase):
+    router: Router
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.router = started(TEXT, expected=("handlers .*has died", "hooks:EchoFactory has failed"))
+        cls.addClassCleanup(cls.router.close)
+
+    def tls(self, name: str, *alpn: str) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=str(self.router.state / "internal-ca" / "ca.pem"))
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context.wrap_socket(self.router.connect("secure"), server_hostname=name)
+
+    def test_a_plain_connection_is_the_factorys(self) -> None:
+        """It knows who the client is, and what it does with the connection is in the access log."""
+        with self.router.connect("echo") as sock:
+            self.assertEqual(line(sock), "127.0.0.1 None None None None 1")
+            self.assertEqual(said(sock, "hello"), "hello")
+            self.assertEqual(said(sock, "bye"), "bye")
+            self.assertTrue(is_over(sock))
+            peer = list(sock.getsockname())
+        (found,) = self.router.access(1, peer=peer)
+        self.assertEqual((found["route"], found["target"]), ("echo", "hooks:EchoFactory"))
+        self.assertEqual((found["bytes_in"], found["bytes_out"]), (10, 42))
+        self.assertEqual((found["ended_by"], found["termination"]), ("target", "done"))
+
+    def test_tls_is_ended_before_it(self) -> None:
+        """With the certificate and the ALPN of the route; the facts tell what was spoken."""
+        with self.tls("a.example.test", "echo/1") as sock:
+            self.assertEqual(sock.selected_alpn_protocol(), "echo/1")
+            self.assertEqual(line(sock), "127.0.0.1 a.example.test echo/1 TLSv1.3 None 1")
+            self.assertEqual(said(sock, "hello"), "hello")
+            peer = list(sock.getsockname())
+        (found,) = self.router.access(1, peer=peer)
+        self.assertEqual(
+            (found["sni"], found["alpn"], list(found["phases"])), ("a.example.test", "echo/1", ["tls", "handler"])
+        )
+
+    def test_tls_that_is_passed_through_is_bytes_like_others(self) -> None:
+        """From the hello on; the name in it is known."""
+        context = ssl.create_default_context()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        hello = context.wrap_bio(incoming, outgoing, server_hostname="b.example.test")
+        self.assertRaises(ssl.SSLWantReadError, hello.do_handshake)
+        data = outgoing.read()
+        with self.router.connect("secure") as sock:
+            sock.sendall(data)
+            self.assertEqual(line(sock), "127.0.0.1 b.example.test None None None 1")
+            echoed = b""
+            while len(echoed) < len(data):
+                echoed += sock.recv(65536)
+            self.assertEqual(echoed, data)
+
+    def test_one_factory_serves_all_connections_and_is_the_operators(self) -> None:
+        """Connections are listed, counted, and ended by the operator."""
+        with self.router.connect("counter") as one, self.router.connect("counter") as other:
+            self.assertEqual([line(one), line(other)], ["1", "2"])
+            shown = ask(self.router.state / "admin.sock", "GET", "/connections?role=handlers")["connections"]
+            mine = [found for found in shown if found["route"] == "counter"]
+            self.assertEqual(len(mine), 2)
+            self.assertEqual(self.router.counters("edge")["handed_over"], 2)
+            ask(self.router.state / "admin.sock", "DELETE", f"/connections/{mine[0]['session']}")
+            self.assertTrue(is_over(one if mine[0]["peer"] == list(one.getsockname()) else other))
+            until(lambda: self.router.counters("edge")["handed_over"] == 1)
+        self.router.access(1, session=mine[0]["session"], reason="ended by the operator")
+
+    def test_a_defect_ends_its_connection_alone(self) -> None:
+        """The log has the traceback, the access log the reason."""
+        with self.router.connect("echo") as sock, self.router.connect("echo") as other:
+            line(sock), line(other)
+            sock.sendall(b"fail\n")
+            self.assertTrue(is_over(sock))
+            self.assertEqual(said(other, "still here"), "still here")
+            peer = list(sock.getsockname())
+        self.router.access(1, peer=peer, reason="the handler has failed: RuntimeError: a defect")
+
+    def test_a_process_that_dies_comes_back(self) -> None:
+        """Its connections are over, and told of; who connects meanwhile waits for the next one."""
+        with self.router.connect("echo") as sock:
+            line(sock)
+            pid = self.router.pids()["handlers"]
+            peer = list(sock.getsockname())
+            os.kill(pid, 9)
+            self.assertTrue(is_over(sock))
+        with self.router.connect("echo") as sock:
+            self.assertEqual(line(sock), "127.0.0.1 None None None None 1")
+        self.assertNotEqual(self.router.pids()["handlers"], pid)
+        self.router.access(1, peer=peer, reason="the handlers process has died", termination="router:handler")
+        self.assertEqual(self.router.counters("edge")["routes"]["echo"]["active"], 0)
+
+
+class ReloadTests(SynchronousTestCase):
+    def test_the_process_comes_and_goes_with_the_routes(self) -> None:
+        """The first handler brings it, code that cannot be loaded is refused, connections outlive all of that, and it
+        leaves when the last of them has ended.
+        """
+        router = started(NONE, expected=("reload: .*",))
+        self.addCleanup(router.close)
+        self.assertNotIn("handlers", router.pids())
+        router.write(TEXT.replace("hooks:counters", "hooks:counter"))
+        outcome = router.reload()
+        self.assertRegex(
+            outcome["problems"][0],
+            r"^route counter: action.factory: hooks:counter: hooks \(.*/hooks.py\) has no counter",
+        )
+        self.assertIn("did you mean 'Counter'", outcome["problems"][0])
+        self.assertNotIn("handlers", router.pids())
+        router.write(TEXT)
+        self.assertEqual(router.reload()["problems"], [])
+        pid = router.pids()["handlers"]
+        with router.connect("echo") as sock:
+            self.assertTrue(line(sock).endswith(" 1"))
+            (router.base / "hooks.py").write_text(HOOKS.replace("VERSION = 1", "VERSION = 22"))
+            self.assertEqual(router.reload()["problems"], [])
+            with router.connect("echo") as other:
+                self.assertTrue(line(other).endswith(" 22"))
+            self.assertEqual(said(sock, "still here"), "still here")
+            (router.base / "hooks.py").write_text("import nothing_of_that_name")
+            self.assertIn("hooks.py:1: ModuleNotFoundError", router.reload()["problems"][0])
+            with router.connect("echo") as other:
+                self.assertTrue(line(other).endswith(" 22"))
+            router.write(NONE)
+            self.assertEqual(router.reload()["problems"], [])
+            self.assertEqual(said(sock, "still here"), "still here")
+            self.assertEqual(router.pids()["handlers"], pid)
+        until(lambda: "handlers" not in router.pids())
+        self.assertEqual(list(router.base.glob("__pycache__")), [])
+
+    def test_code_that_cannot_be_loaded_is_told_at_the_start(self) -> None:
+        """Once, with its place, and nothing is left running."""
+        router = Router(TEXT, ports=("echo", "counter", "secure"), start=False)
+        self.addCleanup(router.close)
+        status, said = router.try_start()
+        self.assertEqual(status, 1)
+        self.assertIn("route echo: action.factory: hooks:EchoFactory: cannot import hooks", said)
+        self.assertIn("No module named 'hooks'", said)
