@@ -54,6 +54,13 @@ class Authority:
         leaf = _sign(_name(names[0]), key, self._name, self._key, names=names, days=days, usage=usage)
         return make([leaf, self.intermediate], key, source="file", file=file, shared=shared)
 
+    def signed(self, request: x509.CertificateSigningRequest, *, days: float = 30, without: str = "") -> bytes:
+        """The chain (PEM, leaf first) for the key and the names of a request, `without` one of them."""
+        alternatives = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [str(name.value) for name in alternatives if name.value != without]
+        leaf = _sign(_name("signed"), request, self._name, self._key, names=names, days=days)
+        return leaf.public_bytes(Encoding.PEM) + self.intermediate_pem
+
     def files(self, directory: Path, names: Sequence[str], *, stem: str = "site", days: float = 30) -> CertificateFiles:
         """The same as `directory`/`stem`.pem and .key."""
         return write(self.credential(names, days=days), directory, stem)
@@ -93,7 +100,7 @@ def _name(text: str) -> x509.Name:
 
 def _sign(
     subject: x509.Name,
-    key: PrivateKey,
+    key: PrivateKey | x509.CertificateSigningRequest,
     issuer: x509.Name,
     issuer_key: ec.EllipticCurvePrivateKey,
     *,

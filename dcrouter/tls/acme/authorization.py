@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import CancelledError, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dcrouter.errors import AcmeError, NameProblem
 from dcrouter.tls.acme.account import Account
@@ -21,7 +22,7 @@ from dcrouter.tls.acme.answers import Fields
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.acme.polling import poll
 from dcrouter.tls.acme.problems import of_name, plain
-from dcrouter.tls.acme.waiting import Patience, within
+from dcrouter.tls.acme.waiting import Patience, finish, within
 
 _log = Logger()
 
@@ -117,12 +118,14 @@ class Prover:
         self._told(f"{name} is proved ({kind})")
 
     async def _clean(self, solver: Solver, name: str, token: str, key_authorization: str) -> None:
-        """What goes wrong here is logged, and hides nothing that went wrong before."""
-        try:
-            await within(self._reactor, self._patience.solver, solver.cleanup(name, token, key_authorization))
-        except Exception as error:
-            cause = str(error) or type(error).__name__
+        """To its end, whoever cancels. What goes wrong is logged, and hides nothing that went wrong before."""
+
+        def failed(failure: Failure) -> None:
+            cause = failure.getErrorMessage() or type(failure.value).__name__
             _log.warn("{name}: what was shown to the CA could not be removed: {cause}", name=name, cause=cause)
+
+        work = within(self._reactor, self._patience.solver, solver.cleanup(name, token, key_authorization))
+        await finish(Deferred.fromCoroutine(work).addErrback(failed))
 
 
 def _reason(name: str, fields: Fields) -> NameProblem:

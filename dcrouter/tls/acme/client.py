@@ -16,7 +16,7 @@ from dcrouter.tls.acme.answers import Answer
 from dcrouter.tls.acme.directory import Directory
 from dcrouter.tls.acme.jws import Signer
 from dcrouter.tls.acme.problems import problem_of
-from dcrouter.tls.acme.transport import Transport
+from dcrouter.tls.acme.transport import Gone, Transport
 from dcrouter.tls.acme.waiting import Patience
 
 TRIES = 10
@@ -51,19 +51,23 @@ class Client:
 
     async def get(self, url: str) -> Answer:
         """Without a signature: the directory and ARI only. AcmeError where the answer is not a good one."""
-        return self._good(await self._transport.request("GET", url))
+        return self._good(await self._ask("GET", url))
 
     async def post(self, url: str, payload: Any, signer: Signer, account: str | None = None) -> Answer:
         """A signed request; `payload` None: POST-as-GET. `account`: its URL, None: the key itself is shown instead.
 
         AcmeError where the answer is not a good one.
         """
-        left = TRIES
+        left, again = TRIES, True
         while True:
             who: dict[str, Any] = {"jwk": signer.jwk} if account is None else {"kid": account}
             jws = signer.sign({"nonce": await self._nonce(), "url": url, **who}, payload)
             try:
                 return self._good(await self._transport.request("POST", url, json.dumps(jws).encode()))
+            except Gone:
+                if not again:
+                    raise
+                again = False  # and with another nonce, for that one may be used up
             except AcmeError as error:
                 left -= 1
                 if error.type != "badNonce" or not left:
@@ -78,12 +82,19 @@ class Client:
         if self._nonces:
             return self._nonces.pop()
         directory = await self.directory()
-        answer = await self._transport.request("HEAD", directory.new_nonce)
+        answer = await self._ask("HEAD", directory.new_nonce)
         if not 200 <= answer.status < 300:
             raise problem_of(answer)
         if answer.nonce is None:
             raise AcmeUnreachable(f"{answer.url} gives no nonce (Replay-Nonce)")
         return answer.nonce
+
+    async def _ask(self, method: str, url: str) -> Answer:
+        """Unsigned, and therefore as good a second time."""
+        try:
+            return await self._transport.request(method, url)
+        except Gone:
+            return await self._transport.request(method, url)
 
     def _good(self, answer: Answer) -> Answer:
         if answer.nonce is not None and len(answer.nonce) <= _LONGEST_NONCE:

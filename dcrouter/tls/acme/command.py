@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from dcrouter.errors import AcmeError
 from dcrouter.tls.acme.challenges import dns_value
 from dcrouter.tls.acme.problems import plain
-from dcrouter.tls.acme.waiting import within
+from dcrouter.tls.acme.waiting import finish, within
 
 SECONDS = 150.0
 """For one run."""
@@ -64,7 +64,7 @@ class CommandSolver:
         except TimeoutError as error:
             raise AcmeError(f"{what}: not done within {self._seconds:g} s{run.reason()}") from error
         finally:
-            await run.end()
+            await finish(Deferred.fromCoroutine(run.end()))
         if run.outcome:
             raise AcmeError(f"{what}: {run.outcome}{run.reason()}")
 

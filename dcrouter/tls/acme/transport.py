@@ -1,8 +1,7 @@
 """HTTPS to a CA, by treq: whom we believe, how long we wait, how much we read.
 
 1. At most AT_ONCE requests run together, over connections that are kept; a request has `patience.answer` for all of it.
-2. One whose connection ends before the answer is sent again once: a kept connection may have been closed meanwhile,
-   and a nonce that was used up is told as such.
+2. Gone is told apart: a kept connection may have been closed meanwhile, and then asking once more helps.
 3. The CA's certificate is checked for its host, which may be an address, within the handshake.
 
 RFC 8555 section 6.1.
@@ -54,15 +53,14 @@ class Transport:
         self._client = HTTPClient(Agent(reactor, self._trust, connectTimeout=patience.connect, pool=self._pool))
 
     async def request(self, method: str, url: str, body: bytes | None = None) -> Answer:
-        """Whatever is answered; AcmeUnreachable where nothing is. `body`: a JWS."""
+        """Whatever is answered; AcmeUnreachable where nothing is, and Gone. `body`: a JWS."""
         if urlsplit(url).scheme != "https":
             raise AcmeUnreachable(f"{plain(url)!r} is no https URL, and ACME is spoken over nothing else")
         await self._gate.acquire()
         try:
-            try:
-                return await self._once(method, url, body)
-            except _Gone:
-                return await self._once(method, url, body)
+            return await within(self._reactor, self._patience.answer, self._exchange(method, url, body))
+        except TimeoutError as error:
+            raise AcmeUnreachable(f"{url}: no answer within {self._patience.answer:g} s") from error
         finally:
             self._gate.release()
 
@@ -71,27 +69,16 @@ class Transport:
         closed: Deferred[None] = self._pool.closeCachedConnections()
         return closed
 
-    async def _once(self, method: str, url: str, body: bytes | None) -> Answer:
-        try:
-            return await within(self._reactor, self._patience.answer, self._exchange(method, url, body))
-        except TimeoutError as error:
-            raise AcmeUnreachable(f"{url}: no answer within {self._patience.answer:g} s") from error
-        except CancelledError:
-            raise
-        except (AcmeUnreachable, TlsError):
-            raise
-        except Exception as error:
-            causes = [error, *(reason.value for reason in getattr(error, "reasons", ()) or ())]
-            kind = _Gone if any(isinstance(cause, ConnectionDone | ConnectionLost) for cause in causes) else None
-            raise (kind or AcmeUnreachable)(f"{url}: {self._reason(url, causes)}") from error
-
     async def _exchange(self, method: str, url: str, body: bytes | None) -> Answer:
         headers = Headers({"User-Agent": [f"dcrouter/{__version__}"], "Accept-Language": ["en"]})
         if body is not None:
             headers.setRawHeaders("Content-Type", ["application/jose+json"])
-        response = await self._client.request(
-            method, url, data=body, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
-        )
+        try:
+            response = await self._client.request(
+                method, url, data=body, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
+            )
+        except Exception as error:
+            raise self._meaning(url, error) from error
         data = b"" if method == "HEAD" else await _body(response, url)
 
         def header(name: str) -> str | None:
@@ -109,20 +96,26 @@ class Transport:
             nonce=header("replay-nonce"),
         )
 
-    def _reason(self, url: str, causes: list[BaseException]) -> str:
-        for cause in causes:
+    def _meaning(self, url: str, error: Exception) -> Exception:
+        """Twisted wraps what it was cancelled for, or by, in errors of its own."""
+        if isinstance(error, TlsError):
+            return error
+        for cause in (error, *(reason.value for reason in getattr(error, "reasons", ()) or ())):
+            if isinstance(cause, CancelledError):
+                return cause
             if isinstance(cause, SSL.Error):
-                return self._trust.problem(urlsplit(url).hostname or "") or f"TLS failed ({cause})"
+                problem = self._trust.problem(urlsplit(url).hostname or "")
+                return AcmeUnreachable(f"{url}: {problem or f'TLS failed ({cause})'}")
             if isinstance(cause, DNSLookupError):
-                return "its host has no address"
+                return AcmeUnreachable(f"{url}: its host has no address")
             if isinstance(cause, ConnectError):
-                return f"no connection: {cause}".rstrip(".")
+                return AcmeUnreachable(f"{url}: no connection: {cause}".rstrip("."))
             if isinstance(cause, ConnectionDone | ConnectionLost):
-                return "the connection ended before the answer"
-        return f"no answer: {causes[-1]}"
+                return Gone(f"{url}: the connection ended before the answer")
+        return AcmeUnreachable(f"{url}: no answer: {plain(str(error))}")
 
 
-class _Gone(AcmeUnreachable):
+class Gone(AcmeUnreachable):
     """The connection ended before the answer."""
 
 

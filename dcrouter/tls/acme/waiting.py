@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.defer import FirstError as _FirstError
 
 T = TypeVar("T")
@@ -31,6 +31,28 @@ class Patience:
 async def within(reactor: Any, seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives; it is cancelled, and twisted's TimeoutError raised, when it takes longer."""
     return await Deferred.fromCoroutine(work).addTimeout(seconds, reactor)
+
+
+async def finish(work: Deferred[Any]) -> None:
+    """Wait for the end of `work`, good or bad; who is cancelled meanwhile goes on to wait, and is cancelled then."""
+    cancelled: CancelledError | None = None
+    over = False
+    waiting: Deferred[None] = Deferred()
+
+    def ended(_: object) -> None:
+        nonlocal over
+        over = True
+        if not waiting.called:
+            waiting.callback(None)
+
+    work.addBoth(ended)
+    while not over:
+        try:
+            await waiting
+        except CancelledError as error:
+            cancelled, waiting = error, Deferred()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def for_each(items: Iterable[T], do: Callable[[T], Coroutine[Any, Any, None]], at_once: int) -> None:
