@@ -56,6 +56,8 @@ class EdgeWorker(Worker):
         self.acts["listener"] = self._listener
         self.acts["addresses"] = lambda fields, fds: self.edge.addresses.update(fields["names"])
         self.acts["key_sets"] = lambda fields, fds: self.edge.key_sets.update(fields["sets"])
+        self.acts["challenges"] = self._challenges
+        self.acts["responder"] = lambda fields, fds: self.edge.respond([socket.socket(fileno=fd) for fd in fds])
         self.acts["status"] = self._status_in_pieces
         self.acts["connections"] = self._connections
         self.acts["kill"] = self._kill
@@ -64,6 +66,7 @@ class EdgeWorker(Worker):
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
         self.edge = Edge(config, chooser, pem_files(fields), self.reactor, self.access)
+        self.edge.wishes.tell = lambda name: self.channel.send("wish", {"name": name})
         self.edge.key_sets.wanted = lambda url: self.channel.send("key_missed", {"url": url})
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:
@@ -130,6 +133,11 @@ class EdgeWorker(Worker):
 
     def _kill(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], "killed": self.edge.kill(fields["session"])})
+
+    def _challenges(self, fields: Fields, fds: list[int]) -> None:
+        self.edge.challenges.update(fields)
+        if "id" in fields:
+            self.channel.send("answer", {"id": fields["id"]})
 
     def _listener(self, fields: Fields, fds: list[int]) -> None:
         for fd in fds:

@@ -80,7 +80,7 @@ class Config:
         metadata=key("One JSON line for each finished connection and each delivery.", default="none is written"),
     )
     tls: TlsProfile = field(factory=TlsProfile, metadata=key("The profile of every TLS session that is ended here."))
-    certificates: Certificates = field(factory=Certificates, metadata=key("Certificates that the operator brings."))
+    certificates: Certificates = field(factory=Certificates, metadata=key("Where certificates come from."))
     proxy_protocol: tuple[ProxyProtocol, ...] = field(
         default=(), metadata=key("Who must begin with a PROXY header.", default="nobody")
     )

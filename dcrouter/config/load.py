@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.accounts import check_accounts
+from dcrouter.config.checks.certified import check_certified
 from dcrouter.config.checks.covers import check_covers
 from dcrouter.config.checks.doors import check_doors
 from dcrouter.config.checks.equals import check_equals
@@ -67,6 +68,7 @@ def _check(config: Config, root: Place, reader: Reader) -> None:
         check_accounts(config.email, root, reader)
         check_rules(config.email, root, reader)
     check_covers(config, root, reader)
+    check_certified(config, root, reader)
     check_expressions(config, reader)
     if not findings.touch(("listen",)):
         check_doors(config, root, reader)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from dcrouter.config.acme import Acme, OnDemand
 from dcrouter.config.forms import ReadPath, WrittenPath, key
 from dcrouter.config.lines import Ciphers, Line
 from dcrouter.config.versions import TlsVersion
@@ -80,6 +81,14 @@ class Dane:
 class Certificates:
     """Certificates for the names that routes and mail ask for with `certificate: auto`."""
 
+    acme: Acme | None = field(
+        default=None,
+        metadata=key("Who issues the others, by itself.", default="the internal CA issues them"),
+    )
+    on_demand: OnDemand | None = field(
+        default=None,
+        metadata=key("Certificates for names that routes match without naming them.", default="none are issued"),
+    )
     files: tuple[CertificateFiles, ...] = field(
         default=(), metadata=key("Certificates brought by the operator; watched and reloaded.")
     )

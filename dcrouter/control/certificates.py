@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -22,10 +23,14 @@ from dcrouter.tls.store import CertificateStore
 
 INTERVAL = 5.0
 """Seconds between two looks: a stat of each file."""
+SOON = 0.2
+"""Seconds until a look that somebody asks for."""
 
 
 class CertificateWatch:
-    """`credentials`: as they are now. `tell_all` tells the children, when they are new. `source`: of TLSA records."""
+    """`credentials`: as they are now. `tell_all` tells the children, when they are new. `source`: of TLSA records.
+    `loaded` hears of each time that the store has loaded anew.
+    """
 
     log = Logger()
 
@@ -40,6 +45,9 @@ class CertificateWatch:
         self._trouble = ""
         self._look = LoopingCall(self._check)
         self._look.clock = reactor
+        self._reactor = reactor
+        self._soon: IDelayedCall | None = None
+        self.loaded: Callable[[CertificateStore], None] = lambda store: None
 
     def load(self) -> None:
         """Load all of them for the first time; StartError, a line for each that cannot be used."""
@@ -64,7 +72,14 @@ class CertificateWatch:
         """Look no more."""
         if self._look.running:
             self._look.stop()
+        if self._soon is not None and self._soon.active():
+            self._soon.cancel()
         self.dane.stop()
+
+    def look_soon(self) -> None:
+        """There is something new: many at once are pushed together."""
+        if self._look.running and (self._soon is None or not self._soon.active()):
+            self._soon = self._reactor.callLater(SOON, self._check)
 
     def close(self) -> None:
         """End for good."""
@@ -88,6 +103,7 @@ class CertificateWatch:
                 self.log.error("certificates: {problem}; those in use stay", problem=str(error))
             return
         self._trouble = ""
+        self.loaded(self.store)
         order = order_of(credentials)
         if order != order_of(self.credentials):
             before, self.credentials = self.credentials, credentials

@@ -44,6 +44,10 @@ def greeting(parent: Parent, role: str) -> Iterator[Message]:
             some = parent.listeners[start : start + LISTENERS_PER_MESSAGE]
             places = [{"address": listener.address, "port": listener.port} for listener in some]
             yield "listener", {"listeners": places}, [listener.sock.fileno() for listener in some]
+        if parent.office.responder.sockets:
+            yield "responder", *parent.office.responding()
+        if parent.office.answers:
+            yield "challenges", parent.office.shown(), ()
         yield "addresses", {"names": parent.names.known}, ()
         if parent.key_sets.known:
             yield "key_sets", {"sets": parent.key_sets.known}, ()

@@ -15,11 +15,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -34,12 +34,14 @@ from dcrouter.control.certificates import CertificateWatch
 from dcrouter.control.child import Command, command
 from dcrouter.control.children import Children
 from dcrouter.control.greeting import greeting
+from dcrouter.control.issuing.office import Office, ToEdge
 from dcrouter.control.keysets import KeySetWatch, key_set_urls
 from dcrouter.control.names import DENIAL, Names, names_of
 from dcrouter.control.operations import Operations
 from dcrouter.control.ports import Listener
 from dcrouter.control.reload import Loaded, Reloads
 from dcrouter.control.roles import roles
+from dcrouter.control.sinks import AccessLog, LogLines, LogSink
 from dcrouter.control.state import StateDirectory
 from dcrouter.control.status import status_of
 from dcrouter.control.summary import hints
@@ -55,29 +57,6 @@ MAIL_ANSWERS = 50.0
 """Seconds: to count a queue of millions takes some on a busy machine. The command line waits for ten more."""
 
 State = Literal["stopped", "starting", "ready", "draining"]
-
-
-class AccessLog(Protocol):
-    """Where the children's access lines go."""
-
-    dropped: int
-
-    def open(self) -> None: ...
-    def write(self, lines: Sequence[Mapping[str, Any]], dropped: int = 0) -> None: ...
-    def reopen(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class LogSink(Protocol):
-    """The file of our own log. `lost`: lines that could not be written; `reopen` gives None, or why it could not."""
-
-    lost: int
-
-    def reopen(self) -> str | None: ...
-
-
-LogLines = Callable[[str, Iterable[records.Record]], None]
-"""(role, what a child has to say)"""
 
 
 class Parent(Service):
@@ -123,9 +102,11 @@ class Parent(Service):
         self.failure: StartError | None = None
         self.listeners: tuple[Listener, ...] = ()
         self.state_directory = StateDirectory(config.state_dir)
+        self.office = Office(config, reactor, ToEdge(lambda: self.children), lambda: self.certificates.look_soon())
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
-        store = CertificateStore(config, self.routes, time.time)
+        store = CertificateStore(config, self.routes, time.time, acme=self.office.credentials)
         self.certificates = CertificateWatch(store, self._tell_all, reactor, self.resolver)
+        self.certificates.loaded = lambda store: self.office.want(self.config, store)
         self.trust = TrustWatch(lambda files: self._tell_all("ca_files", {"ca_files": files}), reactor)
         self.names = Names(
             reactor,
@@ -160,6 +141,7 @@ class Parent(Service):
             self._close_ports()
             self.state_directory.close()
             raise
+        self.office.open(self.config, self.listeners)
         for listener in self.listeners:
             self._spare.pop((listener.address, listener.port), None)
         for address, port in self._spare:
@@ -176,6 +158,7 @@ class Parent(Service):
             if self._account is not None:
                 privileges.drop(self._account)
                 privileges.check_program(self.command("edge")[0], self._account)
+            self.office.load()
             self.certificates.load()
             self.trust.use(self.config, read_ca_files(self.config))
             if self.access_log is not None:
@@ -192,6 +175,7 @@ class Parent(Service):
         self.children = Children(self.reactor, needed, partial(greeting, self), self._received, self.command, lock)
         self.names.start()
         self.key_sets.use(key_set_urls(self.routes))
+        self._see_to_certificates()
         self.certificates.start()
         self.trust.start()
         Deferred.fromCoroutine(self._begin(self.children)).addErrback(self._failed)
@@ -212,6 +196,7 @@ class Parent(Service):
         self.key_sets.stop()
         self.certificates.close()
         self.resolver.close()
+        ordering = self.office.stop()
         self.trust.stop()
         timeout = self.drain_timeout()
         stopped = self.children.stop(timeout)
@@ -220,6 +205,7 @@ class Parent(Service):
             "stopping: connections have {timeout} to end", timeout=f"{timeout:g} s" if timeout else "all time"
         )
         await stopped
+        await ordering
         self.children = None
         if self.window is not None:
             await maybeDeferred(self.window.stopService)
@@ -261,6 +247,8 @@ class Parent(Service):
         elif kind == "unneeded":
             if self.children is not None and not self.children.held and role not in roles(self.config):
                 self.children.retire(role)
+        elif kind == "wish":
+            self.office.wished(fields["name"])
         else:
             self.log.error("{role} sent a message that nobody knows: {kind}", role=role, kind=kind)
 
@@ -286,7 +274,8 @@ class Parent(Service):
 
     def sockets(self) -> dict[ports.Bound, socket.socket]:
         """Every socket that listens here, wanted or not."""
-        return {**self._spare, **{(one.address, one.port): one.sock for one in self.listeners}}
+        responding = self.office.responder.sockets
+        return {**self._spare, **responding, **{(one.address, one.port): one.sock for one in self.listeners}}
 
     def adopt(self, loaded: Loaded) -> list[Listener]:
         """This is the configuration from now on, for every process that is started too. The listeners that it does not
@@ -301,6 +290,7 @@ class Parent(Service):
         self.listeners = loaded.listeners
         for listener in self.listeners:
             self._spare.pop((listener.address, listener.port), None)
+            self.office.responder.sockets.pop((listener.address, listener.port), None)
         self.certificates.use(loaded.store, loaded.credentials)
         self.trust.use(loaded.config, loaded.ca_files)
         self.names.only(names_of(loaded.config, loaded.routes))
@@ -309,13 +299,20 @@ class Parent(Service):
         return unused
 
     def close_unused(self, unused: Iterable[Listener]) -> None:
-        """Close them, but for those that were passed to us: whoever did it has them open anyhow."""
+        """Close them, but for those that were passed to us: whoever did it has them open anyhow. Certificates are
+        sought for what there is now.
+        """
         for listener in unused:
             place = (listener.address, listener.port)
             if place in self._inherited:
                 self._spare[place] = listener.sock
             else:
                 listener.sock.close()
+        self._see_to_certificates()
+
+    def _see_to_certificates(self) -> None:
+        self.office.use(self.config, self.routes, self.listeners)
+        self.office.want(self.config, self.certificates.store)
 
     def set_log_level(self, level: str) -> None:
         """The least important lines that are written from now on, by every process."""
@@ -327,6 +324,7 @@ class Parent(Service):
     def _close_ports(self) -> None:
         for sock in self.sockets().values():
             sock.close()
+        self.office.close()
         self.listeners = ()
         self._spare.clear()
 
@@ -347,6 +345,7 @@ class Parent(Service):
         for hint in hints(self.listeners, self.routes):
             self.log.info("listening on {hint}", hint=hint)
         self.log.info("ready: {routes} routes from {file}", routes=len(self.routes), file=str(self.source))
+        self.office.start()
         self.reloads.resume()
 
     def _failed(self, failure: Failure) -> None:

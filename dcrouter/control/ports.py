@@ -109,6 +109,22 @@ def listen(listeners: Iterable[Listener], have: Mapping[Bound, socket.socket]) -
     _unshare(have.values())
 
 
+def open_one(address: str, port: int) -> socket.socket:
+    """A socket that listens and that no route wants; OSError."""
+    sock = _bound(ip_address(address), port)
+    try:
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def problem_of(error: OSError, address: str, port: int) -> str:
+    """Why that did not work, for the operator."""
+    return _problem(error, ip_address(address), port, ())
+
+
 def opened_among(listeners: Iterable[Listener], have: Mapping[Bound, socket.socket]) -> list[Listener]:
     """Those of `listeners` that are not among `have`."""
     kept = set(map(id, have.values()))

@@ -42,7 +42,8 @@ from dcrouter.tls.credential import Credential
 from dcrouter.tls.store import CertificateStore
 
 if TYPE_CHECKING:
-    from dcrouter.control.parent import AccessLog, Parent
+    from dcrouter.control.parent import Parent
+    from dcrouter.control.sinks import AccessLog
 
 PIECE = 50
 """Routes in one message: about 50 KB, a fraction of a millisecond to unpack."""

@@ -16,6 +16,8 @@ from dcrouter.proxy.session import Session
 
 ROUTES = 100
 """Told of at once: half a millisecond's work."""
+MOST_COUNTED = 10_000
+"""Targets whose failures are counted."""
 
 
 def pieces(plan: Plan, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -91,3 +93,19 @@ def _number(session: str) -> int:
         return int(session.rpartition("-")[2], 16)
     except ValueError:
         return -1
+
+
+def together(totals: dict[str, Any], found: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """All of it as one value; `found`: pieces."""
+    whole: dict[str, Any] = {**totals, "routes": {}, "targets": {}}
+    for name, piece in found:
+        whole[name].update(piece)
+    return whole
+
+
+def counted(counts: dict[str, int], label: str) -> int:
+    """How often `label` was counted, with this time; of MOST_COUNTED different ones."""
+    count = counts.get(label, 0) + 1
+    if count > 1 or len(counts) < MOST_COUNTED:
+        counts[label] = count
+    return count

@@ -25,16 +25,18 @@ from dcrouter.net.pipes import Pipes
 from dcrouter.net.slices import Steps, finished, in_slices, released
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.admission import Admission
-from dcrouter.proxy.census import kill, page, pieces
+from dcrouter.proxy.census import counted, kill, page, pieces, together
+from dcrouter.proxy.challenges import Challenges
 from dcrouter.proxy.decide import decide
 from dcrouter.proxy.door import turn_away
 from dcrouter.proxy.http.auth.keys import KeySets
-from dcrouter.proxy.listener import Listener
+from dcrouter.proxy.listener import Listener, Listeners
 from dcrouter.proxy.plan import Plan, made
 from dcrouter.proxy.question import Question
 from dcrouter.proxy.session import Session
 from dcrouter.proxy.state import State
 from dcrouter.proxy.taker import Taker
+from dcrouter.proxy.wishes import Wishes
 from dcrouter.targets.addresses import Addresses
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.credential import Credential
@@ -71,7 +73,8 @@ class Edge:
         self.addresses = Addresses()
         self.state = State()
         self.key_sets = self.state.keep(KeySets)
-        self._listeners: list[Listener] = []
+        self.challenges, self.wishes = Challenges(), Wishes()
+        self._listeners = Listeners()
         self._accepting = False
         self._begun = False
         self._use(finished(made(config, self.state, self.addresses, ca_files, self._credential)), chooser, observe)
@@ -95,13 +98,21 @@ class Edge:
 
     # What the parent tells.
 
-    def listen(self, sock: socket.socket) -> None:
-        """Own a bound listening socket; it accepts from `start` on."""
-        port = sock.getsockname()[1]
+    def listen(self, sock: socket.socket, *, responds: bool = False) -> None:
+        """Own a bound listening socket; it accepts from `start` on. `responds`: for http-01 alone, see `respond`."""
+        address, port = sock.getsockname()[:2]
         plan = self.plan
-        self._listeners.append(Listener(self, sock, plan.table(port), plan.admission(port), plan.introducers(port)))
+        self._listeners.end(lambda one: one.responds and one.bound == (address, port))
+        table, admission = plan.table(port), plan.admission(port)
+        self._listeners.append(Listener(self, sock, table, admission, plan.introducers(port), responds=responds))
         if self._accepting:
             self._resume()
+
+    def respond(self, socks: Iterable[socket.socket]) -> None:
+        """Own these listening sockets too, of no route, and no others of their kind: challenges are answered there."""
+        self._listeners.end(lambda one: one.responds)
+        for sock in socks:
+            self.listen(sock, responds=True)
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:
         """Authorities and revocation lists have changed."""
@@ -125,9 +136,7 @@ class Edge:
         """
         before = self.plan
         self._use(plan, chooser, observe)
-        for listener in [one for one in self._listeners if one.bound in unused]:
-            listener.finish()
-            self._listeners.remove(listener)
+        self._listeners.end(lambda one: one.bound in unused)
         for listener in self._listeners:
             port = listener.port
             listener.serve(plan.table(port), plan.admission(port), plan.introducers(port))
@@ -159,9 +168,7 @@ class Edge:
             self.is_draining = True
             self._drain_began = time.monotonic()
             self._accepting = False
-            for listener in self._listeners:
-                listener.finish()
-            self._listeners.clear()
+            self._listeners.end()
             self._watch_drain()
         return self._draining
 
@@ -181,10 +188,7 @@ class Edge:
 
     def status(self) -> dict[str, Any]:
         """Counters since the start, JSON-ready; `routes` and `targets` by name."""
-        whole: dict[str, Any] = {**self.totals(), "routes": {}, "targets": {}}
-        for name, piece in self.counted():
-            whole[name].update(piece)
-        return whole
+        return together(self.totals(), self.counted())
 
     def totals(self) -> dict[str, Any]:
         """What `status` tells of all together."""
@@ -198,19 +202,19 @@ class Edge:
         }
 
     def counted(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What it tells by name, in pieces: see proxy/census.py."""
+        """By name, in pieces."""
         return pieces(self.plan, self.engine.now)
 
     def connections(self, after: str | None, most: int) -> dict[str, Any]:
-        """A page of those that are served here, see proxy/census.py."""
+        """See proxy/census.py."""
         return page(self._sessions.values(), after, most)
 
     def decide(self, question: Question) -> dict[str, Any]:
-        """The route of a connection that is only told of, see proxy/decide.py."""
+        """See proxy/decide.py."""
         return decide(self.plan.table(question.port), self.plan.fallback, question)
 
     def kill(self, session: str) -> int:
-        """End a connection that is served here: how many it was."""
+        """How many it was."""
         return kill(list(self._sessions.values()), session)
 
     # What listeners and sessions ask for.
@@ -221,7 +225,9 @@ class Edge:
         self._number += 1
         address = unmapped(peer[0])
         entered: list[Admission] = []
-        refused = listener.door.refuses(address, entered) if listener.door.guarded else None
+        # Authorities come from anywhere: while they are awaited, the session tells whom no route lets in.
+        asks = listener.door.guarded and not self.challenges
+        refused = listener.door.refuses(address, entered) if asks else None
         local = listener.address
         if local is None:
             local = "0.0.0.0" if isinstance(sock, int) or not listener.ask_local else _local(sock)
@@ -271,13 +277,10 @@ class Edge:
 
     def connect_failed(self, label: str, reason: str) -> None:
         """A target could not be reached; counted per target, told on the first time and every thousandth."""
-        count = self.failed_connects.get(label, 0) + 1
-        if count > 1 or len(self.failed_connects) < 10000:
-            self.failed_connects[label] = count
+        count = counted(self.failed_connects, label)
         if count % 1000 == 1:
-            self._log.warn(
-                "cannot connect to {target}: {reason} ({count} times)", target=label, reason=reason, count=count
-            )
+            words = "cannot connect to {target}: {reason} ({count} times)"
+            self._log.warn(words, target=label, reason=reason, count=count)
 
     # Inside.
 
@@ -285,6 +288,7 @@ class Edge:
         self.plan = plan
         self.fallback = plan.fallback
         self.hello_timeout = plan.config.defaults.timeouts.hello
+        self.wishes.wanted = plan.config.certificates.on_demand is not None
         self.chooser = chooser
         self.observed = observe is not None
         self.observe: Callable[[SessionClosed | RequestDone], None] = observe or (lambda event: None)

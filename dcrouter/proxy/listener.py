@@ -7,6 +7,7 @@ import os
 import select
 import socket
 from _socket import socket as RawSocket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dcrouter.config.routes import ProxyProtocol
@@ -47,11 +48,19 @@ class Listener:
     """One (address, port), as `bound`. `address` None: the wildcard, so each connection is asked for its own local
     address.
 
-    `looks`: connections are asked or peeked at before they are served, which takes more than a descriptor.
+    `looks`: connections are asked or peeked at before they are served, which takes more than a descriptor. `responds`:
+    no route is served here, but challenges of authorities (proxy/challenges.py).
     """
 
     def __init__(
-        self, edge: Edge, sock: socket.socket, table: PortTable, admission: Admission, introducers: Introducers
+        self,
+        edge: Edge,
+        sock: socket.socket,
+        table: PortTable,
+        admission: Admission,
+        introducers: Introducers,
+        *,
+        responds: bool = False,
     ) -> None:
         self.edge = edge
         self.sock = sock
@@ -60,6 +69,7 @@ class Listener:
         self.bound = (address, self.port)
         self.address: str | None = None if address in ("0.0.0.0", "::") else address
         self.listening = False
+        self.responds = responds
         self.serve(table, admission, introducers)
 
     def serve(self, table: PortTable, admission: Admission, introducers: Introducers) -> None:
@@ -117,3 +127,13 @@ class Listener:
                 continue  # ECONNABORTED and the network errors of accept(2): that client is gone
             os.set_blocking(fd, False)
             self.edge.connected(self, RawSocket(self.family, socket.SOCK_STREAM, 0, fd) if self.looks else fd, peer)
+
+
+class Listeners(list[Listener]):
+    """Those of one edge."""
+
+    def end(self, which: Callable[[Listener], bool] = lambda listener: True) -> None:
+        """Those that have connected already are taken, then nobody any more."""
+        for listener in list(filter(which, self)):
+            listener.finish()
+            self.remove(listener)

@@ -49,6 +49,19 @@ async def first_bytes(session: Session) -> ClientHello | None:
     return None
 
 
+async def request_head(plain: Plain, begin: bytes, most: int) -> bytes:
+    """The head of a request from its method on, all of it still in the socket, or its first `most` bytes; b"" as soon
+    as it begins otherwise than with `begin`. ConnectionError at the client's end.
+    """
+    data = b""
+    while True:
+        data = await _more(plain, len(data), most)
+        if not data.startswith(begin[: len(data)]):
+            return b""
+        if len(data) >= max(len(begin), 1) and (b"\r\n\r\n" in data or len(data) >= most):
+            return data
+
+
 async def _rest_of_hello(plain: Plain, data: bytes) -> ClientHello:
     low_water = 1
     while (hello := clienthello.parse(data)) is None:

@@ -1,10 +1,11 @@
 """One connection of the TCP half, top to bottom: header, limits, route, TLS, action, and one event at its end.
 
 1. A PROXY header, where the peer must send one: the limits count the address behind it.
-2. The route: at once where no bytes are needed; else by the ClientHello, which is peeked and stays in the socket, so
+2. An authority's challenge is answered (proxy/challenges.py), and that is all.
+3. The route: at once where no bytes are needed; else by the ClientHello, which is peeked and stays in the socket, so
    that passthrough needs no replay and the mail process gets the connection whole; on plain HTTP by each request.
-3. TLS, where the route terminates it: the context is chosen before the handshake, never in a callback.
-4. The action. Whatever ends the session, its sockets are closed once and its counters go back.
+4. TLS, where the route terminates it: the context is chosen before the handshake, never in a callback.
+5. The action. Whatever ends the session, its sockets are closed once and its counters go back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dcrouter.facts import ConnectionFacts
 from dcrouter.net.engine import Task
 from dcrouter.net.relay import Direction
 from dcrouter.net.stream import Plain, Stream, Tls
-from dcrouter.proxy import peek
+from dcrouter.proxy import challenges, peek
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import BoundRoute
 from dcrouter.proxy.http.connection import Connection
@@ -113,6 +114,8 @@ class Session:
                 await peek.proxy_header(self)
             if self.listener.admission not in self.entered:
                 self._admit(self.listener.admission)
+            if (edge.challenges or self.listener.responds) and await challenges.answered(self):
+                return
             route = self.listener.table.only or await self._find()
             if route is MORE:
                 await Connection(self).serve()
@@ -229,6 +232,9 @@ class Session:
         facts, tls = self.facts, route.route.tls
         assert tls is not None
         self.enter("tls", route.timeouts.hello, "hello")
+        wishes = self.edge.wishes
+        if wishes.wanted and tls.certificate == "auto" and facts.sni and not self.edge.chooser.certified(facts.sni):
+            wishes.wish(facts.sni)
         try:
             context = self.edge.chooser.web_context(
                 tls.certificate, facts.sni, route.certified_name, route.alpn, route.clients

@@ -130,6 +130,16 @@ class Chooser:
         identity = self._find(self._mail_choice, sni, self._mail_name or DEFAULT_NAME)
         return self._contexts.get(identity, ())
 
+    def certified(self, name: str) -> bool:
+        """Whether `auto` has a certificate for it that is not the internal CA's."""
+        shelf = self._shelf
+        wildcard = "*." + name.partition(".")[2]
+        return any(
+            name in table or wildcard in table
+            for table in shelf.auto
+            if not any(table is internal for internal in shelf.internal)
+        )
+
     def _find(self, choice: CertificateChoice, sni: str | None, fallback: str) -> Identity:
         if isinstance(choice, CertificateFiles):
             return self._of_file(choice)

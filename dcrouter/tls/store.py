@@ -1,14 +1,15 @@
 """The certificates that routes and mail need: read, issued and kept fresh (parent only).
 
-`auto` is the operator's certificate (certificates.files) for every name that one covers, and the internal CA's for the
-rest; `internal` is the internal CA's; a pair of files is exactly that pair. Each set of names has one internal leaf.
+`auto` is the operator's certificate (certificates.files) for every name that one covers, else the one that ACME has
+brought (control/issuing), and the internal CA's until then and for the rest; `internal` is the internal CA's; a pair of
+files is exactly that pair. Each set of names has one internal leaf.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from threading import Thread
 
@@ -25,6 +26,7 @@ from dcrouter.tls.credential import Credential
 from dcrouter.tls.internal import InternalCa
 from dcrouter.tls.keys import KeyRing
 from dcrouter.tls.pairs import Pair
+from dcrouter.tls.wanted import covers, wanted_names
 from dcrouter.wire.hostname import host_name
 
 _log = Logger()
@@ -34,7 +36,7 @@ class CertificateStore:
     """What the edge and the mail process must be sent, and when it must be sent again. `clock`: UTC epoch seconds.
 
     `keys`: what new certificates use. Nothing is read before `load`. `before`: the store of the configuration
-    before this one, which knows much of it.
+    before this one, which knows much of it. `acme`: what ACME has brought so far; None: as `before` was told.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class CertificateStore:
         routes: Sequence[Route],
         clock: Callable[[], float],
         before: CertificateStore | None = None,
+        acme: Callable[[], tuple[Credential, ...]] | None = None,
     ) -> None:
         self.config = config
         self._clock = clock
@@ -62,9 +65,11 @@ class CertificateStore:
         own = [choice for choice in self._all_choices() if isinstance(choice, CertificateFiles)]
         shared = {files: Pair(files, shared=True) for files in config.certificates.files}
         self._pairs = shared | {files: Pair(files, shared=False) for files in own if files not in shared}
-        self.keys = KeyRing(config.state_dir, _rolling(config), clock)
+        self.keys = KeyRing(config.state_dir, _rolling(config), clock, _key_type(config))
         self._told: dict[tuple[str, float], int] = before._told if before is not None else {}
         self._internal: tuple[Credential, ...] = ()
+        self._acme: Callable[[], tuple[Credential, ...]] = acme or (before._acme if before is not None else tuple)
+        self._brought: tuple[Credential, ...] = ()
         self.internal_ca: InternalCa = before.internal_ca if before is not None else InternalCa(config.state_dir, clock)
         self._trouble = ""
         self._issued: dict[tuple[str, ...], Credential] = before._issued if before is not None else {}
@@ -83,10 +88,20 @@ class CertificateStore:
         if unusable:
             raise TlsError("\n".join(unusable))
         from_files = [pair.credential for pair in self._pairs.values() if pair.credential is not None]
-        names = self._internal_names(from_files)
+        names = self._internal_names()
         self._issued = {one: self._issue(one) for one in names}
         self._internal = tuple(self._issued.values())
-        return (*from_files, *self._internal)
+        self._brought = self._acme() if self.config.certificates.acme is not None else ()
+        return (*from_files, *self._brought, *self._internal)
+
+    def wanted(self) -> tuple[str, ...]:
+        """The names for which ACME is to bring certificates, as far as it is configured; `load` comes first."""
+        acme = self.config.certificates.acme
+        return () if acme is None else wanted_names(acme, self._said(), self._covered())
+
+    def covers(self, name: str) -> bool:
+        """Whether a certificate of the operator's is for it, that `auto` may use."""
+        return covers(self._covered(), name)
 
     def _issue(self, names: tuple[str, ...]) -> Credential:
         """Of the internal CA: what it has issued already, while that is fresh, or while it cannot make another."""
@@ -105,7 +120,11 @@ class CertificateStore:
 
     def changed(self) -> bool:
         """Whether `load` would give something new: a stat per file, cheap enough for every few seconds."""
-        return any(pair.changed() for pair in self._pairs.values()) or any(map(self.internal_ca.due, self._internal))
+        return (
+            any(pair.changed() for pair in self._pairs.values())
+            or any(map(self.internal_ca.due, self._internal))
+            or (self.config.certificates.acme is not None and self._acme() != self._brought)
+        )
 
     def tell_ends(self) -> None:
         """Log, once each, that certificates of the operator's end soon, or have ended."""
@@ -118,9 +137,16 @@ class CertificateStore:
             yield self.config.email.certificate
         yield from self._shown
 
-    def _internal_names(self, from_files: Iterable[Credential]) -> list[tuple[str, ...]]:
-        """The sets of names for which the internal CA must vouch, each once."""
-        covered = {name for credential in from_files if credential.shared for name in credential.names}
+    def _covered(self) -> set[str]:
+        """What the operator's certificates are for, that `auto` may use."""
+        loaded = (pair.credential for pair in self._pairs.values() if pair.credential is not None)
+        return {name for credential in loaded if credential.shared for name in credential.names}
+
+    def _internal_names(self) -> list[tuple[str, ...]]:
+        """The sets of names for which the internal CA must vouch, each once: those that ACME is to bring too, for it
+        may take its time.
+        """
+        covered = self._covered()
         wanted: dict[frozenset[str], tuple[str, ...]] = {}
         for choice, names in self._names_by_choice():
             uncovered = _uncovered(choice, names, covered)
@@ -137,6 +163,12 @@ class CertificateStore:
         if email is not None:
             yield email.certificate, (email.hostname,)
 
+    def _said(self) -> Iterator[tuple[CertificateChoice, tuple[str, ...]]]:
+        """The names that are written somewhere, as they are."""
+        yield from ((choice, domains or ()) for choice, domains in self._choices)
+        if self.config.email is not None:
+            yield self.config.email.certificate, (self.config.email.hostname,)
+
     def _default_names(self) -> tuple[str, ...]:
         """Of routes without domains: whatever a client on this host or beside it may call us."""
         email = self.config.email
@@ -149,6 +181,11 @@ def _rolling(config: Config) -> tuple[str, ...]:
     if email is None or not config.certificates.dane.rollover or isinstance(email.certificate, CertificateFiles):
         return ()
     return (email.hostname.lower(),)
+
+
+def _key_type(config: Config) -> str:
+    acme = config.certificates.acme
+    return acme.key_type if acme is not None else "ecdsa-p256"
 
 
 def _uncovered(choice: CertificateChoice, names: Sequence[str], covered: set[str]) -> tuple[str, ...]:

@@ -46,10 +46,18 @@ class Pebble(Program):
     """Pebble at `url`, believed by `trust` (PEM). It asks `dns` (HOST:PORT) and looks at `http` and `tls` on 127.0.0.1.
 
     `external`: only customers get an account. `rejects`: per cent of good nonces that it refuses. `believes`: it looks
-    at no challenge. What is kept between two of its lives: nothing.
+    at no challenge. `lifetime`: seconds of its certificates. What is kept between two of its lives: nothing.
     """
 
-    def __init__(self, dns: str, *, external: bool = False, rejects: int = 0, believes: bool = False) -> None:
+    def __init__(
+        self,
+        dns: str,
+        *,
+        external: bool = False,
+        rejects: int = 0,
+        believes: bool = False,
+        lifetime: int | None = None,
+    ) -> None:
         program = require("pebble")
         base = Path(tempfile.mkdtemp(prefix="pebble-"))
         own, management, self.http, self.tls = Reserved(), Reserved(), Reserved(), Reserved()
@@ -66,6 +74,8 @@ class Pebble(Program):
             "tlsPort": self.tls.port,
             "externalAccountBindingRequired": external,
         }
+        if lifetime is not None:
+            settings["certificateValidityPeriod"] = lifetime
         if external:
             settings["externalAccountMACKeys"] = dict([EXTERNAL])
         (base / "config.json").write_text(json.dumps({"pebble": settings}))

@@ -34,14 +34,16 @@ def _check(choice: CertificateChoice, wanted: Iterable[str], place: Place, reade
     names = reader.files.names(choice.cert)
     if names is None:
         return
-    missing = [name for name in wanted if not name.startswith(REGEX) and not _covers(names, name)]
+    missing = [name for name in wanted if not name.startswith(REGEX) and not covers(names, name)]
     if missing:
         more = f" and {len(missing) - MOST_SHOWN} more" if len(missing) > MOST_SHOWN else ""
         place.warn(f"{choice.cert} is not for {', '.join(missing[:MOST_SHOWN])}{more}: clients would refuse it")
 
 
-def _covers(names: frozenset[str], wanted: str) -> bool:
-    """`wanted`: a domain pattern. `**.` is taken as `*.`: no certificate is for names of any depth."""
+def covers(names: frozenset[str], wanted: str) -> bool:
+    """Whether a certificate for `names` is for `wanted` too, a domain pattern. `**.` is taken as `*.`: no certificate
+    is for names of any depth.
+    """
     if wanted.startswith("*"):
         return "*." + wanted.lstrip("*.") in names
     return wanted in names or next(wildcards(wanted), None) in names

@@ -15,6 +15,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from dcrouter.config.acme import Acme
+from dcrouter.config.checks.acme import check_acme
 from dcrouter.config.checks.mail import MAIL
 from dcrouter.config.checks.values import Within
 from dcrouter.config.named import read_named
@@ -38,6 +40,7 @@ class Files:
 
     def __init__(self) -> None:
         self.within: Mapping[type, Within] = {
+            Acme: self._acme,
             CertificateFiles: self._pair,
             ClientAuth: self._client_auth,
             UpstreamTls: self._upstream,
@@ -79,6 +82,10 @@ class Files:
         elif chain[0].not_valid_after_utc.timestamp() < time.time():
             place.at("cert").warn(f"{files.cert} expired on {chain[0].not_valid_after_utc:%Y-%m-%d}")
         return files
+
+    def _acme(self, acme: Acme, place: Place) -> Acme:
+        self._authorities(acme.ca_file, place.at("ca_file"), unused=None)
+        return check_acme(acme, place)
 
     def _client_auth(self, auth: ClientAuth, place: Place) -> ClientAuth:
         self._authorities(auth.ca, place.at("ca"), unused=None)

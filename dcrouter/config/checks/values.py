@@ -14,6 +14,7 @@ from attrs import evolve
 
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Admin, Config
+from dcrouter.config.checks.acme import ACME
 from dcrouter.config.checks.http import HTTP, check_http
 from dcrouter.config.checks.knowable import check_knowable, check_tls_alpn
 from dcrouter.config.checks.upstreams import UPSTREAMS, check_upstreams, targets_of
@@ -135,6 +136,7 @@ def _config(config: Config, place: Place) -> Config:
 
 
 WITHIN: Mapping[type, Within] = {
+    **ACME,
     **HTTP,
     **UPSTREAMS,
     Admin: _admin,
