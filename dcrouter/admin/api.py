@@ -8,6 +8,9 @@
     GET /connections         those of a process (?role=edge or mail), the oldest first, and where the next page begins;
                              ?after=
     DELETE /connections/ID   end that one
+    GET /certificates        those that are in use or wanted: names, issuer, key, when they end and are renewed, errors
+    POST /certificates/renew {"name": ...}: have it made anew now; also revoke
+    GET /dns                 the DNS records that there should be of them (TLSA)
     GET /queue               the messages that wait or have failed, one object per recipient, and where the next page
                              begins; ?rule= &state= &sender= &recipient= &older=1h &limit= &after=
     GET /queue/stats         how many there are, by state, rule and domain; ?top=
@@ -53,9 +56,20 @@ IDLE = 30
 """Seconds after which a silent client is closed."""
 
 
+class Certs(Protocol):
+    """What can be asked about certificates, and done with them."""
+
+    def list(self) -> dict[str, Any]: ...
+    def renew(self, name: str) -> Deferred[dict[str, Any]]: ...
+    def revoke(self, name: str) -> Deferred[dict[str, Any]]: ...
+    def records(self) -> dict[str, Any]: ...
+
+
 class Operations(Protocol):
     """What can be done to the service."""
 
+    @property
+    def certs(self) -> Certs: ...
     def reload(self) -> Deferred[dict[str, Any]]: ...
     def drain(self) -> dict[str, Any]: ...
     def log_level(self, level: object) -> dict[str, Any]: ...
@@ -196,9 +210,17 @@ def _root(answers: Answers) -> Answer:
     def below_connections(name: bytes) -> Answer:
         return Answer({b"DELETE": lambda request: operations.kill(name.decode("utf-8", "replace"))})
 
+    certs = operations.certs
+    below_certificates = {
+        b"renew": Answer({b"POST": lambda request: certs.renew(_name(request))}),
+        b"revoke": Answer({b"POST": lambda request: certs.revoke(_name(request))}),
+    }
+
     return Answer(
         {},
         {
+            b"certificates": Answer({b"GET": lambda request: certs.list()}, below_certificates.get),
+            b"dns": Answer({b"GET": lambda request: certs.records()}),
             b"status": Answer({b"GET": lambda request: answers.status()}),
             b"queue": Answer({b"GET": listed}, below_queue),
             b"explain": Answer(
@@ -238,6 +260,14 @@ def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _Mistaken(f"the body is no JSON object of at most {LONGEST_BODY} bytes")
     return body
+
+
+def _name(request: Request) -> str:
+    """The one in a request's body."""
+    name = _body(request).get("name")
+    if not isinstance(name, str):
+        raise _Mistaken("the body has no `name`")
+    return name
 
 
 def _finish(request: Request, code: int, answer: dict[str, Any]) -> None:

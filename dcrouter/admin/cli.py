@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from dcrouter import __version__
+from dcrouter.admin.ca import add_ca_command
+from dcrouter.admin.certs import add_certs_commands
 from dcrouter.admin.client import ask
 from dcrouter.admin.control import add_control_commands
 from dcrouter.admin.demo.tour import demo
@@ -128,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     shown = command("routes", routes, "print the effective routes, in the order in which connections meet them")
     command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
     asked = command("status", status, "print what the running service does")
-    controls = [add_explain_command(command), *add_control_commands(command)]
+    controls = [add_explain_command(command), *add_control_commands(command), *add_certs_commands(command)]
+    rooted = add_ca_command(command)
     queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
     add_queue_commands(queue)
     hashed = command("passwd", passwd, "make the hash of a password, for email.auth; asks, or reads one line")
@@ -141,11 +144,11 @@ def _parser() -> argparse.ArgumentParser:
         named = one.add_mutually_exclusive_group()
         named.add_argument("file", nargs="?", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
         named.add_argument("--config", "-c", metavar="FILE", help="the same, as other commands have it")
-    for one in (started, asked, *controls):
+    for one in (started, rooted, asked, *controls):
         one.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
     for one in (asked, *controls):
         one.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
-    for one in (shown, asked, *controls):
+    for one in (shown, rooted, asked, *controls):
         one.add_argument("--json", action="store_true", help="for programs")
     return parser
 

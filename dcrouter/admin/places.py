@@ -36,6 +36,13 @@ def find_config(given: str | None) -> Path:
     )
 
 
+def also_behind(parser: argparse.ArgumentParser, *options: str) -> None:
+    """Options of a command, behind one of its verbs too: `certs renew NAME --config FILE`."""
+    for option in options:
+        short = ("-c",) if option == "config" else ()
+        parser.add_argument(f"--{option}", *short, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
 def told_socket(path: Path) -> Path | None:
     """What a configuration says of `admin.socket` and `state_dir`, whatever else is wrong with it; None where it cannot
     be told. Where that is not there, a `state_dir` has perhaps just been written: then the default, if that is there.

@@ -86,6 +86,11 @@ class CertificateWatch:
         self.stop()
         self.exports.stop()
 
+    def renew(self, name: str) -> None:
+        """Have the internal CA make its certificates for a name anew. TlsError where it cannot."""
+        self.store.renew(name)
+        self._refresh()
+
     def _show(self) -> None:
         chosen = Chosen(self.store.config, self.credentials)
         self.dane.use(self.store.config, self.store.keys, chosen)
@@ -94,15 +99,17 @@ class CertificateWatch:
     def _check(self) -> None:
         self.store.tell_ends()
         try:
-            if not self.store.changed():
-                return
-            credentials = self.store.load()
+            if self.store.changed():
+                self._refresh()
         except (TlsError, OSError) as error:
             if self._trouble != str(error):
                 self._trouble = str(error)
                 self.log.error("certificates: {problem}; those in use stay", problem=str(error))
-            return
-        self._trouble = ""
+        else:
+            self._trouble = ""
+
+    def _refresh(self) -> None:
+        credentials = self.store.load()
         self.loaded(self.store)
         order = order_of(credentials)
         if order != order_of(self.credentials):

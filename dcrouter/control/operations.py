@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from twisted.internet.defer import Deferred, succeed
 
 from dcrouter.config.admin import LogLevel
+from dcrouter.control.certs import Certs
 from dcrouter.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Operations:
 
     def __init__(self, parent: Parent) -> None:
         self.parent = parent
+        self.certs = Certs(parent.certificates)
 
     def reload(self) -> Deferred[dict[str, Any]]:
         """Reads the configuration again: the outcome of control/reload.py."""

@@ -52,11 +52,11 @@ class InternalCa:
     """
 
     def __init__(self, state_dir: Path, clock: Callable[[], float]) -> None:
-        self._directory = state_dir / "internal-ca"
+        self.root_path = root_of(state_dir)
+        self._directory = self.root_path.parent
         self._leaves = self._directory / "leaves"
         self._clock = clock
         self._root: _Root | None = None
-        self.root_path = self._directory / "ca.pem"
 
     def issue(
         self, names: Sequence[str], make_key: Callable[[], PrivateKey] = fresh_key, *, anew: bool = False
@@ -74,6 +74,10 @@ class InternalCa:
             return cached if cached is not None else self._issue(wanted, path, root, make_key())
         except OSError as error:
             raise TlsError(f"the internal CA in {self._directory} cannot be used: {error.strerror}") from error
+
+    def renewal(self, credential: Credential) -> float:
+        """When a leaf of ours is issued anew: UTC epoch seconds."""
+        return credential.not_after - LEAF_LIFETIME * (1 - RENEW_AT)
 
     def due(self, credential: Credential) -> bool:
         """Whether `issue` would now make this credential of ours anew."""
@@ -179,6 +183,11 @@ class InternalCa:
         write_whole(self.root_path, certificate.public_bytes(Encoding.PEM), 0o644)
         _log.info("a new internal CA: clients that shall trust it need {path}", path=str(self.root_path))
         return _Root(certificate=certificate, key=key)
+
+
+def root_of(state_dir: Path) -> Path:
+    """Where the root certificate is."""
+    return state_dir / "internal-ca" / "ca.pem"
 
 
 def _wanted(names: Sequence[str]) -> tuple[str, ...]:

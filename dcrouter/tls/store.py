@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from threading import Thread
 
 from twisted.logger import Logger
@@ -25,6 +25,7 @@ from dcrouter.tls.chooser import DEFAULT_NAME
 from dcrouter.tls.credential import Credential
 from dcrouter.tls.internal import InternalCa
 from dcrouter.tls.keys import KeyRing
+from dcrouter.tls.listed import Listed, listed
 from dcrouter.tls.pairs import Pair
 from dcrouter.tls.wanted import covers, wanted_names
 from dcrouter.wire.hostname import host_name
@@ -71,7 +72,7 @@ class CertificateStore:
         self._acme: Callable[[], tuple[Credential, ...]] = acme or (before._acme if before is not None else tuple)
         self._brought: tuple[Credential, ...] = ()
         self.internal_ca: InternalCa = before.internal_ca if before is not None else InternalCa(config.state_dir, clock)
-        self._trouble = ""
+        self._troubles: dict[tuple[str, ...], str] = {}
         self._issued: dict[tuple[str, ...], Credential] = before._issued if before is not None else {}
 
     def load(self) -> tuple[Credential, ...]:
@@ -109,12 +110,12 @@ class CertificateStore:
         if issued is not None and not self.internal_ca.due(issued):
             return issued
         try:
-            return self.internal_ca.issue(names, lambda: self.keys.key_for(names))
+            return self.internal_ca.issue(names, partial(self.keys.key_for, names))
         except TlsError as error:
             if issued is None:
                 raise
-            if self._trouble != str(error):
-                self._trouble = str(error)
+            if self._troubles.get(names) != str(error):
+                self._troubles[names] = str(error)
                 _log.error("the certificate in use stays: {problem}", problem=str(error))
             return issued
 
@@ -125,6 +126,24 @@ class CertificateStore:
             or any(map(self.internal_ca.due, self._internal))
             or (self.config.certificates.acme is not None and self._acme() != self._brought)
         )
+
+    def renew(self, name: str) -> None:
+        """Make the internal CA's certificates for a name anew; `load` gives them. TlsError where it cannot."""
+        for names in [names for names in self._issued if name.lower() in _plain(names)]:
+            self._issued[names] = self.internal_ca.issue(names, partial(self.keys.key_for, names), anew=True)
+
+    def listed(self) -> Iterator[Listed]:
+        """Those of files and of the internal CA, as they are now."""
+        for pair in self._pairs.values():
+            if pair.credential is not None:
+                yield listed(pair.credential, last_error=pair.problem)
+        for names, credential in self._issued.items():
+            due = self.internal_ca.due(credential)
+            yield listed(
+                credential,
+                next_renewal=self.internal_ca.renewal(credential),
+                last_error=self._troubles.get(names) if due else None,
+            )
 
     def tell_ends(self) -> None:
         """Log, once each, that certificates of the operator's end soon, or have ended."""
@@ -188,11 +207,16 @@ def _key_type(config: Config) -> str:
     return acme.key_type if acme is not None else "ecdsa-p256"
 
 
+def _plain(names: Iterable[str]) -> list[str]:
+    """As they stand in a certificate."""
+    return [name.lower().replace("**.", "*.", 1) for name in names]
+
+
 def _uncovered(choice: CertificateChoice, names: Sequence[str], covered: set[str]) -> tuple[str, ...]:
     """Those of `names` that `choice` leaves to the internal CA."""
     if isinstance(choice, CertificateFiles):
         return ()
-    plain = dict.fromkeys(name.lower().replace("**.", "*.", 1) for name in names)
+    plain = dict.fromkeys(_plain(names))
     if choice == "internal":
         return tuple(plain)
     return tuple(name for name in plain if not (name in covered or "*." + name.partition(".")[2] in covered))

@@ -41,6 +41,7 @@ class Operated:
     def __init__(self, *problems: str) -> None:
         self.problems = list(problems)
         self.did: list[tuple[Any, ...]] = []
+        self.certs = OperatedCerts(self.did)
 
     def reload(self) -> Deferred[dict[str, Any]]:
         self.did.append(("reload",))
@@ -76,3 +77,63 @@ class Operated:
     def decide(self, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         self.did.append(("decide", fields))
         return succeed({"route": "page", "status": None})
+
+
+def certificate(*names: str, **fields: Any) -> dict[str, Any]:
+    """One as the service lists it."""
+    shown = {
+        "names": list(names),
+        "source": "acme",
+        "issuer": "E7",
+        "key": "ecdsa-p256",
+        "not_after": 1.8e9 + 90 * 86400,
+        "next_renewal": None,
+        "last_error": None,
+        "back_off_until": None,
+        "file": None,
+    }
+    return {**shown, **fields}
+
+
+CERTIFICATES = [
+    certificate("a.test", "b.test", "c.test"),
+    certificate("mail.test", source="file", file="/etc/mail.pem"),
+    certificate(
+        "\x1b[31m.test",
+        issuer=None,
+        key=None,
+        not_after=None,
+        back_off_until=1.8e9 + 3600,
+        last_error="the authority says: too many",
+    ),
+]
+_RECORD = {"name": "_25._tcp.mail.test.", "type": "TLSA"}
+RECORDS = [
+    {**_RECORD, "value": "3 1 1 aa", "use": "now"},
+    {**_RECORD, "value": "3 1 1 bb", "use": "next", "published": None, "ripe": None},
+    {**_RECORD, "value": "3 1 1 cc", "use": "next", "published": 1.8e9, "ripe": 1.8e9 + 3600},
+    {**_RECORD, "value": "3 1 1 dd", "use": "next", "published": 1.8e9, "ripe": 1.8e9 - 1},
+]
+
+
+class OperatedCerts:
+    """`did`: what it was told."""
+
+    def __init__(self, did: list[tuple[Any, ...]]) -> None:
+        self.did = did
+
+    def list(self) -> dict[str, Any]:
+        return {"certificates": CERTIFICATES}
+
+    def renew(self, name: str) -> Deferred[dict[str, Any]]:
+        self.did.append(("renew", name))
+        if name == "gone":
+            return succeed({"error": f"there is no certificate for {name}", "status": 404})
+        return succeed({"renewed": [name]})
+
+    def revoke(self, name: str) -> Deferred[dict[str, Any]]:
+        self.did.append(("revoke", name))
+        return succeed({"revoked": [name]})
+
+    def records(self) -> dict[str, Any]:
+        return {"records": RECORDS}

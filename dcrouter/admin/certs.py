@@ -1,0 +1,105 @@
+"""`dcrouter certs`, and what DNS must say of them: `dcrouter dns`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from dcrouter.admin.client import ApiError, ask
+from dcrouter.admin.control import Command
+from dcrouter.admin.places import also_behind, service_socket
+from dcrouter.admin.report import duration, word
+
+_COLUMNS = ("name", "from", "issuer", "key", "not after", "renewal", "back-off", "last error")
+LONGEST_ERROR = 100
+"""Characters of an error in the table; `--json` has all of it."""
+
+
+def add_certs_commands(command: Command) -> list[argparse.ArgumentParser]:
+    """The parsers, which still want to know where the service is."""
+    shown = command("certs", certs, "print the certificates, and when they are renewed; or renew or revoke some")
+    verbs = shown.add_subparsers(metavar="renew|revoke NAME ...", title="commands")
+    for verb, help in (
+        ("renew", "have them made anew now"),
+        ("revoke", "have them declared invalid by who issued them"),
+    ):
+        added = verbs.add_parser(verb, help=help, description=help)
+        added.add_argument("names", nargs="+", metavar="NAME", help="as `certs` shows them")
+        added.set_defaults(act=_acting(verb))
+        also_behind(added, "config", "socket")
+    told = command("dns", dns, "print the DNS records that there should be")
+    return [shown, told]
+
+
+def certs(arguments: argparse.Namespace) -> int:
+    found = ask(service_socket(arguments, lenient=True), "GET", "/certificates")["certificates"]
+    print(json.dumps(found, indent=1) if arguments.json else "\n".join(certificate_lines(found, time.time())))
+    return 0
+
+
+def dns(arguments: argparse.Namespace) -> int:
+    found = ask(service_socket(arguments, lenient=True), "GET", "/dns")["records"]
+    print(json.dumps(found, indent=1) if arguments.json else "\n".join(record_lines(found, time.time())))
+    return 0
+
+
+def _acting(verb: str) -> Callable[[argparse.Namespace], int]:
+    def act(arguments: argparse.Namespace) -> int:
+        socket = service_socket(arguments, lenient=True)
+        failed = 0
+        for name in arguments.names:
+            try:
+                ask(socket, "POST", f"/certificates/{verb}", {"name": name})
+            except ApiError as error:
+                print(f"dcrouter: {error}", file=sys.stderr)
+                failed = 1
+        return failed
+
+    return act
+
+
+def certificate_lines(found: Iterable[dict[str, Any]], now: float) -> Iterator[str]:
+    """Aligned columns with a head; `now`: UTC epoch seconds."""
+    lines = [_COLUMNS] + [
+        (
+            ", ".join(one["names"][:2]) + (f" and {len(one['names']) - 2} more" if len(one["names"]) > 2 else ""),
+            one["source"],
+            one["issuer"] or "-",
+            one["key"] or "-",
+            _day(one["not_after"], now),
+            _day(one["next_renewal"], now),
+            _day(one["back_off_until"], now),
+            (one["last_error"] or "-")[:LONGEST_ERROR],
+        )
+        for one in found
+    ]
+    widths = [max(len(word(line[column])) for line in lines) for column in range(len(_COLUMNS))]
+    for line in lines:
+        yield "  ".join(word(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def record_lines(found: Iterable[dict[str, Any]], now: float) -> Iterator[str]:
+    """As they stand in a zone file, with a remark; `now`: UTC epoch seconds."""
+    for one in found:
+        remark = "in use"
+        if one["use"] == "next":
+            remark = "next key: publish it beside the other"
+            if one["ripe"] is not None:
+                wait = one["ripe"] - now
+                since = "published; " if one["published"] else ""
+                when = f"not before {duration(wait)} from now" if wait > 0 else "from the next renewal on"
+                remark = f"next key: {since}used {when}"
+        yield f"{one['name']} IN {one['type']} {one['value']} ; {remark}"
+
+
+def _day(instant: float | None, now: float) -> str:
+    """The day, or the minute where that is near."""
+    if instant is None:
+        return "-"
+    near = abs(instant - now) < 2 * 86400
+    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%d %H:%M" if near else "%Y-%m-%d")

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import stat
+import tempfile
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from dcrouter.admin.api import Api
+from dcrouter.admin.ca import install_root
+from dcrouter.admin.certs import certificate_lines, record_lines
+from dcrouter.admin.cli import main
+from dcrouter.errors import TlsError
+from dcrouter.tls.internal import InternalCa
+from tests.support.operated import CERTIFICATES, RECORDS, Operated
+
+NOW = 1.8e9
+
+
+class Service:
+    def __init__(self) -> None:
+        self.operations = Operated()
+
+    def status(self) -> Deferred[dict[str, Any]]:
+        return succeed({})
+
+    def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        return succeed({})
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(list(arguments))
+    return status, out.getvalue(), err.getvalue()
+
+
+class LinesTests(SynchronousTestCase):
+    def test_the_table_has_a_line_for_each(self) -> None:
+        """Days, and minutes where they are near; nothing that a name or an error holds can act on a terminal."""
+        lines = list(certificate_lines(CERTIFICATES, NOW))
+        self.assertEqual(
+            [line.split("  ")[0] for line in lines], ["name", "a.test, b.test and 1 more", "mail.test", "?[31m.test"]
+        )
+        self.assertEqual(
+            lines[0].split(), ["name", "from", "issuer", "key", "not", "after", "renewal", "back-off", "last", "error"]
+        )
+        self.assertIn("2027-04-15  -", lines[1])
+        self.assertIn("2027-01-15 09:00", lines[3])
+        self.assertTrue(lines[3].endswith("the authority says: too many"))
+
+    def test_records_are_lines_of_a_zone_file(self) -> None:
+        """The remark says which key it is of, and when that one's turn comes."""
+        self.assertEqual(
+            list(record_lines(RECORDS, NOW)),
+            [
+                "_25._tcp.mail.test. IN TLSA 3 1 1 aa ; in use",
+                "_25._tcp.mail.test. IN TLSA 3 1 1 bb ; next key: publish it beside the other",
+                "_25._tcp.mail.test. IN TLSA 3 1 1 cc ; next key: published; used not before 1 h from now",
+                "_25._tcp.mail.test. IN TLSA 3 1 1 dd ; next key: published; used from the next renewal on",
+            ],
+        )
+
+
+class CommandTests(TestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.base)
+        service = Service()
+        self.did = service.operations.did
+        api = Api(reactor, self.base / "s", service)
+        api.startService()
+        self.addCleanup(api.stopService)
+
+    async def run_command(self, *arguments: str) -> tuple[int, str, str]:
+        found: tuple[int, str, str] = await deferToThread(run, *arguments, "--socket", str(self.base / "s"))
+        return found
+
+    async def test_certificates_and_records_are_printed(self) -> None:
+        """As a table, and for programs."""
+        status, out, _ = await self.run_command("certs")
+        self.assertEqual((status, len(out.splitlines())), (0, 1 + len(CERTIFICATES)))
+        self.assertEqual(json.loads((await self.run_command("certs", "--json"))[1]), CERTIFICATES)
+        self.assertEqual(len((await self.run_command("dns"))[1].splitlines()), len(RECORDS))
+        self.assertEqual(json.loads((await self.run_command("dns", "--json"))[1]), RECORDS)
+
+    async def test_some_are_renewed_or_revoked(self) -> None:
+        """Each that cannot be is told; the others are done all the same."""
+        status, _, err = await self.run_command("certs", "--socket", str(self.base / "s"), "renew", "gone", "mail.test")
+        self.assertEqual((status, err), (1, "dcrouter: there is no certificate for gone\n"))
+        self.assertEqual((await self.run_command("certs", "--socket", str(self.base / "s"), "revoke", "a.test"))[0], 0)
+        self.assertEqual(self.did, [("renew", "gone"), ("renew", "mail.test"), ("revoke", "a.test")])
+
+
+class CaTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.base = Path(self.mktemp()).absolute()
+        self.base.mkdir(parents=True)
+        self.config = self.base / "routes.yaml"
+        self.config.write_text("version: 1\nstate_dir: here\n")
+
+    def root(self) -> Path:
+        state = self.base / "here"
+        state.mkdir()
+        ca = InternalCa(state, lambda: NOW)
+        ca.issue(["a.test"])
+        return ca.root_path
+
+    def program(self, script: str) -> str:
+        path = self.base / "update"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    def test_the_root_is_printed(self) -> None:
+        """With its place and its fingerprint, and as PEM: the whole can be given to a client."""
+        path = self.root()
+        status, out, _ = run("ca", "--config", str(self.config))
+        self.assertEqual(status, 0)
+        self.assertIn(path.read_text(), out)
+        self.assertIn(f"# {path}\n# SHA-256 ", out)
+        fields = json.loads(run("ca", "--config", str(self.config), "--json")[1])
+        self.assertEqual((fields["path"], fields["pem"]), (str(path), path.read_text()))
+
+    def test_there_may_be_none_yet(self) -> None:
+        """It is made when it is needed."""
+        status, _, err = run("ca", "--config", str(self.config))
+        self.assertEqual(status, 1)
+        self.assertIn("not there yet", err)
+
+    def test_it_is_installed_as_this_host_wants_it(self) -> None:
+        """A file that all may read, and the host's own program after it."""
+        path = self.root()
+        target = install_root(path, self.base, self.program(f"ls {self.base}/*.crt > {self.base}/ran"))
+        self.assertEqual(target.read_bytes(), path.read_bytes())
+        self.assertEqual(stat.S_IMODE(target.stat().st_mode), 0o644)
+        self.assertEqual((self.base / "ran").read_text(), f"{target}\n")
+
+    def test_what_is_in_the_way_is_told(self) -> None:
+        """No such directory, no right to write, no program, one that fails."""
+        path = self.root()
+        cases = (
+            (self.base / "none", "true", "another way"),
+            (self.base, "no-such-program", "cannot be run"),
+            (self.base, self.program("echo no hooks >&2; exit 4"), "status 4: no hooks"),
+        )
+        for place, update, words in cases:
+            self.assertIn(words, str(self.assertRaises(TlsError, install_root, path, place, update)))
