@@ -32,7 +32,10 @@ CUT = "cut"
 HALF = "half"
 HUGE = "huge"
 ENDLESS = "endless"
-"""It never answers; closes instead; closes in the middle of a body; sends 2 MB; begins a body and falls silent."""
+HELD = "held"
+"""It never answers; closes instead; closes in the middle of a body; sends 2 MB; begins a body and falls silent; answers
+when `release` is called.
+"""
 
 
 class Says(NamedTuple):
@@ -85,12 +88,14 @@ class AcmeCa:
         self._authorizations: list[dict[str, Any]] = []
         self._asked_in_vain: dict[str, int] = {}
         self._accounts: dict[str, dict[str, Any]] = {}
+        self._held: list[Callable[[], None]] = []
         self._count = 0
         self._open = True
         credential = self.authority.credential(names or ["localhost", "127.0.0.1"])
         site = Site(_Everything(self), timeout=None)
         site.noisy = False
-        self._factory = TLSMemoryBIOFactory(_Sessions(server_context([credential], TlsProfile())), False, site)
+        self._sessions = _Sessions(server_context([credential], TlsProfile()))
+        self._factory = TLSMemoryBIOFactory(self._sessions, False, site)
         self._factory.noisy = False
         self._port = reactor.listenTCP(0, self._factory, interface="127.0.0.1")
         self.port = self._port.getHost().port
@@ -123,6 +128,11 @@ class AcmeCa:
             await until(lambda: not self._factory.protocols)
 
     @property
+    def made(self) -> int:
+        """Connections that there have been."""
+        return self._sessions.count
+
+    @property
     def connections(self) -> int:
         return len(self._factory.protocols)
 
@@ -145,9 +155,25 @@ class AcmeCa:
             answer = waiting.pop(0)
             if callable(answer):
                 answer = answer(asked)
+        if answer == HELD:
+            self._held.append(lambda: self._finish(request, kind, rest, asked))
+            return NOT_DONE_YET
         if isinstance(answer, str):
             return self._misbehave(request, answer)
-        said = answer or getattr(self, f"_{kind}")(rest, asked)
+        return self._send(request, answer or getattr(self, f"_{kind}")(rest, asked))
+
+    def release(self) -> None:
+        """Those that are held get the right answer now, if they still want it."""
+        held, self._held = self._held, []
+        for finish in held:
+            finish()
+
+    def _finish(self, request: Any, kind: str, rest: str, asked: Asked) -> None:
+        if request.channel is not None:
+            request.write(self._send(request, getattr(self, f"_{kind}")(rest, asked)))
+            request.finish()
+
+    def _send(self, request: Any, said: Says) -> bytes:
         request.setResponseCode(said.status)
         if request.method != b"GET":
             self._count += 1
@@ -288,8 +314,10 @@ class _Everything(Resource):
 class _Sessions:
     def __init__(self, context: SSL.Context) -> None:
         self._context = context
+        self.count = 0
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        self.count += 1
         return SSL.Connection(self._context, None)
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import DeferredLock
-
 from dcrouter.errors import AcmeError
 from dcrouter.tls.acme.answers import Answer
 from dcrouter.tls.acme.client import Client
 from dcrouter.tls.acme.external import ExternalAccount
 from dcrouter.tls.acme.jws import AccountKey, Signer
+from dcrouter.tls.acme.waiting import Shared
 
 
 class Account:
@@ -30,17 +29,11 @@ class Account:
         self._contact = [] if email is None else [f"mailto:{email}"]
         self._external = external_account
         self._url: str | None = None
-        self._one_at_a_time = DeferredLock()
+        self._registered = Shared(self._find_or_make)
 
     async def register(self) -> str:
         """The account's URL; asks nobody where it is known."""
-        await self._one_at_a_time.acquire()
-        try:
-            if self._url is None:
-                self._url = await self._find() or await self._make()
-            return self._url
-        finally:
-            self._one_at_a_time.release()
+        return self._url or await self._registered.get()
 
     async def post(self, url: str, payload: Any) -> Answer:
         """In the account's name; `payload` None: POST-as-GET."""
@@ -65,6 +58,10 @@ class Account:
         inner = signer.sign({"jwk": signer.jwk, "url": directory.key_change}, payload)
         await self._client.post(directory.key_change, inner, self.signer, account)
         self.signer = signer
+
+    async def _find_or_make(self) -> str:
+        self._url = await self._find() or await self._make()
+        return self._url
 
     async def _find(self) -> str | None:
         directory = await self._client.directory()

@@ -9,7 +9,7 @@ import json
 from collections import deque
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 
 from dcrouter.errors import AcmeError, AcmeUnreachable
 from dcrouter.tls.acme.answers import Answer
@@ -17,7 +17,7 @@ from dcrouter.tls.acme.directory import Directory
 from dcrouter.tls.acme.jws import Signer
 from dcrouter.tls.acme.problems import problem_of
 from dcrouter.tls.acme.transport import Gone, Transport
-from dcrouter.tls.acme.waiting import Patience
+from dcrouter.tls.acme.waiting import Patience, Shared
 
 TRIES = 10
 """Of one request whose nonce is refused: with four of ten refused, one request in ten thousand fails for it."""
@@ -35,19 +35,13 @@ class Client:
         self._nonces: deque[str] = deque(maxlen=_MOST_NONCES)
         self._directory: Directory | None = None
         self._known_since = 0.0
-        self._one_at_a_time = DeferredLock()
+        self._fetched = Shared(self._fetch)
 
     async def directory(self) -> Directory:
         """As it was within the last day."""
-        await self._one_at_a_time.acquire()
-        try:
-            if self._directory is None or self._reactor.seconds() - self._known_since > DIRECTORY_LASTS:
-                answer = await self.get(self._url)
-                self._directory = Directory.of(answer.fields())
-                self._known_since = self._reactor.seconds()
-            return self._directory
-        finally:
-            self._one_at_a_time.release()
+        if self._directory is None or self._reactor.seconds() - self._known_since > DIRECTORY_LASTS:
+            return await self._fetched.get()
+        return self._directory
 
     async def get(self, url: str) -> Answer:
         """Without a signature: the directory and ARI only. AcmeError where the answer is not a good one."""
@@ -76,6 +70,12 @@ class Client:
     def close(self) -> Deferred[None]:
         self._nonces.clear()
         return self._transport.close()
+
+    async def _fetch(self) -> Directory:
+        answer = await self.get(self._url)
+        self._directory = Directory.of(answer.fields())
+        self._known_since = self._reactor.seconds()
+        return self._directory
 
     async def _nonce(self) -> str:
         """The newest, which is the least likely to have run out."""

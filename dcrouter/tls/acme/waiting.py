@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.defer import FirstError as _FirstError
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -53,6 +54,41 @@ async def finish(work: Deferred[Any]) -> None:
             cancelled, waiting = error, Deferred()
     if cancelled is not None:
         raise cancelled
+
+
+class Shared(Generic[T]):
+    """Work that is done once for all who ask while it goes on; it is cancelled with the last of them.
+
+    Who comes later has it done again. All are told from one place: locks that hand on to each other nest their
+    coroutines, and two hundred of those are too deep for Python.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._work = work
+        self._asking: list[Deferred[T]] = []
+
+    async def get(self) -> T:
+        """What it gives or raises."""
+        asking = self._asking
+        mine: Deferred[T] = Deferred(lambda mine: self._left(asking, mine))
+        asking.append(mine)
+        if len(asking) == 1:
+            self._running = Deferred.fromCoroutine(self._work())
+            self._running.addBoth(self._done, asking)
+        return await mine
+
+    def _left(self, asking: list[Deferred[T]], mine: Deferred[T]) -> None:
+        asking.remove(mine)
+        if not asking and asking is self._asking:
+            self._asking = []
+            self._running.cancel()
+
+    def _done(self, result: T | Failure, asking: list[Deferred[T]]) -> None:
+        if asking is self._asking:
+            self._asking = []
+        for one in tuple(asking):
+            if not one.called:
+                one.callback(result)
 
 
 async def for_each(items: Iterable[T], do: Callable[[T], Coroutine[Any, Any, None]], at_once: int) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from attrs import evolve
 from cryptography import x509
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from dcrouter.errors import AcmeError, AcmeUnreachable
 from dcrouter.tls.acme.authority import Authority
 from dcrouter.tls.acme.client import TRIES
 from dcrouter.tls.acme.waiting import Patience
-from tests.support.acmeca import CUT, ENDLESS, HALF, HUGE, SILENT, URN, AcmeCa, Says, problem
+from tests.support.acmeca import CUT, ENDLESS, HALF, HELD, HUGE, SILENT, URN, AcmeCa, Says, problem
 from tests.support.certificates import Authority as Certificates
 from tests.support.facts import until
 from tests.support.router import Reserved
@@ -333,15 +333,30 @@ class CancelTests(FaultCase):
         self.assertNotIn("finalize", self.ca.kinds())
 
     async def test_one_of_two(self) -> None:
-        """The other, which waited for the same registration, goes on."""
-        self.ca.behave("account", SILENT)
+        """The other, which waits for the same registration, gets it; with both gone, it is over."""
         authority = self.authority()
-        first = Deferred.fromCoroutine(authority.issue(NAME, key(), {"http-01": self.solver}))
-        await until(lambda: "account" in self.ca.kinds())
-        second = Deferred.fromCoroutine(authority.issue(NAME, key(), {"http-01": self.solver}))
-        first.cancel()
-        await self.assertFailure(first, CancelledError)
-        self.assertEqual(names_of(await second), list(NAME))
+        for gone in (1, 2):
+            self.ca.asked.clear()
+            self.ca.behave("account", HELD)
+            both = [Deferred.fromCoroutine(authority.register()) for _ in range(2)]
+            await until(lambda: "account" in self.ca.kinds())
+            for one in both[:gone]:
+                one.cancel()
+                await self.assertFailure(one, CancelledError)
+            if gone == 2:
+                await until(lambda: self.ca.connections == kept)
+                break
+            self.ca.release()
+            self.assertTrue(await both[1])
+            self.assertEqual(self.ca.payloads("account")[1:], [{"termsOfServiceAgreed": True}])
+            authority, kept = self.authority(), self.ca.connections
+
+    async def test_many_at_once(self) -> None:
+        """They share one registration, however many they are."""
+        authority = self.authority()
+        urls = await gatherResults([Deferred.fromCoroutine(authority.register()) for _ in range(500)])
+        self.assertEqual(len(set(urls)), 1)
+        self.assertEqual(self.ca.kinds(), ["directory", "nonce", "account", "account"])
 
     async def test_a_solver_that_takes_too_long(self) -> None:
         """Is the name's failure; one whose cleanup fails hides nothing."""
