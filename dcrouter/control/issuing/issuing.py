@@ -106,7 +106,7 @@ class Issuing:
         for name in [one for one in self.running if one not in wanted]:
             self.log.info("{name}: its order ends, nobody wants a certificate any more", name=name)
             self.running[name].cancel()
-        self._look()
+        self.look()
 
     def demand(self, name: str) -> None:
         """A name that a client has asked for, and that may have a certificate."""
@@ -115,7 +115,7 @@ class Issuing:
             record.on_demand = True
             self.kept.save(record)
             self.names = (*self.names, name)
-            self._look()
+            self.look()
 
     def start(self) -> None:
         """Begin to look for certificates."""
@@ -125,7 +125,7 @@ class Issuing:
             held, record = self.kept.credentials.get(name), self.kept.record(name)
             if held is not None and not record.renew:
                 self._plan(record, held)  # what was known of it is lost
-        self._look()
+        self.look()
 
     def stop(self) -> Deferred[Any]:
         """Order nothing any more; fires when everything that was shown to authorities is put away."""
@@ -152,7 +152,7 @@ class Issuing:
         record = self.kept.record(name)
         record.renew, record.until = self._clock(), 0.0
         self.kept.save(record)
-        self._look()
+        self.look()
 
     # What is due.
 
@@ -182,8 +182,8 @@ class Issuing:
             return wildcard in self.names or (record is not None and now < record.renew)
         return wildcard in self.names and name not in self.kept.credentials and (record is None or not record.failures)
 
-    def _look(self) -> None:
-        """Begin what is due, and look again when something else is."""
+    def look(self) -> None:
+        """Begin what is due now, and look again when something else is."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         if not self._started or self.acme is None:
@@ -200,7 +200,7 @@ class Issuing:
             self._begin(name)
         self._see_to_windows(now)
         self._tell_lateness(now)
-        self._call = self._reactor.callLater(max(next_time - now, 0.05), self._look)
+        self._call = self._reactor.callLater(max(next_time - now, 0.05), self.look)
 
     def _begin(self, name: str) -> None:
         order = self.running[name] = Deferred.fromCoroutine(self._order(name))
@@ -209,7 +209,7 @@ class Issuing:
     def _ended(self, result: object, name: str) -> None:
         self.running.pop(name, None)
         if self._started:
-            self._reactor.callLater(0, self._look)
+            self._reactor.callLater(0, self.look)
 
     def _broken(self, failure: Any, name: str) -> None:
         if failure.check(CancelledError) is None:
@@ -339,7 +339,7 @@ class Issuing:
     def _window_asked(self, result: object, name: str) -> None:
         self._asking.pop(name, None)
         if self._started:
-            self._reactor.callLater(0, self._look)
+            self._reactor.callLater(0, self.look)
 
     async def _ask_window(self, record: Record, held: Credential) -> None:
         record.ask_again = self._clock() + WINDOW_FAILED * (1 + self._chance())
