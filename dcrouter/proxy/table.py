@@ -135,7 +135,7 @@ class PortTable:
         self.needs_local = any(bound.needs_local for bound in self.routes)
         self.expects_http = any(bound.needs_bytes and not bound.speaks_tls for bound in self.routes)
         self.expects_tls = any(bound.speaks_tls for bound in self.routes)
-        self.mail = all(bound.is_mail for bound in self.routes)
+        self.mail = bool(self.routes) and all(bound.is_mail for bound in self.routes)
         self._asks_path = any(bound.route.match.path is not None for bound in self.routes)
         first_of: dict[Conditions | None, int] = {}
         shared = _Shared(clock)
