@@ -26,7 +26,7 @@ class Operations:
 
     def __init__(self, parent: Parent) -> None:
         self.parent = parent
-        self.certs = Certs(parent.certificates)
+        self.certs = Certs(parent.certificates, parent.office.desk)
 
     def reload(self) -> Deferred[dict[str, Any]]:
         """Reads the configuration again: the outcome of control/reload.py."""

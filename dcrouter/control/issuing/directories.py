@@ -89,6 +89,12 @@ class Directories:
         until = min((self._found(url).until for url in self.urls), default=0.0)
         return until if until > self._clock() else 0.0
 
+    def rests_because(self) -> str:
+        """What is wrong with those that rest."""
+        now = self._clock()
+        found = ((url, self._found(url)) for url in self.urls)
+        return "; ".join(f"{word_of(url)}: {one.error}" for url, one in found if one.until > now)
+
     def authority(self, url: str) -> Authority:
         """AcmeError where what it needs cannot be read."""
         acme = self._acme

@@ -25,19 +25,17 @@ from dcrouter.config.acme import Acme, AcmeKeyType
 from dcrouter.control.issuing.answers import Answers
 from dcrouter.control.issuing.directories import Directories, not_proved, word_of
 from dcrouter.control.issuing.kept import Kept, Record
+from dcrouter.control.issuing.windows import Windows
 from dcrouter.errors import AcmeError, TlsError
 from dcrouter.tls.acme.certificate import certificate_id
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.credential import Credential, PrivateKey, make
-from dcrouter.tls.renewal import late, planned, wait, within
+from dcrouter.tls.renewal import late, planned, wait
 
 AT_ONCE = 5
-"""Orders that run together, and questions for renewal windows."""
+"""Orders that run together."""
 LONGEST_LOOK = 60.0
 """Seconds until the next look at what is due, at most: clocks may be set."""
-NO_WINDOW = 86400.0
-WINDOW_FAILED = 3600.0
-"""Seconds until an authority is asked again that names no windows, or could not be asked for one."""
 
 Solvers = Callable[[Acme], dict[str, Solver]]
 KeySource = Callable[[str, AcmeKeyType], Awaitable[PrivateKey]]
@@ -79,7 +77,7 @@ class Issuing:
         self._solvers: dict[str, Solver] = {}
         self._clock = clock
         self._chance = chance
-        self._asking: dict[str, Deferred[None]] = {}
+        self._windows = Windows(kept, self.directories, self.look_soon, clock, chance)
         self._started = False
         self._call: IDelayedCall | None = None
 
@@ -132,7 +130,7 @@ class Issuing:
         self._started = False
         if self._call is not None and self._call.active():
             self._call.cancel()
-        ending = [*self.running.values(), *self._asking.values()]
+        ending = [*self.running.values(), *self._windows.asking.values()]
         for one in ending:
             one.cancel()
         stopped: Deferred[Any] = DeferredList(ending, consumeErrors=True)
@@ -198,7 +196,7 @@ class Issuing:
             if len(self.running) >= AT_ONCE:
                 break  # one that ends looks again
             self._begin(name)
-        self._see_to_windows(now)
+        self._windows.see_to(self.names, self.running)
         self._tell_lateness(now)
         self._call = self._reactor.callLater(max(next_time - now, 0.05), self.look)
 
@@ -208,6 +206,10 @@ class Issuing:
 
     def _ended(self, result: object, name: str) -> None:
         self.running.pop(name, None)
+        self.look_soon()
+
+    def look_soon(self) -> None:
+        """Something may be due that was not."""
         if self._started:
             self._reactor.callLater(0, self.look)
 
@@ -221,7 +223,7 @@ class Issuing:
         record, held = self.kept.record(name), self.kept.credentials.get(name)
         if record.on_demand and held is not None and self.may_renew is not None and not await self.may_renew(name):
             self.log.info("{name}: nobody wants another certificate for it, it runs out", name=name)
-            self._forget(name)
+            self.forget(name)
             return
         before = record.failures, record.until, record.error
         record.failures += 1
@@ -290,8 +292,8 @@ class Issuing:
             name=name,
             what="certificate issued" if held is None else "certificate renewed",
             directory=word_of(url),
-            until=_day(credential.not_after),
-            renewal=_day(record.renew),
+            until=moment(credential.not_after),
+            renewal=moment(record.renew),
         )
         self._issued()
 
@@ -314,53 +316,15 @@ class Issuing:
             "{name}: no certificate: {problem}; next try {when}, until then {meanwhile}",
             name=record.name,
             problem=record.error,
-            when=_day(max(record.until, self.directories.rest_until())),
-            meanwhile="the internal CA's serves" if held is None else f"the one until {_day(held.not_after)} serves",
+            when=moment(max(record.until, self.directories.rest_until())),
+            meanwhile="the internal CA's serves" if held is None else f"the one until {moment(held.not_after)} serves",
         )
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """It is wanted no more, and neither is what is held."""
         self.names = tuple(one for one in self.names if one != name)
         self.kept.drop(name)
         self._issued()
-
-    # Windows for renewal.
-
-    def _see_to_windows(self, now: float) -> None:
-        for name in self.names:
-            if len(self._asking) >= AT_ONCE:
-                return
-            record, held = self.kept.records.get(name), self.kept.credentials.get(name)
-            if record is None or held is None or name in self._asking or name in self.running:
-                continue
-            if record.ask_again <= now and record.directory in self.directories.urls:
-                asking = self._asking[name] = Deferred.fromCoroutine(self._ask_window(record, held))
-                asking.addErrback(self._broken, name).addBoth(self._window_asked, name)
-
-    def _window_asked(self, result: object, name: str) -> None:
-        self._asking.pop(name, None)
-        if self._started:
-            self._reactor.callLater(0, self.look)
-
-    async def _ask_window(self, record: Record, held: Credential) -> None:
-        record.ask_again = self._clock() + WINDOW_FAILED * (1 + self._chance())
-        try:
-            info = await self.directories.authority(record.directory).renewal_info(held.certificates()[0])
-        except (AcmeError, TlsError, OSError) as error:
-            self.log.debug("{name}: when to renew is not known: {problem}", name=record.name, problem=str(error))
-            return
-        if self.kept.credentials.get(record.name) is not held:
-            return
-        if info is None:
-            record.ask_again = self._clock() + NO_WINDOW
-        else:
-            record.ask_again = self._clock() + info.retry_after
-            window = [info.start, info.end]
-            if record.window != window:
-                record.window = window
-                record.renew = min(within(info.start, info.end, self._chance()), held.not_after)
-                if info.explanation_url is not None:
-                    self.log.info("{name}: why it is renewed: {url}", name=record.name, url=info.explanation_url)
-        self.kept.save(record)
 
     def _tell_lateness(self, now: float) -> None:
         """Once each, that half, and nine tenths, of the time in which renewal should have worked are gone."""
@@ -376,8 +340,8 @@ class Issuing:
                 tell(
                     "{name}: its certificate ends on {end} and could not be renewed since {renewal}: {problem}",
                     name=name,
-                    end=_day(held.not_after),
-                    renewal=_day(record.renew),
+                    end=moment(held.not_after),
+                    renewal=moment(record.renew),
                     problem=record.error or "its turn has not come",
                 )
 
@@ -386,5 +350,6 @@ def _wildcard(name: str) -> str:
     return "*." + name.partition(".")[2]
 
 
-def _day(instant: float) -> str:
+def moment(instant: float) -> str:
+    """For people, in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant))

@@ -20,6 +20,7 @@ from dcrouter.config.routes import Route
 from dcrouter.control.children import Children
 from dcrouter.control.issuing import answers
 from dcrouter.control.issuing.answers import Answers, Fields, HttpSolver, TlsSolver
+from dcrouter.control.issuing.desk import Desk
 from dcrouter.control.issuing.issuing import Issuing
 from dcrouter.control.issuing.kept import Kept
 from dcrouter.control.issuing.ondemand import Asker
@@ -89,6 +90,7 @@ class Office:
         )
         self.asker = Asker(reactor, self.issuing.demand, reactor.seconds)
         self.issuing.may_renew = self.asker.may
+        self.desk = Desk(self.issuing, reactor)
 
     def open(self, config: Config, listeners: Iterable[Listener]) -> None:
         """The port that http-01 may need; one that cannot be opened stops nobody."""

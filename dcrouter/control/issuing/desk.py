@@ -1,0 +1,87 @@
+"""Automatic certificates as the operator sees them, and what can be done with them: `dcrouter certs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from dcrouter.control.issuing.directories import word_of
+from dcrouter.control.issuing.issuing import Issuing, moment
+from dcrouter.errors import AcmeError, TlsError
+from dcrouter.tls.listed import Listed, listed
+
+WITHIN = 40.0
+"""Seconds for an authority to revoke a certificate."""
+CONFLICT = 409
+
+Answer = dict[str, Any]
+
+
+class Desk:
+    """Of one Issuing."""
+
+    def __init__(self, issuing: Issuing, reactor: Any) -> None:
+        self._issuing = issuing
+        self._reactor = reactor
+
+    def listed(self) -> Iterator[Listed]:
+        """What is wanted, then what is only held, by name."""
+        issuing = self._issuing
+        serving = {one.id for one in issuing.credentials()}
+        for name in sorted(issuing.names):
+            record, held = issuing.kept.records.get(name), issuing.kept.credentials.get(name)
+            error = (record.error or None) if record is not None else None
+            rest, due = issuing.directories.rest_until(), issuing.due(name)
+            until = max(record.until if record is not None and record.failures else 0.0, rest)
+            if held is None:
+                if due != float("inf"):  # else a wildcard serves it
+                    yield Listed(names=(name,), source="acme", last_error=error, back_off_until=until or None)
+            elif held.id in serving:
+                renewal = record.renew if record is not None and record.renew else None
+                yield listed(held, next_renewal=renewal, last_error=error, back_off_until=until or None)
+        for name in sorted(set(issuing.kept.credentials) - set(issuing.names)):
+            if issuing.kept.credentials[name].id in serving:
+                yield listed(issuing.kept.credentials[name])
+
+    def renew(self, name: str) -> Deferred[Answer]:
+        """Orders it now, whatever it waited for, unless no authority may be asked: then as soon as one may."""
+        name = name.lower()
+        if name not in self._issuing.names:
+            return succeed(_refused(f"{name}: no route wants it any more, nor does mail"))
+        self._issuing.renew_now(name)
+        rest = self._issuing.directories.rest_until()
+        if rest:
+            return succeed(_refused(f"{name}: ordered at {moment(rest)}: {self._issuing.directories.rests_because()}"))
+        return succeed({"renewed": [name]})
+
+    def revoke(self, name: str) -> Deferred[Answer]:
+        """By the authority that has issued it; another one is ordered at once."""
+        asked: Deferred[Answer] = Deferred.fromCoroutine(self._revoke(name.lower()))
+        return asked.addTimeout(
+            WITHIN, self._reactor, lambda *_: _refused(f"{name}: not revoked: no answer within {WITHIN:g} s")
+        )
+
+    async def _revoke(self, name: str) -> Answer:
+        issuing = self._issuing
+        held, record = issuing.kept.credentials.get(name), issuing.kept.records.get(name)
+        if held is None:
+            return _refused(f"{name}: there is no certificate of an authority yet")
+        url = (record.directory if record is not None else "") or next(iter(issuing.directories.urls), "")
+        if url not in issuing.directories.urls:
+            return _refused(f"{name}: {word_of(url)}, which has issued it, is not among the directories any more")
+        try:
+            await issuing.directories.authority(url).revoke(held.certificates()[0])
+        except (AcmeError, TlsError, OSError) as error:
+            return _refused(f"{name}: not revoked: {error}")
+        issuing.log.warn("{name}: its certificate is revoked, another one is ordered", name=name)
+        if name in issuing.names:
+            issuing.renew_now(name)
+        else:
+            issuing.forget(name)
+        return {"revoked": [name]}
+
+
+def _refused(why: str) -> Answer:
+    return {"error": why, "status": CONFLICT}
