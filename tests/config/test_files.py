@@ -154,6 +154,35 @@ class CertificateTests(FileTestCase):
         pair("a")
         self.assertEqual(self.load(ROUTE)[1], [])
 
+    def test_names_that_no_certificate_of_the_operators_is_for_are_a_warning(self) -> None:
+        """Where he brings some: the internal CA's would be shown. Not where that is asked for, nor behind somebody
+        else's TLS.
+        """
+        pair("a", names=("www.a.test", "*.b.test"))
+        tls = "tls: {mode: terminate%s}, action: {type: respond}"
+        others = (
+            tls % ", certificate: internal",
+            "tls: {mode: passthrough}, action: {type: forward, targets: [{host: h, port: 1}]}",
+            tls % "" + ", enabled: false",
+        )
+        text = (
+            "certificates: {files: [{cert: a.pem, key: a.key}]}\n"
+            "routes:\n"
+            f"  - {{name: r, match: {{ports: 1, domains: [www.a.test, x.b.test, other.test]}}, {tls % ''}}}\n"
+        )
+        for number, other in enumerate(others):
+            text += f"  - {{name: r{number}, match: {{ports: {number + 2}, domains: [other.test]}}, {other}}}\n"
+        text += "email: {hostname: mail.a.test}\n"
+        words = "clients get one of the internal CA (`certificate: internal` where that is meant)"
+        warnings = [warning for warning in self.load(text)[1] if "internal CA" in warning]
+        self.assertEqual(
+            [warning.split(": ", 1)[1] for warning in warnings],
+            [
+                f"routes[0].tls: no certificate of certificates.files is for other.test: {words}",
+                f"email.hostname: no certificate of certificates.files is for mail.a.test: {words}",
+            ],
+        )
+
     def test_authorities_of_a_next_hop(self) -> None:
         """As those of a route; and they are of use only where the next hop must prove its name."""
         forward = "type: forward, targets: [{host: h.test}], ca: ca.pem"

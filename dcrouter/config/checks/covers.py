@@ -1,5 +1,6 @@
 """Certificates of the operator's that are for other names than those which clients will ask for: a warning, because
-clients refuse them, and because a test may want just that.
+clients refuse them, and because a test may want just that. So are names that none of his is for, where he brings some
+and nobody else does: they would be left to the internal CA.
 
 A `*.` in a certificate stands for exactly one label (RFC 9525 section 6.3); the common name is not looked at. What a
 regular expression stands for is not compared.
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dcrouter.config.actions import MailHandover
 from dcrouter.config.admin import Config
 from dcrouter.config.names import REGEX, wildcards
 from dcrouter.config.place import Place
@@ -20,24 +22,53 @@ MOST_SHOWN = 3
 
 
 def check_covers(config: Config, root: Place, reader: Reader) -> None:
-    """Of routes with a certificate of their own, and of `email`; `root`: the document."""
+    """Of routes that terminate, and of `email`; `root`: the document."""
+    shared = _shared(config, reader)
     for route in config.routes:
-        if route.enabled and route.tls is not None and route.match.domains is not None:
-            _check(route.tls.certificate, route.match.domains, reader.place(route).at("tls", "certificate"), reader)
+        tls = route.tls if route.enabled else None
+        if tls is not None and route.match.domains is not None:
+            place = reader.place(route).at("tls")
+            _check(tls.certificate, route.match.domains, place.at("certificate"), reader)
+            if tls.mode != "passthrough" and not isinstance(route.action, MailHandover):
+                _check_shared(tls.certificate, route.match.domains, shared, place)
     if config.email is not None and not root.findings.touch(("email", "hostname")):
         _check(config.email.certificate, (config.email.hostname,), root.at("email", "certificate"), reader)
+        _check_shared(config.email.certificate, (config.email.hostname,), shared, root.at("email", "hostname"))
 
 
 def _check(choice: CertificateChoice, wanted: Iterable[str], place: Place, reader: Reader) -> None:
     if not isinstance(choice, CertificateFiles):
         return
     names = reader.files.names(choice.cert)
-    if names is None:
-        return
-    missing = [name for name in wanted if not name.startswith(REGEX) and not covers(names, name)]
+    missing = _missing(names, wanted)
     if missing:
-        more = f" and {len(missing) - MOST_SHOWN} more" if len(missing) > MOST_SHOWN else ""
-        place.warn(f"{choice.cert} is not for {', '.join(missing[:MOST_SHOWN])}{more}: clients would refuse it")
+        place.warn(f"{choice.cert} is not for {missing}: clients would refuse it")
+
+
+def _check_shared(
+    choice: CertificateChoice, wanted: Iterable[str], shared: frozenset[str] | None, place: Place
+) -> None:
+    missing = _missing(shared, wanted) if choice == "auto" else ""
+    if missing:
+        place.warn(
+            f"no certificate of certificates.files is for {missing}: clients get one of the internal CA "
+            "(`certificate: internal` where that is meant)"
+        )
+
+
+def _shared(config: Config, reader: Reader) -> frozenset[str] | None:
+    """What certificates.files are for; None where there are none, one cannot be read, or others are issued."""
+    given = config.certificates
+    names = [reader.files.names(files.cert) for files in given.files]
+    known = [one for one in names if one is not None]
+    return frozenset().union(*known) if known and known == names and given.acme is None else None
+
+
+def _missing(names: frozenset[str] | None, wanted: Iterable[str]) -> str:
+    """Those of `wanted` that are not among `names`, in words; "" where all are, or nobody knows."""
+    missing = [name for name in wanted if names is not None and not name.startswith(REGEX) and not covers(names, name)]
+    more = f" and {len(missing) - MOST_SHOWN} more" if len(missing) > MOST_SHOWN else ""
+    return ", ".join(missing[:MOST_SHOWN]) + more
 
 
 def covers(names: frozenset[str], wanted: str) -> bool:
