@@ -108,7 +108,7 @@ class Spliced:
                     return False
                 if len(data) == RECV:
                     self._bulk = True
-            size = sink.send(data)
+            size = sink.send(data, last=source.over)
             self.count += size
             if size < len(data):
                 self._held = data[size:]

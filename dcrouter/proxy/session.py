@@ -45,6 +45,7 @@ class Session:
         "ended_by",
         "entered",
         "facts",
+        "heard",
         "idle",
         "listener",
         "moving",
@@ -76,6 +77,8 @@ class Session:
         self.route: BoundRoute | None = None
         self.target: str | None = None
         self.phase = ""
+        self.heard = False
+        """The client's first bytes are known to wait in its socket."""
         self.moving: tuple[Direction, Direction] | None = None
         """What relays between client and target: how much it has moved is in `bytes_in` and `bytes_out` at its end."""
         self.bytes_in = 0
@@ -199,6 +202,7 @@ class Session:
             return MORE
         self.enter("hello", self.edge.hello_timeout)
         first = await peek.first_bytes(self)
+        self.heard = True
         if isinstance(first, ClientHello):
             facts.sni, facts.hello = first.sni, first
             route = table.find_tls(facts) or self.edge.fallback

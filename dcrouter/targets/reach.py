@@ -45,20 +45,23 @@ class Reach:
         beside: Plain | None = None,
         opening: bytes = b"",
         alpn: tuple[str, ...] = (),
+        *,
+        speaks: bool = False,
     ) -> tuple[Stream, Candidate]:
         """A connection to one of the places of a target (at least one), and to which; the caller owns it.
 
         OSError and TlsError say why there is none, ConnectionAbortedError that `beside`, the client, is gone. The
-        deadline is the task's own. `alpn`: what is offered where TLS is spoken.
+        deadline is the task's own. `alpn`: what is offered where TLS is spoken. `speaks`: as of net.stream.open_socket.
         """
         stream: Stream | None = None
+        speaks = speaks or bool(opening) or self.tls is not None
         try:
             if len(candidates) == 1 and self._straight:
                 candidate = candidates[0]
-                stream = plain = open_socket(task, candidate.family)
+                stream = plain = open_socket(task, candidate.family, speaks=speaks)
                 await connect(plain, candidate.address, beside)
             elif self._through is None:
-                stream, candidate = await self._connect(task, candidates, beside)
+                stream, candidate = await self._connect(task, candidates, beside, speaks)
             else:
                 candidate = candidates[0]
                 stream = await self._lead(self._through, task, candidate, beside)
@@ -75,16 +78,20 @@ class Reach:
         return stream, candidate
 
     async def _connect(
-        self, task: Task, candidates: Sequence[Candidate], beside: Plain | None
+        self, task: Task, candidates: Sequence[Candidate], beside: Plain | None, speaks: bool
     ) -> tuple[Plain, Candidate]:
         source = self._source
         if source is None:
-            return await race(task, candidates, lambda one: open_socket(task, one.family), _place, beside)
+            return await race(
+                task, candidates, lambda one: open_socket(task, one.family, speaks=speaks), _place, beside
+            )
         family = socket.AF_INET if source.version == 4 else socket.AF_INET6
-        return await race(task, of_family(candidates, family), lambda one: self._bound(task, one), _place, beside)
+        return await race(
+            task, of_family(candidates, family), lambda one: self._bound(task, one, speaks), _place, beside
+        )
 
-    def _bound(self, task: Task, candidate: Candidate) -> Plain:
-        plain = open_socket(task, candidate.family)
+    def _bound(self, task: Task, candidate: Candidate, speaks: bool) -> Plain:
+        plain = open_socket(task, candidate.family, speaks=speaks)
         try:
             with contextlib.suppress(OSError):
                 plain.sock.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
@@ -96,7 +103,7 @@ class Reach:
 
     async def _lead(self, through: Through, task: Task, candidate: Candidate, beside: Plain | None) -> Stream:
         try:
-            plain, _ = await self._connect(task, through.places(), beside)
+            plain, _ = await self._connect(task, through.places(), beside, speaks=True)
         except (ConnectionAbortedError, NoAddressYet):
             raise
         except OSError as error:

@@ -76,6 +76,7 @@ class ForwardAction:
         seconds = session.route.timeouts.connect
         alpn = _negotiated(session.stream) if self.reach.tls is not None else ()
         opening = b"" if self._introduces is None else introduction(session, self._introduces)
+        speaks = session.heard and session.stream is session.plain
         for target in order:
             candidates = target.candidates(port)
             if not candidates:
@@ -86,7 +87,7 @@ class ForwardAction:
             # As its `enter` and `leave`, which would cost two calls. One that keeps others waiting has them to do.
             target.state.active += 1
             try:
-                stream, candidate = await self.reach.open(task, candidates, session.plain, opening, alpn)
+                stream, candidate = await self.reach.open(task, candidates, session.plain, opening, alpn, speaks=speaks)
             except BaseException as error:
                 target.state.active -= 1
                 if not _is_targets(error):

@@ -129,7 +129,7 @@ class HttpForward:
         task = session.task
         opening = b"" if self._introduces is None else introduction(session, self._introduces)
         try:
-            return await self.reach.open(task, candidates, session.plain, opening)
+            return await self.reach.open(task, candidates, session.plain, opening, speaks=True)
         except OSError as error:
             if error.errno not in EXHAUSTED or not self._pool.waiting:
                 raise
@@ -137,7 +137,7 @@ class HttpForward:
         self._pool.clear()
         task.engine.again(task)
         await WAIT
-        return await self.reach.open(task, candidates, session.plain, opening)
+        return await self.reach.open(task, candidates, session.plain, opening, speaks=True)
 
 
 class _Unreached(Exception):

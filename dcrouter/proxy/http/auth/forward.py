@@ -118,7 +118,7 @@ class ForwardGate:
         if not candidates:
             raise _Failed("its name has no known address")
         try:
-            stream, candidate = await self._reach.open(session.task, candidates, session.plain)
+            stream, candidate = await self._reach.open(session.task, candidates, session.plain, speaks=True)
         except ConnectionAbortedError:
             raise
         except (OSError, TlsError) as error:
