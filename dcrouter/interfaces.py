@@ -24,13 +24,15 @@ class Request:
     """The head of one HTTP request.
 
     `host`: lower case, without port; `path`: as sent; `query`: what follows the "?". `headers`: (name in lower case,
-    value), in order, values one character per byte.
+    value), in order, values one character per byte. `client_ip`: the client's address; behind `http.trusted_proxies`
+    the one that they tell.
     """
 
     method: str
     host: str | None
     path: str
     query: str
+    client_ip: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
 
     def header(self, name: str) -> str | None:
@@ -65,7 +67,7 @@ class Facts:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Facts:
-        """Of `ConnectionFacts.to_plain` and what `asked_of` gave; KeyError and TypeError where they are none."""
+        """Of `ConnectionFacts.to_plain`, and the fields of a Request; KeyError and TypeError where they are none."""
         told = {name: plain[name] for name in _NAMES}
         told["peer"], told["local"] = tuple(told["peer"]), tuple(told["local"])
         if request is not None:
@@ -82,5 +84,8 @@ targets as it is written there (`app.internal:8080`)."""
 Choice = Place | Sequence[Place] | None
 """One target; a list of them, to be tried in this order; None: the route's own targets, as if nobody had been asked."""
 
+SELECT_WITHIN = 0.05
+"""Seconds that a Select has to answer."""
+
 Select = Callable[[Facts], Choice | Awaitable[Choice] | Deferred[Choice]]
-"""Is asked for each connection of a tcp route and for each request of an http route, and has 50 ms to answer."""
+"""Is asked for each connection of a tcp route, and for each request of an http route; has SELECT_WITHIN to answer."""

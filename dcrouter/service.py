@@ -97,10 +97,14 @@ class EdgeWorker(Worker):
         return self.edge.status()
 
     def met(self, role: str, peer: Channel | None) -> None:
-        self.edge.takers[role].meet(peer)
+        self.edge.met(role, peer)
 
     def heard(self, role: str, kind: str, fields: Fields, fds: list[int]) -> None:
-        if kind == "closed":
+        if kind == "selected":
+            self.edge.asking.answered(fields)
+        elif kind == "at_work":
+            self.edge.asking.meet(self.peers[role])
+        elif kind == "closed":
             for session in fields["sessions"]:
                 self.edge.takers[role].closed(session)
         elif kind == "living":
@@ -265,10 +269,14 @@ class HandlersWorker(Worker):
 
     def met(self, role: str, peer: Channel | None) -> None:
         tell_living(peer, self.handlers.sessions.living())
+        if peer is not None:
+            peer.send("at_work")
 
     def heard(self, role: str, kind: str, fields: Fields, fds: list[int]) -> None:
         if kind == "connection":
             self.handlers.take(fds[0], ConnectionFacts.from_plain(fields))
+        elif kind == "select":
+            self.handlers.select(fields, lambda answer: self.peers[role].send("selected", answer))
 
     def drain(self, timeout: float) -> Deferred[None]:
         return self.handlers.drain()

@@ -112,6 +112,10 @@ def _action(route: Route, protocol: str) -> str:
     action = route.action
     if isinstance(action, Forward):
         text = "forward to " + ", ".join(_target(target) for target in action.targets)
+        if action.select is not None:
+            text = f"forward as {action.select} says" + (
+                f", else {text.removeprefix('forward ')}" if action.targets else ""
+            )
         if len(action.targets) > 1:
             text += f" ({action.balance})"
         if action.through is not None:

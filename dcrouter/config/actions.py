@@ -31,7 +31,16 @@ class Forward:
             "Where connections go; `target: {...}` is short for a list of one.",
             single="target",
             nonempty="it would lead nowhere",
+            unless="select",
         )
+    )
+    select: CodeName | None = field(
+        default=None,
+        metadata=key(
+            "A callable that gets what is known of the connection, or of the request, and names the target; where it "
+            "does not, `targets` are used. Modules as for `factory` of a handler.",
+            default="nobody is asked",
+        ),
     )
     balance: Balance = field(
         default="round-robin",

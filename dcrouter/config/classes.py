@@ -46,7 +46,7 @@ _SPARE: Mapping[type, frozenset[str]] = {
     Email: frozenset(fields_of(Email)),
     Route: frozenset(("timeouts", "security")),
     RouteTls: frozenset(("certificate",)),
-    Forward: frozenset(("targets", "balance", "retries", "health", "source", "through")),
+    Forward: frozenset(("targets", "balance", "retries", "health", "source", "through", "select")),
     Redirect: frozenset(("to", "status")),
     Respond: frozenset(("status", "body", "headers")),
     Static: frozenset(("root", "index")),
@@ -137,7 +137,7 @@ class ClassReader:
                 place.tell("'type' is missing")
                 complete = False
             if value is NOTHING and field.required:
-                if child is None and word not in wrong and field.key.single not in wrong:
+                if child is None and not {word, field.key.single} & wrong and field.key.unless not in found:
                     place.tell(f"{shown(word)} is missing")
                 value = _STAND_IN.get((self.cls, field.attribute), NOTHING)
                 complete = complete and value is not NOTHING

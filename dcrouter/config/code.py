@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from dcrouter.config.actions import Handler
+from dcrouter.config.actions import Forward, Handler
 from dcrouter.config.routes import Route
 
 
@@ -33,6 +33,8 @@ def code_of(routes: Iterable[Route]) -> Iterator[Code]:
     for route in routes:
         if route.enabled and isinstance(route.action, Handler):
             yield Code(kind="factory", name=route.action.factory, where=f"route {route.name}: action.factory")
+        elif route.enabled and isinstance(route.action, Forward) and route.action.select is not None:
+            yield Code(kind="select", name=route.action.select, where=f"route {route.name}: action.select")
 
 
 def needs_handlers(routes: Iterable[Route]) -> bool:

@@ -41,8 +41,8 @@ class Key:
 
     `text`: one sentence. `name`: the key, where it is not the field's name. `single`: another key that takes one
     element instead of the list. `scalar`: a list may be written as its only element. `nonempty`: an empty list
-    is an error, and why. `default`: how the reference shows the default where the value says too little.
-    `entry`: of a mapping of text, gets each key and value and raises ValueError.
+    is an error, and why. `unless`: another key, which makes it optional. `default`: how the reference shows the default
+    where the value says too little. `entry`: of a mapping of text, gets each key and value and raises ValueError.
     """
 
     text: str
@@ -50,6 +50,7 @@ class Key:
     single: str | None = None
     scalar: bool = False
     nonempty: str | None = None
+    unless: str | None = None
     default: str | None = None
     entry: Callable[[str, str], None] | None = None
 
@@ -61,12 +62,22 @@ def key(
     single: str | None = None,
     scalar: bool = False,
     nonempty: str | None = None,
+    unless: str | None = None,
     default: str | None = None,
     entry: Callable[[str, str], None] | None = None,
 ) -> dict[str, Key]:
     """Metadata of a field that the operator may write."""
     return {
-        _KEY: Key(text=text, name=name, single=single, scalar=scalar, nonempty=nonempty, default=default, entry=entry)
+        _KEY: Key(
+            text=text,
+            name=name,
+            single=single,
+            scalar=scalar,
+            nonempty=nonempty,
+            unless=unless,
+            default=default,
+            entry=entry,
+        )
     }
 
 

@@ -116,7 +116,7 @@ def _default(field: Field) -> str:
     if field.key.default is not None:
         return field.key.default
     if field.required:
-        return "required"
+        return "required" + (f" without `{field.key.unless}`" if field.key.unless is not None else "")
     default = written_default(field)
     if default is None:
         return ""

@@ -51,6 +51,8 @@ def _class(cls: type, definitions: dict[str, Schema]) -> Schema:
                 **_type(element_of(without_none(field.type)[0]), definitions),
             }
             either = [{"required": [word]}, {"required": [single]}]
+            if field.key.unless is not None:
+                either.append({"required": [field.key.unless], "not": {"anyOf": list(either)}})
         elif field.required and field.key.default is None:
             required.append(word)
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}

@@ -16,7 +16,9 @@ from dcrouter.config.code import code_of
 from dcrouter.events import SessionClosed
 from dcrouter.extensions import NOTHING, Extensions, Loaded
 from dcrouter.facts import ConnectionFacts
+from dcrouter.handlers.selects import Reply, Selects
 from dcrouter.handlers.sessions import HandlerRoute, Sessions, routes_of
+from dcrouter.interfaces import Select
 from dcrouter.tls.chooser import Chooser
 
 CLOSE_WITHIN = 2.0
@@ -47,6 +49,8 @@ class Handlers:
         self._routes: Mapping[str, HandlerRoute] = {}
         self._routes_before: Mapping[str, HandlerRoute] = {}
         self.sessions = Sessions(reactor, chooser, closed)
+        self._selects = Selects(reactor)
+        self._selects_before: Mapping[str, Select] = {}
 
     def succession(self, config: Config, ca_files: Mapping[str, bytes]) -> Succession:
         """What `use` needs of a configuration. ConfigError: with all that is wrong with what it names; TlsError."""
@@ -61,6 +65,7 @@ class Handlers:
 
         Factories that are new begin, and those that nobody names any more end, as at a port (IProtocolFactory).
         """
+        self._selects_before = self._loaded.selects
         before, after = self._loaded.factories.values(), to.loaded.factories.values()
         fresh = [factory for factory in after if not _among(factory, before)]
         gone = [factory for factory in before if not _among(factory, after)]
@@ -81,12 +86,17 @@ class Handlers:
     @property
     def needed(self) -> bool:
         """Whether there is anything to do here, now or by the configuration."""
-        return bool(self._routes or self.sessions)
+        return bool(self._routes or self._loaded.selects or self.sessions)
 
     def take(self, fd: int, facts: ConnectionFacts) -> None:
         """An accepted socket, which is ours from now on, of one of the routes."""
         name = facts.route or ""
         self.sessions.take(fd, facts, self._routes.get(name) or self._routes_before.get(name))
+
+    def select(self, fields: Mapping[str, Any], reply: Reply) -> None:
+        """A question of the edge."""
+        name = fields["name"]
+        self._selects.answer(self._loaded.selects.get(name) or self._selects_before.get(name), fields, reply)
 
     def drain(self) -> Deferred[None]:
         """Fires when all connections have ended, by themselves or after their route's timeouts.drain."""

@@ -21,6 +21,7 @@ from dcrouter.proxy.actions.forward import ForwardAction
 from dcrouter.proxy.actions.handler import HandlerAction
 from dcrouter.proxy.actions.mail import MailAction
 from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.asking import Asking
 from dcrouter.proxy.bound import Action, BoundRoute
 from dcrouter.proxy.http.answers import BlockAnswer, RedirectAnswer, RespondAnswer
 from dcrouter.proxy.http.assembly import Assembly
@@ -29,6 +30,7 @@ from dcrouter.proxy.http.forward import HttpForward
 from dcrouter.proxy.http.pool import Pool
 from dcrouter.proxy.http.start import HttpConnections
 from dcrouter.proxy.http.static import StaticAnswer
+from dcrouter.proxy.selection import Record, Selection
 from dcrouter.proxy.state import RouteCounters, Service, State
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.checks import checks_of
@@ -47,7 +49,8 @@ class Binding:
     name. `credential`: what is loaded of a pair of files at the time.
 
     `services`: what belongs to the routes bound so far and acts by itself while they are in use. `targets`: of each
-    that forwards. `believers`: what `ca_files` are told to when they change.
+    that forwards, `selections` of those whose targets are selected. `believers`: what `ca_files` are told to when they
+    change.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Binding:
         self._name = config.email.hostname if config.email is not None else socket.gethostname()
         self.services: list[Service] = []
         self.targets: list[Targets] = []
+        self.selections: list[Selection] = []
         self.believers: list[Believer] = []
         self.pool = state.keep(Pool, "http")
         self._assembly = Assembly(state, ca_files, self.believers, addresses)
@@ -122,10 +126,12 @@ class Binding:
                 checks = checks_of(route, targets, reach, self._name)
                 if checks is not None:
                     self.services.append(checks)
-                http = HttpForward(targets, reach, self.pool, _settings(route, action), action.proxy_protocol)
+                introduces, selection = action.proxy_protocol, self._selection(action, targets)
+                settings = _settings(route, action)
+                http = HttpForward(targets, reach, self.pool, settings, introduces, selection)
                 if spoken == "http":
                     return HttpConnections(), http
-                return ForwardAction(targets, reach, action.proxy_protocol), http
+                return ForwardAction(targets, reach, introduces, selection), http
             case Redirect():
                 return HttpConnections(), RedirectAnswer(action)
             case Respond():
@@ -138,6 +144,13 @@ class Binding:
                 return HandlerAction(), None
             case MailHandover():
                 return MailAction(action.kind), None
+
+    def _selection(self, action: Forward, targets: Targets) -> Selection | None:
+        if action.select is None:
+            return None
+        selection = Selection(action.select, targets, self._state.keep(Asking), self._state.keep(Record, action.select))
+        self.selections.append(selection)
+        return selection
 
     def _target_tls(self, route: Route) -> TargetTls | None:
         if route.tls is None or route.tls.mode != "terminate-and-reencrypt":

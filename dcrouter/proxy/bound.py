@@ -30,15 +30,17 @@ class BoundRoute:
     `needs_bytes`: it can only be told by what the client sends first. `needs_local`: it cannot be told without the
     address that the client connected to, or tells it to the target. `alpn`: what a terminated session speaks;
     `clients`: what clients prove in its handshake. `is_handed`: another process takes its connections, and ends their
-    TLS. `certified_name`: one of its domains that a certificate can be for,
-    None where it has none. `trust`: what a TLS session that is ended here proves about the client, and carries; routes
-    that differ in it never share one. `counters`: those of every route of this name since the start.
+    TLS. `asks`: code of the operator's is told what is known of each. `certified_name`: one of its domains that a
+    certificate can be for, None where it has none. `trust`: what a TLS session that is ended here proves about the
+    client, and carries; routes that differ in it never share one. `counters`: those of every route of this name since
+    the start.
     """
 
     __slots__ = (
         "action",
         "admission",
         "alpn",
+        "asks",
         "certified_name",
         "clients",
         "counters",
@@ -83,8 +85,10 @@ class BoundRoute:
         self.is_mail = isinstance(route.action, MailHandover)
         self.is_handed = isinstance(route.action, MailHandover | Handler)
         self.needs_bytes = needs_bytes(route)
-        introduces = isinstance(route.action, Forward) and route.action.proxy_protocol is not None
-        self.needs_local = introduces or route.match.listen is not None or isinstance(route.action, Handler)
+        forward = route.action if isinstance(route.action, Forward) else None
+        introduces = forward is not None and forward.proxy_protocol is not None
+        self.asks = isinstance(route.action, Handler) or (forward is not None and forward.select is not None)
+        self.needs_local = introduces or route.match.listen is not None or self.asks
         told = route.tls.alpn if route.tls is not None else None
         self.alpn = told or (("http/1.1",) if self.is_http else ())
         client_auth = route.tls.client_auth if route.tls is not None else None

@@ -20,11 +20,13 @@ from dcrouter.config.tls import CertificateFiles
 from dcrouter.errors import Refused
 from dcrouter.events import RequestDone, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts
+from dcrouter.net.channel import Channel
 from dcrouter.net.engine import IN, OUT, Engine, Task
 from dcrouter.net.pipes import Pipes
 from dcrouter.net.slices import Steps, finished, in_slices, released
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.admission import Admission
+from dcrouter.proxy.asking import Asking
 from dcrouter.proxy.census import counted, kill, page, pieces, together
 from dcrouter.proxy.challenges import Challenges
 from dcrouter.proxy.decide import decide
@@ -74,6 +76,8 @@ class Edge:
         self.state = State()
         self.key_sets = self.state.keep(KeySets)
         self.challenges, self.wishes = Challenges(), Wishes()
+        self.asking = self.state.keep(Asking)
+        self.asking.reactor = reactor
         self._listeners = Listeners()
         self._accepting = False
         self._begun = False
@@ -157,6 +161,12 @@ class Edge:
         self._accepting = True
         self._resume()
 
+    def met(self, role: str, channel: Channel | None) -> None:
+        """The process of that role is there, though it may not be at work yet; or (None) gone."""
+        self.takers[role].meet(channel)
+        if channel is None and role == "handlers":
+            self.asking.meet(None)
+
     def living(self, role: str, session: str, address: str, route: str | None) -> None:
         """The process of that role has a connection that an edge before this one has handed over."""
         self.takers[role].living(session, address, self.plan.entered(role, route))
@@ -182,6 +192,7 @@ class Edge:
             for service in self.plan.services:
                 service.end()
         self.engine.stop()
+        self.asking.stop()
         self.plan.pool.clear()
         self.engine.settle()
         self.pipes.close()
@@ -192,7 +203,9 @@ class Edge:
 
     def totals(self) -> dict[str, Any]:
         """What `status` tells of all together."""
+        selects = {one.name: one.record.shown(self.engine.now) for one in self.plan.selections}
         return {
+            **({"select": selects} if selects else {}),
             "accepted": self.accepted,
             "active": len(self._sessions),
             "handed_over": sum(map(len, self.takers.values())),

@@ -24,6 +24,7 @@ from dcrouter.proxy.binding import Believer, Binding
 from dcrouter.proxy.bound import BoundRoute
 from dcrouter.proxy.http.pool import Pool
 from dcrouter.proxy.listener import Introducers
+from dcrouter.proxy.selection import Selection
 from dcrouter.proxy.state import Service, State
 from dcrouter.proxy.table import PortTable, tables_in_steps
 from dcrouter.targets.addresses import Addresses
@@ -35,6 +36,7 @@ class Plan:
     """`routes` in the order of the effective table; `fallback`: defaults.target as a route, if there is one.
 
     `web`, `mail`: the limits of all routes of each half together. `services`: what acts by itself while this is in use.
+    `selections`: those who are asked for targets.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Plan:
         pool: Pool,
         targets: list[Targets],
         believers: list[Believer],
+        selections: list[Selection],
     ) -> None:
         self.config = config
         self.routes = routes
@@ -56,6 +59,7 @@ class Plan:
         self.pool = pool
         self._targets = targets
         self._believers = believers
+        self.selections = selections
         self.trusted_proxies = Networks(config.http.trusted_proxies)
         self.web = Admission.kept(_of_all(config.defaults.security), state, "all", "web")
         email = config.email
@@ -130,7 +134,16 @@ def made(
     yield
     by_port = yield from tables_in_steps(routes)
     return Plan(
-        config, state, routes, fallback, by_port, binding.services, binding.pool, binding.targets, binding.believers
+        config,
+        state,
+        routes,
+        fallback,
+        by_port,
+        binding.services,
+        binding.pool,
+        binding.targets,
+        binding.believers,
+        binding.selections,
     )
 
 

@@ -257,7 +257,7 @@ class Session:
         self.stream = stream
         if route.clients is not None:
             facts.client_certificate = clients.subject(stream.connection)
-        if self._marks is not None:
+        if self._marks is not None or route.asks:
             facts.sni = facts.sni or stream.asked_name()
             facts.alpn = stream.connection.get_alpn_proto_negotiated().decode("latin-1") or None
             facts.tls_version = stream.connection.get_protocol_version_name()

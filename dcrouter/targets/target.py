@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from attrs import frozen
 from twisted.logger import Logger
 
 from dcrouter.config.actions import Forward
+from dcrouter.config.names import is_address, target_host
 from dcrouter.config.targets import SimpleTarget, Target
+from dcrouter.config.units import port, shown
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.wheel import NEVER
 from dcrouter.targets.addresses import Addresses
@@ -23,6 +28,9 @@ from dcrouter.wire.http1.head import RequestHead
 ADDRESSES_PER_TARGET = 4
 """A name with many addresses is one target: so many of them are tried before the next target has its turn."""
 
+
+MOST_CHOSEN = 1000
+"""Targets of a route that are remembered though its file does not name them; each has a connection's counters."""
 
 NO_ADDRESS = "its name has no known address"
 _OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -144,6 +152,9 @@ class Targets:
         weighted = len({target.weight for target in self.all}) > 1
         self._order = order_of(action.balance, weighted, memory.keep(Turn, route))
         self._narrowed = any(target.conditions is not None for target in self.all)
+        self._by_label = {target.label: target for target in self.all}
+        self._chosen: OrderedDict[str, LiveTarget] = OrderedDict()
+        self._addresses = addresses if action.through is None else None
         self._only = self.all if len(self.all) == 1 and not self.watched and not self._narrowed else None
 
     def order(self, facts: ConnectionFacts, now: float, head: RequestHead | None = None) -> Sequence[LiveTarget]:
@@ -171,9 +182,17 @@ class Targets:
             chosen += self._order(backups, facts.peer[0])
         return chosen[: self._tries]
 
+    def chosen(self, labels: Iterable[str]) -> Sequence[LiveTarget]:
+        """The targets that somebody else has chosen, in order: our own, by their labels, or any address; names that are
+        not ours only where a proxy finds them. ValueError for what is none of these.
+        """
+        return [self._by_label.get(one) or self._other(one) for one in labels][: self._tries]
+
     def why_none(self, facts: ConnectionFacts, head: RequestHead | None = None) -> str:
         """Why `order` gave none."""
         meant = self._meant(facts, head)
+        if not self.all:
+            return "no target is chosen"
         if not meant:
             return "no target is for this (match)"
         return "no target is up (" + ", ".join(f"{one.label} is down: {one.state.reason}" for one in meant[:3]) + ")"
@@ -204,9 +223,33 @@ class Targets:
         chosen = [one for one in self.all if one.conditions is not None and one.conditions.hold(facts, head)]
         return chosen or [one for one in self.all if one.conditions is None]
 
+    def _other(self, text: str) -> LiveTarget:
+        found = self._chosen.get(text)
+        if found is None:
+            target = _parsed(text)
+            if self._addresses is not None and target.host is not None and not is_address(target.host):
+                raise ValueError(f"{shown(text)} is neither an address with a port nor one of the route's targets")
+            found = self._by_label.get(label_of(target)) or LiveTarget(target, TargetState(), self._addresses)
+            if len(self._chosen) >= MOST_CHOSEN:
+                self._chosen.popitem(last=False)
+            self._chosen[text] = found
+        return found
+
     def _usable(self, targets: Sequence[LiveTarget], now: float) -> Sequence[LiveTarget]:
         """Those that are neither down nor ejected at `now`."""
         return [one for one in targets if one.state.ejected_until <= now and not (one.state.down and self._checked)]
+
+
+def _parsed(text: str) -> Target:
+    """`192.0.2.1:443`, `[2001:db8::1]:443`, `unix:/run/app.sock`; ValueError for others."""
+    if text.startswith("unix:/") and "\0" not in text:
+        return Target(unix=Path(text.removeprefix("unix:")))
+    host, colon, port_text = text.rpartition(":")
+    if not colon or re.fullmatch("[0-9]{1,5}|preserve", port_text) is None:
+        raise ValueError(f"{shown(text)} is no target such as 192.0.2.1:443")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return Target(host=target_host(host), port=None if port_text == "preserve" else port(int(port_text)))
 
 
 def places(addresses: Sequence[str], port: int, host: str) -> list[Candidate]:

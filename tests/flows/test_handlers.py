@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
+import threading
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -34,7 +36,7 @@ routes:
 
 def started(text: str, **options: Any) -> Router:
     """A service with hooks.py beside its file."""
-    router = Router(text, ports=("echo", "counter", "secure"), start=False, **options)
+    router = Router(text, ports=("echo", "counter", "secure", "slow"), start=False, **options)
     (router.base / "hooks.py").write_text(HOOKS)
     try:
         router.start()
@@ -154,11 +156,135 @@ class HandlerTests(SynchronousTestCase):
             peer = list(sock.getsockname())
             os.kill(pid, 9)
             self.assertTrue(is_over(sock))
+        self.router.access(1, peer=peer, reason="the handlers process has died", termination="router:handler")
         with self.router.connect("echo") as sock:
             self.assertEqual(line(sock), "127.0.0.1 None None None None 1")
         self.assertNotEqual(self.router.pids()["handlers"], pid)
-        self.router.access(1, peer=peer, reason="the handlers process has died", termination="router:handler")
-        self.assertEqual(self.router.counters("edge")["routes"]["echo"]["active"], 0)
+        until(lambda: self.router.counters("edge")["routes"]["echo"]["active"] == 0)
+
+
+SELECTS = """
+routes:
+  - name: named
+    match: {ports: $echo, domains: ["*.example.test"]}
+    tls: {mode: terminate, certificate: internal}
+    action: {type: forward, select: "hooks:later", target: {host: 127.0.0.1, port: $one}}
+  - name: only
+    match: {ports: $counter, domains: ["*.example.test"]}
+    tls: {mode: terminate, certificate: internal}
+    action: {type: forward, select: "hooks:by_name"}
+  - name: slow
+    match: {ports: $slow}
+    tls: {mode: terminate, certificate: internal}
+    action: {type: forward, select: "hooks:slow", target: {host: 127.0.0.1, port: $one}}
+  - name: http
+    match: {ports: $secure}
+    protocol: http
+    action: {type: forward, select: "hooks:by_name", target: {host: 127.0.0.1, port: $one}}
+"""
+
+
+class SelectTests(SynchronousTestCase):
+    """Two targets, which say who they are; the first is the routes' own."""
+
+    router: Router
+    one: Teller
+    two: Teller
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.one, cls.two = Teller(b"one"), Teller(b"two")
+        cls.addClassCleanup(cls.one.close)
+        cls.addClassCleanup(cls.two.close)
+        expected = ("select hooks:", "handlers .*has died")
+        cls.router = started(SELECTS, one=cls.one.port, expected=expected)
+        cls.addClassCleanup(cls.router.close)
+
+    def told(self, port: str, name: str) -> str:
+        """Who answers a client that asks for `name`; nobody: ""."""
+        context = ssl.create_default_context(cafile=str(self.router.state / "internal-ca" / "ca.pem"))
+        with context.wrap_socket(self.router.connect(port), server_hostname=name) as sock:
+            sock.sendall(b"hello\n")
+            return sock.recv(100).decode()
+
+    def request(self, *lines: str) -> str:
+        with self.router.connect("secure") as sock:
+            sock.sendall("\r\n".join(("GET / HTTP/1.1", "Host: a", "Connection: close", *lines, "", "")).encode())
+            data = b""
+            while some := sock.recv(65536):
+                data += some
+        return data.decode()
+
+    def record(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.router.counters("edge")["select"][name]
+        return found
+
+    def test_a_callable_names_the_target(self) -> None:
+        """Of connections by what is known of them, of requests by their heads; None means the route's own."""
+        self.assertEqual(self.told("counter", f"p{self.two.port}.example.test"), "two")
+        self.assertEqual(self.told("counter", f"p{self.one.port}.example.test"), "one")
+        self.assertEqual(self.told("echo", f"p{self.two.port}.example.test"), "two")
+        self.assertEqual(self.told("echo", "none.example.test"), "one")
+        self.assertTrue(self.request(f"X-Port: {self.two.port}").endswith("two"))
+        self.assertTrue(self.request().endswith("one"))
+        self.router.access(2, route="named")
+
+    def test_without_targets_of_its_own_a_route_has_none_to_fall_back_to(self) -> None:
+        """The connection is closed, and the access log says why."""
+        self.assertEqual(self.told("counter", "none.example.test"), "")
+        self.router.access(1, route="only", sni="none.example.test", reason="no target: no target is chosen")
+
+    def test_a_defect_is_counted_and_the_targets_are_used(self) -> None:
+        """Be it that it raises, or names what is none; the traceback is in the log."""
+        before = self.record("hooks:later")["errors"]
+        self.assertEqual(self.told("echo", "fail.example.test"), "one")
+        self.assertEqual(self.told("echo", "odd.example.test"), "one")
+        self.assertEqual(self.record("hooks:later")["errors"] - before, 2)
+        until(lambda: self.router.said("select hooks:later has failed"))
+
+    def test_while_the_process_is_away_the_targets_are_used(self) -> None:
+        """And it is asked again as soon as it is back."""
+        os.kill(self.router.pids()["handlers"], 9)
+        until(lambda: self.told("echo", f"p{self.two.port}.example.test") == "two")
+        self.assertEqual(self.told("echo", "none.example.test"), "one")
+
+    def test_a_slow_one_is_left_alone_after_a_while(self) -> None:
+        """It sleeps in the process of all handlers, and no client waits for that."""
+        for _ in range(20):
+            self.assertEqual(self.told("slow", "localhost"), "one")
+            if self.record("hooks:slow").get("off_for"):
+                break
+        until(lambda: len(self.router.said("select hooks:slow is left alone for 30 s")) == 1)
+        before = self.record("hooks:slow")
+        self.assertGreaterEqual(before["slow"], 5)
+        self.assertEqual(self.told("slow", "localhost"), "one")
+        self.assertEqual(self.record("hooks:slow")["skipped"], before["skipped"] + 1)
+
+
+class Teller:
+    """A server that says who it is, be it asked by HTTP or otherwise."""
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            with sock, contextlib.suppress(OSError):
+                data = sock.recv(65536)
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
+                sock.sendall((head if data.startswith(b"GET") else b"") + self.name)
 
 
 class ReloadTests(SynchronousTestCase):

@@ -53,4 +53,31 @@ class CounterFactory(Factory):
 
 
 counters = CounterFactory()
+
+
+def by_name(facts):
+    """The ports of targets are in the names: p8081.example.test; failing ones have names too."""
+    if facts.request is not None:
+        port = facts.request.header("X-Port")
+        return None if port is None else ("127.0.0.1", int(port))
+    if facts.sni == "fail.example.test":
+        raise LookupError("nobody knows " + facts.sni)
+    if facts.sni == "odd.example.test":
+        return "elsewhere.example.test:80"
+    if facts.sni is None or not facts.sni.startswith("p"):
+        return None
+    return f"127.0.0.1:{facts.sni[1:].partition('.')[0]}"
+
+
+def slow(facts):
+    time.sleep(0.2)
+
+
+async def later(facts):
+    """Takes its time, but not too much."""
+    from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    await deferLater(reactor, 0.005)
+    return by_name(facts)
 '''

@@ -58,6 +58,8 @@ def _passive(passive: Passive, place: Place) -> Passive:
 
 def _check_checks(route: Route, action: Forward, place: Place) -> None:
     """`preserve` stands for no port in particular where a check has no client."""
+    if action.health is not None and not action.targets and action.select is not None:
+        place.at("health").tell("there are no `targets` that it could look at")
     if action.health is None or action.health.type is None:
         return
     ports = {port for given in route.match.ports for port in (given.start, given.end)}

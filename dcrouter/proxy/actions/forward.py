@@ -13,6 +13,7 @@ from dcrouter.net.floor import Floor
 from dcrouter.net.relay import Direction, direction, relay
 from dcrouter.net.stream import Stream, Tls
 from dcrouter.proxy.introduction import introduction
+from dcrouter.proxy.selection import Selection
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import NO_ADDRESS, LiveTarget, Targets
 from dcrouter.wire.proxyheader import Version
@@ -24,11 +25,18 @@ if TYPE_CHECKING:
 class ForwardAction:
     """Connect to a target, the next one when that fails, and relay until both sides have ended."""
 
-    def __init__(self, targets: Targets, reach: Reach, introduces: Version | None = None) -> None:
-        """`introduces`: the PROXY header that targets get."""
+    def __init__(
+        self,
+        targets: Targets,
+        reach: Reach,
+        introduces: Version | None = None,
+        selection: Selection | None = None,
+    ) -> None:
+        """`introduces`: the PROXY header that targets get. `selection`: who says which of them, None: nobody."""
         self.targets = targets
         self.reach = reach
         self._introduces = introduces
+        self._selection = selection
 
     async def run(self, session: Session) -> None:
         stream, target = await self._connect(session)
@@ -70,7 +78,11 @@ class ForwardAction:
         last reason where none does.
         """
         task, port = session.task, session.facts.local[1]
-        order = self.targets.order(session.facts, task.engine.now)
+        if self._selection is None:
+            order = self.targets.order(session.facts, task.engine.now)
+        else:
+            session.enter("select", 0)
+            order = await self._selection.order(session)
         failed = "no target has a known address yet" if order else self.targets.why_none(session.facts)
         assert session.route is not None
         seconds = session.route.timeouts.connect

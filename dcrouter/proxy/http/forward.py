@@ -21,6 +21,7 @@ from dcrouter.proxy.http.pool import Kept, Pool
 from dcrouter.proxy.http.upgrade import offered
 from dcrouter.proxy.introduction import introduction
 from dcrouter.proxy.listener import EXHAUSTED
+from dcrouter.proxy.selection import Selection
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import NO_ADDRESS, Candidate, LiveTarget, Targets
 from dcrouter.wire.http1.head import REMEMBERED
@@ -32,17 +33,25 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PRO
 
 class HttpForward:
     """`settings`: what connections to a target must have in common to serve one another's requests. `introduces`: the
-    PROXY header that they begin with; such a one serves the client that it names, and nobody else.
+    PROXY header that they begin with; such a one serves the client that it names, and nobody else. `selection`: who
+    says which target a request is for, None: nobody.
     """
 
     def __init__(
-        self, targets: Targets, reach: Reach, pool: Pool, settings: Hashable, introduces: Version | None = None
+        self,
+        targets: Targets,
+        reach: Reach,
+        pool: Pool,
+        settings: Hashable,
+        introduces: Version | None = None,
+        selection: Selection | None = None,
     ) -> None:
         self.targets = targets
         self.reach = reach
         self._pool = pool
         self._settings = settings
         self._introduces = introduces
+        self._selection = selection
 
     async def answer(self, exchange: Exchange) -> None:
         session = exchange.connection.session
@@ -50,7 +59,11 @@ class HttpForward:
         port = exchange.facts.local[1]
         request = _usual(exchange) if exchange.is_unchanged else request_bytes(exchange)
         problem: TargetFailed | None = None
-        order = self.targets.order(exchange.facts, engine.now, exchange.head)
+        if self._selection is None:
+            order = self.targets.order(exchange.facts, engine.now, exchange.head)
+        else:
+            exchange.phase = "select"
+            order = await self._selection.order(session, exchange.head, exchange.client_ip)
         for target in order:
             candidates = target.candidates(port)
             if not candidates:

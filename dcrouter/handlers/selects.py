@@ -1,0 +1,84 @@
+"""What the edge asks: which target a connection goes to, as a callable of the operator's says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dcrouter.interfaces import SELECT_WITHIN, Facts, Select
+from dcrouter.targets.target import label
+
+Reply = Callable[[dict[str, Any]], None]
+"""Gets `places` (a list of text, or None) or `error`, with the question's id."""
+
+MOST_PLACES = 100
+TOLD_EVERY = 10.0
+"""Seconds between two tracebacks of the same callable."""
+_LONGEST = 200
+"""Characters of an error that the edge is told."""
+
+
+class Selects:
+    """Of one process. `seconds`: the clock."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._told: dict[str, float] = {}
+
+    def answer(self, select: Select | None, fields: Mapping[str, Any], reply: Reply) -> None:
+        """Ask it, and reply in time or not at all. A question that nobody waits for any more is not asked."""
+        if time.monotonic() - fields["asked"] > SELECT_WITHIN:
+            return
+        if select is None:
+            reply({"id": fields["id"], "error": "nobody of that name is there"})
+            return
+        facts = Facts.of(fields["facts"], fields["request"])
+        asked: Deferred[Any] = maybeDeferred(select, facts)
+        if not asked.called:
+            asked.addTimeout(SELECT_WITHIN, self._reactor)
+        asked.addCallback(lambda choice: reply({"id": fields["id"], "places": places_of(choice)}))
+        asked.addErrback(self._failed, fields, reply)
+
+    def _failed(self, failure: Failure, fields: Mapping[str, Any], reply: Reply) -> None:
+        now = self._reactor.seconds()
+        name = fields["name"]
+        if now - self._told.get(name, -TOLD_EVERY) >= TOLD_EVERY:
+            self._told[name] = now
+            self.log.failure("select {name} has failed", failure, name=name)
+        text = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
+        reply({"id": fields["id"], "error": text[:_LONGEST]})
+
+
+def places_of(choice: Any) -> list[str] | None:
+    """A Choice as text; TypeError and ValueError where it is none."""
+    if choice is None:
+        return None
+    several = not isinstance(choice, str) and not _is_pair(choice)
+    if several and not isinstance(choice, Sequence):
+        raise TypeError(f"{choice!r} is no target: 'host:port', ('host', port), a list of them, or None")
+    places = [_place(one) for one in choice] if several else [_place(choice)]
+    if not 0 < len(places) <= MOST_PLACES:
+        raise ValueError(f"a list of {len(places)} targets")
+    return places
+
+
+def _place(one: Any) -> str:
+    if isinstance(one, str):
+        return one
+    if _is_pair(one):
+        return label(*one)
+    raise TypeError(f"{one!r} is no target: 'host:port' or ('host', port)")
+
+
+def _is_pair(value: Any) -> bool:
+    match value:
+        case (str(), int(port)):
+            return not isinstance(port, bool)
+    return False
