@@ -158,6 +158,8 @@ def _told(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename != __file__ and "importlib" not in frame.filename
     ]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        places.append(f"{Path(error.filename).name}:{error.lineno}: ")
     return (places[-1] if places else "") + text
 
 

@@ -227,9 +227,12 @@ class Targets:
         found = self._chosen.get(text)
         if found is None:
             target = _parsed(text)
+            found = self._by_label.get(label_of(target))
+            if found is not None:
+                return found
             if self._addresses is not None and target.host is not None and not is_address(target.host):
                 raise ValueError(f"{shown(text)} is neither an address with a port nor one of the route's targets")
-            found = self._by_label.get(label_of(target)) or LiveTarget(target, TargetState(), self._addresses)
+            found = LiveTarget(target, TargetState(), self._addresses)
             if len(self._chosen) >= MOST_CHOSEN:
                 self._chosen.popitem(last=False)
             self._chosen[text] = found
