@@ -232,13 +232,18 @@ class Session:
         self.entered = []
         self.phase = "handed over"
 
+    def wish(self, route: BoundRoute) -> None:
+        """Tell of the name that the client asks for, where an authority may have to certify it first."""
+        wishes, sni, tls = self.edge.wishes, self.facts.sni, route.route.tls
+        if wishes.wanted and tls is not None and tls.certificate == "auto" and sni:
+            if not self.edge.chooser.certified(sni):
+                wishes.wish(sni)
+
     async def _terminate(self, route: BoundRoute) -> None:
         facts, tls = self.facts, route.route.tls
         assert tls is not None
         self.enter("tls", route.timeouts.hello, "hello")
-        wishes = self.edge.wishes
-        if wishes.wanted and tls.certificate == "auto" and facts.sni and not self.edge.chooser.certified(facts.sni):
-            wishes.wish(facts.sni)
+        self.wish(route)
         try:
             context = self.edge.chooser.web_context(
                 tls.certificate, facts.sni, route.certified_name, route.alpn, route.clients

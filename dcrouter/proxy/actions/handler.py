@@ -32,4 +32,6 @@ class HandlerAction:
                 return
         if not handlers.ready:
             raise Refused(FULL)
+        if route.terminates:
+            session.wish(route)
         handlers.take(session)
