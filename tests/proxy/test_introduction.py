@@ -148,6 +148,24 @@ class OutTests(EdgeTest):
         self.assertEqual(event.introduction["unique_id"], bytes(range(128)).hex())
         self.assertEqual((event.peer, event.local, event.via), (CLIENT, ("127.0.0.1", port), "127.0.0.2"))
 
+    def test_requests_are_https_where_the_client_spoke_tls_with_the_proxy_in_front(self) -> None:
+        """The target hears of the client's scheme, not of the way from the proxy to us."""
+        heard: list[bytes] = []
+
+        def respond(sock: socket.socket) -> None:
+            heard.append(sock.recv(65536))
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+        introduced, action = self.target("v1", respond)
+        port = self.port()
+        self.open(route("web", port, action, domains=("a.example",)), proxy_protocol=PROXY)
+        request = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+        for told in (Told(tls_version="TLSv1.3"), Told()):
+            self.ask(port, build_v2(CLIENT, DESTINATION, told) + request, "127.0.0.2")
+            introduced.header()
+        self.assertIn(b"\r\nX-Forwarded-Proto: https\r\n", heard[0])
+        self.assertIn(b"\r\nX-Forwarded-Proto: http\r\n", heard[1])
+
     def test_a_proxy_that_speaks_for_itself_is_the_client(self) -> None:
         """LOCAL and UNKNOWN introduce nobody: the target is told of the proxy."""
         for own in (build_v1(None, None), build_v2(None, None)):

@@ -80,7 +80,7 @@ class Connection:
         self.session = session
         self.stream = session.stream
         self.rest = b""
-        self.scheme = "http" if isinstance(session.stream, Plain) else "https"
+        self.scheme = _scheme(session)
         self.trusted_proxies = plan.trusted_proxies
         self.trusted = plan.trusted_proxies.covers(peer)
         self.introducer = Introducer(peer, self.scheme, self.trusted)
@@ -307,3 +307,10 @@ class Connection:
         finally:
             exchange.received += body.count
             body.release()
+
+
+def _scheme(session: Session) -> str:
+    """What the client spoke: with us, or with the proxy that introduced it."""
+    introduced = session.facts.introduction
+    tls = not isinstance(session.stream, Plain) or (introduced is not None and introduced.told.tls_version is not None)
+    return "https" if tls else "http"
