@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 
-from tests.support.edge import Talk
+from dcrouter.tls.trust import system_trust
+from tests.support.certificates import Authority
+from tests.support.edge import Talk, secured
 from tests.support.features import Answer, FeatureTest, resolved
 from tests.support.web import Message, Wire, each, http, ok
 
 
 class ForwardAuthTests(FeatureTest):
-    def guarded(self, authority: Talk, more: str = "copy_headers: [X-User, x-group]", port: int = 0) -> int:
+    def guarded(
+        self, authority: Talk, more: str = "copy_headers: [X-User, x-group]", port: int = 0, scheme: str = "http"
+    ) -> int:
         self.authority = self.backend(authority)
         target = self.echo().port
+        place = f"{scheme}://127.0.0.1:{port or self.authority.port}"
         return self.serve(f"""
             - name: web
               match: {{ports: PORT, domains: [a.example]}}
-              security: {{forward_auth: {{url: "http://127.0.0.1:{port or self.authority.port}/check?x=1", {more}}}}}
+              security: {{forward_auth: {{url: "{place}/check?x=1", {more}}}}}
               action: {{type: forward, target: {{host: 127.0.0.1, port: {target}}}}}
         """)
 
@@ -53,6 +59,27 @@ class ForwardAuthTests(FeatureTest):
         self.assertNotIn(b"root", seen.head)
         self.assertIsNone(seen.get(b"x-other"))
         self.assertEqual(seen.get(b"range"), b"bytes=0-1")
+
+    def test_by_https_it_must_be_whom_the_system_trusts(self) -> None:
+        """Else nobody is let in, and nothing of the request is told to it."""
+        asked: list[Message] = []
+
+        def answer(message: Message) -> bytes:
+            asked.append(message)
+            return ok(b"fine")
+
+        authority = Authority()
+        trusted = self.directory / "trusted.pem"
+        trusted.write_bytes(authority.root_pem)
+        self.patch(os, "environ", {**os.environ, "SSL_CERT_FILE": str(trusted)})
+        system_trust.cache_clear()
+        self.addCleanup(system_trust.cache_clear)
+        for issuer, status in ((authority, 200), (Authority("nobody"), 503)):
+            with self.subTest(status=status):
+                self.listeners = self.listeners[-1:]
+                guard = secured(each(answer), issuer.credential(["127.0.0.1"]), self.directory)
+                self.assertEqual(self.ask(self.guarded(guard, scheme="https")).status, status)
+        self.assertEqual(len(asked), 1)
 
     def test_its_no_goes_to_the_client(self) -> None:
         """As it is: a page, a challenge, the way to a login; on a connection that stays."""
