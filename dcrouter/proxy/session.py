@@ -235,9 +235,10 @@ class Session:
     def wish(self, route: BoundRoute) -> None:
         """Tell of the name that the client asks for, where an authority may have to certify it first."""
         wishes, sni, tls = self.edge.wishes, self.facts.sni, route.route.tls
-        if wishes.wanted and tls is not None and tls.certificate == "auto" and sni:
-            if not self.edge.chooser.certified(sni):
-                wishes.wish(sni)
+        if not wishes.wanted or tls is None or tls.certificate != "auto" or not sni:
+            return
+        if not self.edge.chooser.certified(sni):
+            wishes.wish(sni)
 
     async def _terminate(self, route: BoundRoute) -> None:
         facts, tls = self.facts, route.route.tls
