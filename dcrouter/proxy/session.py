@@ -235,16 +235,16 @@ class Session:
     def wish(self, route: BoundRoute) -> None:
         """Tell of the name that the client asks for, where an authority may have to certify it first."""
         wishes, sni, tls = self.edge.wishes, self.facts.sni, route.route.tls
-        if not wishes.wanted or tls is None or tls.certificate != "auto" or not sni:
-            return
-        if not self.edge.chooser.certified(sni):
+        asks = wishes.wanted and tls is not None and tls.certificate == "auto"
+        if asks and sni and not self.edge.chooser.certified(sni):
             wishes.wish(sni)
 
     async def _terminate(self, route: BoundRoute) -> None:
         facts, tls = self.facts, route.route.tls
         assert tls is not None
         self.enter("tls", route.timeouts.hello, "hello")
-        self.wish(route)
+        if self.edge.wishes.wanted:
+            self.wish(route)
         try:
             context = self.edge.chooser.web_context(
                 tls.certificate, facts.sni, route.certified_name, route.alpn, route.clients
