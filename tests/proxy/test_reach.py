@@ -12,30 +12,11 @@ from dcrouter.config.health import Health
 from dcrouter.config.routes import Timeouts
 from dcrouter.config.targets import Target
 from tests.support.edge import Backend, EdgeTest, read_all, route, says
+from tests.support.hole import Hole
 from tests.support.router import Reserved
 
 PATIENT = Timeouts(connect=60.0)
 """Whoever waits for it fails by the test's own deadline."""
-
-
-class Hole:
-    """An address that answers no connect: its backlog is full."""
-
-    def __init__(self, test: EdgeTest, address: str, port: int) -> None:
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind((address, port))
-        self.listener.listen(0)
-        test.addCleanup(self.listener.close)
-        for _ in range(10):
-            sock = socket.socket()
-            sock.settimeout(0.2)
-            test.addCleanup(sock.close)
-            try:
-                sock.connect((address, port))
-            except TimeoutError:
-                return
-        raise AssertionError("the backlog has no end")
 
 
 class Server:

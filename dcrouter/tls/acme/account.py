@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcrouter.errors import AcmeError
+from twisted.logger import Logger
+
+from dcrouter.errors import AcmeError, AcmeUnreachable
 from dcrouter.tls.acme.answers import Answer
 from dcrouter.tls.acme.client import Client
 from dcrouter.tls.acme.external import ExternalAccount
 from dcrouter.tls.acme.jws import AccountKey, Signer
 from dcrouter.tls.acme.waiting import Shared
+
+_log = Logger()
 
 
 class Account:
@@ -74,7 +78,12 @@ class Account:
         url, fields = answer.made(), answer.fields()
         known = list(fields.texts("contact")) if "contact" in fields else []
         if self._contact and known != self._contact:
-            await self._client.post(url, {"contact": self._contact}, self.signer, url)
+            try:
+                await self._client.post(url, {"contact": self._contact}, self.signer, url)
+            except AcmeUnreachable:
+                raise
+            except AcmeError as error:  # no reason to be without certificates
+                _log.warn("the CA does not take the new contact of its account: {cause}", cause=str(error))
         return url
 
     async def _make(self) -> str:

@@ -31,7 +31,8 @@ from dcrouter.tls.credential import PrivateKey
 class Authority:
     """`url`: of the directory, or one of its well-known names. `trust`: PEM, instead of the system's authorities.
 
-    Nobody is asked anything before the first call; `close` it in the end. ValueError for a key that cannot sign.
+    Nobody is asked anything before the first call; `close` it in the end. ValueError for a key that cannot
+    sign, TlsError where `trust` holds no certificate.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ async def poll(
     patience: Patience,
     first: float | None = None,
 ) -> Fields | None:
-    """The object at `url` once it is done; None where that takes longer than `seconds`, or is said to.
+    """The object at `url` once it is done; None where it is not after `seconds`.
 
     `first`: seconds until the first look, where the CA has said so.
     """
@@ -34,9 +34,10 @@ async def poll(
     while True:
         if wait is None:
             wait, pause = pause, min(pause * 2, patience.pause_at_most)
-        if reactor.seconds() + wait > end:
+        left = end - reactor.seconds()
+        if left <= 0:
             return None
-        await deferLater(reactor, wait)
+        await deferLater(reactor, min(max(wait, patience.pause), patience.retry_at_most, left))
         try:
             answer = await account.post(url, None)
         except AcmeError as error:

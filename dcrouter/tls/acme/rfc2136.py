@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 
 from dcrouter.errors import AcmeError
 from dcrouter.tls.acme.challenges import dns_value
-from dcrouter.tls.acme.waiting import within
+from dcrouter.tls.acme.waiting import cancellable, within
 
 ANSWER = 15.0
 """Seconds for one exchange, the connection included."""
@@ -142,7 +142,7 @@ class UpdateSolver:
     async def _octets(self, wire: bytes) -> bytes:
         """Of the answer to `wire`."""
         endpoint = HostnameEndpoint(self._reactor, self._host, self._port, timeout=ANSWER)
-        conversation = await connectProtocol(endpoint, _Conversation())
+        conversation = await cancellable(connectProtocol(endpoint, _Conversation()))
         try:
             conversation.sendString(wire)
             answer: bytes = await conversation.answer

@@ -16,7 +16,12 @@ from urllib.parse import urljoin, urlsplit
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
-from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionDone,
+    ConnectionLost,
+    DNSLookupError,
+)
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -30,9 +35,10 @@ from dcrouter.config.targets import UpstreamTls
 from dcrouter.errors import AcmeUnreachable, TlsError
 from dcrouter.tls.acme.answers import Answer, seconds_of
 from dcrouter.tls.acme.problems import plain
-from dcrouter.tls.acme.waiting import Patience, within
+from dcrouter.tls.acme.waiting import Patience, cancellable, within
 from dcrouter.tls.peer import Peer
 from dcrouter.tls.profile import client_context
+from dcrouter.tls.trust import certificates_of
 
 AT_ONCE = 8
 """Requests to one directory that run together, over as many connections."""
@@ -41,7 +47,7 @@ LARGEST = 1024 * 1024
 
 
 class Transport:
-    """`trust`: PEM, instead of the system's."""
+    """`trust`: PEM, instead of the system's; TlsError where it holds no certificate."""
 
     def __init__(self, reactor: Any, trust: bytes | None, patience: Patience) -> None:
         self._reactor = reactor
@@ -74,9 +80,12 @@ class Transport:
         if body is not None:
             headers.setRawHeaders("Content-Type", ["application/jose+json"])
         try:
-            response = await self._client.request(
+            asked = self._client.request(
                 method, url, data=body, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
             )
+            response = await cancellable(asked)
+        except CancelledError:
+            raise
         except Exception as error:
             raise self._meaning(url, error) from error
         data = b"" if method == "HEAD" else await _body(response, url)
@@ -97,12 +106,10 @@ class Transport:
         )
 
     def _meaning(self, url: str, error: Exception) -> Exception:
-        """Twisted wraps what it was cancelled for, or by, in errors of its own."""
+        """Twisted wraps what went wrong in errors of its own."""
         if isinstance(error, TlsError):
-            return error
+            return AcmeUnreachable(f"{url}: {error}")
         for cause in (error, *(reason.value for reason in getattr(error, "reasons", ()) or ())):
-            if isinstance(cause, CancelledError):
-                return cause
             if isinstance(cause, SSL.Error):
                 problem = self._trust.problem(urlsplit(url).hostname or "")
                 return AcmeUnreachable(f"{url}: {problem or f'TLS failed ({cause})'}")
@@ -122,6 +129,8 @@ class Gone(AcmeUnreachable):
 @implementer(IPolicyForHTTPS)
 class _Trust:
     def __init__(self, pem: bytes | None) -> None:
+        if pem is not None:
+            certificates_of(pem)
         self._pem = pem
         self._context: SSL.Context | None = None
         self._peers: dict[str, Peer] = {}

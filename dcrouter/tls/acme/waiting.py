@@ -18,6 +18,7 @@ class Patience:
     """Seconds. `connect`: to the CA, TLS included; `answer`: of it to one request, body included; `solver`: a solver,
     to present or to clean up; `validation`: the CA, to look at one challenge; `issuance`: the CA, to make a certificate
     of an order that is ready. `pause`, `pause_at_most`: between two looks at what is not done yet; it doubles.
+    `retry_at_most`: between them, whatever Retry-After says; never less than `pause`.
     """
 
     connect: float = 10.0
@@ -27,11 +28,34 @@ class Patience:
     issuance: float = 300.0
     pause: float = 0.2
     pause_at_most: float = 5.0
+    retry_at_most: float = 60.0
 
 
 async def within(reactor: Any, seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives; it is cancelled, and twisted's TimeoutError raised, when it takes longer."""
     return await Deferred.fromCoroutine(work).addTimeout(seconds, reactor)
+
+
+def cancellable(work: Deferred[T]) -> Deferred[T]:
+    """`work`, which fails with CancelledError and nothing else when it is cancelled.
+
+    Twisted's endpoints and HTTP client turn a cancel into errors of their own: a failed lookup, among others.
+    """
+    cancelled = False
+
+    def cancel(_: object) -> None:
+        nonlocal cancelled
+        cancelled = True
+        work.cancel()
+
+    result: Deferred[T] = Deferred(cancel)
+
+    def done(value: T | Failure) -> None:
+        if not result.called:
+            result.callback(Failure(CancelledError()) if cancelled else value)
+
+    work.addBoth(done)
+    return result
 
 
 async def finish(work: Deferred[Any]) -> None:

@@ -10,6 +10,7 @@ import dns.message
 import dns.query
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from dcrouter.errors import AcmeError
@@ -18,6 +19,7 @@ from dcrouter.tls.acme.challenges import dns_value
 from dcrouter.tls.acme.command import CommandSolver
 from dcrouter.tls.acme.rfc2136 import UpdateSolver
 from tests.support.facts import until
+from tests.support.hole import Hole
 from tests.support.named import KEY, Named
 from tests.support.pebble import ChallengeDns, Pebble
 from tests.support.router import Reserved
@@ -99,6 +101,22 @@ class UpdateTests(TestCase):
             await solver.cleanup(name, "t", "t.k")
         with self.assertRaises(ValueError):
             self.solver(secret="no base64!")
+
+    async def test_cancelled(self) -> None:
+        """At every step: on the way to the server, and while it keeps silent."""
+        asked = []
+
+        class Silent(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                asked.append(data)
+
+        silent = reactor.listenTCP(0, Factory.forProtocol(Silent), interface="127.0.0.1")
+        self.addCleanup(silent.stopListening)
+        for port, fact in ((Hole(self).port, lambda: True), (silent.getHost().port, lambda: asked)):
+            running = Deferred.fromCoroutine(self.solver(port=port).present("a.example.test", "t", "t.k"))
+            await until(fact)
+            running.cancel()
+            await self.assertFailure(running, CancelledError)
 
     async def test_refused_update(self) -> None:
         """A key that may not write TXT records."""

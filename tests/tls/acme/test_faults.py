@@ -12,19 +12,22 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from dcrouter.errors import AcmeError, AcmeUnreachable
+from dcrouter import __version__
+from dcrouter.errors import AcmeError, AcmeUnreachable, TlsError
 from dcrouter.tls.acme.authority import Authority
 from dcrouter.tls.acme.client import TRIES
 from dcrouter.tls.acme.waiting import Patience
 from tests.support.acmeca import CUT, ENDLESS, HALF, HELD, HUGE, SILENT, URN, AcmeCa, Says, problem
 from tests.support.certificates import Authority as Certificates
 from tests.support.facts import until
+from tests.support.hole import Hole
 from tests.support.router import Reserved
 from tests.tls.acme.solvers import Remembering, Stuck
 from tests.tls.acme.test_pebble import key, names_of
 
 QUICK = Patience(connect=5, answer=5, solver=5, validation=5, issuance=5, pause=0.01, pause_at_most=0.05)
 NAME = ("a.example.com",)
+AGENT = f"dcrouter/{__version__}"
 
 
 class FaultCase(TestCase):
@@ -58,6 +61,18 @@ class UnreachableTests(FaultCase):
         self.assertIn(f"https://127.0.0.1:{place.port}/dir: no connection: Connection was refused", str(error))
         self.assertTrue(error.temporary)
 
+    async def test_nobody_answers(self) -> None:
+        """An address that takes no connection: the time for one is over, or somebody cancels."""
+        place = Hole(self)
+        url = f"https://127.0.0.1:{place.port}/dir"
+        error = await self.fails(AcmeUnreachable, url=url, patience=evolve(QUICK, connect=0.2))
+        self.assertIn("no connection: ", str(error))
+        error = await self.fails(AcmeUnreachable, url=url, patience=evolve(QUICK, answer=0.2))
+        self.assertIn("no answer within 0.2 s", str(error))
+        running = Deferred.fromCoroutine(self.authority(url=url).register())
+        running.cancel()
+        await self.assertFailure(running, CancelledError)
+
     async def test_no_such_host(self) -> None:
         """A name without address."""
         error = await self.fails(AcmeUnreachable, url="https://nowhere.invalid/dir")
@@ -73,6 +88,11 @@ class UnreachableTests(FaultCase):
             error = await self.fails(AcmeUnreachable, ca=ca, **settings)
             self.assertIn(reason, str(error))
             self.assertEqual(ca.asked, [])
+
+    async def test_nobody_to_believe(self) -> None:
+        """A file of authorities without any is told at once."""
+        with self.assertRaises(TlsError):
+            self.authority(trust=b"none here")
 
     async def test_by_address(self) -> None:
         """A directory may be at an address, which its certificate has to name."""
@@ -106,7 +126,8 @@ class UnreachableTests(FaultCase):
             (Says(404, problem("malformed", "no\nsuch\x1b[0m thing").body), "refuses: no such [0m thing (malformed)"),
         ):
             self.ca.behave("directory", temper)
-            error = await self.fails(patience=evolve(QUICK, answer=0.5))
+            silent = temper in (SILENT, ENDLESS)
+            error = await self.fails(patience=evolve(QUICK, answer=0.5) if silent else QUICK)
             self.assertIn(reason, " ".join(str(error).split()))
         self.assertEqual(self.solver.log, [])
 
@@ -173,6 +194,7 @@ class RefusalTests(FaultCase):
         await self.authority().issue(NAME, key(), {"http-01": self.solver})
         self.assertEqual(self.ca.kinds().count("nonce"), 1)
         self.assertEqual(self.ca.kinds().count("directory"), 1)
+        self.assertTrue(all(one.headers.getRawHeaders("User-Agent") == [AGENT] for one in self.ca.asked))
         self.ca.asked.clear()
         self.ca.behave("order", problem("badNonce"), times=TRIES)
         error = await self.fails()
@@ -188,6 +210,13 @@ class RefusalTests(FaultCase):
         await authority.issue(NAME, key(), {"http-01": self.solver})
         made = [{"onlyReturnExisting": True}, {"termsOfServiceAgreed": True}]
         self.assertEqual(self.ca.payloads("account"), made * 2)
+
+    async def test_a_contact_that_is_not_taken(self) -> None:
+        """Is no reason to be without certificates."""
+        own = key()
+        await self.authority(key=own, email="a@example.com").register()
+        self.ca.behave("account", None, problem("invalidContact"))
+        self.assertTrue(await self.authority(key=own, email="b@example").register())
 
     async def test_contact(self) -> None:
         """An account that is known under another address is told the new one; one that is right is left alone."""
@@ -245,18 +274,19 @@ class PaceTests(FaultCase):
         self.assertGreaterEqual(time.monotonic() - began, 2)
 
     async def test_what_takes_too_long_ends(self) -> None:
-        """At the deadline of each phase, also when the CA wants to be asked later than that."""
+        """At the deadline of each phase, also when the CA wants to be asked later than that, or at once."""
         self.ca.pending = 10**6
         short = evolve(QUICK, validation=0.3)
         error = await self.fails(patience=short)
         self.assertEqual(error.names, (("a.example.com", None, "http-01: the CA has not looked within 0.3 s"),))
         self.ca.retry_after = "3600"
-        error = await self.fails()
-        self.assertIn("the CA has not looked within 5 s", str(error))
+        error = await self.fails(patience=short)
+        self.assertIn("the CA has not looked within 0.3 s", str(error))
         self.ca.pending = 0
-        self.ca.retry_after = None
-        self.ca.behave("finalize", Says(200, {"status": "processing"}, {"Retry-After": "3600"}))
-        self.assertIn("not made the certificate within 5 s", str(await self.fails()))
+        self.ca.behave("order", None, None, *[Says(200, {"status": "processing"}, {"Retry-After": "0"})] * 1000)
+        error = await self.fails(patience=evolve(QUICK, issuance=0.3, retry_at_most=0.1))
+        self.assertIn("not made the certificate within 0.3 s", str(error))
+        self.assertLess(self.ca.kinds().count("order"), 50)
 
     async def test_a_ca_that_is_down_for_a_moment(self) -> None:
         """While it is asked whether it is done, is forgiven; one that stays down is not."""
