@@ -159,6 +159,7 @@ class MailWorker(Worker):
         self._ended: list[str] = []
         self.acts["connections"] = self._connections
         self.acts["kill"] = self._kill
+        self.acts["bans"] = self._bans
         self._succession: Succession | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
@@ -221,6 +222,9 @@ class MailWorker(Worker):
 
     def _kill(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], "killed": self.mta.kill(fields["session"])})
+
+    def _bans(self, fields: Fields, fds: list[int]) -> None:
+        self.channel.send("answer", {"id": fields["id"], **self.mta.bans(fields)})
 
     def _queue(self, fields: Fields, fds: list[int]) -> None:
         def broken(failure: Failure) -> Fields:

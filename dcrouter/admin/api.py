@@ -8,6 +8,8 @@
     GET /connections         those of a process (?role=edge or mail), the oldest first, and where the next page begins;
                              ?after=
     DELETE /connections/ID   end that one
+    GET /bans                addresses that are banned for wrong passwords, and where the next page begins; ?after=
+    DELETE /bans/ADDRESS     lift that ban; without an address all of them
     GET /certificates        those that are in use or wanted: names, issuer, key, when they end and are renewed, errors
     POST /certificates/renew {"name": ...}: have it made anew now; also revoke
     GET /dns                 the DNS records that there should be of them (TLSA)
@@ -210,6 +212,16 @@ def _root(answers: Answers) -> Answer:
     def below_connections(name: bytes) -> Answer:
         return Answer({b"DELETE": lambda request: operations.kill(name.decode("utf-8", "replace"))})
 
+    def bans(do: str, address: bytes | None = None) -> Give:
+        def act(request: Request) -> Deferred[dict[str, Any]]:
+            told = {"address": address.decode("utf-8", "replace")} if address is not None else _query(request)
+            return answers.ask_mail("bans", {**told, "do": do})
+
+        return act
+
+    def below_bans(name: bytes) -> Answer:
+        return Answer({b"DELETE": bans("lift", name)})
+
     certs = operations.certs
     below_certificates = {
         b"renew": Answer({b"POST": lambda request: certs.renew(_name(request))}),
@@ -219,6 +231,7 @@ def _root(answers: Answers) -> Answer:
     return Answer(
         {},
         {
+            b"bans": Answer({b"GET": bans("list"), b"DELETE": bans("lift")}, below_bans),
             b"certificates": Answer({b"GET": lambda request: certs.list()}, below_certificates.get),
             b"dns": Answer({b"GET": lambda request: certs.records()}),
             b"status": Answer({b"GET": lambda request: answers.status()}),

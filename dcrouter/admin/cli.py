@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from dcrouter import __version__
+from dcrouter.admin.bans import add_bans_command
 from dcrouter.admin.ca import add_ca_command
 from dcrouter.admin.certs import add_certs_commands
 from dcrouter.admin.client import ask
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
     asked = command("status", status, "print what the running service does")
     controls = [add_explain_command(command), *add_control_commands(command), *add_certs_commands(command)]
+    controls.append(add_bans_command(command))
     rooted = add_ca_command(command)
     queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
     add_queue_commands(queue)

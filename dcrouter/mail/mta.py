@@ -257,6 +257,10 @@ class Mta:
 
         return self._store.counts(now).addCallback(aged)
 
+    def bans(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What an operator asks of the bans, see server/bans.py."""
+        return self._login.ask_bans(fields)
+
     def queue_ask(self, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         """What an operator asks of the queue, see `Operator`."""
         return self._operator.ask(fields)

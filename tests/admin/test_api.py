@@ -99,6 +99,24 @@ class TestApi(TestCase):
             ],
         )
 
+    async def test_bans_are_listed_and_lifted(self) -> None:
+        """A page, one address (a network with IPv6, as the list shows it), or all of them."""
+        self.started()
+        for method, target in (
+            ("GET", "/bans?after=192.0.2.7&do=lift"),
+            ("DELETE", "/bans/2001:db8::%2F64"),
+            ("DELETE", "/bans"),
+        ):
+            self.assertEqual(await self.ask(method, target), {"answer": 42})
+        self.assertEqual(
+            self.known.asked,
+            [
+                ("bans", {"do": "list", "after": "192.0.2.7"}),
+                ("bans", {"do": "lift", "address": "2001:db8::/64"}),
+                ("bans", {"do": "lift"}),
+            ],
+        )
+
     async def test_a_route_is_explained(self) -> None:
         """By the configuration in use, and what the edge decides."""
         self.started()

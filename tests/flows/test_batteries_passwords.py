@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.admin.client import ask
 from dcrouter.mail.server.passwords import make_hash
 from tests.support.mailboxes import messages
 from tests.support.router import Router, until
@@ -117,7 +118,8 @@ class PasswordTests(PasswordCase):
 
     def test_one_address_that_tries_on_and_on(self) -> None:
         """Ten guesses are checked, the rest is turned away at the door: 421, on 465 an alert, 454 for AUTH on port 25,
-        where its mail flows on. Neither its neighbour nor the account notices, nor a connection that was logged in.
+        where its mail flows on. Neither its neighbour nor the account notices, nor a connection that was logged in. The
+        operator can lift the ban.
         """
         failed, banned = self.counted()
         evil, codes = "127.2.0.1", Counter[bytes]()
@@ -140,6 +142,10 @@ class PasswordTests(PasswordCase):
             talk.begin("box@example.test")
         self.assertEqual(self.counted(), (failed + 12, banned + 1))
         self.assertServed("127.2.0.2")
+        found = ask(self.router.state / "admin.sock", "GET", "/bans")["bans"]
+        self.assertIn(evil, [one["address"] for one in found])
+        self.assertEqual(ask(self.router.state / "admin.sock", "DELETE", f"/bans/{evil}"), {"lifted": 1})
+        self.assertServed(evil)
 
     def test_one_account_that_all_the_world_attacks(self) -> None:
         """From many addresses at once: the answers are slow, and the right password opens from any address, whether

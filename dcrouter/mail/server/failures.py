@@ -65,6 +65,26 @@ class Failures:
         self._end_bans()
         return self._bans.get(count_key(address), 0.0) > self._clock()
 
+    def listed(self) -> list[tuple[str, float]]:
+        """Who is banned, and for how many more seconds; whose ban ends first comes first."""
+        self._end_bans()
+        now = self._clock()
+        return [(key, until - now) for key, until in self._bans.items()]
+
+    def lift(self, address: str | None) -> int:
+        """Ends the ban of an address (of its /64, as `listed` shows it, with IPv6), or of all where it is None, and
+        forgets what led to it; gives how many bans there were. ValueError where it is no address.
+        """
+        self._end_bans()
+        if address is None:
+            keys = list(self._bans)
+        else:
+            key = count_key(address.removesuffix("/64") if ":" in address else address)
+            keys = [key] if key in self._bans else []
+        for key in keys:
+            del self._bans[key]
+        return len(keys)
+
     def failed(self, address: str, account: str, *, bannable: bool = True) -> bool:
         """Notes one; gives whether it is the one that bans the address."""
         now = self._clock()

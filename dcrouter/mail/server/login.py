@@ -23,6 +23,7 @@ from twisted.logger import Logger
 
 from dcrouter.config.accounts import Auth
 from dcrouter.mail.envelope import Client
+from dcrouter.mail.server import bans
 from dcrouter.mail.server.failures import Failures
 from dcrouter.mail.server.gate import Busy, Gate
 from dcrouter.mail.server.passwords import UnusableHash, verify
@@ -94,6 +95,17 @@ class Login:
 
     def banned(self, address: str) -> bool:
         return self._failures.banned(address)
+
+    def ask_bans(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What an operator asks of the bans, see `bans`."""
+        answer = bans.answered(self._failures, fields)
+        if answer.get("lifted"):
+            self._log.info(
+                "{count} bans lifted by the operator: {address}",
+                count=answer["lifted"],
+                address=fields.get("address") or "all",
+            )
+        return answer
 
     def status(self) -> dict[str, int]:
         return {"logins": self.succeeded, "failed_logins": self.failed, "banned": self._failures.bans}

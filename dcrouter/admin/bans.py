@@ -1,0 +1,72 @@
+"""`dcrouter bans`: which addresses may not log in to send mail for a while, and an end to that."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from dcrouter.admin.client import ApiError, ask
+from dcrouter.admin.control import Command
+from dcrouter.admin.places import also_behind, service_socket
+from dcrouter.admin.report import duration, word
+
+
+def add_bans_command(command: Command) -> argparse.ArgumentParser:
+    """The parser, which still wants to know where the service is."""
+    parser = command("bans", list_bans, "print who is banned from logging in to send mail; or lift bans")
+    verbs = parser.add_subparsers(metavar="list|clear [ADDRESS ...]", title="commands")
+    listed = verbs.add_parser("list", help="print them", description="print who is banned, and for how long")
+    listed.set_defaults(act=list_bans)
+    also_behind(listed, "config", "socket")
+    listed.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    cleared = verbs.add_parser("clear", help="lift these, or all", description="lift these bans, or all of them")
+    cleared.add_argument("addresses", nargs="*", metavar="ADDRESS", help="as `bans list` shows them [all]")
+    cleared.set_defaults(act=clear_bans)
+    also_behind(cleared, "config", "socket")
+    cleared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
+def list_bans(arguments: argparse.Namespace) -> int:
+    found = list(_all(service_socket(arguments, lenient=True)))
+    print(json.dumps(found, indent=1) if arguments.json else "\n".join(ban_lines(found)))
+    return 0
+
+
+def clear_bans(arguments: argparse.Namespace) -> int:
+    """Exit status 1 where one of the addresses is not banned; the others are lifted all the same."""
+    socket = service_socket(arguments, lenient=True)
+    lifted = failed = 0
+    for target in [f"/bans/{quote(address, safe='')}" for address in arguments.addresses] or ["/bans"]:
+        try:
+            lifted += ask(socket, "DELETE", target)["lifted"]
+        except ApiError as error:
+            print(f"dcrouter: {error}", file=sys.stderr)
+            failed = 1
+    print(json.dumps({"lifted": lifted}) if arguments.json else f"{lifted} ban{'' if lifted == 1 else 's'} lifted")
+    return failed
+
+
+def ban_lines(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """A line each, the shortest first."""
+    bans = sorted(found, key=lambda one: float(one["seconds"]))
+    width = max((len(word(one["address"])) for one in bans), default=0)
+    for one in bans:
+        yield f"{word(one['address']).ljust(width)}  for another {duration(one['seconds'])}"
+    if not bans:
+        yield "nobody is banned"
+
+
+def _all(socket: Path) -> Iterator[dict[str, Any]]:
+    place: str | None = None
+    while True:
+        answer = ask(socket, "GET", "/bans" if place is None else f"/bans?{urlencode({'after': place})}")
+        yield from answer["bans"]
+        place = answer["next"]
+        if place is None:
+            return
