@@ -12,7 +12,6 @@ mailhold opens SMTP sessions, says {"open": n} and keeps them until standard inp
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import json
@@ -25,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.hello import SNI, client_hello
+from bench.paced import mail
 
 _TIMEOUT = 10.0
 
@@ -205,70 +205,6 @@ def _answered(sock: socket.socket) -> bool:
     except ConnectionError:
         return False
     return True
-
-
-async def _deliver(options: dict[str, Any], body: bytes) -> bool:
-    """One message on a connection of its own, as most mail comes; True when it was accepted."""
-    reader, writer = await asyncio.open_connection(options["host"], options["port"])
-
-    async def said(expected: bytes) -> bool:
-        while (line := await reader.readline())[3:4] == b"-":
-            pass
-        return line.startswith(expected)
-
-    try:
-        good = await said(b"220")
-        writer.write(b"EHLO bench.example.test\r\n")
-        good = good and await said(b"250")
-        writer.write(b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\nDATA\r\n")
-        good = good and await said(b"250") and await said(b"250") and await said(b"354")
-        if good:
-            writer.write(body)
-            good = await said(b"250")
-        writer.write(b"QUIT\r\n")
-        return good and await said(b"221")
-    finally:
-        writer.close()
-
-
-async def _paced(options: dict[str, Any]) -> dict[str, Any]:
-    line = b"0123456789abcdef" * 4 + b"\r\n"
-    body = (
-        b"From: <sender@example.test>\r\nTo: <recipient@example.test>\r\nSubject: bench\r\n\r\n" + line * 62 + b".\r\n"
-    )
-    latencies: list[float] = []
-    errors = 0
-    gate = asyncio.Semaphore(40)
-
-    async def one() -> None:
-        nonlocal errors
-        begin = time.monotonic()
-        async with gate:
-            try:
-                accepted = await asyncio.wait_for(_deliver(options, body), _TIMEOUT)
-            except (OSError, TimeoutError):
-                accepted = False
-        if accepted:
-            latencies.append(time.monotonic() - begin)
-        else:
-            errors += 1
-
-    begin = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        for number in range(int(options["seconds"] * options["rate"])):
-            wait = begin + number / options["rate"] - time.monotonic()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            group.create_task(one())
-    return {"units": len(latencies), "errors": errors, "latencies": latencies, "seconds": time.monotonic() - begin}
-
-
-def mail(options: dict[str, Any]) -> dict[str, Any]:
-    """`rate` messages of 4 KB a second, so that a slow server shows as a lower rate.
-
-    At most 40 at once: a mail port takes 50 connections from an address unless it is told otherwise.
-    """
-    return asyncio.run(_paced(options))
 
 
 _CLIENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
