@@ -1,4 +1,4 @@
-"""Paced mail: one thread and one epoll, so that the load maker takes as little as it can of the cores that it shares."""
+"""Paced mail: one thread and one epoll, so that the load maker takes as little as it can of the cores it shares."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _TALK = (
 _ACCEPTED = 5
 """The reply that takes the message."""
 _TIMEOUT = 10.0
-_AT_ONCE = 40
-"""A mail port takes 50 connections from an address unless it is told otherwise."""
+_AT_ONCE = 25
+"""A mail port takes 50 connections from an address unless it is told otherwise, and hears of an end a moment later."""
 
 
 class _Delivery:
