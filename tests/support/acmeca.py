@@ -33,8 +33,9 @@ HALF = "half"
 HUGE = "huge"
 ENDLESS = "endless"
 HELD = "held"
+LOST = "lost"
 """It never answers; closes instead; closes in the middle of a body; sends 2 MB; begins a body and falls silent; answers
-when `release` is called.
+when `release` is called; does what it is asked for and closes then.
 """
 
 
@@ -155,6 +156,9 @@ class AcmeCa:
             answer = waiting.pop(0)
             if callable(answer):
                 answer = answer(asked)
+        if answer == LOST:
+            getattr(self, f"_{kind}")(rest, asked)
+            answer = CUT
         if answer == HELD:
             self._held.append(lambda: self._finish(request, kind, rest, asked))
             return NOT_DONE_YET
@@ -287,6 +291,8 @@ class AcmeCa:
 
     def _finalize(self, rest: str, asked: Asked) -> Says:
         order = self._orders[int(rest)]
+        if order["status"] != "ready":
+            return problem("orderNotReady", f"it is {order['status']}", 403)
         request = x509.load_der_x509_csr(_decoded(asked.payload["csr"]))
         order["chain"] = self.authority.signed(request, days=self.days)
         order["status"] = "processing"

@@ -4,7 +4,7 @@
    does not take it.
 2. Every name is proved, some at once. One that cannot be proved does not stop the others: what is proved now is proved
    for the next order too, and the error tells all that were not.
-3. The order is finalized, the chain fetched and checked.
+3. The order is finalized, the chain fetched and checked. Answers that are lost on the way are asked for again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dcrouter.tls.acme.certificate import checked_chain, signing_request
 from dcrouter.tls.acme.challenges import Solver, is_address
 from dcrouter.tls.acme.directory import Directory
 from dcrouter.tls.acme.jws import b64
-from dcrouter.tls.acme.polling import poll
+from dcrouter.tls.acme.polling import fetch, poll
 from dcrouter.tls.acme.problems import detail_of, names_of, sentence, type_of
 from dcrouter.tls.acme.waiting import Patience, for_each
 from dcrouter.tls.credential import PrivateKey
@@ -66,12 +66,11 @@ class Order:
             fields = await self._settled(url, ("pending",), None)
         if fields.text("status") == "ready":
             self._told("the CA is asked for the certificate")
-            csr = b64(signing_request(names, key))
-            made = await self._account.post(fields.url("finalize"), {"csr": csr})
+            made = await self._finalize(url, fields.url("finalize"), b64(signing_request(names, key)))
             fields = made.fields()
         if fields.text("status") != "valid":
             fields = await self._settled(url, ("pending", "ready", "processing"), made.retry_after)
-        chain = await self._account.post(fields.url("certificate"), None)
+        chain = await fetch(self._reactor, self._account, fields.url("certificate"), self._patience)
         return checked_chain(chain.body, names, key)
 
     async def _make(self, names: Sequence[str], profile: str | None, replaces: str | None) -> Answer:
@@ -106,6 +105,20 @@ class Order:
                 detail=problems[0].detail,
                 names=problems,
             )
+
+    async def _finalize(self, url: str, place: str, csr: str) -> Answer:
+        """The order, which may have been finalized though the answer was lost: certificates are counted, and not to be
+        ordered twice.
+        """
+        try:
+            return await self._account.post(place, {"csr": csr})
+        except AcmeError as error:
+            if not (error.temporary or error.type == "orderNotReady") or error.rate_limited:
+                raise
+            order = await fetch(self._reactor, self._account, url, self._patience)
+            if order.fields().text("status") not in ("processing", "valid"):
+                raise
+            return order
 
     async def _settled(self, url: str, passing: Sequence[str], first: float | None) -> Fields:
         """The order, once its status is none of `passing`; AcmeError where it has failed."""

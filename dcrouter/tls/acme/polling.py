@@ -1,4 +1,4 @@
-"""Asking the state of something until the CA is done with it (RFC 8555 section 7.5.1)."""
+"""Asking until the CA is done with something (RFC 8555 section 7.5.1), and asking again where an answer was lost."""
 
 from __future__ import annotations
 
@@ -9,11 +9,26 @@ from twisted.internet.task import deferLater
 
 from dcrouter.errors import AcmeError
 from dcrouter.tls.acme.account import Account
-from dcrouter.tls.acme.answers import Fields
+from dcrouter.tls.acme.answers import Answer, Fields
 from dcrouter.tls.acme.waiting import Patience
 
 FORGIVEN = 4
-"""Answers in a row that may lack, or be a 5xx: a CA that restarts a server does not end an order."""
+"""Answers in a row that may be lost, or be a 5xx: a CA that restarts a server does not end an order."""
+
+
+async def fetch(reactor: Any, account: Account, url: str, patience: Patience) -> Answer:
+    """What is at `url`, which asking does not change."""
+    pause, failures = patience.pause, 0
+    while True:
+        try:
+            return await account.post(url, None)
+        except AcmeError as error:
+            failures += 1
+            if not _is_forgiven(error, failures):
+                raise
+            wait = error.retry_after
+        await deferLater(reactor, _bounded(pause if wait is None else wait, patience))
+        pause = min(pause * 2, patience.pause_at_most)
 
 
 async def poll(
@@ -37,12 +52,12 @@ async def poll(
         left = end - reactor.seconds()
         if left <= 0:
             return None
-        await deferLater(reactor, min(max(wait, patience.pause), patience.retry_at_most, left))
+        await deferLater(reactor, min(_bounded(wait, patience), left))
         try:
             answer = await account.post(url, None)
         except AcmeError as error:
             failures += 1
-            if not error.temporary or error.rate_limited or failures > FORGIVEN:
+            if not _is_forgiven(error, failures):
                 raise
             wait = error.retry_after
             continue
@@ -50,3 +65,11 @@ async def poll(
         fields = answer.fields()
         if done(fields):
             return fields
+
+
+def _is_forgiven(error: AcmeError, failures: int) -> bool:
+    return error.temporary and not error.rate_limited and failures <= FORGIVEN
+
+
+def _bounded(wait: float, patience: Patience) -> float:
+    return min(max(wait, patience.pause), patience.retry_at_most)

@@ -71,7 +71,8 @@ class Transport:
             self._gate.release()
 
     def close(self) -> Deferred[None]:
-        """Of connections that nobody uses; fires when they are closed."""
+        """Of connections that nobody uses, and of the others after their requests; fires when the first are closed."""
+        self._pool.persistent = False
         closed: Deferred[None] = self._pool.closeCachedConnections()
         return closed
 

@@ -17,7 +17,7 @@ from dcrouter.errors import AcmeError, AcmeUnreachable, TlsError
 from dcrouter.tls.acme.authority import Authority
 from dcrouter.tls.acme.client import TRIES
 from dcrouter.tls.acme.waiting import Patience
-from tests.support.acmeca import CUT, ENDLESS, HALF, HELD, HUGE, SILENT, URN, AcmeCa, Says, problem
+from tests.support.acmeca import CUT, ENDLESS, HALF, HELD, HUGE, LOST, SILENT, URN, AcmeCa, Says, problem
 from tests.support.certificates import Authority as Certificates
 from tests.support.facts import until
 from tests.support.hole import Hole
@@ -295,6 +295,16 @@ class PaceTests(FaultCase):
         self.ca.behave("authorization", None, *[Says(500, b"")] * 5)
         error = await self.fails()
         self.assertEqual((error.status, error.temporary), (500, True))
+
+    async def test_a_lost_answer_loses_no_certificate(self) -> None:
+        """Of the request for it, or of its download: the CA has counted it already."""
+        self.ca.behave("finalize", LOST)
+        self.ca.behave("certificate", *[CUT] * 4, *[Says(500, b"")] * 2)
+        chain = await self.authority().issue(NAME, key(), {"http-01": self.solver})
+        self.assertEqual(names_of(chain), list(NAME))
+        self.ca.behave("finalize", Says(500, b""))
+        self.assertEqual((await self.fails()).status, 500)
+        self.assertEqual((self.ca.kinds().count("finalize"), self.ca.kinds().count("certificate")), (3, 7))
 
     async def test_dies_in_the_middle(self) -> None:
         """At each step of an order the error tells so, and what was shown is gone."""
