@@ -127,7 +127,7 @@ class Handlers:
     def _guarded(self, act: Callable[[], object]) -> None:
         try:
             act()
-        except Exception:
+        except (Exception, SystemExit):
             self.log.failure("a factory has failed to begin, or to end")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from OpenSSL import SSL
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper
@@ -23,10 +23,17 @@ from zope.interface import alsoProvides, directlyProvides, implementer, provided
 from dcrouter.events import EndedBy, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts, Endpoint
 from dcrouter.interfaces import Facts
+from dcrouter.net.stream import failure
 from dcrouter.tls import clients
 
 if TYPE_CHECKING:
     from dcrouter.handlers.sessions import HandlerRoute, Sessions
+
+
+LAST_SECONDS = 2.0
+"""For what is on its way to a client whose time is over."""
+LONGEST_REASON = 200
+"""Characters of what foreign code says of its own failure, in the access log."""
 
 
 class Counted(tcp.Server):
@@ -90,6 +97,7 @@ class Held(ProtocolWrapper):
         self.began = self.changed = sessions.clock.seconds()
         self.tls_seconds: float | None = None
         self.seen = 0
+        self.expired: float | None = None
         self.bytes_in = 0
         self.bytes_out = 0
         self.ending: tuple[EndedBy, str] | None = None
@@ -104,6 +112,15 @@ class Held(ProtocolWrapper):
         self.ended(ended_by, reason)
         if self.raw is not None:
             self.raw.abortConnection()  # type: ignore[no-untyped-call]
+
+    def expire(self, reason: str, now: float) -> None:
+        """End it in order, which has LAST_SECONDS; or cut it, where that was tried."""
+        self.ended("router", reason)
+        if self.expired is None:
+            self.expired = now
+            super().loseConnection()  # type: ignore[no-untyped-call]
+        elif now - self.expired >= LAST_SECONDS:
+            self.abort("router", reason)
 
     # As a protocol, whose transport is TLS or the socket's own.
 
@@ -169,16 +186,17 @@ class Held(ProtocolWrapper):
         if self.phase == "tls":
             connection = self.transport.getHandle() if self.route.clients is not None else None
             rejected = clients.rejected(connection) if connection is not None else None
-            error = reason.value
-            known = str(error.args[0]) if isinstance(error, SSL.Error) and error.args else "closed"
+            known = str(failure(reason.value)) if isinstance(reason.value, SSL.Error) else "closed"
             return f"TLS handshake: {rejected or known}"
+        if reason.check(ConnectionLost):
+            return "connection lost"
         return "closed" if reason.check(ConnectionDone) else reason.getErrorMessage()
 
     def _guarded(self, act: Any, *arguments: Any) -> Any:
         """What foreign code gives; None where it fails, and then the connection is over."""
         try:
             return act(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.sessions.log.failure("{factory} has failed", factory=self.route.name)
             self.abort("target", f"the handler has failed: {type(error).__name__}: {error}"[:LONGEST_REASON])
             return None
@@ -234,10 +252,6 @@ class Held(ProtocolWrapper):
             termination=termination(ended_by, self.phase, reason),
             reason=reason,
         )
-
-
-LONGEST_REASON = 200
-"""Characters of what foreign code says of its own failure, in the access log."""
 
 
 class _Wrapped:

@@ -189,10 +189,15 @@ class Sessions:
         self._tick = self.clock.callLater(TICK, self._look)
         now = self.clock.seconds()
         for held, reason in [(one, why) for one in self._held if (why := self._overdue(one, now)) is not None]:
-            held.abort("router", reason)
+            if reason == REASON:
+                held.abort("router", reason)
+            else:
+                held.expire(reason, now)
 
     def _overdue(self, held: Held, now: float) -> str | None:
         """Why it must end now."""
+        if held.expired is not None and held.ending is not None:
+            return held.ending[1]
         timeouts = held.route.timeouts
         moved = held.raw.moved if held.raw is not None else 0
         if moved != held.seen:

@@ -110,7 +110,7 @@ class Selection:
         except Away:
             record.away += 1
             return None
-        except (Failed, ValueError) as error:
+        except (Failed, KeyError, TypeError, ValueError) as error:
             self._failed(error, engine.now)
             return None
         if record.off_until:

@@ -52,7 +52,7 @@ class Taker:
         self._changed = changed
         self._lost = lost
         self._handed: dict[str, _Handed] = {}
-        self._waiting: set[Task] = set()
+        self._waiting: dict[Task, None] = {}
         self._rests = False
 
     def __len__(self) -> int:
@@ -74,23 +74,21 @@ class Taker:
                     admission.leave(one.address)
                 if one.facts is not None:
                     self._lost(one.facts)
-        else:
-            for task in list(self._waiting):
-                task.engine.drive(task, None)
-                task.engine.settle()
-        self._changed()
+        self._tell()
 
-    async def there(self, session: Session) -> bool:
-        """Waits until it is there, as long as the session's phase may last; False where the client has gone before."""
+    async def free(self, session: Session) -> bool:
+        """Waits until it is `ready`, as long as the session's phase may last; False where the client has gone before.
+        Those who wait go in the order in which they came.
+        """
         task = session.task
-        self._waiting.add(task)
+        self._waiting[task] = None
         try:
-            while self.channel is None:
+            while not self.ready:
                 await WAIT
                 if session.plain.ready & FAILED:
                     return False
         finally:
-            self._waiting.discard(task)
+            self._waiting.pop(task, None)
         return True
 
     def take(self, session: Session) -> None:
@@ -128,11 +126,19 @@ class Taker:
         for admission in handed.entered:
             admission.leave(handed.address)
         if len(self._handed) == self._capacity - 1:
-            self._changed()
+            self._tell()
 
     def _rested(self) -> None:
         if self.channel is not None and self.channel.waiting > HANDOVERS:
             self._reactor.callLater(PAUSE, self._rested)
             return
         self._rests = False
+        self._tell()
+
+    def _tell(self) -> None:
         self._changed()
+        for task in list(self._waiting):
+            if not self.ready:
+                return
+            task.engine.drive(task, None)
+            task.engine.settle()

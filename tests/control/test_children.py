@@ -192,6 +192,52 @@ class TestReloads(ChildrenCase):
             await self.children.ask("edge", "status", timeout=60.0)
 
 
+class TestRoles(ChildrenCase):
+    """One that is needed for a time only."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.modes["handlers"] = "good"
+
+    async def test_it_is_started_while_others_are_held_and_joined_with_the_edge_alone(self) -> None:
+        """With the greeting that it is given; `go` is said as to all."""
+        await self.children.start()
+        self.children.go()
+        self.children.hold()
+        await self.children.add("handlers", self.greeting("the new one"))
+        handlers = await self.children.ask("handlers", "status")
+        self.assertEqual((handlers["config"], handlers["peers"]), ({"for": "the new one"}, 1))
+        await until(lambda: ("handlers", "log") in [one[:2] for one in self.heard])
+        edge, mail = await self.children.ask("edge", "status"), await self.children.ask("mail", "status")
+        self.assertEqual((edge["peers"], mail["peers"]), (2, 1))
+        self.assertEqual(self.children.roles(), ["edge", "mail", "handlers"])
+
+    async def test_one_that_cannot_be_started_is_not_there(self) -> None:
+        """The caller is told, nobody tries again."""
+        await self.children.start()
+        self.modes["handlers"] = "dies"
+        with self.assertRaises(StartError) as caught:
+            await self.children.add("handlers", self.greeting("handlers"))
+        self.assertIn("exit status 7", str(caught.exception))
+        self.assertEqual(self.children.roles(), ["edge", "mail"])
+
+    async def test_it_leaves_and_may_come_again(self) -> None:
+        """What it still says is heard; one that does not leave is killed, and waited for at the end."""
+        self.patch(module, "EXIT_TIMEOUT", 0.2)
+        await self.children.start()
+        await self.children.add("handlers", self.greeting("handlers"))
+        first = self.pid("handlers")
+        self.children.retire("handlers")
+        self.assertNotIn("handlers", self.children.status())
+        self.modes["handlers"] = "stubborn"
+        await self.children.add("handlers", self.greeting("handlers"))
+        self.assertNotEqual(self.pid("handlers"), first)
+        self.children.retire("handlers")
+        self.children.retire("handlers")
+        await self.children.stop(5.0)
+        self.assertEqual(self.said("has died"), [])
+
+
 class TestEnd(ChildrenCase):
     async def test_stop_without_a_process_left_is_done_at_once(self) -> None:
         """After a start that failed there is nothing to wait for."""

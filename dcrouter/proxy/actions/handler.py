@@ -14,24 +14,22 @@ FULL = "the handlers process does not take more"
 
 
 class HandlerAction:
-    """A process that is started again is waited for, as a target would be: timeouts.connect."""
+    """A process that is started again, or has much to do, is waited for as a target would be: timeouts.connect."""
 
     async def run(self, session: Session) -> None:
         handlers, route = session.edge.handlers, session.route
         assert route is not None
-        if handlers.channel is None:
+        if not handlers.ready:
             session.enter("connect", route.timeouts.connect)
             try:
-                there = await handlers.there(session)
+                free = await handlers.free(session)
             except TimedOut as error:
                 if error.phase != "connect":
                     raise
-                raise Refused(AWAY) from error
-            if not there:
-                session.end("client", "gone before the handlers process was there")
+                raise Refused(AWAY if handlers.channel is None else FULL) from error
+            if not free:
+                session.end("client", "gone before the handlers process was free")
                 return
-        if not handlers.ready:
-            raise Refused(FULL)
         if route.terminates:
             session.wish(route)
         handlers.take(session)
