@@ -80,6 +80,10 @@ def _reply(text: str) -> str:
     return text
 
 
+_OPERATORS = ("", "!", "-", "+", "@")
+"""With which a word of an OpenSSL list begins that names no suites to add (openssl-ciphers(1))."""
+
+
 def _ciphers(text: str) -> str:
     """Tried on the OpenSSL that will use them. Names that begin with TLS_ are suites of TLS 1.3."""
     if text in ("modern", "intermediate"):
@@ -98,6 +102,13 @@ def _ciphers(text: str) -> str:
     except (SSL.Error, ValueError):
         hint = meant(text, ("modern", "intermediate"))
         raise ValueError(f"{shown(text)} is not modern, intermediate or suites of OpenSSL{hint}") from None
+    for name in older:
+        # Of several, OpenSSL passes over those that it does not know.
+        if name[:1] not in _OPERATORS:
+            try:
+                context.set_cipher_list(name.encode())
+            except SSL.Error:
+                raise ValueError(f"{shown(name)} is no suite of OpenSSL") from None
     return text
 
 

