@@ -14,6 +14,8 @@ LAST_WAIT = 86400.0
 one name, and one a day in the end.
 """
 WAIT_SPREAD = 0.2
+YOUNG = 3600.0
+"""Seconds for which a certificate is kept at least, or a tenth of what it has left."""
 LATE = (0.5, 0.9)
 """Shares of the time between planned renewal and expiry after which somebody is told."""
 
@@ -26,6 +28,13 @@ def planned(begin: float, end: float, share: float, chance: float) -> float:
 def within(start: float, end: float, chance: float) -> float:
     """When to renew where the authority has named a window (RFC 9773 section 4.2)."""
     return start + (end - start) * chance
+
+
+def soonest(issued: float, end: float) -> float:
+    """Before which no new certificate is renewed, whatever its lifetime and its window say: there is no end to it
+    otherwise where an authority, or a clock, is wrong.
+    """
+    return issued + min(YOUNG, max(end - issued, 0.0) / 10)
 
 
 def wait(failures: int, chance: float) -> float:

@@ -30,7 +30,7 @@ from dcrouter.errors import AcmeError, TlsError
 from dcrouter.tls.acme.certificate import certificate_id
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.credential import Credential, PrivateKey, make
-from dcrouter.tls.renewal import late, planned, wait
+from dcrouter.tls.renewal import late, planned, soonest, wait
 
 AT_ONCE = 5
 """Orders that run together."""
@@ -178,7 +178,9 @@ class Issuing:
         record = self.kept.records.get(wildcard)
         if self._is_served(name, now):
             return wildcard in self.names or (record is not None and now < record.renew)
-        return wildcard in self.names and name not in self.kept.credentials and (record is None or not record.failures)
+        # What runs is written down as a failure already.
+        failed = record is not None and record.failures > (wildcard in self.running)
+        return wildcard in self.names and name not in self.kept.credentials and not failed
 
     def look(self) -> None:
         """Begin what is due now, and look again when something else is."""
@@ -284,7 +286,7 @@ class Issuing:
         name, now = record.name, self._clock()
         self.kept.hold(name, credential)
         record.failures, record.until, record.error = 0, 0.0, ""
-        record.directory, record.window, record.ask_again, record.late = url, None, now, 0
+        record.directory, record.issued, record.window, record.ask_again, record.late = url, now, None, now, 0
         record.kind = self._answers.proved.pop(name, record.kind)
         self._plan(record, credential)
         self.log.info(
@@ -299,8 +301,9 @@ class Issuing:
 
     def _plan(self, record: Record, held: Credential) -> None:
         assert self.acme is not None
-        record.begin = held.certificates()[0].not_valid_before_utc.timestamp()
-        record.renew = planned(record.begin, held.not_after, self.acme.renew_at, self._chance())
+        begin = held.certificates()[0].not_valid_before_utc.timestamp()
+        moment = planned(begin, held.not_after, self.acme.renew_at, self._chance())
+        record.renew = max(moment, soonest(record.issued, held.not_after))
         self.kept.save(record)
 
     def _have_not(self, record: Record, failures: int, problems: list[AcmeError], held: Credential | None) -> None:

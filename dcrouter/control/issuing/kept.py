@@ -36,8 +36,8 @@ FORGOTTEN = 30 * 86400.0
 class Record:
     """What is known of a name. `failures`: in a row; `error`: the last one's reason; `until`: no sooner, because of it.
 
-    `directory`: who has issued what is in use; `begin`, `renew`: when that is valid from, and to be renewed; `window`:
-    named by the authority, who is to be asked for it again at `ask_again`; `late`: how much of renewal.LATE was told.
+    `directory`: who has issued what is in use, at `issued`; `renew`: when that is to be renewed; `window`: named by the
+    authority, who is to be asked for it again at `ask_again`; `late`: how much of renewal.LATE was told.
     `kind`: the challenge that worked. `on_demand`: a client asked for it, no route names it.
     """
 
@@ -46,7 +46,7 @@ class Record:
     error: str = ""
     until: float = 0.0
     directory: str = ""
-    begin: float = 0.0
+    issued: float = 0.0
     renew: float = 0.0
     window: list[float] | None = None
     ask_again: float = 0.0

@@ -12,7 +12,7 @@ from dcrouter.control.issuing.directories import Directories
 from dcrouter.control.issuing.kept import Kept, Record
 from dcrouter.errors import AcmeError, TlsError
 from dcrouter.tls.credential import Credential
-from dcrouter.tls.renewal import within
+from dcrouter.tls.renewal import soonest, within
 
 AT_ONCE = 5
 """Questions under way."""
@@ -75,10 +75,11 @@ class Windows:
             record.ask_again = self._clock() + UNKNOWN
         else:
             record.ask_again = self._clock() + info.retry_after
-            window = [info.start, info.end]
-            if record.window != window:
-                record.window = window
-                record.renew = min(within(info.start, info.end, self._chance()), held.not_after)
+            window = (info.start, info.end)
+            if record.window != list(window):
+                record.window = list(window)
+                moment = max(within(*window, self._chance()), soonest(record.issued, held.not_after))
+                record.renew = min(moment, held.not_after)
                 if info.explanation_url is not None:
                     self.log.info("{name}: why it is renewed: {url}", name=record.name, url=info.explanation_url)
         self._kept.save(record)
