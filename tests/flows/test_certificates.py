@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import socket
 import stat
+import threading
+import time
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.ordering import issued, issuer_of, ordering
+from tests.support.ordering import ACME_TEXT, issued, issuer_of, leaf_of, ordering
 from tests.support.pebble import ChallengeDns, Pebble
-from tests.support.router import Router
+from tests.support.programs import accepts
+from tests.support.router import Router, until
 
 WEB = """
 routes:
@@ -50,3 +59,169 @@ class TestOrders(OrderingCase):
         for path in (router.state / "acme").rglob("*.pem"):
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
         self.assertEqual(len(router.said("certificate issued by")), 3)
+
+
+class TestMail(OrderingCase):
+    def test_a_host_of_mail_alone(self) -> None:
+        """No route listens where authorities ask: a port is opened for them, gives 404 to everybody else, and moves to
+        a route that wants it at a reload, and back.
+        """
+        router = self.started(ordering(self.pebble, MAIL, ports=("smtp", "smtps")))
+        issued(router.ports["smtp"], None, starttls=True)
+        self.assertEqual(status(self.pebble.http.port), 404)
+        page = "routes: [{name: page, match: {ports: $http}, action: {type: respond, status: 418}}]"
+        router.write(ACME_TEXT + MAIL + page)
+        self.assertEqual(router.reload()["problems"], [])
+        self.assertEqual(status(self.pebble.http.port), 418)
+        router.write(ACME_TEXT + MAIL)
+        self.assertEqual(router.reload()["problems"], [])
+        self.assertEqual(status(self.pebble.http.port), 404)
+        os.kill(router.pids()["edge"], signal.SIGKILL)
+        router.expected.append("edge has ended|edge.*killed|died")
+        until(lambda: responds(self.pebble.http.port))
+        router.write(MAIL)
+        self.assertEqual(router.reload()["problems"], [])
+        until(lambda: not accepts(self.pebble.http.port))
+        until(lambda: "dcrouter" in issuer_of(router.ports["smtps"], None))
+
+    def test_a_port_that_somebody_else_has(self) -> None:
+        """Is what is wrong with the name, and nothing else: the service starts, and serves the internal certificate."""
+        with socket.create_server(("127.0.0.1", self.pebble.http.port)):
+            router = self.started(
+                ordering(self.pebble, MAIL, ports=("smtp", "smtps"), expected=["the port is taken", "no route listens"])
+            )
+            until(lambda: router.said("mail.example.test: no certificate"))
+            self.assertIn("internal CA", issuer_of(router.ports["smtps"], None))
+        self.assertEqual(router.reload()["problems"], [])
+        issued(router.ports["smtps"], None)
+
+
+class TestManyNames(OrderingCase):
+    def test_two_hundred_at_once(self) -> None:
+        """All are served by the internal CA from the first moment, and get their own within the pace that is kept."""
+        names = [f"n{number}.example.test" for number in range(200)]
+        text = """
+routes: [{name: many, match: {ports: $tls, domains: [%s]}, tls: {mode: terminate}, action: {type: respond}}]
+"""
+        router = self.started(ordering(self.pebble, text % ", ".join(names), orders=500))
+        self.assertIn("CN=", issuer_of(self.pebble.tls.port, names[-1]))
+        until(lambda: len(router.said("certificate issued by")) == len(names), 90, 0.5)
+        until(lambda: "Pebble" in issuer_of(self.pebble.tls.port, names[-1]))
+
+
+class TestPhases(OrderingCase):
+    def test_a_kill_in_every_phase(self) -> None:
+        """The next life finds the name as one that has failed, waits, and ends up with its certificate; no order is
+        begun sooner than the back-off says.
+        """
+        router = self.started(ordering(self.pebble, WEB, wait=1.5))
+        for pause in (0.0, 0.05, 0.1, 0.2, 0.3):
+            until(lambda: list((router.state / "acme" / "certificates").glob("*.json")))
+            time.sleep(pause)
+            assert router.process is not None
+            router.process.kill()
+            router.process.wait()
+            began = [json.loads(path.read_text()) for path in (router.state / "acme" / "certificates").glob("*.json")]
+            router.start()
+            for record in began:
+                if record["failures"]:
+                    self.assertGreater(record["until"], 0)
+            self.assertIn("CN=", issuer_of(self.pebble.tls.port, "www.example.test"))
+        for name in ("www.example.test", "other.example.test"):
+            issued(self.pebble.tls.port, name, 60)
+
+
+class TestReloads(OrderingCase):
+    def test_names_that_change_while_orders_run(self) -> None:
+        """What is new is ordered, what has gone is not shown any more, what stays is not ordered twice."""
+        router = self.started(ordering(self.pebble, WEB))
+        router.write(ACME_TEXT + WEB.replace("other.", "third."))
+        self.assertEqual(router.reload()["problems"], [])
+        for name in ("www.example.test", "third.example.test"):
+            issued(self.pebble.tls.port, name)
+        before = len(router.said("certificate issued by"))
+        router.write(ACME_TEXT + WEB.replace("other.", "fourth."))
+        self.assertEqual(router.reload()["problems"], [])
+        issued(self.pebble.tls.port, "fourth.example.test")
+        self.assertEqual(len(router.said("certificate issued by")), before + 1)
+        self.assertEqual(len(router.said("^www.example.test: certificate issued by")), 1)
+
+
+class TestLives(SynchronousTestCase):
+    """With certificates that live for seconds."""
+
+    def test_renewal_under_live_traffic(self) -> None:
+        """Clients come all the time, in both ways, and none of them is refused or shown something that has expired."""
+        dns = ChallengeDns()
+        self.addCleanup(dns.close)
+        pebble = Pebble(dns.dns, lifetime=12)
+        self.addCleanup(pebble.close)
+        router = ordering(
+            pebble, WEB + MAIL, "renew_at: 0.5", ports=("smtp", "smtps"), expected=["could not be renewed"]
+        )
+        self.addCleanup(router.close)
+        router.start()
+        issued(pebble.tls.port, "www.example.test")
+        issued(router.ports["smtp"], None, starttls=True)
+        seen: set[int] = set()
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            for leaf in (
+                leaf_of(pebble.tls.port, "www.example.test"),
+                leaf_of(router.ports["smtp"], None, starttls=True),
+            ):
+                self.assertIn("Pebble", leaf.issuer.rfc4514_string())
+                self.assertGreater(leaf.not_valid_after_utc, datetime.now(UTC))
+                seen.add(leaf.serial_number)
+        self.assertGreaterEqual(len(seen), 6)
+
+
+class TestDemand(OrderingCase):
+    def test_at_the_first_handshake(self) -> None:
+        """Which is served at once by the internal CA; the asker decides, and is asked once."""
+        asked: list[str] = []
+
+        class Asker(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_response(200 if "good" in self.path else 404)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                return
+
+        server = HTTPServer(("127.0.0.1", 0), Asker)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        text = (
+            "  on_demand: {ask: 'http://127.0.0.1:$asker/may?x=y', rate: 100/s}\n"
+            "routes: [{name: any, match: {ports: $tls, domains: ['**.example.test']}, tls: {mode: terminate}, "
+            "action: {type: respond}}]"
+        )
+        router = self.started(ordering(self.pebble, text, asker=server.server_port))
+        self.assertIn("internal CA", issuer_of(self.pebble.tls.port, "good.deep.example.test"))
+        issued(self.pebble.tls.port, "good.deep.example.test")
+        for _ in range(3):
+            self.assertIn("internal CA", issuer_of(self.pebble.tls.port, "bad.example.test"))
+        until(lambda: len(asked) == 2)
+        self.assertEqual(asked[0], "/may?x=y&domain=good.deep.example.test")
+        until(lambda: router.said("wants no certificate for it"))
+        router.stop()
+        router.start()
+        self.assertIn("Pebble", issuer_of(self.pebble.tls.port, "good.deep.example.test"))
+
+
+def status(port: int) -> int:
+    """Of an HTTP request to it."""
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        sock.sendall(b"GET /x HTTP/1.1\r\nHost: mail.example.test\r\n\r\n")
+        return int(sock.recv(4096).split()[1])
+
+
+def responds(port: int) -> bool:
+    try:
+        return status(port) == 404
+    except (OSError, IndexError):
+        return False

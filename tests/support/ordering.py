@@ -13,38 +13,48 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from tests.support.pebble import Pebble
-from tests.support.router import COMMON, Router, until
+from tests.support.router import Router, until
 
 START = """
 import sys
 from dcrouter.control.issuing import answers, directories
 from dcrouter.tls import renewal
 answers.HTTP_PORT, answers.TLS_PORT = int(sys.argv[1]), int(sys.argv[2])
-renewal.FIRST_WAIT, directories.FIRST_REST = float(sys.argv[3]), float(sys.argv[3])
+renewal.FIRST_WAIT = directories.FIRST_REST = float(sys.argv[3])
+directories.ORDERS = int(sys.argv[4])
 from dcrouter.net.reactor import install
 install()
 from dcrouter import tap
 sys.exit(tap.run([]))
 """
-ACME = """
+ACME_TEXT = """
 certificates:
-  acme: {directory: "$directory", ca_file: "$base/ca.pem"%s}
+  acme: {directory: "$directory", ca_file: "$base/ca.pem"$more}
 """
 
 
-def ordering(pebble: Pebble, text: str, acme: str = "", *, wait: float = 1.0, **settings: Any) -> Router:
-    """A router that orders at `pebble`: `acme` are more keys of certificates.acme; `wait`: seconds after a failure.
+def ordering(
+    pebble: Pebble, text: str, acme: str = "", *, wait: float = 1.0, orders: int = 100, **settings: Any
+) -> Router:
+    """A router that orders at `pebble`: `acme` are more keys of certificates.acme; `wait`: seconds after a failure;
+    `orders`: in ten seconds.
 
     `$http` and `$tls` are the ports that Pebble looks at.
     """
     router = Router(
-        ACME % (f", {acme}" if acme else "") + text,
+        ACME_TEXT + text,
+        more=f", {acme}" if acme else "",
         # Mail ports without accounts are no surprise here.
         expected=["nobody can send through", *settings.pop("expected", ())],
         directory=pebble.url,
         http=pebble.http.port,
         tls=pebble.tls.port,
-        command=(sys.executable, "-c", START, str(pebble.http.port), str(pebble.tls.port), str(wait)),
+        command=(
+            sys.executable,
+            "-c",
+            START,
+            *map(str, (pebble.http.port, pebble.tls.port, wait, orders)),
+        ),
         start=False,
         **settings,
     )
@@ -95,6 +105,3 @@ def _starttls(sock: socket.socket) -> None:
         file.write(command)
         file.flush()
         assert reply().startswith(b"2")
-
-
-__all__ = ["COMMON", "issued", "issuer_of", "leaf_of", "ordering"]
