@@ -27,7 +27,9 @@ class Message:
 
     `size`: octets as they will be sent, without stuffing and end mark. `eightbit`: whether any of them is above 127.
     `octets`: the content, None where it has to be read from the store or from the file of `spooled`. `notice`: whom a
-    delivery status notification of ours tells; None: no such thing.
+    delivery status notification of ours tells; None: no such thing. `dotless`: it is known that it ends with CRLF, that
+    none of its lines begins with a dot, and that none has a stray CR, LF or NUL; so it leaves as it is. Only the first
+    attempts know, which come before anything is read from the store.
     """
 
     id: int
@@ -38,6 +40,7 @@ class Message:
     spooled: bool = False
     octets: bytes | None = None
     notice: NoticeTo | None = None
+    dotless: bool = False
 
     @classmethod
     def bare(cls, id: int, *, spooled: bool) -> Message:

@@ -14,17 +14,21 @@ from typing import Any
 class Outlet:
     """Writes to one connected transport. Make a new one after TLS has started: it then goes through the transport."""
 
-    __slots__ = ("_socket", "_transport")
+    __slots__ = ("_plain", "_socket", "_transport")
 
     def __init__(self, transport: Any) -> None:
         handle = transport.getHandle() if hasattr(transport, "getHandle") else None
         plain = isinstance(handle, socket.socket) and not getattr(transport, "TLS", False)
         self._transport = transport
-        self._socket: socket.socket | None = handle if plain else None
+        self._plain: socket.socket | None = handle if plain else None
+        self._socket = self._plain
 
-    def through_transport(self) -> None:
-        """From now on nothing may overtake what the transport has been given by others."""
+    def through_transport(self) -> socket.socket | None:
+        """From now on nothing may overtake what the transport has been given by others. The socket, where it is plain:
+        for who writes to it while the transport has nothing to write.
+        """
         self._socket = None
+        return self._plain
 
     def write(self, data: bytes) -> None:
         if self._socket is None or self._transport.disconnecting:

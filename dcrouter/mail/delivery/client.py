@@ -9,19 +9,18 @@ hears `unanswered`, and tries again later. That may become a second copy (RFC 10
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from typing import Protocol as Shape
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPullProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dcrouter.errors import StoreError, TlsError, WireError
+from dcrouter.errors import TlsError, WireError
+from dcrouter.mail.delivery.body import Content, File, Pieces, Progress
 from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.mail.delivery.security import Session
 from dcrouter.mail.outlet import Outlet
@@ -58,18 +57,6 @@ TIMEOUTS: dict[Phase, float] = {
 """Seconds to wait for each reply, RFC 5321 4.5.3.2; `body`: between blocks. `tls` (the handshake), `auth`, `idle` and
 `quit` are ours: the last two free the next hop.
 """
-
-NextPiece = Callable[[], Deferred[bytes]]
-"""The next piece of a content, b"" at its end; fails with StoreError or OSError."""
-
-
-class Content(Shape):
-    """Where a message's octets come from."""
-
-    octets: bytes | None
-
-    def pieces(self) -> NextPiece:
-        """Reads it from its start, for contents that are not in memory."""
 
 
 class Sending(Shape):
@@ -112,7 +99,7 @@ class Owner(Shape):
         """It is over; `sending`, if any, has not left."""
 
 
-@implementer(IPullProducer, IHandshakeListener)
+@implementer(IHandshakeListener)
 class Connection(Protocol):
     """`carried`: how many messages it has carried. `established`: it was ready once. `no_tls`: it ended because TLS
     could not be had. `session`: its TLS, None: never; `implicit`: from the first octet on.
@@ -143,8 +130,7 @@ class Connection(Protocol):
         self._sending: Sending | None = None
         self._deadline = 0.0
         self._timer: IDelayedCall | None = None
-        self._stuffer: Stuffer | None = None
-        self._next_piece: NextPiece | None = None
+        self._body: Pieces | File | None = None
         self._reason: str | None = None
         self._unusable: Unusable | None = None
         self._over = False
@@ -289,7 +275,7 @@ class Connection(Protocol):
         sending.finished(event.replies, self.peer)
         if self._over:
             return
-        if self._next_piece is not None:
+        if self._body is not None:
             self.abort("answered within the message")
         elif event.usable:
             self._owner.ready(self)
@@ -299,43 +285,35 @@ class Connection(Protocol):
     # ------------------------------------------------------------------ the message
 
     def _send_body(self) -> None:
-        assert self._sending is not None and self.transport is not None
+        assert self._sending is not None
         content = self._sending.content
-        stuffer = Stuffer()
         if content.octets is not None:
-            self._outlet.write(stuffer.send(content.octets) + stuffer.end())
+            if content.dotless:
+                self._outlet.write(content.octets + b".\r\n")
+            else:
+                stuffer = Stuffer()
+                self._outlet.write(stuffer.send(content.octets) + stuffer.end())
             self._client.body_sent()
             return
-        self._outlet.through_transport()
-        self._stuffer = stuffer
-        self._next_piece = content.pieces()
-        self.transport.registerProducer(self, False)  # type: ignore[attr-defined]
+        plain = self._outlet.through_transport()
+        file = content.file() if content.dotless and plain is not None else None
+        progress = Progress(self._expect, self._body_sent, self._unreadable)
+        transport: Any = self.transport
+        if file is not None and plain is not None:
+            self._body = File(file, plain, transport, progress)
+        else:
+            self._body = Pieces(content.pieces(), transport, progress)
+        transport.registerProducer(self._body, False)
 
-    def resumeProducing(self) -> None:
-        """The transport has room: the next piece is read, in a thread, and written."""
-        if self._next_piece is not None:
-            self._expect()
-            self._next_piece().addCallbacks(self._piece, self._unreadable)
-
-    def stopProducing(self) -> None:
-        self._next_piece = None
-
-    def _piece(self, piece: bytes) -> None:
-        if self._next_piece is None or self._stuffer is None or self.transport is None:
-            return
-        if piece:
-            self.transport.write(self._stuffer.send(piece))
-            return
-        self.transport.write(self._stuffer.end())
-        self._next_piece = self._stuffer = None
+    def _body_sent(self) -> None:
+        self._body = None
         self._client.body_sent()
-        self.transport.unregisterProducer()  # type: ignore[attr-defined]
+        self.transport.unregisterProducer()  # type: ignore[union-attr]
         self._flush()
 
-    def _unreadable(self, failure: Failure) -> None:
+    def _unreadable(self, reason: str) -> None:
         """Half a message is out: only a broken connection keeps the server from taking it for a whole one."""
-        failure.trap(StoreError, OSError)
-        self.abort(f"the message cannot be read: {failure.getErrorMessage()}")
+        self.abort(f"the message cannot be read: {reason}")
 
     # ------------------------------------------------------------------ time
 

@@ -8,10 +8,8 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
-from dcrouter.mail.delivery.client import NextPiece
+from dcrouter.mail.delivery.body import PIECE, NextPiece, SpoolFile
 from dcrouter.mail.message import Message, spool_path
-
-_PIECE = 256 * 1024
 
 
 class Source(Protocol):
@@ -27,12 +25,19 @@ class Source(Protocol):
 class StoredContent:
     """`octets`: None where they have to be read, by `pieces`."""
 
-    __slots__ = ("_message", "_source", "octets")
+    __slots__ = ("_message", "_source", "dotless", "octets")
 
     def __init__(self, message: Message, source: Source) -> None:
         self.octets = message.octets
+        self.dotless = message.dotless
         self._message = message
         self._source = source
+
+    def file(self) -> SpoolFile | None:
+        if not self._message.spooled:
+            return None
+        path = spool_path(self._source.spool_directory(), self._message.id)
+        return SpoolFile(path, self._message.size, self._source.in_thread)
 
     def pieces(self) -> NextPiece:
         message, source = self._message, self._source
@@ -40,7 +45,7 @@ class StoredContent:
 
         def spooled() -> Deferred[bytes]:
             nonlocal at
-            start, at = at, at + _PIECE
+            start, at = at, at + PIECE
             if start >= message.size:
                 return succeed(b"")
             return source.in_thread(_read, spool_path(source.spool_directory(), message.id), start)
@@ -55,4 +60,4 @@ class StoredContent:
 
 def _read(path: Path, start: int) -> bytes:
     with path.open("rb", buffering=0) as spooled:
-        return os.pread(spooled.fileno(), _PIECE, start)
+        return os.pread(spooled.fileno(), PIECE, start)

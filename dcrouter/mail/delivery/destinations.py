@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dcrouter.errors import Unreachable
-from dcrouter.mail.delivery.client import Content, NextPiece, Trouble
+from dcrouter.mail.delivery.body import Content, NextPiece, SpoolFile
+from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination, Patience
 from dcrouter.mail.delivery.dial import Dialer
 from dcrouter.mail.delivery.nexthop import NextHop
@@ -106,6 +107,7 @@ class Question:
     """A recipient that is asked about: a transaction without a message."""
 
     octets: bytes | None = b""
+    dotless = False
 
     def __init__(self, address: str) -> None:
         self.transaction = Transaction("", (address,), 0, eightbit=False, question=True)
@@ -114,6 +116,9 @@ class Question:
 
     def pieces(self) -> NextPiece:
         raise AssertionError("a question has no content")
+
+    def file(self) -> SpoolFile | None:
+        return None
 
     def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
         if not self.answer.called:

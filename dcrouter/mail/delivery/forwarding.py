@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from dcrouter.mail.delivery.client import Content, Trouble
+from dcrouter.mail.delivery.body import Content
+from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, from_reply

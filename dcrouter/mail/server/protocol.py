@@ -302,7 +302,7 @@ class MailProtocol(Protocol):
             transaction.abandon()
             self._machine.answer(event.flaw + b"\r\n")
             return
-        answer = transaction.end(event.octets)
+        answer = transaction.end(event.octets, event.dotless)
         if isinstance(answer, bytes):
             self._machine.answer(answer)
         else:

@@ -87,8 +87,9 @@ class Transaction:
             self._span_began, self._moved = now, 0
         return now + patience
 
-    def end(self, octets: bytes) -> bytes | Deferred[bytes]:
-        """The last octets; gives the answer to the whole message. From then on it is not this session's to take back.
+    def end(self, octets: bytes, dotless: bool) -> bytes | Deferred[bytes]:
+        """The last octets, and whether any line of it all begins with a dot; gives the answer to the whole message.
+        From then on it is not this session's to take back.
 
         The Deferred never fails.
         """
@@ -106,7 +107,9 @@ class Transaction:
                 peer=self._client.address,
             )
             return intake.refusal
-        return ended.addCallback(self._keep, intake).addCallbacks(self._kept, self._not_kept, errbackArgs=(intake,))
+        return ended.addCallback(self._keep, intake, dotless).addCallbacks(
+            self._kept, self._not_kept, errbackArgs=(intake,)
+        )
 
     def abandon(self) -> None:
         """Nothing of it stays."""
@@ -114,7 +117,7 @@ class Transaction:
             self._intake.abandon()
             self._intake = None
 
-    def _keep(self, _: None, intake: Intake) -> Deferred[Message]:
+    def _keep(self, _: None, intake: Intake, dotless: bool) -> Deferred[Message]:
         """Fires with the message once it is durable."""
         message = Message(
             id=self._message,
@@ -132,6 +135,7 @@ class Transaction:
             eightbit=intake.eightbit,
             spooled=intake.spooled,
             octets=intake.octets,
+            dotless=dotless,
         )
         return self._sessions.keep(message).addCallback(lambda _: message)
 

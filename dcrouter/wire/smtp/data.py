@@ -24,14 +24,15 @@ _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
 
 class Unstuffer:
     """One message coming in. `flaw`: why it must be refused, None as long as it is well-formed. `ended`: its end was
-    seen.
+    seen. `dotless`: no line began with a dot so far; such a message, if well-formed, leaves again as it came.
     """
 
-    __slots__ = ("_carry", "_line", "_skip", "ended", "flaw")
+    __slots__ = ("_carry", "_line", "_skip", "dotless", "ended", "flaw")
 
     def __init__(self) -> None:
         self.flaw: Flaw | None = None
         self.ended = False
+        self.dotless = True
         self._carry = b"\r\n"  # the end of the DATA line: an end mark may follow at once
         self._skip = 2
         self._line = 0
@@ -39,19 +40,21 @@ class Unstuffer:
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
         """(the message's next octets, unstuffed; what follows its end). The latter is empty until `ended`."""
         data = self._carry + data
-        if data.rfind(_END) >= 0:  # from behind, which is faster: it is seldom there
-            end = data.find(_END)
+        dot = data.find(b".")  # one octet is found twenty times as fast as three are, and base64 has no dots
+        if dot >= 0 and data.rfind(_END) >= 0:  # from behind, which is faster: it is seldom there
+            end = data.find(_END, max(dot - 2, 0))
             self.ended = True
             self._carry = b""
-            return self._clean(data[: end + 2]), data[end + 5 :]
+            return self._clean(data[: end + 2], dots=dot < end), data[end + 5 :]
         kept = _undecided(data)
         self._carry = data[len(data) - kept :]
-        return self._clean(data[: len(data) - kept] if kept else data), b""
+        return self._clean(data[: len(data) - kept] if kept else data, dots=dot >= 0), b""
 
-    def _clean(self, piece: bytes) -> bytes:
+    def _clean(self, piece: bytes, *, dots: bool) -> bytes:
         if not _well_formed(piece):
             self.flaw = "stray"
-        if piece.rfind(b"\r\n.") >= 0:
+        if dots and piece.rfind(b"\r\n.") >= 0:
+            self.dotless = False
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self._skip and piece:
             piece = piece[self._skip :]
@@ -119,7 +122,7 @@ class Stuffer:
             return b""
         if not _well_formed(piece):
             piece = _STRAY.sub(b" ", piece)
-        if piece.rfind(b"\r\n.") >= 0:
+        if b"." in piece and piece.rfind(b"\r\n.") >= 0:
             piece = piece.replace(b"\r\n.", b"\r\n..")
         if not self._started:
             self._started = True

@@ -66,11 +66,13 @@ class Data(NamedTuple):
 class EndOfData(NamedTuple):
     """The message is complete with these last octets; answer for all its recipients at once.
 
-    `flaw`: the refusal that it has earned already (then octets may be missing), or None.
+    `flaw`: the refusal that it has earned already (then octets may be missing), or None. `dotless`: no line of it
+    begins with a dot.
     """
 
     octets: bytes
     flaw: bytes | None
+    dotless: bool = False
 
 
 class Auth(NamedTuple):

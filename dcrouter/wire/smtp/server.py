@@ -184,13 +184,13 @@ class Server:
         too_big = self._size > self._limits.max_size
         if not self._data.ended:
             return events.Data(octets) if octets and not too_big else None
-        flaw = self._data.flaw
+        flaw, dotless = self._data.flaw, self._data.dotless
         self._data = None
         self._asked = "DATA"
         if flaw is not None:
             self._conduct.error()
             return events.EndOfData(b"", _FLAWS[flaw])
-        return events.EndOfData(b"", _TOO_BIG) if too_big else events.EndOfData(octets, None)
+        return events.EndOfData(b"", _TOO_BIG) if too_big else events.EndOfData(octets, None, dotless)
 
     # ------------------------------------------------------------------ commands
 

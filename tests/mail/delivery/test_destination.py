@@ -36,10 +36,14 @@ class Sent:
         self.transaction = Transaction("a@x.test", ["b@x.test"], len(SMALL), False)
         self.content: Any = self
         self.octets: bytes | None = SMALL
+        self.dotless = False
         self.result: tuple[str, Any] | None = None
 
     def pieces(self) -> Any:
         raise AssertionError("it is in memory")
+
+    def file(self) -> None:
+        return None
 
     def finished(self, replies: Any, peer: Peer) -> None:
         self.result = ("finished", replies[0].code)
