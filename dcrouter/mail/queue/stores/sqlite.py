@@ -29,8 +29,12 @@ from dcrouter.mail.queue.stores.orders import Order, Release
 from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare
 from dcrouter.mail.queue.stores.writer import Settles, Writer, as_store_error
 
-CHECKPOINT_PAGES = 8192
-"""Pages in the WAL before it is written back: most rows are gone again by then, and never reach the table."""
+PAGE = 16384
+"""Octets of a page, in a file that is made now: a body of 100 KB as pages of 4096 costs a quarter more of the
+processor, and one of 4 KB the same."""
+
+CHECKPOINT = 32 * 1024 * 1024
+"""Octets in the WAL before it is written back: most rows are gone again by then, and never reach the table."""
 
 LOOK_WITHIN = 40.0
 """Seconds for a question of the operator; the parent waits a little longer."""
@@ -71,10 +75,12 @@ class SqliteStore:
             make_directory(self.spool)
             self._directory.chmod(0o700)
             writing = self._connect()
+            writing.execute(f"PRAGMA page_size = {PAGE}")  # before WAL, and without effect where there are pages
             writing.execute("PRAGMA secure_delete = OFF")
             writing.execute("PRAGMA journal_mode = WAL")
             writing.execute("PRAGMA synchronous = FULL")
-            writing.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            (page,) = writing.execute("PRAGMA page_size").fetchone()
+            writing.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT // page}")
             prepare(writing)
             writing.execute("PRAGMA temp_store = MEMORY")
             writing.executescript(ARRIVAL)
