@@ -159,6 +159,7 @@ class TestFaults(SynchronousTestCase):
             said: list[str] = []
             hit = tried = 0
             for large, box in ((False, False), (True, True)):
+                self.assertEqual(await scene.send(scene.parcel(large, box)), "250")  # what is made once is there
                 await scene.arrived()
                 changes: list[Change] = []
                 scene.disk.after = changes.append

@@ -52,7 +52,7 @@ class TestOrder(SynchronousTestCase):
         base = Path(tempfile.mkdtemp(prefix="strace-"))
         self.addCleanup(rmtree, base)
         trace = base / "trace"
-        command = (strace, "-f", "--seccomp-bpf", "-yy", "-xx", "-s", "4200", "-e", f"trace={CALLS}",
+        command = (strace, "-f", "--seccomp-bpf", "-yy", "-xx", "-s", "16500", "-e", f"trace={CALLS}",
                    "-e", "inject=fsync,fdatasync:delay_exit=20000", "-e", "signal=none",
                    "-o", str(trace), *RUN)  # fmt: skip
         router = Router(TEXT, ports=("smtp",), command=command)

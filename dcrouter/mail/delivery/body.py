@@ -129,6 +129,8 @@ class File:
             sent = os.sendfile(self._socket.fileno(), self._fd, self._at, count)
         except BlockingIOError:
             self._transport.startWriting()
+        except ConnectionError:
+            pass  # the transport meets it when it reads
         except OSError as error:
             self._fail(str(error))
         else:

@@ -72,6 +72,22 @@ class UnstufferTests(SynchronousTestCase):
         for cut in range(4):
             self.assertEqual(unstuffed([b".\r\n"[:cut], b".\r\n"[cut:]]), (b"", b"", None, True))
 
+    @given(text, st.lists(st.integers(0, 60), max_size=4))
+    def test_a_message_without_dotted_lines_leaves_as_it_came(self, lines: bytes, cuts: list[int]) -> None:
+        """However it is cut: where none was seen, what the other machine makes of it is the same octets."""
+        machine = Unstuffer()
+        wire = b"begin\r\n" + lines + b"\r\n.\r\n"
+        message, at = b"", 0
+        for cut in (*sorted(cuts), len(wire)):
+            if not machine.ended:
+                message += machine.receive(wire[at:cut])[0]
+                at = max(at, cut)
+        self.assertTrue(machine.ended)
+        if machine.dotless:
+            self.assertEqual(stuffed([message]), message + b".\r\n")
+        else:
+            self.assertIn(b"\r\n.", wire[: -len(b"\r\n.\r\n")])
+
     def test_smuggling_does_not_end_a_message_and_spoils_it(self) -> None:
         """Every published sequence, inside and as first bytes, cut at every byte: read on, then refused."""
         for sequence in SMUGGLING:

@@ -1,7 +1,8 @@
 """The mail queue on disk: SQLite for everything small, spool files for large bodies, both under one directory.
 
-`put` and `settle` fire when what they say is durable (WAL, synchronous=FULL). What the queue needs is read on a thread
-and a connection of its own, in pages; what an operator asks, which may take seconds, on another one.
+`put` and `settle` fire when what they say is durable: in the WAL, synced by `Syncer` or by its own commit. What the
+queue needs is read on a thread and a connection of its own, in pages; what an operator asks, which may take seconds, on
+another one.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.store import Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
+from dcrouter.mail.queue.stores.groups import Settles
 from dcrouter.mail.queue.stores.orders import Order, Release
 from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare
-from dcrouter.mail.queue.stores.writer import Settles, Writer, as_store_error
+from dcrouter.mail.queue.stores.writer import Writer, as_store_error
 
 PAGE = 16384
 """Octets of a page, in a file that is made now: a body of 100 KB as pages of 4096 costs a quarter more of the
@@ -85,6 +87,8 @@ class SqliteStore:
             writing.execute("PRAGMA temp_store = MEMORY")
             writing.executescript(ARRIVAL)
             last, messages = writing.execute("SELECT coalesce(max(id), 0), count(*) FROM message").fetchone()
+            # A sync may have failed just before an earlier run ended: nothing is written behind what it was for.
+            writing.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             sync_directory(self._directory)
             self._left = spool.listed(self.spool)
             self._reader = self._connect()

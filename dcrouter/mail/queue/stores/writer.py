@@ -3,6 +3,7 @@
 Steps of its loop:
 
 1. Puts first: a sender waits for each of them. One transaction for a whole group, however many there are (bounded).
+   `Syncer` makes it durable, and meanwhile the next group is written.
 2. Settles when they have become many, or a little old: nobody waits for them. Never in the transaction of a put.
    What was delivered or deferred is not even synced: the next put's sync is one of all that was written before it.
    Where none follows, it is done a little later. All that somebody is told of, or that removes a file, is.
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import threading
 from collections import deque
@@ -27,23 +27,25 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
-from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.errors import StoreError, StoreFull
-from dcrouter.mail.queue.stores.orders import Order, Release
+from dcrouter.mail.queue.stores.groups import Puts, Settles
 from dcrouter.mail.queue.stores.schema import ARRIVAL_COLUMNS
+from dcrouter.mail.queue.stores.syncer import Syncer
 
 MAX_GROUP = 500
 """Messages in one commit; as many bytes of bodies as MAX_GROUP_OCTETS."""
 MAX_GROUP_OCTETS = 8 * 1024 * 1024
 
 GATHER = 0.005
+GATHER_SLOW = 0.001
 """Seconds that messages gather while the reactor has other things to do, where it can tell: on a fast disk a group
-would else be of one or two, and a commit costs as much of the processor as many messages do.
+would else be of one or two, and a commit costs as much of the processor as many messages do. On a slow one they have
+waited for each other already.
 """
 
 SETTLES_AT_ONCE = 400
@@ -60,49 +62,6 @@ _FOR_EVER = 3600.0
 
 _AT_ONCE = 64
 """Messages in one statement."""
-
-
-@define(eq=False)
-class Puts:
-    """Messages of one commit, as flat rows of `arrival`, and who waits."""
-
-    arrivals: list[Any] = field(factory=list)
-    waiters: list[Deferred[None]] = field(factory=list)
-    octets: int = 0
-
-
-@define(eq=False)
-class Settles:
-    """What became of recipients, of one commit.
-
-    `done`: ids of messages that have nobody left. `gone`: [message, number] delivered, of messages that may have
-    others.
-    `changed`: [message, number, state, attempts, due, told, reply]. `spooled`: files to remove once this is durable,
-    with the id of their message; they stay where a recipient does. `orders`: of the operator, of a next hop or of rules
-    that are back, each with how many of `changed` came before it. `notices`: messages that tell of all this, as flat
-    rows of `arrival`.
-    """
-
-    done: list[int] = field(factory=list)
-    gone: list[list[int]] = field(factory=list)
-    changed: list[list[Any]] = field(factory=list)
-    spooled: list[tuple[int, Path]] = field(factory=list)
-    orders: list[tuple[int, Order | Release]] = field(factory=list)
-    notices: list[Any] = field(factory=list)
-    waiters: list[Deferred[None]] = field(factory=list)
-    since: float = field(factory=monotonic)
-
-    def __len__(self) -> int:
-        return len(self.waiters)
-
-    def order(self, what: Order | Release) -> None:
-        """What comes later has the last word."""
-        self.orders.append((len(self.changed), what))
-
-    @property
-    def may_be_forgotten(self) -> bool:
-        """By a power failure: it would be done again, and nothing else."""
-        return not (self.spooled or self.orders or self.notices)
 
 
 class Writer:
@@ -124,12 +83,12 @@ class Writer:
         self._settles = Settles()
         self._closing = False
         (file,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
-        self._wal_path = f"{file}-wal"
-        self._wal: int | None = None
+        self._syncer = Syncer(f"{file}-wal", self._durable, lambda: self._bell.put(None))
         self._syncing = True  # as the connection comes
         self._synced = True
         self._unsynced_since = 0.0
         self._doubtful = False
+        self._revoked: list[int] = []
         self._thread = threading.Thread(target=self._run, name="mail-store", daemon=True)
         self._thread.start()
 
@@ -148,7 +107,7 @@ class Writer:
             self._wake()
         elif not self._gathering:
             self._gathering = True
-            self._when_idle(self._gathered, GATHER)
+            self._when_idle(self._gathered, GATHER_SLOW if self._syncer.slow else GATHER)
         return waiter
 
     def settle(self, add: Callable[[Settles], None]) -> Deferred[None]:
@@ -188,9 +147,12 @@ class Writer:
                 left = self._settle_in()
                 if left <= 0.0:
                     settles, self._settles = self._settles, Settles()
-                busy = puts is not None or settles is not None
+                failed = self._syncer.failed
+                busy = puts is not None or settles is not None or failed
                 left = min(left, self._sync_in())
                 self._asleep = not busy and left > 0.0
+            if failed:
+                self._commit(self._write_settles, Settles())  # nothing, but what failed is taken back before it
             if puts is not None:
                 self._commit(self._write_puts, puts)
             if settles is not None:
@@ -207,9 +169,12 @@ class Writer:
                     self._bell.get(timeout=left if left < _FOR_EVER else None)
 
     def _close(self) -> None:
+        failed = self._syncer.drain()
+        if failed:
+            self._revoke(failed)
+            self._commit(self._write_settles, Settles())
+        self._syncer.close()
         self._connection.close()
-        if self._wal is not None:
-            os.close(self._wal)
 
     def _settle_in(self) -> float:
         """Seconds until the settles that have gathered are to be written."""
@@ -228,21 +193,21 @@ class Writer:
     def _sync(self) -> None:
         """Of all that is in the WAL."""
         self._synced = True
-        try:
-            if self._wal is None:
-                self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
-            os.fdatasync(self._wal)
-        except OSError as failure:
-            self._doubtful = True
-            self._log.warn("the mail queue could not be synced: {reason}", reason=str(failure))
+        self._syncer.add(Puts())
+
+    def _durable(self, group: Puts) -> None:
+        """In any thread."""
+        self._reactor.callFromThread(_tell, group.waiters, None)
 
     def _commit(self, write: Callable[[Any], None], group: Puts | Settles) -> None:
         error: StoreError | None = None
-        synced = not (isinstance(group, Settles) and group.may_be_forgotten)
+        synced = isinstance(group, Settles) and not group.may_be_forgotten
         try:
             self._uncommitted = 0
-            if self._doubtful:
+            if self._doubtful or self._syncer.error is not None:
                 self._begin_anew()
+            elif synced:
+                self._await_syncs()
             if synced != self._syncing:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
                 self._syncing = synced
@@ -255,7 +220,9 @@ class Writer:
             self.messages += self._uncommitted
             if isinstance(group, Puts):
                 self._synced = True
-            elif self._synced and not synced:
+                self._syncer.add(group)
+                return
+            if self._synced and not synced:
                 self._synced, self._unsynced_since = False, monotonic()
         except StoreError as failure:
             error = failure
@@ -272,15 +239,42 @@ class Writer:
                 self._remove(group.spooled)
         self._reactor.callFromThread(_tell, group.waiters, error)
 
+    def _await_syncs(self) -> None:
+        """What is synced by its own commit is so alone: nobody else's sync could hide that this one has failed."""
+        failed = self._syncer.drain()
+        if failed:
+            self._revoke(failed)
+            self._begin_anew()
+
     def _begin_anew(self) -> None:
         """After a sync that failed, which the kernel says once: a later one succeeds without what that one was for, and
         whatever is written behind it is out of reach after a power failure. So all of the WAL, as it can still be read,
-        goes into the database, which is synced, and nothing is written behind it. Raises StoreError, sqlite3.Error.
+        goes into the database, which is synced, and nothing is written behind it. Puts that have failed by then are
+        taken out again. Raises StoreError, sqlite3.Error.
         """
+        self._doubtful = True
+        self._revoke(self._syncer.drain())
         (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         if busy:
             raise StoreError("the mail queue is being read, and cannot begin its log anew after a failed sync")
+        self._syncer.begin_anew()
+        if self._revoked:
+            self._connection.execute("BEGIN IMMEDIATE")
+            gone = self._remove_messages(self._revoked)
+            self._connection.execute("COMMIT")
+            self.messages -= gone
+            self._revoked.clear()
         self._doubtful = False
+
+    def _revoke(self, failed: list[Puts]) -> None:
+        """Their clients keep what could not be synced; its rows go as soon as the disk takes that."""
+        if not failed:
+            return
+        reason = str(self._syncer.error)
+        self._log.warn("the mail queue could not be synced: {reason}", reason=reason)
+        for group in failed:
+            self._revoked += group.arrivals[::ARRIVAL_COLUMNS]
+            self._reactor.callFromThread(_tell, group.waiters, StoreError(f"the mail queue was not synced: {reason}"))
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -318,10 +312,14 @@ class Writer:
             execute(_UNREFERENCED_BODY, (pairs,))
             self._uncommitted -= execute(_UNREFERENCED_MESSAGE, (pairs,)).rowcount
         if group.done:
-            ids = json.dumps(group.done)
-            execute(_DONE_RECIPIENTS, (ids,))
-            execute(_DONE_BODIES, (ids,))
-            self._uncommitted -= execute(_DONE_MESSAGES, (ids,)).rowcount
+            self._uncommitted -= self._remove_messages(group.done)
+
+    def _remove_messages(self, ids: list[int]) -> int:
+        """How many of them there were."""
+        execute, which = self._connection.execute, (json.dumps(ids),)
+        execute(_DONE_RECIPIENTS, which)
+        execute(_DONE_BODIES, which)
+        return execute(_DONE_MESSAGES, which).rowcount
 
     def _remove(self, spooled: list[tuple[int, Path]]) -> None:
         for message, path in spooled:

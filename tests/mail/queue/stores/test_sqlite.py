@@ -141,7 +141,7 @@ class SqliteTests(TestCase):
         self.assertIn("file is not a database", str(error))
 
     def test_durability_is_what_it_says(self):
-        """WAL and synchronous=FULL on the connection that writes; nobody else can read the directory."""
+        """WAL on the connection that writes, and commits that sync at first; nobody else can read the directory."""
         store = self.open()
         connection = store._writer._connection
         self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
@@ -151,7 +151,8 @@ class SqliteTests(TestCase):
 
     @inlineCallbacks
     def test_what_was_delivered_is_synced_a_little_later(self):
-        """By a sync of the WAL where no put follows, and at the end; with a file to remove, by the commit itself."""
+        """By a sync of the WAL where no put follows, and at the end; with a file to remove, by the commit itself. Each
+        put has its own."""
         store = self.open()
         synced: list[str] = []
 
@@ -162,17 +163,45 @@ class SqliteTests(TestCase):
         really = os.fdatasync
         self.patch(os, "fdatasync", sync)
         yield store.put(message(1), 1000.0)
+        self.assertEqual(len(synced), 1)
         yield store.finish(message(1))
-        yield until(lambda: synced)
+        yield until(lambda: len(synced) == 2)
         yield store.put(message(2), 1000.0)
         yield store.finish(message(2))
+        self.assertEqual(len(synced), 3)
         store.close()
-        self.assertEqual(synced, [str(self.directory / "queue.sqlite-wal")] * 2)
+        self.assertEqual(synced, [str(self.directory / "queue.sqlite-wal")] * 4)
         store = self.open(self.directory)
         yield store.put(message(3, octets=None), 1000.0)
         yield store.finish(message(3, octets=None))
         store.close()
-        self.assertEqual(len(synced), 2)
+        self.assertEqual(len(synced), 5)
+
+    @inlineCallbacks
+    def test_a_put_that_could_not_be_synced_is_taken_out_again(self):
+        """It has been written before its sync: the client keeps it, so nobody else may get it."""
+        store = self.open()
+        yield store.put(message(1), 1000.0)
+        left = [OSError(5, "Input/output error")]
+        really = os.fdatasync
+
+        def sync(descriptor: int) -> None:
+            if left:
+                raise left.pop()
+            really(descriptor)
+
+        self.patch(os, "fdatasync", sync)
+        failure = yield self.assertFailure(store.put(message(2), 1000.0), StoreError)
+        self.assertIn("Input/output error", str(failure))
+        yield store.put(message(3), 1000.0)
+        self.assertEqual([entry.message for entry in (yield entries(store))], [1, 3])
+        self.assertEqual(store.messages, 2)
+        left.append(OSError(5, "Input/output error"))
+        failing = store.put(message(4), 1000.0)
+        store.close()
+        yield self.assertFailure(failing, StoreError)
+        store = self.open(self.directory)
+        self.assertEqual([entry.message for entry in (yield entries(store))], [1, 3])
 
     @inlineCallbacks
     def test_a_full_disk_fails_the_put_and_nothing_of_it_stays(self):

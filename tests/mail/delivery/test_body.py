@@ -1,0 +1,110 @@
+"""Large messages on their way out: as they are, by sendfile, or stuffed; octet by octet what came in."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from dcrouter.mail.delivery import body
+from tests.mail.house import QUICK, House, forward, in_thread, send
+from tests.mail.nexthop import ScriptedHop
+from tests.support.facts import until
+
+PLAIN = "Subject: x\r\n\r\n" + "a line of text\r\n" * 200_000
+DOTTED = "Subject: x\r\n\r\n" + "a line of text\r\n.\r\n..two\r\n" * 100_000
+
+
+class BodyTests(TestCase):
+    def setUp(self) -> None:
+        self.sent: list[int] = []
+        sendfile = os.sendfile
+
+        def counted(out: int, source: int, at: int, count: int) -> int:
+            sent = sendfile(out, source, at, count)
+            self.sent.append(sent)
+            return sent
+
+        self.patch(os, "sendfile", counted)
+
+    @inlineCallbacks
+    def test_with_dots_and_without_on_one_connection(self):
+        """One after the other, each way after each; the file that needs no dots never comes into Python."""
+        hop = ScriptedHop(self)
+        house = House(self, forward(hop.port))
+        port = house.listen()
+        for number, text in enumerate((PLAIN, DOTTED, PLAIN, PLAIN, DOTTED, DOTTED), 1):
+            before = sum(self.sent)
+            yield in_thread(send, port, "b@example.test", body=text)
+            yield until(lambda number=number: house.mta.status()["delivered"] == number, 60)
+            got = hop.messages[-1][1]
+            self.assertTrue(got.endswith(text.encode()))
+            self.assertEqual(got.count(b"Received: "), 1)
+            self.assertEqual(sum(self.sent) - before, len(got) if text is PLAIN else 0)
+        self.assertEqual(hop.connections, 1)
+        yield until(lambda: not list((house.state / "mail" / "spool").iterdir()))
+
+    @inlineCallbacks
+    def test_what_is_not_in_memory_is_read_first(self):
+        """By a thread, a window at a time: the reactor waits for no disk."""
+
+        def cold(*_: object) -> int:
+            raise BlockingIOError(errno.EAGAIN, "not in the page cache")
+
+        read: list[int] = []
+        pread = os.pread
+        self.patch(os, "preadv", cold)
+        self.patch(os, "pread", lambda fd, count, at: read.append(at) or pread(fd, count, at))
+        hop = ScriptedHop(self)
+        house = House(self, forward(hop.port))
+        yield in_thread(send, house.listen(), "b@example.test", body=PLAIN)
+        yield until(lambda: house.mta.status()["delivered"], 60)
+        self.assertTrue(hop.messages[0][1].endswith(PLAIN.encode()))
+        self.assertEqual(read, list(range(0, len(hop.messages[0][1]), body.WINDOW)))
+
+    @inlineCallbacks
+    def test_a_file_that_is_cut_short_is_never_a_whole_message(self):
+        """The connection ends without an end mark, and the message stays."""
+        hop = ScriptedHop(self)
+        house = House(self, forward(hop.port), patience=QUICK)
+
+        def data(line: str) -> str:
+            for path in (house.state / "mail" / "spool").iterdir():
+                os.truncate(path, 1_000_000)
+            return "354 go"
+
+        hop.script["DATA"] = data
+        yield in_thread(send, house.listen(), "b@example.test", body=PLAIN)
+        yield until(lambda: house.mta.status()["deferred"], 60)
+        self.assertEqual(hop.messages, [])
+        yield house.idle()
+        (row,) = yield house.queue()
+        self.assertIn("the message cannot be read", row["reply"])
+
+    @inlineCallbacks
+    def test_a_next_hop_that_goes_within_it(self):
+        """Deferred, and the file is not held open."""
+        hop = ScriptedHop(self)
+        house = House(self, forward(hop.port), patience=QUICK)
+
+        def data(line: str) -> str:
+            hop.sessions[0].transport.pauseProducing()
+            return "354 go"
+
+        hop.script["DATA"] = data
+        yield in_thread(send, house.listen(), "b@example.test", body=PLAIN * 4)
+        yield until(lambda: self.sent, 60)
+        hop.sessions[0].transport.abortConnection()
+        yield until(lambda: house.mta.status()["deferred"], 60)
+        self.assertEqual(hop.messages, [])
+        self.assertEqual([name for name in self.open_files() if name.endswith(".eml")], [])
+
+    def open_files(self) -> list[str]:
+        names = []
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                names.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return names
