@@ -41,7 +41,7 @@ _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1024 * 1024), "MALLOC_TRIM_THRESHOLD_":
 time, for a tenth of the processor time that such a message costs."""
 
 
-def environment(role: str) -> dict[str, str]:
+def environment(role: str = "") -> dict[str, str]:
     """What a child starts with: ours, and our settings of OpenSSL (openssl.cnf) and of the allocator unless the
     operator has his own.
     """
