@@ -53,9 +53,17 @@ _PADDING = x509.ObjectIdentifier("1.3.6.1.4.1.32473.1")  # RFC 5612: for example
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
-def _signed(
-    name: str, key: _Key, issuer: str, signer: ec.EllipticCurvePrivateKey, *, padding: int = 0, ca: bool = False
+def signed(
+    name: str,
+    key: _Key,
+    issuer: str,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    padding: int = 0,
+    ca: bool = False,
+    days: int = 89,
 ) -> x509.Certificate:
+    """One for `name`, larger by `padding` octets, valid for `days` from now."""
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -64,7 +72,7 @@ def _signed(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=89))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if not ca:
@@ -80,7 +88,7 @@ class Site:
     def __init__(self, directory: Path, count: int) -> None:
         directory.mkdir()
         signer = ec.generate_private_key(ec.SECP256R1())
-        issuer = _signed("bench intermediate", signer, "bench root", signer, padding=900, ca=True)
+        issuer = signed("bench intermediate", signer, "bench root", signer, padding=900, ca=True)
         keys = [rsa.generate_private_key(65537, 2048) for _ in range(4)]
         pems = [key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for key in keys]
         self.names = [f"host{number}.example.test" for number in range(count)]
@@ -88,7 +96,7 @@ class Site:
         self.credentials = []
         for number, name in enumerate(self.names):
             key = keys[number % len(keys)]
-            leaf = _signed(name, key, "bench intermediate", signer, padding=LEAF_BYTES - 700)
+            leaf = signed(name, key, "bench intermediate", signer, padding=LEAF_BYTES - 700)
             cert, secret = directory / f"{name}.pem", directory / f"{name}.key"
             cert.write_bytes(leaf.public_bytes(Encoding.PEM) + issuer.public_bytes(Encoding.PEM))
             secret.write_bytes(pems[number % len(keys)])
