@@ -141,7 +141,7 @@ class Parent(Service):
             self._close_ports()
             self.state_directory.close()
             raise
-        self.office.open(self.config, self.listeners)
+        self.office.open(self.config, self.listeners, self._spare)
         for listener in self.listeners:
             self._spare.pop((listener.address, listener.port), None)
         for address, port in self._spare:
@@ -311,7 +311,7 @@ class Parent(Service):
         self._see_to_certificates()
 
     def _see_to_certificates(self) -> None:
-        self.office.use(self.config, self.routes, self.listeners)
+        self.office.use(self.config, self.routes, self.listeners, self._spare)
         self.office.want(self.config, self.certificates.store)
 
     def set_log_level(self, level: str) -> None:

@@ -51,7 +51,7 @@ class Authority:
         """A leaf for `names` with its intermediate; `days` below 0: it has expired. `usage`: the only one."""
         key: PrivateKey
         key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
-        leaf = _sign(_name(names[0]), key, self._name, self._key, names=names, days=days, usage=usage)
+        leaf = _sign(_name(names[0][:64]), key, self._name, self._key, names=names, days=days, usage=usage)
         return make([leaf, self.intermediate], key, source="file", file=file, shared=shared)
 
     def signed(self, request: x509.CertificateSigningRequest, *, days: float = 30, without: str = "") -> bytes:

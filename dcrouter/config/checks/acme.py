@@ -10,8 +10,12 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dns import name
+from dns.exception import DNSException
+
 from dcrouter.config.acme import Acme, DnsProvider, ExternalAccount, OnDemand, hmac_key
 from dcrouter.config.place import Place
+from dcrouter.config.units import shown
 
 NEEDED = {"rfc2136": ("server", "key_name", "key_secret"), "exec": ("command",)}
 """Of the keys of `dns`: those that a provider cannot do without, and others have no use for."""
@@ -55,10 +59,17 @@ def _dns(dns: DnsProvider, place: Place) -> DnsProvider:
         for word in words if provider != dns.provider else ():
             if place.says(word):
                 place.at(word).tell(f"belongs to {provider}: {dns.provider} has no use for it")
+    if dns.key_name is not None:
+        try:
+            name.from_text(dns.key_name)
+        except DNSException:
+            place.at("key_name").tell(f"{shown(dns.key_name)} is not the name of a TSIG key, which is a DNS name")
     if dns.key_secret is not None:
         try:
-            base64.b64decode(str.__str__(dns.key_secret).strip(), validate=True)
+            key = base64.b64decode(str.__str__(dns.key_secret).strip(), validate=True)
         except (binascii.Error, ValueError):
+            key = b""
+        if not key:
             place.at("key_secret").tell("the TSIG key is not base64")
     return dns
 

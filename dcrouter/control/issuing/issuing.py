@@ -223,8 +223,9 @@ class Issuing:
 
     async def _order(self, name: str) -> None:
         record, held = self.kept.record(name), self.kept.credentials.get(name)
-        if record.on_demand and held is not None and self.may_renew is not None and not await self.may_renew(name):
-            self.log.info("{name}: nobody wants another certificate for it, it runs out", name=name)
+        begun = held is not None or record.failures > 0  # else it was asked just now
+        if record.on_demand and begun and self.may_renew is not None and not await self.may_renew(name):
+            self.log.info("{name}: nobody wants a certificate for it any more", name=name)
             self.forget(name)
             return
         before = record.failures, record.until, record.error
@@ -261,7 +262,7 @@ class Issuing:
         try:
             authority = self.directories.authority(url)
             key = await self._make_key(name, self.acme.key_type)
-        except (TlsError, OSError) as error:
+        except (TlsError, OSError, ValueError) as error:
             raise AcmeError(str(error)) from error
         replaces = certificate_id(held.certificates()[0]) if held is not None and record.directory == url else None
         chain = await authority.issue(

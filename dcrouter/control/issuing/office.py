@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from socket import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -25,7 +26,7 @@ from dcrouter.control.issuing.issuing import Issuing
 from dcrouter.control.issuing.kept import Kept
 from dcrouter.control.issuing.ondemand import Asker
 from dcrouter.control.issuing.responder import Responder
-from dcrouter.control.ports import Listener
+from dcrouter.control.ports import Bound, Listener
 from dcrouter.errors import StartError, Unreachable
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.acme.command import CommandSolver
@@ -92,9 +93,9 @@ class Office:
         self.issuing.may_renew = self.asker.may
         self.desk = Desk(self.issuing, reactor)
 
-    def open(self, config: Config, listeners: Iterable[Listener]) -> None:
-        """The port that http-01 may need; one that cannot be opened stops nobody."""
-        self.responder.use(config, listeners)
+    def open(self, config: Config, listeners: Iterable[Listener], spare: Mapping[Bound, socket]) -> None:
+        """The port that http-01 may need, or one of the `spare` sockets; one that cannot be opened stops nobody."""
+        self.responder.use(config, listeners, spare)
 
     def load(self) -> None:
         """What is on disk; StartError where that cannot be read."""
@@ -107,10 +108,16 @@ class Office:
         """For the store."""
         return self.issuing.credentials()
 
-    def use(self, config: Config, routes: tuple[Route, ...], listeners: tuple[Listener, ...]) -> None:
+    def use(
+        self,
+        config: Config,
+        routes: tuple[Route, ...],
+        listeners: tuple[Listener, ...],
+        spare: Mapping[Bound, socket],
+    ) -> None:
         """This is the configuration from now on; the port is opened or closed as that wants it."""
         self._routes, self._listeners = routes, listeners
-        if self.responder.use(config, listeners):
+        if self.responder.use(config, listeners, spare):
             self._edge.tell("responder", *self.responding())
         certificates = config.certificates
         self.asker.use(certificates.on_demand if certificates.acme is not None else None)

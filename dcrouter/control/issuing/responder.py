@@ -7,7 +7,7 @@ to start: it is told, tried again at each reload, and is what is wrong with the 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from twisted.logger import Logger
 
@@ -26,9 +26,9 @@ class Responder:
         self.sockets: dict[Bound, socket.socket] = {}
         self.problem: str | None = None
 
-    def use(self, config: Config, listeners: Iterable[Listener]) -> bool:
+    def use(self, config: Config, listeners: Iterable[Listener], spare: Mapping[Bound, socket.socket]) -> bool:
         """Open what this configuration needs beside its listeners, and close what it does not; whether anything is
-        others than before.
+        others than before. `spare`: what listens already and nobody wants.
         """
         acme = config.certificates.acme
         taken = {listener.port for listener in listeners}
@@ -40,7 +40,7 @@ class Responder:
         wanted = {(str(address), self.port) for address in config.listen}
         for place in before - wanted:
             self.sockets.pop(place).close()
-        problems = [problem for place in sorted(wanted) if (problem := self._open(place)) is not None]
+        problems = [problem for place in sorted(wanted) if (problem := self._open(place, spare)) is not None]
         problem = "; ".join(problems) if problems and not self.sockets else None
         if problem is not None and problem != self.problem:
             self.log.warn("http-01 has no port: {problem}", problem=problem)
@@ -53,11 +53,11 @@ class Responder:
             sock.close()
         self.sockets.clear()
 
-    def _open(self, place: Bound) -> str | None:
+    def _open(self, place: Bound, spare: Mapping[Bound, socket.socket]) -> str | None:
         if place in self.sockets:
             return None
         try:
-            self.sockets[place] = ports.open_one(*place)
+            self.sockets[place] = spare[place].dup() if place in spare else ports.open_one(*place)
         except OSError as error:
             return ports.problem_of(error, *place)
         return None
