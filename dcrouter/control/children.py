@@ -190,6 +190,7 @@ class Children:
             child = post.child
             self._leaving.append(child)
             child.drain(0)
+            self._last = [call for call in self._last if call.active()]
             self._last.append(self.reactor.callLater(EXIT_TIMEOUT, child.kill))
 
     def present(self) -> list[str]:
