@@ -65,7 +65,7 @@ def install(arguments: argparse.Namespace) -> int:
 def install_root(path: Path, place: Path = PLACE, update: str = UPDATE) -> Path:
     """Puts the root into `place`, and runs `update`: where it lies then. TlsError says what is in the way."""
     pem = _read(path)
-    # Named after the key, as the root is: two routers on one host do not take each other's place.
+    # Two routers on one host do not take each other's place.
     token = x509.load_pem_x509_certificate(pem).fingerprint(SHA256()).hex()[:8]
     target = place / f"dcrouter-{token}.crt"
     if not place.is_dir():

@@ -135,6 +135,7 @@ class KeyRing:
     def next_of(self, host: str) -> Sight:
         """What is known of the next key of one of `hosts`, which is made where it is missing. OSError, TlsError."""
         directory = self._directory(host)
+        make_directory(self._top)
         make_directory(directory)
         path = directory / "next.key"
         if not path.exists():

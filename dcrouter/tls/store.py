@@ -27,6 +27,7 @@ from dcrouter.tls.internal import InternalCa
 from dcrouter.tls.keys import KeyRing
 from dcrouter.tls.listed import Listed, listed
 from dcrouter.tls.pairs import Pair
+from dcrouter.tls.renewal import late
 from dcrouter.tls.wanted import covers, wanted_names
 from dcrouter.wire.hostname import host_name
 
@@ -146,9 +147,26 @@ class CertificateStore:
             )
 
     def tell_ends(self) -> None:
-        """Log, once each, that certificates of the operator's end soon, or have ended."""
+        """Log, once each, that certificates of the operator's end soon, or have ended, and that one of the internal CA
+        should have been made anew long ago.
+        """
+        now = self._clock()
         for pair in self._pairs.values():
-            pair.tell_end(self._clock(), self._told)
+            pair.tell_end(now, self._told)
+        for credential in self._internal:
+            if self.internal_ca.due(credential):
+                self._tell_late(credential, now)
+
+    def _tell_late(self, credential: Credential, now: float) -> None:
+        due = late(self.internal_ca.renewal(credential), credential.not_after, now)
+        key = (credential.id, credential.not_after)
+        if due > self._told.get(key, 0):
+            self._told[key] = due
+            _log.warn(
+                "the certificate of the internal CA for {names} cannot be made anew, and ends in {days} days",
+                names=", ".join(credential.names),
+                days=round((credential.not_after - now) / 86400, 1),
+            )
 
     def _all_choices(self) -> Iterator[CertificateChoice]:
         yield from (choice for choice, _ in self._choices)

@@ -184,6 +184,12 @@ class CertificateStoreTests(SynchronousTestCase):
             self.assertEqual(operators.file, str(replaced.cert))
             self.assertIs(still, inside)
         self.assertEqual(len(self.reports(LogLevel.error)), 1)
+        self.assertEqual(self.reports(LogLevel.warn), [])
+        for share, told in ((0.82, 0), (0.84, 1), (0.96, 1), (0.97, 2)):
+            self.now = inside.not_after - LEAF_LIFETIME * (1 - share)
+            store.tell_ends()
+            warned = [event["names"] for event in self.reports(LogLevel.warn) if "made anew" in event["log_format"]]
+            self.assertEqual(warned, ["b.test"] * told)
 
     def test_nothing_has_changed_after_loading(self) -> None:
         """The parent may ask every few seconds."""
