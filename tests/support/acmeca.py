@@ -15,6 +15,7 @@ from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
@@ -74,7 +75,7 @@ class AcmeCa:
     authorization, and an order that is finalized, are asked in vain. `names_of`: names of its own certificate.
     """
 
-    def __init__(self, case: TestCase, *names: str) -> None:
+    def __init__(self, case: TestCase, *names: str, address: str = "127.0.0.1") -> None:
         self.asked: list[Asked] = []
         self.renewal: Any = None
         self.profiles: dict[str, str] = {}
@@ -94,13 +95,17 @@ class AcmeCa:
         self._open = True
         credential = self.authority.credential(names or ["localhost", "127.0.0.1"])
         site = Site(_Everything(self), timeout=None)
-        site.noisy = False
+        # Not the site itself, which would choose protocols (ALPN) in a context that is in use.
+        behind = Factory()
+        behind.noisy = False
+        behind.buildProtocol = site.buildProtocol  # type: ignore[method-assign]
         self._sessions = _Sessions(server_context([credential], TlsProfile()))
-        self._factory = TLSMemoryBIOFactory(self._sessions, False, site)
+        self._factory = TLSMemoryBIOFactory(self._sessions, False, behind)
         self._factory.noisy = False
-        self._port = reactor.listenTCP(0, self._factory, interface="127.0.0.1")
+        self._port = reactor.listenTCP(0, self._factory, interface=address)
         self.port = self._port.getHost().port
-        self.base = f"https://localhost:{self.port}"
+        host = "localhost" if address == "127.0.0.1" else f"[{address}]"
+        self.base = f"https://{host}:{self.port}"
         self.url = f"{self.base}/directory"
         case.addCleanup(self.close)
 

@@ -9,7 +9,7 @@ import json
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from attrs import frozen
 
@@ -66,7 +66,7 @@ class Fields:
 
     def url(self, key: str) -> str:
         """An absolute one."""
-        return urljoin(self._where, self.text(key))
+        return absolute(self._where, self.text(key))
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self._values.get(key)
@@ -106,6 +106,16 @@ class Fields:
 
     def _lacks(self, key: str, what: str) -> AcmeUnreachable:
         return AcmeUnreachable(f"{self._where}: {key!r} of the answer is not {what}")
+
+
+def absolute(where: str, url: str) -> str:
+    """`url`, which stands in an answer of `where`; AcmeUnreachable where it is none."""
+    try:
+        found = urljoin(where, url)
+        urlsplit(found)
+    except ValueError as error:
+        raise AcmeUnreachable(f"{where}: the answer has a URL that is none") from error
+    return found
 
 
 def seconds_of(text: str | None, now: float) -> float | None:

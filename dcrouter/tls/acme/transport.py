@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import time
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
+from hyperlink import URL
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
@@ -33,7 +34,7 @@ from zope.interface import implementer
 from dcrouter import __version__
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.errors import AcmeUnreachable, TlsError
-from dcrouter.tls.acme.answers import Answer, seconds_of
+from dcrouter.tls.acme.answers import Answer, absolute, seconds_of
 from dcrouter.tls.acme.problems import plain
 from dcrouter.tls.acme.waiting import Patience, cancellable, within
 from dcrouter.tls.peer import Peer
@@ -60,7 +61,7 @@ class Transport:
 
     async def request(self, method: str, url: str, body: bytes | None = None) -> Answer:
         """Whatever is answered; AcmeUnreachable where nothing is, and Gone. `body`: a JWS."""
-        if urlsplit(url).scheme != "https":
+        if not url.startswith("https://"):
             raise AcmeUnreachable(f"{plain(url)!r} is no https URL, and ACME is spoken over nothing else")
         await self._gate.acquire()
         try:
@@ -82,7 +83,13 @@ class Transport:
             headers.setRawHeaders("Content-Type", ["application/jose+json"])
         try:
             asked = self._client.request(
-                method, url, data=body, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
+                method,
+                _Url.from_text(url),
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self._reactor,
             )
             response = await cancellable(asked)
         except CancelledError:
@@ -92,8 +99,8 @@ class Transport:
         data = b"" if method == "HEAD" else await _body(response, url)
 
         def header(name: str) -> str | None:
-            values = response.headers.getRawHeaders(name)
-            return values[0] if values else None
+            values = response.headers.getRawHeaders(name.encode())
+            return values[0].decode("latin-1") if values else None
 
         location = header("location")
         return Answer(
@@ -101,7 +108,7 @@ class Transport:
             status=response.code,
             body=data,
             content_type=(header("content-type") or "").partition(";")[0].strip().lower(),
-            location=None if location is None else urljoin(url, location),
+            location=None if location is None else absolute(url, location),
             retry_after=seconds_of(header("retry-after"), time.time()),
             nonce=header("replay-nonce"),
         )
@@ -121,6 +128,13 @@ class Transport:
             if isinstance(cause, ConnectionDone | ConnectionLost):
                 return Gone(f"{url}: the connection ended before the answer")
         return AcmeUnreachable(f"{url}: no answer: {plain(str(error))}")
+
+
+class _Url(URL):
+    """hyperlink sends addresses of IPv6 through IDNA, which refuses them."""
+
+    def to_uri(self) -> URL:
+        return self if ":" in self.host else super().to_uri()
 
 
 class Gone(AcmeUnreachable):

@@ -98,6 +98,9 @@ class UnreachableTests(FaultCase):
         """A directory may be at an address, which its certificate has to name."""
         authority = self.authority(url=f"https://127.0.0.1:{self.ca.port}/directory")
         await authority.register()
+        six = AcmeCa(self, "::1", address="::1")
+        self.assertEqual(six.url, f"https://[::1]:{six.port}/directory")
+        await self.authority(six).issue(NAME, key(), {"http-01": self.solver})
         other = AcmeCa(self, "localhost")
         error = await self.fails(AcmeUnreachable, ca=other, url=f"https://127.0.0.1:{other.port}/directory")
         self.assertIn("not for 127.0.0.1 but for localhost", str(error))
@@ -122,6 +125,8 @@ class UnreachableTests(FaultCase):
             (Says(200, b"[]"), "was answered with 200 and no JSON object"),
             (Says(200, b"[" * 100000), "was answered with 200 and no JSON object"),
             (Says(200, {"newNonce": 1}), "'newNonce' of the answer is not a string"),
+            (Says(200, {"newNonce": "https://[::1"}), "the answer has a URL that is none"),
+            (Says(200, {}, {"Location": b"https://[\xff"}), "the answer has a URL that is none"),
             (Says(502, b"<html>"), "answered /directory with 502"),
             (Says(404, problem("malformed", "no\nsuch\x1b[0m thing").body), "refuses: no such [0m thing (malformed)"),
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 from base64 import urlsafe_b64decode
@@ -17,13 +18,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.tls.acme.answers import LONGEST_RETRY, seconds_of
+from dcrouter.errors import AcmeError
+from dcrouter.tls.acme.answers import LONGEST_RETRY, Answer, seconds_of
 from dcrouter.tls.acme.certificate import certificate_id
 from dcrouter.tls.acme.challenges import dns_value, reverse_name, tls_alpn_certificate
-from dcrouter.tls.acme.directory import DIRECTORIES, directory_url
+from dcrouter.tls.acme.directory import DIRECTORIES, Directory, directory_url
 from dcrouter.tls.acme.external import ExternalAccount
 from dcrouter.tls.acme.jws import Signer, b64
+from dcrouter.tls.acme.problems import problem_of
+from dcrouter.tls.acme.renewal import RenewalInfo
 from tests.support.certificates import Authority
+
+KEYS = st.sampled_from(
+    [
+        "type",
+        "detail",
+        "subproblems",
+        "identifier",
+        "value",
+        "instance",
+        "meta",
+        "profiles",
+        "newNonce",
+        "newAccount",
+        "newOrder",
+        "renewalInfo",
+        "status",
+        "suggestedWindow",
+        "start",
+        "end",
+        "explanationURL",
+        "termsOfService",
+    ]
+)
 
 
 def decoded(text: str) -> bytes:
@@ -173,3 +200,21 @@ class RetryAfterTests(SynchronousTestCase):
         """Nothing that a CA writes there raises, or lies outside the bounds."""
         seconds = seconds_of(text, 1000.0)
         self.assertTrue(seconds is None or 0 <= seconds <= LONGEST_RETRY)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4),
+    max_leaves=12,
+)
+
+
+class AnswerTests(SynchronousTestCase):
+    @given(st.dictionaries(KEYS, JSON, max_size=6) | JSON, st.sampled_from([200, 400, 500]))
+    def test_anything(self, value: object, status: int) -> None:
+        """Whatever JSON a CA sends, it is what it should be, or an AcmeError in one line of bounded length."""
+        answer = Answer(url="https://ca.test/x", status=status, body=json.dumps(value).encode())
+        self.assertTrue(str(problem_of(answer)).isprintable())
+        for meaning in (lambda: Directory.of(answer.fields()), lambda: RenewalInfo.of(answer)):
+            with contextlib.suppress(AcmeError):
+                meaning()
