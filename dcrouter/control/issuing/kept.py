@@ -170,6 +170,7 @@ class Kept:
         return found if isinstance(found, dict) else {}
 
     def _write(self, path: Path, content: bytes) -> None:
+        make_directory(self._top)  # by itself, for directories above the one that is asked for are made for everybody
         make_directory(path.parent)
         write_whole(path, content, 0o600)
 

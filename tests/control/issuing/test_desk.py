@@ -1,0 +1,61 @@
+"""What the operator sees of automatic certificates, and does with them."""
+
+from __future__ import annotations
+
+from twisted.internet import reactor
+
+from dcrouter.control.issuing.desk import Desk
+from tests.control.issuing.test_issuing import MAIL, WWW, IssuingCase
+from tests.support.acmeca import problem
+from tests.support.facts import until
+
+
+class DeskTests(IssuingCase):
+    async def test_what_there_is_and_what_is_to_come(self) -> None:
+        """A name that has none yet stands there with its reason and its next try."""
+
+        def refuse(asked: object) -> object:
+            payload = getattr(asked, "payload", None)
+            return problem("rejectedIdentifier", "not that one") if payload and MAIL in str(payload) else None
+
+        self.ca.behave("order", refuse, times=20)  # type: ignore[arg-type]
+        issuing = self.issuing(WWW, MAIL)
+        await self.have(issuing, WWW)
+        await self.idle(issuing)
+        mail, www = Desk(issuing, reactor).listed()
+        self.assertEqual((mail.names, mail.source, mail.not_after, mail.issuer), ((MAIL,), "acme", None, None))
+        self.assertIn("not that one", mail.last_error or "")
+        self.assertEqual(mail.back_off_until, issuing.kept.record(MAIL).until)
+        self.assertEqual((www.names, www.key, www.issuer), ((WWW,), "ecdsa-p256", "test intermediate"))
+        self.assertEqual(www.next_renewal, issuing.kept.record(WWW).renew)
+        self.assertEqual((www.last_error, www.back_off_until), (None, None))
+        issuing.want([WWW])
+        self.assertEqual([one.names for one in Desk(issuing, reactor).listed()], [(WWW,)])
+
+    async def test_renewed_at_once(self) -> None:
+        """Unless the authority does not want to be asked: then that is said."""
+        issuing = self.issuing(WWW)
+        await self.have(issuing, WWW)
+        desk, first = Desk(issuing, reactor), issuing.kept.credentials[WWW]
+        self.assertEqual(await desk.renew(WWW), {"renewed": [WWW]})
+        await until(lambda: issuing.kept.credentials[WWW].id != first.id and not issuing.running)
+        self.assertEqual((await desk.renew("nobody.example.test"))["status"], 409)
+        self.ca.behave("order", problem("rateLimited", "too many new orders", 429, "7200"))
+        self.assertEqual(await desk.renew(WWW), {"renewed": [WWW]})
+        await until(lambda: issuing.directories.rest_until())
+        self.assertIn("too many new orders", (await desk.renew(WWW))["error"])
+
+    async def test_revoked(self) -> None:
+        """By who has issued it; another one takes its place at once."""
+        issuing = self.issuing(WWW)
+        desk = Desk(issuing, reactor)
+        self.assertIn("no certificate of an authority yet", (await desk.revoke(WWW))["error"])
+        await self.have(issuing, WWW)
+        first = issuing.kept.credentials[WWW]
+        self.ca.behave("revoke", problem("unauthorized", "not yours", 403))
+        self.assertIn("not yours", (await desk.revoke(WWW))["error"])
+        self.assertEqual(await desk.revoke(WWW), {"revoked": [WWW]})
+        await until(lambda: issuing.kept.credentials[WWW].id != first.id and not issuing.running)
+        issuing.want([])
+        self.assertEqual(await desk.revoke(WWW), {"revoked": [WWW]})
+        self.assertEqual(issuing.credentials(), ())
