@@ -14,6 +14,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.client import ask
+from tests.support.hello import client_hello
 from tests.support.hooks import HOOKS
 from tests.support.router import Router, until
 
@@ -114,11 +115,7 @@ class HandlerTests(SynchronousTestCase):
 
     def test_tls_that_is_passed_through_is_bytes_like_others(self) -> None:
         """From the hello on; the name in it is known."""
-        context = ssl.create_default_context()
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        hello = context.wrap_bio(incoming, outgoing, server_hostname="b.example.test")
-        self.assertRaises(ssl.SSLWantReadError, hello.do_handshake)
-        data = outgoing.read()
+        data = client_hello("b.example.test")
         with self.router.connect("secure") as sock:
             sock.sendall(data)
             self.assertEqual(line(sock), "127.0.0.1 b.example.test None None None 1")
@@ -317,12 +314,8 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual(line(sock), "hello 127.0.0.1, you asked for echo.example.com")
             self.assertEqual(said(sock, "hello"), "hello")
         for name, who in (("alice.example.com", b"two"), ("carol.example.com", b"one")):
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
-            self.assertRaises(ssl.SSLWantReadError, hello.do_handshake)
-            data = outgoing.read()
 
-            def told(data: bytes = data) -> bytes:
+            def told(data: bytes = client_hello(name)) -> bytes:
                 with router.connect("secure") as raw:
                     raw.sendall(data)
                     return raw.recv(100)
