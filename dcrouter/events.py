@@ -117,7 +117,27 @@ class RequestDone:
         return _plain("request", self, _REQUEST)
 
 
-Logged = SessionClosed | RequestDone | DeliveryDone
+@frozen(kw_only=True)
+class LimitReached:
+    """Somebody has reached one of email.rate_limits that has `alert`; told once in the limit's time.
+
+    `limit`: in words; `key`: what it counts by, `who`: whose mail it is by that. `at`: UTC epoch seconds.
+    """
+
+    session: str
+    at: float
+    limit: str
+    key: str
+    who: str
+    client: str
+    account: str | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON-ready values, in the order of the fields; what is not known is left out."""
+        return _plain("limit", self, _LIMIT)
+
+
+Logged = SessionClosed | RequestDone | DeliveryDone | LimitReached
 """What has a line in the access log."""
 
 
@@ -132,4 +152,5 @@ def _plain(event: str, value: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 _SESSION = tuple(one.name for one in fields(SessionClosed))
 _REQUEST = tuple(one.name for one in fields(RequestDone))
+_LIMIT = tuple(one.name for one in fields(LimitReached))
 _DELIVERY = tuple(one.name for one in fields(DeliveryDone))

@@ -163,7 +163,15 @@ class MailWorker(Worker):
         self._succession: Succession | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
-        self.mta = Mta(config, chooser, self.reactor, self._closed, self.access, ca_files=pem_files(fields))
+        self.mta = Mta(
+            config,
+            chooser,
+            self.reactor,
+            self._closed,
+            self.access,
+            ca_files=pem_files(fields),
+            on_limit=lambda event: self.access(event) if self.access is not None else None,
+        )
         self.mta.start()
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:

@@ -9,6 +9,7 @@ from attrs import Factory, field, frozen
 from dcrouter.config.accounts import Auth
 from dcrouter.config.actions import MailKind
 from dcrouter.config.forms import Duration, HostName, Port, Size, counted, key
+from dcrouter.config.guards import MailLimit
 from dcrouter.config.lines import Line
 from dcrouter.config.match import Address, Network
 from dcrouter.config.patterns import MailAddress
@@ -95,6 +96,10 @@ class Email:
     trusted: tuple[Network, ...] = field(
         default=(),
         metadata=key("Networks that may relay without AUTH; loopback only if it is named.", default="nobody"),
+    )
+    rate_limits: tuple[MailLimit, ...] = field(
+        default=(),
+        metadata=key("How much mail may come; all limits that apply count.", default="no limit"),
     )
     rules: tuple[Rule, ...] = field(default=(), metadata=key("What happens to each recipient; the first match wins."))
     default_action: Reject = field(factory=Reject, metadata=key("For recipients that no rule matches."))

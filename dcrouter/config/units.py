@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 DURATION_PATTERN = r"[0-9]{1,15}(\.[0-9]{1,9})?(ms|s|m|h|d)"
 SIZE_PATTERN = r"[0-9]{1,16}(B|KB|MB|GB|TB)"
-FREQUENCY_PATTERN = r"[1-9][0-9]{0,8}/(s|min|hour|day)"
+FREQUENCY_PATTERN = r"[1-9][0-9]{0,11}/(s|min|hour|day)"
 
 LONGEST = 3650 * 86400.0
 """Ten years: longer ones are typing errors, and timers need no more."""
@@ -21,7 +21,7 @@ LARGEST = 1 << 50
 _DURATION = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,9})?)(?P<unit>ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(?P<number>[0-9]{1,16})(?P<unit>B|KB|MB|GB|TB)")
-_FREQUENCY = re.compile(r"(?P<count>[1-9][0-9]{0,8})/(?P<period>s|min|hour|day)")
+_FREQUENCY = re.compile(r"(?P<count>[1-9][0-9]{0,11})/(?P<period>s|min|hour|day)")
 _PERIODS = {"s": 1.0, "min": 60.0, "hour": 3600.0, "day": 86400.0}
 _BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
@@ -63,6 +63,12 @@ def frequency(text: str) -> tuple[int, float]:
     if found is None:
         raise ValueError(f"{shown(text)} is not a rate such as 100/s, 300/min, 500/hour or 1000/day")
     return int(found["count"]), _PERIODS[found["period"]]
+
+
+def written_frequency(frequency: tuple[int, float]) -> str:
+    """The text that `frequency` reads as that."""
+    count, seconds = frequency
+    return f"{count}/{next(word for word, period in _PERIODS.items() if period == seconds)}"
 
 
 def written_duration(seconds: float) -> str:

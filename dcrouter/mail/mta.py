@@ -29,6 +29,8 @@ from dcrouter.mail.queue.store import Store
 from dcrouter.mail.queue.stores.memory import MemoryStore
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
 from dcrouter.mail.server.admission import Admission
+from dcrouter.mail.server.guards.guards import Guards
+from dcrouter.mail.server.guards.limits import Told
 from dcrouter.mail.server.intake import Spool
 from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.sessions import Sessions
@@ -54,7 +56,8 @@ class Succession:
 
 
 class Mta:
-    """`on_closed`, where given, hears of each session that has ended, `on_done` of each recipient of each attempt.
+    """`on_closed`, where given, hears of each session that has ended, `on_done` of each recipient of each attempt,
+    `on_limit` of limits that were reached and have `alert`.
     `config.email` must be there.
 
     Life: `start`, then `take` for each connection, then `drain` (optional), then `close`.
@@ -71,6 +74,7 @@ class Mta:
         ca_files: Mapping[str, bytes] | None = None,
         patience: Patience | None = None,
         mx_port: int = SMTP_PORT,
+        on_limit: Told | None = None,
     ) -> None:
         if config.email is None:
             raise StartError("there is no email in this configuration")
@@ -121,6 +125,7 @@ class Mta:
         )
         self._operator = Operator(self._store, self._queue, time.time, self._attempts.destinations.try_all)
         self._login = Login(config.email.auth, reactor)
+        self._guards = Guards(directory, reactor, time.time, self._attempts.in_thread, on_limit)
         self._admission = Admission(
             config.email,
             self._rules,
@@ -128,6 +133,7 @@ class Mta:
             in_thread=self._attempts.in_thread,
             ask=in_turn(self._attempts.destinations.verify, asked_hops),
             full=lambda size: self._queue.full or not self._spool.has_room(size),
+            guards=self._guards,
         )
         self._spool = Spool(self._store.spool, self._attempts.in_thread, self._room)
         self._sessions: Sessions | None = None
@@ -226,6 +232,7 @@ class Mta:
             self._login.close()
             self._resolver.close()
             self._attempts.close()
+            self._guards.close()
             self._store.close()
 
         return idle.addCallback(shut)

@@ -50,6 +50,16 @@ def count_key(address: str) -> str:
     return inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64"
 
 
+def network_key(address: str, v6: int = 48) -> str:
+    """The network that an address is counted in where neighbours count together: an IPv4 /24, an IPv6 one of `v6` bits
+    (a multiple of 8); ValueError where it is no IP address.
+    """
+    packed = _packed(address)
+    if len(packed) == 4:
+        return inet_ntop(AF_INET, packed[:3] + bytes(1)) + "/24"
+    return inet_ntop(AF_INET6, packed[: v6 // 8] + bytes(16 - v6 // 8)) + f"/{v6}"
+
+
 def _packed(address: str) -> bytes:
     """4 or 16 bytes."""
     plain = unmapped(address)

@@ -103,6 +103,13 @@ class Buckets:
         self._sweep(now)
         return not refused
 
+    def charge(self, key: Hashable, tokens: int) -> None:
+        """Takes them even where they are not there: the bucket is in debt then, and the next ones wait for it."""
+        now = self._clock()
+        self._full_at[key] = self._pace.taken(self._full_at.get(key, now), now, tokens)
+        self._full_at.move_to_end(key)
+        self._sweep(now)
+
     def give_back(self, key: Hashable, tokens: int = 1) -> None:
         """What was taken for nothing."""
         full_at = self._full_at.get(key)

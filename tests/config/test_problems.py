@@ -155,7 +155,6 @@ class ProblemTests(FileTestCase):
             ("email: {hostname: a.b, egress: []}", "email.egress: unknown key"),
             ("email: {hostname: a.b, dnsbl: []}", "email.dnsbl: unknown key"),
             ("email: {hostname: a.b, pipelines: {}}", "email.pipelines: unknown key"),
-            ("email: {hostname: a.b, rate_limits: []}", "email.rate_limits: unknown key"),
             ("email: {hostname: a.b, auth: {ldap: {}}}", "email.auth.ldap: unknown key (known here: required,"),
             ("email: {hostname: a.b, auth: {users: [{scram: x}]}}", "email.auth.users[0].scram: unknown key"),
             ("email: {hostname: a.b, auth: {methods: [SCRAM-SHA-256]}}", "'SCRAM-SHA-256' is not one of PLAIN, LOGIN"),

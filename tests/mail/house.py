@@ -21,7 +21,7 @@ from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
 from dcrouter.config.security import MinRate
 from dcrouter.config.targets import Target
 from dcrouter.config.tls import TlsProfile
-from dcrouter.events import DeliveryDone, SessionClosed
+from dcrouter.events import DeliveryDone, LimitReached, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.destination import Patience
@@ -55,6 +55,7 @@ class House:
         self.state.mkdir(parents=True, exist_ok=True)
         self.closed: list[SessionClosed] = []
         self.done: list[DeliveryDone] = []
+        self.limited: list[LimitReached] = []
         self._listeners: list[_Listener] = []
         self._open = True
         patience, mx_port = email.pop("patience", None), email.pop("mx_port", 25)
@@ -78,6 +79,7 @@ class House:
             ca_files=ca_files,
             patience=patience,
             mx_port=mx_port,
+            on_limit=self.limited.append,
         )
         self.mta.start()
         case.addCleanup(self.close)

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from dcrouter.config.accounts import AuthFailures, User
 from dcrouter.config.checks.values import Within, check_socket
+from dcrouter.config.guards import MailLimit
 from dcrouter.config.nodes import Mapping as MappingNode
 from dcrouter.config.patterns import mail_address, recipient
 from dcrouter.config.place import Place
@@ -107,6 +108,12 @@ def _reject(reject: Reject, place: Place) -> Reject:
     return reject
 
 
+def _limit(limit: MailLimit, place: Place) -> MailLimit:
+    if limit.rate is None and limit.quota is None and not place.findings.touch(place.path):
+        place.tell("'rate' or 'quota' is missing")
+    return limit
+
+
 def _retry(retry: Retry, place: Place) -> Retry:
     if retry.base <= 0:
         place.at("base").fail("no wait at all would be an endless loop")
@@ -123,6 +130,7 @@ MAIL: Mapping[type, Within] = {
     AuthFailures: _failures,
     Deliver: _deliver,
     MailForward: _forward,
+    MailLimit: _limit,
     Reject: _reject,
     Retry: _retry,
     Rule: _rule,

@@ -1,7 +1,7 @@
 """Who may do what: the sender at MAIL, each recipient at RCPT. The rules, and what hangs on them, as replies.
 
 A recipient is refused, in this order: by its rule or by default_action; because its address says where to go next; by
-the rule's limits; because nobody of that name exists. A limit is only used up by who is taken.
+the rule's limits; because nobody of that name exists; by rate_limits. A limit is only used up by who is taken.
 RFC 5321 4.2, 4.5.3.1.10; enhanced codes RFC 3463.
 """
 
@@ -17,6 +17,8 @@ from dcrouter.config.mail import Email
 from dcrouter.config.rules import Rule
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.pipeline.rules import Decision, Rules
+from dcrouter.mail.server.guards.guards import Guards
+from dcrouter.mail.server.guards.limits import Tally
 from dcrouter.mail.server.known import InThread, KnownRecipients
 from dcrouter.mail.server.verify import Ask, Verdict, Verifier
 from dcrouter.net.limits import Bucket
@@ -37,6 +39,17 @@ _NOT_KNOWN = b"450 4.1.1 Recipient cannot be verified now, try again later\r\n"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-_=")
 
 
+class _Asked(NamedTuple):
+    """A recipient that a rule would take."""
+
+    decision: Decision
+    rule: Rule
+    taken: dict[str, int]
+    client: Client
+    sender: str
+    tally: Tally | None
+
+
 class Admitted(NamedTuple):
     """`reply` answers RCPT. `rule` None: refused, and `why` is for the log; else the recipient is `address`, by that
     rule.
@@ -54,10 +67,19 @@ class Admission:
     """
 
     def __init__(
-        self, email: Email, rules: Rules, *, clock: Any, in_thread: InThread, ask: Ask, full: Callable[[int], object]
+        self,
+        email: Email,
+        rules: Rules,
+        *,
+        clock: Any,
+        in_thread: InThread,
+        ask: Ask,
+        full: Callable[[int], object],
+        guards: Guards | None = None,
     ) -> None:
         self.counters = dict.fromkeys(("refused", "unknown", "unverified", "limited"), 0)
         self._full = full
+        self._guards = guards
         self._clock = clock
         self._in_thread = in_thread
         self._verifier = Verifier(ask, clock)
@@ -82,20 +104,37 @@ class Admission:
         for path in {rule.recipients_file for rule in email.rules if rule.recipients_file is not None}:
             self._known[path] = known.get(path) or KnownRecipients(path, self._in_thread, self._clock.seconds)
         self._rules = rules
+        if self._guards is not None:
+            self._guards.reload(email)
 
     def status(self) -> dict[str, int]:
         """Counters since the start."""
         return {**self.counters, "verified": self._verifier.asked}
 
-    def sender(self, client: Client, sender: Sender) -> bytes:
+    def tally(self, session: str, sender: Sender) -> Tally | None:
+        """What the guards count of a message that begins; None where there are none."""
+        return self._guards.tally(session, sender.size or 0) if self._guards is not None else None
+
+    def received(self, tally: Tally | None, size: int) -> None:
+        """A message of `size` octets was taken."""
+        if tally is not None and self._guards is not None:
+            self._guards.limits.received(tally, size)
+
+    def sender(self, client: Client, sender: Sender, tally: Tally | None = None) -> Admitted:
         """The reply to MAIL."""
-        return _FULL if self._full(sender.size or 0) else SENDER_OK
+        if self._full(sender.size or 0):
+            return Admitted(_FULL)
+        if tally is not None and self._guards is not None:
+            refusal = self._guards.limits.sender(client, sender.address, tally)
+            if refusal is not None:
+                return self._no("limited", refusal.reply, refusal.why)
+        return Admitted(SENDER_OK)
 
     def recipient(
-        self, client: Client, sender: str, address: str, taken: dict[str, int]
+        self, client: Client, sender: str, address: str, taken: dict[str, int], tally: Tally | None = None
     ) -> Admitted | Deferred[Admitted]:
         """Decides for one recipient. `taken`: of each rule, how many recipients of this transaction it has taken; it is
-        counted in. The Deferred never fails.
+        counted in. `tally`: what the guards have counted of it. The Deferred never fails.
 
         An address that tells where to go next (`u%d@here`, `d!u@here`, `"u@d"@here`) is refused whatever the rules say:
         a next hop that still follows it would make us a relay for strangers.
@@ -111,17 +150,18 @@ class Admission:
         over = self._over(rule, taken)
         if over is not None:
             return over
+        asked = _Asked(decision, rule, taken, client, sender, tally)
         if rule.recipients_file is not None:
             exists = self._known[rule.recipients_file].has(decision.address)
             if isinstance(exists, Deferred):
-                return exists.addCallback(lambda found: self._listed(found, decision, rule, taken))
-            return self._listed(exists, decision, rule, taken)
+                return exists.addCallback(self._listed, asked)
+            return self._listed(exists, asked)
         if rule.verify is not None:
             verdict = self._verifier.verdict(rule, decision.address, client)
             if isinstance(verdict, Deferred):
-                return verdict.addCallback(self._verified, decision, rule, taken)
-            return self._verified(verdict, decision, rule, taken)
-        return self._take(decision, rule, taken)
+                return verdict.addCallback(self._verified, asked)
+            return self._verified(verdict, asked)
+        return self._take(asked)
 
     def _over(self, rule: Rule, taken: dict[str, int]) -> Admitted | None:
         """The refusal of a rule that has taken enough."""
@@ -134,25 +174,35 @@ class Admission:
             return self._no("limited", _TOO_OFTEN, f"rule {rule.name}: limits.messages")
         return None
 
-    def _listed(self, found: bool | None, decision: Decision, rule: Rule, taken: dict[str, int]) -> Admitted:
+    def _listed(self, found: bool | None, asked: _Asked) -> Admitted:
+        rule = asked.rule
         if found is None:
             return self._no("unverified", _NOT_KNOWN, f"rule {rule.name}: recipients_file cannot tell now")
         if not found:
             return self._no("unknown", _NOBODY, f"rule {rule.name}: not in recipients_file")
-        return self._take(decision, rule, taken)
+        return self._take(asked)
 
-    def _verified(self, verdict: Verdict, decision: Decision, rule: Rule, taken: dict[str, int]) -> Admitted:
+    def _verified(self, verdict: Verdict, asked: _Asked) -> Admitted:
+        rule = asked.rule
         if verdict is Verdict.UNKNOWN:
             return self._no("unverified", _NOT_KNOWN, f"rule {rule.name}: the target could not be asked")
         if verdict is Verdict.ABSENT:
             return self._no("unknown", _NOBODY, f"rule {rule.name}: the target has no such user")
-        return self._take(decision, rule, taken)
+        return self._take(asked)
 
-    def _take(self, decision: Decision, rule: Rule, taken: dict[str, int]) -> Admitted:
+    def _take(self, asked: _Asked) -> Admitted:
         """A message counts for the rule's limit with the first recipient that the rule takes of it."""
+        decision, rule, taken, client, sender, tally = asked
         bucket = self._buckets.get(rule.name)
-        if bucket is not None and not taken.get(rule.name) and not bucket.take():
+        counts = bucket is not None and not taken.get(rule.name)
+        if bucket is not None and counts and bucket.wait():
             return self._no("limited", _TOO_OFTEN, f"rule {rule.name}: limits.messages")  # others came meanwhile
+        if tally is not None and self._guards is not None:
+            refusal = self._guards.limits.recipient(client, sender, decision.address, tally)
+            if refusal is not None:
+                return self._no("limited", refusal.reply, refusal.why)
+        if bucket is not None and counts:
+            bucket.take()
         taken[rule.name] = taken.get(rule.name, 0) + 1
         return Admitted(RECIPIENT_OK, decision.address, rule.name)
 

@@ -27,6 +27,7 @@ from dcrouter.mail.server import trace
 from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import Admitted
 from dcrouter.mail.server.login import BANNED, Verdict
+from dcrouter.mail.server.refusals import log_refusal
 from dcrouter.mail.server.submission import refused_sender
 from dcrouter.mail.server.tls import ACCESS_DENIED, NO_TLS, TLS_READY, Handshake, negotiated
 from dcrouter.mail.server.transaction import Transaction
@@ -239,18 +240,24 @@ class MailProtocol(Protocol):
         return verdict.reply
 
     def _mail(self, event: events.Mail) -> None:
-        address = event.sender.address
-        refusal = refused_sender(self._user, address) if self._user is not None else None
+        sender = event.sender
+        transaction = Transaction(self._sessions, self.facts.session, self._client, self._user, sender)
+        transaction.tally = self._sessions.admission.tally(self.facts.session, sender)
+        self._transaction = transaction
+        refusal = refused_sender(self._user, sender.address) if self._user is not None else None
         if refusal is not None:
-            self._log_refusal(f"sender {address}", refusal)
-        self._transaction = Transaction(self._sessions, self.facts.session, self._client, self._user, event.sender)
-        self._machine.answer(refusal or self._sessions.admission.sender(self._client, event.sender))
+            admitted = Admitted(refusal, why="the account may not send as it")
+        else:
+            admitted = self._sessions.admission.sender(self._client, sender, transaction.tally)
+        if admitted.why:
+            log_refusal(self.facts, f"sender {sender.address}", admitted)
+        self._machine.answer(admitted.reply)
 
     def _recipient(self, event: events.Recipient) -> None:
         assert self._transaction is not None
         transaction = self._transaction
         admitted = self._sessions.admission.recipient(
-            self._client, transaction.sender, event.address, transaction.taken
+            self._client, transaction.sender, event.address, transaction.taken, transaction.tally
         )
         if isinstance(admitted, Deferred):
             self.deadline = None
@@ -262,18 +269,8 @@ class MailProtocol(Protocol):
         if admitted.rule is not None:
             transaction.recipients[admitted.address] = admitted.rule
         else:
-            self._log_refusal(address, admitted.reply, admitted.why)
+            log_refusal(self.facts, address, admitted)
         return admitted.reply
-
-    def _log_refusal(self, what: str, reply: bytes, why: str = "the account may not send as it") -> None:
-        self._log.info(
-            "{session}: {what} refused: {reply} ({why})",
-            session=self.facts.session,
-            what=what,
-            reply=reply.decode("ascii").rstrip(),
-            why=why,
-            peer=self.facts.peer[0],
-        )
 
     def _data_start(self, event: events.DataStart) -> None:
         assert self._transaction is not None

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.envelope import Client, Envelope, Recipient
 from dcrouter.mail.message import Message
+from dcrouter.mail.server.guards.limits import Tally
 from dcrouter.mail.server.intake import FULL, Intake
 from dcrouter.mail.server.submission import complete
 from dcrouter.mail.server.users import User
@@ -35,7 +36,7 @@ class Transaction:
     """`begin`, `add`, `end`; `abandon` instead of `end` where the client breaks off.
 
     `user`: whom the client has logged in as. `recipients`: of each address the rule that took it. `taken`: of each rule
-    how often it took one.
+    how often it took one. `tally`: what guards have counted of it.
     """
 
     _log = Logger()
@@ -43,6 +44,7 @@ class Transaction:
     def __init__(self, sessions: Sessions, session: str, client: Client, user: User | None, sender: Sender) -> None:
         self.recipients: dict[str, str] = {}
         self.taken: dict[str, int] = {}
+        self.tally: Tally | None = None
         self.sender = sender.address
         self._announced = sender.size or 0
         self._sessions = sessions
@@ -140,6 +142,7 @@ class Transaction:
         return self._sessions.keep(message).addCallback(lambda _: message)
 
     def _kept(self, message: Message) -> bytes:
+        self._sessions.admission.received(self.tally, message.size)
         self._log.info(
             "{session}: message {message} accepted from {sender}, {size} bytes, recipients: {recipients}",
             session=self._session,

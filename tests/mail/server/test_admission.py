@@ -54,11 +54,11 @@ class AdmissionTests(SynchronousTestCase):
         """452 4.3.1 at MAIL, until there is room."""
         admission = self.admission(Rule(name="in", match=OURS, action=BOX))
         sender = Sender("s@x.test", None, False)
-        self.assertEqual(admission.sender(STRANGER, sender)[:9], b"250 2.1.0")
-        self.assertEqual(admission.sender(STRANGER, sender._replace(size=100))[:9], b"250 2.1.0")
-        self.assertEqual(admission.sender(STRANGER, sender._replace(size=101))[:9], b"452 4.3.1")
+        self.assertEqual(admission.sender(STRANGER, sender).reply[:9], b"250 2.1.0")
+        self.assertEqual(admission.sender(STRANGER, sender._replace(size=100)).reply[:9], b"250 2.1.0")
+        self.assertEqual(admission.sender(STRANGER, sender._replace(size=101)).reply[:9], b"452 4.3.1")
         self.full = "the queue is full"
-        self.assertEqual(admission.sender(STRANGER, sender)[:9], b"452 4.3.1")
+        self.assertEqual(admission.sender(STRANGER, sender).reply[:9], b"452 4.3.1")
 
     def test_refusals_and_who_refused(self) -> None:
         """The reply is the rule's own; the log is told which rule it was, the client is not."""

@@ -1,0 +1,1 @@
+"""What keeps too much mail out, and clients that are hardly mail servers: limits, lists, greylisting."""

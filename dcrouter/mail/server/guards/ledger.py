@@ -1,0 +1,210 @@
+"""What guards remember over a restart: rows in memory, written to one SQLite file a moment later, many at once.
+
+No message waits for it: a process that is killed forgets at most what it has learnt in the last WRITE_AFTER seconds. A
+file that cannot be used is told of and done without: guards then begin anew, and mail flows.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dcrouter.durable import make_directory
+
+FILE = "guards.db"
+WRITE_AFTER = 1.0
+"""Seconds in which changes gather."""
+AGAIN_AFTER = 30.0
+"""Seconds after which a write that failed is tried again."""
+MAX_ROWS = 100_000
+"""Of one table, about 300 bytes each. Beyond, the one that was changed the longest ago is forgotten."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS row (
+    name TEXT NOT NULL, key BLOB NOT NULL, value REAL NOT NULL, expires REAL NOT NULL, PRIMARY KEY (name, key)
+) WITHOUT ROWID;
+"""
+
+_VERSION = 1
+
+
+class Row(NamedTuple):
+    """`expires`: UTC epoch seconds."""
+
+    value: float
+    expires: float
+
+
+class Table:
+    """Rows of one kind, by key: at most MAX_ROWS, each step O(1). `now`: UTC epoch seconds."""
+
+    def __init__(self, name: str, changed: Callable[[str, bytes, Row | None], None], now: Callable[[], float]) -> None:
+        self.rows: OrderedDict[bytes, Row] = OrderedDict()
+        self._name = name
+        self._changed = changed
+        self._now = now
+
+    def get(self, key: bytes) -> Row | None:
+        """None where there is none, or it has expired."""
+        row = self.rows.get(key)
+        return row if row is not None and row.expires > self._now() else None
+
+    def put(self, key: bytes, row: Row) -> None:
+        self.rows[key] = row
+        self.rows.move_to_end(key)
+        self._changed(self._name, key, row)
+        for _ in range(2):  # more than one step adds, so what has expired goes sooner or later
+            oldest = next(iter(self.rows))
+            if self.rows[oldest].expires > self._now() and len(self.rows) <= MAX_ROWS:
+                return
+            self.forget(oldest)
+            if not self.rows:
+                return
+
+    def forget(self, key: bytes) -> None:
+        if self.rows.pop(key, None) is not None:
+            self._changed(self._name, key, None)
+
+
+class Ledger:
+    """All tables. `in_thread` runs a call that waits for the disk. It opens its file with the first table."""
+
+    _log = Logger()
+
+    def __init__(
+        self, directory: Path, reactor: Any, now: Callable[[], float], in_thread: Callable[..., Deferred[Any]]
+    ) -> None:
+        self._path = directory / FILE
+        self._reactor = reactor
+        self._now = now
+        self._in_thread = in_thread
+        self._tables: dict[str, Table] = {}
+        self._database: sqlite3.Connection | None = None
+        self._opened = self._closed = False
+        self._changes: OrderedDict[tuple[str, bytes], Row | None] = OrderedDict()
+        self._due: IDelayedCall | None = None
+        self._writing = False
+        self._lock = threading.Lock()  # between a write that is under way and the last one
+
+    def table(self, name: str) -> Table:
+        """The one of that name, with what is still known; the first one blocks while the file is read."""
+        found = self._tables.get(name)
+        if found is None:
+            found = self._tables[name] = Table(name, self._changed, self._now)
+            if not self._opened:
+                self._opened = True
+                self._open()
+            if self._database is not None:
+                self._load(self._database, name, found)
+        return found
+
+    def close(self) -> None:
+        """Writes what is not written yet, and closes; blocks."""
+        self._closed = True
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if self._database is None:
+            return
+        try:
+            self._write(dict(self._changes))
+        except sqlite3.Error as error:
+            self._log.error("{path} cannot be written: {reason}", path=str(self._path), reason=str(error))
+        with self._lock:
+            self._database.close()
+            self._database = None
+
+    def _open(self) -> None:
+        try:
+            make_directory(self._path.parent)
+            self._database = self._connected()
+        except (OSError, sqlite3.Error) as error:
+            self._log.error(
+                "{path} cannot be used, so limits and greylisting begin anew with each start: {reason}",
+                path=str(self._path),
+                reason=str(error),
+            )
+
+    def _connected(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
+            self._path.chmod(0o600)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")  # nothing here is worth a sync of its own
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _VERSION):
+                raise sqlite3.DatabaseError(f"written by another dcrouter (version {version})")
+            database.executescript(f"{_TABLES}PRAGMA user_version = {_VERSION};")
+            database.execute("DELETE FROM row WHERE expires <= ?", (self._now(),))
+        except sqlite3.Error:
+            database.close()
+            raise
+        return database
+
+    def _load(self, database: sqlite3.Connection, name: str, table: Table) -> None:
+        try:
+            found = database.execute(
+                "SELECT key, value, expires FROM row WHERE name = ? AND expires > ? ORDER BY expires DESC LIMIT ?",
+                (name, self._now(), MAX_ROWS),
+            ).fetchall()
+        except sqlite3.Error as error:
+            self._log.error("{path} cannot be read: {reason}", path=str(self._path), reason=str(error))
+            return
+        for key, value, expires in reversed(found):
+            table.rows[bytes(key)] = Row(value, expires)
+
+    def _changed(self, name: str, key: bytes, row: Row | None) -> None:
+        if self._database is None:
+            return
+        self._changes[name, key] = row
+        if len(self._changes) > MAX_ROWS:
+            self._changes.popitem(last=False)
+        if self._due is None and not self._writing and not self._closed:
+            self._due = self._reactor.callLater(WRITE_AFTER, self._begin)
+
+    def _begin(self) -> None:
+        self._due = None
+        self._writing = True
+        changes, self._changes = self._changes, OrderedDict()
+        self._in_thread(self._write, changes).addCallbacks(
+            lambda _: None, self._not_written, errbackArgs=(changes,)
+        ).addBoth(self._ended)
+
+    def _not_written(self, failure: Failure, changes: OrderedDict[tuple[str, bytes], Row | None]) -> bool:
+        reason = failure.getErrorMessage()
+        self._log.error("{path} cannot be written: {reason}", path=str(self._path), reason=reason)
+        for at, row in changes.items():
+            if len(self._changes) < MAX_ROWS:
+                self._changes.setdefault(at, row)
+        return True
+
+    def _ended(self, failed: object) -> None:
+        self._writing = False
+        if self._changes and not self._closed:
+            self._due = self._reactor.callLater(AGAIN_AFTER if failed else WRITE_AFTER, self._begin)
+
+    def _write(self, changes: dict[tuple[str, bytes], Row | None]) -> None:
+        """In a thread, or at the end."""
+        puts = [(name, key, row.value, row.expires) for (name, key), row in changes.items() if row is not None]
+        gone = [at for at, row in changes.items() if row is None]
+        with self._lock:
+            if self._database is None:
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self._database.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?)", puts)
+                self._database.executemany("DELETE FROM row WHERE name = ? AND key = ?", gone)
+                self._database.execute("COMMIT")
+            except sqlite3.Error:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
