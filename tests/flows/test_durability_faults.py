@@ -73,6 +73,20 @@ class Scene:
         self.ledger.final("end", set(), {item for item in boxes if item is not None})
         assert not [one for one in self.ledger.complaints if "doubled" not in one], self.ledger.complaints
 
+    async def survive(self) -> None:
+        """Three messages, acknowledged, and a power loss: none of them is lost."""
+        for _ in range(3):
+            while await self.send(self.parcel(large=False)) != "250":
+                await asyncio.sleep(0.1)
+        kill = Kill(point="after", scope="service", power="lost")
+        self.service.kill(kill)
+        await self.service.dead(kill, Random(1))
+        await self.far.quiet()
+        boxes = {self.ledger.file(octets, box, "") for box, octets in self.service.files().values()}
+        self.ledger.stock("", self.service.queued(), {item for item in boxes if item is not None})
+        self.service.start()
+        await self.service.ready()
+
     async def until(self, fact: Callable[[], object]) -> None:
         """Waits for it; AssertionError with the queue and the log where it does not come."""
         deadline = time.monotonic() + 40
@@ -240,16 +254,23 @@ class TestFaults(SynchronousTestCase):
                     await scene.send(scene.parcel(large=False))
                     await asyncio.sleep(0.1)
                 scene.mend()
-                for _ in range(3):
-                    while await scene.send(scene.parcel(large=False)) != "250":
-                        await asyncio.sleep(0.1)
-                kill = Kill(point="after", scope="service", power="lost")
-                scene.service.kill(kill)
-                await scene.service.dead(kill, Random(1))
-                await scene.far.quiet()
-                boxes = {scene.ledger.file(octets, box, "") for box, octets in scene.service.files().values()}
-                scene.ledger.stock("", scene.service.queued(), {item for item in boxes if item is not None})
-                scene.service.start()
-                await scene.service.ready()
+                await scene.survive()
+
+        self.scene.play(part)
+
+    def test_a_failed_sync_that_the_next_process_knows_nothing_of(self) -> None:
+        """The mail process ends while syncs still fail: the one after it writes nothing behind what may be lost."""
+
+        async def part(scene: Scene) -> None:
+            self.assertEqual(await scene.send(scene.parcel(large=False)), "250")
+            failed = scene.fail(errno.EIO, lambda change: change.kind == "sync" and change.path.endswith("-wal"))
+            while not failed:
+                await scene.send(scene.parcel(large=False))
+            kill = Kill(point="after", scope="mail", power="kept")
+            scene.service.kill(kill)
+            scene.mend()
+            await scene.service.dead(kill, Random(1))
+            await scene.service.ready()
+            await scene.survive()
 
         self.scene.play(part)
