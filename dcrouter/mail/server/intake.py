@@ -29,7 +29,9 @@ MAX_BACKLOG = 1024 * 1024
 """Octets of one message that may wait for the disk before the client has to."""
 
 PIECE = 256 * 1024
-"""Octets that gather before a thread writes them: handing it each piece as it comes costs more than the writing."""
+"""Octets that gather before a thread writes them, and that are read at once: handing it each piece as it comes, or
+64 KB at a time, costs more than the writing.
+"""
 
 MAX_UNWRITTEN = 32 * 1024 * 1024
 """Octets of all messages that may; beyond it a client waits until all that it has sent is written."""

@@ -26,6 +26,7 @@ from dcrouter.mail.outlet import Outlet
 from dcrouter.mail.server import trace
 from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import Admitted
+from dcrouter.mail.server.intake import PIECE
 from dcrouter.mail.server.login import BANNED, Verdict
 from dcrouter.mail.server.refusals import log_refusal
 from dcrouter.mail.server.submission import refused_sender
@@ -65,13 +66,11 @@ class MailProtocol(Protocol):
         self._machine = Server(sessions.limits(self._client))
         self._machine.draining = sessions.draining
         self._handshake: Handshake | None = None
-        self._securing = False
         self._tls: str | None = None
         self._began = sessions.clock.seconds()
         self._tls_began = self._began
-        self._connected = self._paused = self._unread = False
+        self._connected = self._paused = self._unread = self._running = self._securing = False
         self._outlet: Outlet | None = None
-        self._running = False
         self._transaction: Transaction | None = None
 
     # ------------------------------------------------------------------ the connection
@@ -79,6 +78,7 @@ class MailProtocol(Protocol):
     def connectionMade(self) -> None:
         self._connected = True
         self.transport.setTcpNoDelay(True)
+        self.transport.bufferSize = PIECE  # that many octets are read at once, as they are written
         self.transport.registerProducer(self, True)
         self._outlet = Outlet(self.transport)
         self.deadline = self._began + self._sessions.timeouts.greeting

@@ -95,12 +95,12 @@ class SqliteStore:
             self._looker = self._connect()
             for reader in (self._reader, self._looker):
                 reader.execute("PRAGMA query_only = ON")
+            self._writer = Writer(writing, self._reactor, messages)
         except sqlite3.Error as error:
             cause = as_store_error(error)
             raise type(cause)(f"the mail queue {self._path} cannot be opened: {cause}") from error
         except OSError as error:
             raise StoreError(f"the mail queue in {self._directory}: {error}") from error
-        self._writer = Writer(writing, self._reactor, messages)
         self._reading.start()
         self._looking.start()
         # A file that no row names may have a higher id than any row: a new message must not meet it.
