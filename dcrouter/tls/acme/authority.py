@@ -19,7 +19,6 @@ from dcrouter.tls.acme.account import Account
 from dcrouter.tls.acme.certificate import certificate_id
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.acme.client import Client
-from dcrouter.tls.acme.directory import directory_url
 from dcrouter.tls.acme.external import ExternalAccount
 from dcrouter.tls.acme.jws import AccountKey, b64
 from dcrouter.tls.acme.order import Order
@@ -29,7 +28,7 @@ from dcrouter.tls.credential import PrivateKey
 
 
 class Authority:
-    """`url`: of the directory, or one of its well-known names. `trust`: PEM, instead of the system's authorities.
+    """`url`: of the directory. `trust`: PEM, instead of the system's authorities.
 
     Nobody is asked anything before the first call; `close` it in the end. ValueError for a key that cannot
     sign, TlsError where `trust` holds no certificate.
@@ -47,7 +46,7 @@ class Authority:
         profile: str | None = None,
         patience: Patience | None = None,
     ) -> None:
-        self.url = directory_url(url)
+        self.url = url
         self._reactor = reactor
         self._patience = patience or Patience()
         self._profile = profile

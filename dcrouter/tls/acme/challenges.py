@@ -43,7 +43,7 @@ def dns_value(key_authorization: str) -> str:
 def tls_alpn_certificate(name: str, key_authorization: str) -> tuple[bytes, bytes]:
     """(certificate, key), PEM, to be shown to a client that asks for `name` and offers ALPN only.
 
-    Of an address the CA asks by its reverse name (`reverse_name`).
+    For an address the CA asks by its name in in-addr.arpa or ip6.arpa (RFC 8738 section 6).
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ACME challenge")])
@@ -65,11 +65,6 @@ def tls_alpn_certificate(name: str, key_authorization: str) -> tuple[bytes, byte
         certificate.public_bytes(Encoding.PEM),
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     )
-
-
-def reverse_name(name: str) -> str:
-    """What the SNI of tls-alpn-01 says for `name`: for an address its name in in-addr.arpa or ip6.arpa."""
-    return ip_address(name).reverse_pointer if is_address(name) else name
 
 
 def general_name(name: str) -> x509.GeneralName:

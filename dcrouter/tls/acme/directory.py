@@ -1,21 +1,10 @@
-"""What a CA offers and where: its directory (RFC 8555 section 7.1.1), and the names of well-known ones."""
+"""What a CA offers and where: its directory (RFC 8555 section 7.1.1)."""
 
 from __future__ import annotations
 
 from attrs import frozen
 
 from dcrouter.tls.acme.answers import Fields
-
-DIRECTORIES = {
-    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
-    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
-    "zerossl": "https://acme.zerossl.com/v2/DV90",
-}
-
-
-def directory_url(name: str) -> str:
-    """Of one of DIRECTORIES; a URL is its own."""
-    return DIRECTORIES.get(name, name)
 
 
 @frozen(kw_only=True)
@@ -28,7 +17,6 @@ class Directory:
     revoke: str | None
     key_change: str | None
     renewal_info: str | None
-    terms: str | None
     external_account_required: bool
     profiles: dict[str, str]
 
@@ -47,7 +35,6 @@ class Directory:
             revoke=maybe("revokeCert"),
             key_change=maybe("keyChange"),
             renewal_info=maybe("renewalInfo"),
-            terms=meta.text("termsOfService") if "termsOfService" in meta else None,
             external_account_required=meta.flag("externalAccountRequired"),
             profiles={str(name): str(text) for name, text in profiles.items()},
         )

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
-from base64 import urlsafe_b64decode
 
 from attrs import field, frozen
 
 from dcrouter.tls.acme.jws import b64
-
-_BASE64 = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @frozen(kw_only=True)
@@ -20,14 +16,6 @@ class ExternalAccount:
 
     key_id: str
     hmac_key: bytes = field(repr=False)
-
-    @classmethod
-    def of(cls, key_id: str, text: str) -> ExternalAccount:
-        """`text`: the key as CAs print it, base64url or base64, padded or not. ValueError where it is neither."""
-        plain = text.strip().rstrip("=").translate(str.maketrans("+/", "-_"))
-        if not _BASE64.fullmatch(plain) or len(plain) % 4 == 1:
-            raise ValueError("the key of an external account is base64url")
-        return cls(key_id=key_id, hmac_key=urlsafe_b64decode(plain + "=" * (-len(plain) % 4)))
 
     def binding(self, url: str, jwk: dict[str, str]) -> dict[str, str]:
         """The JWS by which the holder of this key says that the account of `jwk` is theirs. `url`: of newAccount."""

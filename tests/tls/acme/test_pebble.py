@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
+from dcrouter.config.acme import hmac_key
 from dcrouter.errors import AcmeError
 from dcrouter.tls.acme.authority import Authority
 from dcrouter.tls.acme.external import ExternalAccount
@@ -162,14 +163,17 @@ class AccountTests(PebbleCase):
 class ExternalTests(PebbleCase):
     settings = {"external": True}
 
+    def external(self, key_id: str, text: str) -> ExternalAccount:
+        return ExternalAccount(key_id=key_id, hmac_key=hmac_key(text))
+
     async def test_bound_to_an_external_account(self) -> None:
         """With its key there is an account; without one it is told what is missing, with a wrong one the CA's words."""
-        await self.authority(external_account=ExternalAccount.of(*EXTERNAL)).register()
+        await self.authority(external_account=self.external(*EXTERNAL)).register()
         with self.assertRaisesRegex(AcmeError, "external account") as caught:
             await self.authority().register()
         self.assertEqual(caught.exception.type, "externalAccountRequired")
         with self.assertRaises(AcmeError) as caught:
-            await self.authority(external_account=ExternalAccount.of("kid-1", "AAAA")).register()
+            await self.authority(external_account=self.external("kid-1", "AAAA")).register()
         self.assertEqual(caught.exception.status, 403)
 
 

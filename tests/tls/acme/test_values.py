@@ -21,8 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcrouter.errors import AcmeError
 from dcrouter.tls.acme.answers import LONGEST_RETRY, Answer, seconds_of
 from dcrouter.tls.acme.certificate import certificate_id
-from dcrouter.tls.acme.challenges import dns_value, reverse_name, tls_alpn_certificate
-from dcrouter.tls.acme.directory import DIRECTORIES, Directory, directory_url
+from dcrouter.tls.acme.challenges import dns_value, tls_alpn_certificate
+from dcrouter.tls.acme.directory import Directory
 from dcrouter.tls.acme.external import ExternalAccount
 from dcrouter.tls.acme.jws import Signer, b64
 from dcrouter.tls.acme.problems import problem_of
@@ -103,16 +103,6 @@ def like(key: object) -> object:
 
 
 class ExternalTests(SynchronousTestCase):
-    def test_the_key_as_cas_print_it(self) -> None:
-        """base64url and base64, with and without padding; anything else is refused, and never shown."""
-        octets = bytes(range(248, 256)) * 4
-        for text in ("-Pn6-_z9_v8", "+Pn6+/z9/v8=", " -Pn6-_z9_v8=\n"):
-            self.assertEqual(ExternalAccount.of("k", text).hmac_key, octets[:8])
-        for text in ("", "a", "no key!", "aaaaa"):
-            with self.assertRaises(ValueError):
-                ExternalAccount.of("k", text)
-        self.assertNotIn("-Pn6", repr(ExternalAccount.of("k", "-Pn6-_z9_v8")))
-
     def test_binding(self) -> None:
         """HS256 over algorithm, id and URL, and the public key as payload (RFC 8555 section 7.3.4)."""
         jws = ExternalAccount(key_id="k", hmac_key=b"secret").binding("https://ca.test/new", {"kty": "EC"})
@@ -160,22 +150,9 @@ class ProofTests(SynchronousTestCase):
             self.assertEqual(extension.value.value, b"\x04\x20" + sha256(b"token.thumb").digest())
             self.assertIn(b"PRIVATE KEY", key)
 
-    def test_names_that_are_asked_for(self) -> None:
-        """An address by its reverse name (RFC 8738 section 6)."""
-        self.assertEqual(reverse_name("a.test"), "a.test")
-        self.assertEqual(reverse_name("192.0.2.1"), "1.2.0.192.in-addr.arpa")
-
     def test_dns(self) -> None:
         """43 characters, of RFC 8555 section 8.4."""
         self.assertEqual(decoded(dns_value("a.b")), sha256(b"a.b").digest())
-
-
-class DirectoryTests(SynchronousTestCase):
-    def test_names(self) -> None:
-        """The well-known ones; a URL is its own."""
-        self.assertEqual(directory_url("letsencrypt"), "https://acme-v02.api.letsencrypt.org/directory")
-        self.assertEqual(directory_url("https://ca.test/x"), "https://ca.test/x")
-        self.assertEqual(set(DIRECTORIES), {"letsencrypt", "letsencrypt-staging", "zerossl"})
 
 
 class RetryAfterTests(SynchronousTestCase):
