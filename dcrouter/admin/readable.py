@@ -45,6 +45,8 @@ def wishes(config: Config) -> Iterator[Wish]:
         yield Wish(key="access_log.file", path=config.access_log.file, need="append")
     for number, files in enumerate(config.certificates.files):
         yield from _pair(f"certificates.files[{number}]", files)
+    if config.certificates.export is not None:
+        yield Wish(key="certificates.export.dir", path=config.certificates.export.dir, need="write into")
     for number, route in enumerate(config.routes):
         if route.tls is not None:
             if isinstance(route.tls.certificate, CertificateFiles):

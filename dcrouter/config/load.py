@@ -16,7 +16,7 @@ from pathlib import Path
 from dcrouter.config.admin import Config
 from dcrouter.config.checks.accounts import check_accounts
 from dcrouter.config.checks.certified import check_certified
-from dcrouter.config.checks.covers import check_covers
+from dcrouter.config.checks.covers import check_covers, check_outward
 from dcrouter.config.checks.doors import check_doors
 from dcrouter.config.checks.equals import check_equals
 from dcrouter.config.checks.expressions import check_expressions
@@ -68,6 +68,7 @@ def _check(config: Config, root: Place, reader: Reader) -> None:
         check_accounts(config.email, root, reader)
         check_rules(config.email, root, reader)
     check_covers(config, root, reader)
+    check_outward(config, root)
     check_certified(config, root, reader)
     check_expressions(config, reader)
     if not findings.touch(("listen",)):

@@ -6,9 +6,9 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from dcrouter.config.acme import Acme, OnDemand
+from dcrouter.config.acme import Acme, OnDemand, Word
 from dcrouter.config.forms import ReadPath, WrittenPath, key
-from dcrouter.config.lines import Ciphers, Line
+from dcrouter.config.lines import Ciphers
 from dcrouter.config.versions import TlsVersion
 
 
@@ -55,7 +55,7 @@ class Export:
     dir: WrittenPath = field(
         metadata=key("Where NAME.pem is written for each name: its key, then its certificate and issuers; 0600.")
     )
-    command: tuple[Line, ...] = field(
+    command: tuple[Word, ...] = field(
         default=(),
         metadata=key(
             "What is run when a file has changed: a program and its arguments, without a shell.",

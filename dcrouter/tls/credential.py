@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from dcrouter.config.pem import is_whole
 from dcrouter.errors import TlsError
 
 PrivateKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
@@ -201,6 +202,8 @@ def _blocks(path: Path, what: str) -> list[tuple[bytes, bytes]]:
         raise TlsError(f"{what} {path} cannot be read: {error.strerror}") from error
     if len(text) > _LARGEST_FILE:
         raise TlsError(f"{what} {path} is larger than 1 MB")
+    if not is_whole(text):
+        raise TlsError(f"{what} {path} is cut off: it ends within a PEM block")
     return pem_blocks(text)
 
 

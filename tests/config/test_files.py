@@ -154,6 +154,34 @@ class CertificateTests(FileTestCase):
         pair("a")
         self.assertEqual(self.load(ROUTE)[1], [])
 
+    def test_what_has_nothing_to_act_upon_is_a_warning(self) -> None:
+        """A rollover without a key of ours, a program that is not there."""
+        pair("a", names=("mail.a.test",))
+        words = "certificates: {dane: {rollover: true}, export: {dir: out, command: [no-such-program]}}\n"
+        for more, why in (
+            (ROUTE, "there is no `email`"),
+            (
+                "email: {hostname: mail.a.test, certificate: {cert: a.pem, key: a.key}}\n",
+                "email.certificate has a key of its own",
+            ),
+        ):
+            warnings = [one.split(": ", 1)[1] for one in self.load(words + more)[1] if "certificates." in one]
+            self.assertEqual(
+                warnings,
+                [
+                    f"certificates.dane.rollover: no key rolls over: {why}",
+                    "certificates.export.command: there is no program 'no-such-program' to run here",
+                ],
+            )
+
+    def test_a_chain_that_is_cut_off_is_refused(self) -> None:
+        """What stands before would do for OpenSSL, and not for clients."""
+        pair("a")
+        with Path("a.pem").open("ab") as file:
+            file.write(b"-----BEGIN CERTIFICATE-----\nMIIB")
+        (problem,) = self.problems(ROUTE)
+        self.assertTrue(problem.endswith("a.pem is cut off: it ends within a PEM block"), problem)
+
     def test_names_that_no_certificate_of_the_operators_is_for_are_a_warning(self) -> None:
         """Where he brings some: the internal CA's would be shown. Not where that is asked for, nor behind somebody
         else's TLS.

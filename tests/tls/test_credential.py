@@ -111,6 +111,17 @@ class CredentialTests(SynchronousTestCase):
         files.cert.write_bytes(bytes(2 * 1024 * 1024))
         self.assertIn("larger than 1 MB", self.refused(files.cert, files.key))
 
+    def test_a_file_that_is_cut_off_is_named(self) -> None:
+        """Within the leaf, and within an issuer: what is there already would do for OpenSSL, and not for clients."""
+        files = self.authority.files(self.directory, ["a.test"])
+        whole = files.cert.read_bytes()
+        for length in (300, whole.index(b"-----BEGIN", 10) + 100, len(whole) - 10):
+            files.cert.write_bytes(whole[:length])
+            self.assertIn(f"certificate file {files.cert} is cut off", self.refused(files.cert, files.key))
+        files.cert.write_bytes(whole)
+        files.key.write_bytes(files.key.read_bytes()[:100])
+        self.assertIn(f"key file {files.key} is cut off", self.refused(files.cert, files.key))
+
     def test_a_key_that_does_not_match_is_named(self) -> None:
         """Both files are, because either may be the wrong one."""
         one = self.authority.files(self.directory, ["a.test"], stem="one")

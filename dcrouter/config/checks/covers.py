@@ -8,6 +8,7 @@ regular expression stands for is not compared.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 
 from dcrouter.config.actions import MailHandover
@@ -16,6 +17,7 @@ from dcrouter.config.names import REGEX, wildcards
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
+from dcrouter.config.units import shown
 
 MOST_SHOWN = 3
 """Names in one warning."""
@@ -34,6 +36,17 @@ def check_covers(config: Config, root: Place, reader: Reader) -> None:
     if config.email is not None and not root.findings.touch(("email", "hostname")):
         _check(config.email.certificate, (config.email.hostname,), root.at("email", "certificate"), reader)
         _check_shared(config.email.certificate, (config.email.hostname,), shared, root.at("email", "hostname"))
+
+
+def check_outward(config: Config, root: Place) -> None:
+    """Of `certificates`, what has nothing to act upon; `root`: the document."""
+    given, email = config.certificates, config.email
+    place = root.at("certificates")
+    if given.dane.rollover and (email is None or isinstance(email.certificate, CertificateFiles)):
+        why = "there is no `email`" if email is None else "email.certificate has a key of its own"
+        place.at("dane", "rollover").warn(f"no key rolls over: {why}")
+    if given.export is not None and given.export.command and shutil.which(given.export.command[0]) is None:
+        place.at("export", "command").warn(f"there is no program {shown(given.export.command[0])} to run here")
 
 
 def _check(choice: CertificateChoice, wanted: Iterable[str], place: Place, reader: Reader) -> None:

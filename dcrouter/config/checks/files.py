@@ -20,6 +20,7 @@ from dcrouter.config.checks.acme import check_acme
 from dcrouter.config.checks.mail import MAIL
 from dcrouter.config.checks.values import Within
 from dcrouter.config.named import read_named
+from dcrouter.config.pem import is_whole
 from dcrouter.config.place import Place
 from dcrouter.config.rules import MailForward
 from dcrouter.config.targets import UpstreamTls
@@ -138,6 +139,8 @@ def _certificates(path: Path) -> list[x509.Certificate] | str:
     data = read_named(path, LARGEST)
     if isinstance(data, str):
         return data
+    if not is_whole(data):
+        return f"{path} is cut off: it ends within a PEM block"
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError:
