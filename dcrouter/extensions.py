@@ -11,6 +11,7 @@ Only the process of the handlers, and the one that tries names out for `check`, 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -89,7 +90,17 @@ class Extensions:
         found = sys.modules.get(name)
         if found is not None and name in self._stamps and name not in taken_out and self._has_changed(name, found):
             taken_out[name] = sys.modules.pop(name), self._stamps[name]
-        module: ModuleType = _guarded(lambda: importlib.import_module(name), f"cannot import {name}")
+        try:
+            module: ModuleType = _guarded(lambda: importlib.import_module(name), f"cannot import {name}")
+        except _Wrong as wrong:
+            folder = self._folder
+            if (
+                folder is not None
+                and isinstance(wrong.__cause__, ImportError)
+                and not os.access(folder, os.R_OK | os.X_OK)
+            ):
+                raise _Wrong(f"{wrong} (this user cannot read {folder})") from wrong
+            raise
         if found is not module:
             self._stamps[name] = _stamp(module)
         return module

@@ -81,10 +81,19 @@ def log_level(arguments: argparse.Namespace) -> int:
 
 def connections(arguments: argparse.Namespace) -> int:
     socket = service_socket(arguments, lenient=True)
-    found = [one for role in ("edge", "mail", "handlers") for one in _all_of(socket, role)]
+    found: list[dict[str, Any]] = []
+    silent = 0
+    for role in ("edge", "mail", "handlers"):
+        try:
+            found += _all_of(socket, role)
+        except ApiError as error:
+            if not error.answer:
+                raise
+            print(f"dcrouter: {error}", file=sys.stderr)
+            silent = 1
     found.sort(key=lambda one: -one["age"])
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(connection_lines(found)))
-    return 0
+    return silent
 
 
 def kill(arguments: argparse.Namespace) -> int:

@@ -49,6 +49,8 @@ PIECE = 50
 """Routes in one message: about 50 KB, a fraction of a millisecond to unpack."""
 PREPARED_WITHIN = 40.0
 """Seconds for a child to get ready; 10 000 routes take an edge that is busy three."""
+HANDLERS_WITHIN = 10.0
+"""Seconds for the process that runs code of the operator's, which was tried out before."""
 CHANGED_WITHIN = 5.0
 """Seconds for it to change over, which is a moment's work: it is replaced after that."""
 NAMES_WITHIN = 2.0
@@ -209,7 +211,8 @@ class Reloads:
             self._still_ready()
             for role in children.present():
                 prepared.append(role)
-                await self._prepare(role, loaded, fresh)
+                if not await self._prepare(role, loaded, fresh):
+                    prepared.remove(role)
                 self._still_ready()
             for role in roles(config):
                 if role not in children.roles():
@@ -278,14 +281,26 @@ class Reloads:
         if self.parent.state != "ready":
             raise ReloadError("the service is stopping")
 
-    async def _prepare(self, role: str, loaded: Loaded, fresh: Sequence[Listener]) -> None:
+    async def _prepare(self, role: str, loaded: Loaded, fresh: Sequence[Listener]) -> bool:
+        """False where it has to be another process: code of the operator's that hangs keeps no reload from happening,
+        be it the one that mends it.
+        """
         children = self.parent.children
         assert children is not None
         for kind, fields, fds in _told(role, loaded, fresh, self.parent.certificates.credentials):
             children.tell(role, kind, fields, fds)
-        answer = await children.ask(role, "prepare", timeout=PREPARED_WITHIN)
+        try:
+            within = PREPARED_WITHIN if role != "handlers" else HANDLERS_WITHIN
+            answer = await children.ask(role, "prepare", timeout=within)
+        except Unreachable as error:
+            if role != "handlers":
+                raise
+            self.log.error("reload: {problem}; another process takes its place", problem=str(error))
+            children.replace(role)
+            return False
         if "error" in answer:
             raise ReloadError(f"{role}: {answer['error']}")
+        return True
 
     async def _commit(self, prepared: Sequence[str], unused: Sequence[Listener]) -> None:
         """Mail first: its edge may send it connections of new ports at once."""

@@ -365,6 +365,21 @@ class ReloadTests(SynchronousTestCase):
         until(lambda: "handlers" not in router.pids())
         self.assertEqual(list(router.base.glob("__pycache__")), [])
 
+    def test_one_that_hangs_keeps_no_reload_from_happening(self) -> None:
+        """It is replaced; until then it is listed as one that does not answer, and routes of the edge's own work."""
+        router = started(TEXT, expected=("did not answer", "handlers .*has died"))
+        self.addCleanup(router.close)
+        pid = router.pids()["handlers"]
+        with router.connect("echo") as sock:
+            line(sock)
+            sock.sendall(b"hang\n")
+            until(lambda: (router.status() or {})["children"]["handlers"]["counters"] is None)
+            self.assertEqual(router.reload()["problems"], [])
+            self.assertTrue(is_over(sock))
+        until(lambda: router.pids().get("handlers", pid) != pid)
+        with router.connect("echo") as sock:
+            line(sock)
+
     def test_code_that_cannot_be_loaded_is_told_at_the_start(self) -> None:
         """Once, with its place, and nothing is left running."""
         router = Router(TEXT, ports=("echo", "counter", "secure"), start=False)
