@@ -9,7 +9,7 @@ from attrs import Factory, field, frozen
 from dcrouter.config.accounts import Auth
 from dcrouter.config.actions import MailKind
 from dcrouter.config.forms import Duration, HostName, Port, Size, counted, key
-from dcrouter.config.guards import MailLimit
+from dcrouter.config.guards import Dnsbl, Greylist, MailLimit
 from dcrouter.config.lines import Line
 from dcrouter.config.match import Address, Network
 from dcrouter.config.patterns import MailAddress
@@ -96,6 +96,16 @@ class Email:
     trusted: tuple[Network, ...] = field(
         default=(),
         metadata=key("Networks that may relay without AUTH; loopback only if it is named.", default="nobody"),
+    )
+    dnsbl: tuple[Dnsbl, ...] = field(
+        default=(), metadata=key("Lists in which strangers are looked up who bring mail to smtp ports.", default="none")
+    )
+    dnsbl_reject_at: Annotated[int, counted(1, 1_000_000)] = field(
+        default=3, metadata=key("Sum of scores from which on they are refused, but for mail to postmaster.")
+    )
+    greylist: Greylist | None = field(
+        default=None,
+        metadata=key("Whether strangers on smtp ports must come again who are not known.", default="they need not"),
     )
     rate_limits: tuple[MailLimit, ...] = field(
         default=(),

@@ -125,7 +125,7 @@ class Mta:
         )
         self._operator = Operator(self._store, self._queue, time.time, self._attempts.destinations.try_all)
         self._login = Login(config.email.auth, reactor)
-        self._guards = Guards(directory, reactor, time.time, self._attempts.in_thread, on_limit)
+        self._guards = Guards(directory, self._resolver, reactor, time.time, self._attempts.in_thread, on_limit)
         self._admission = Admission(
             config.email,
             self._rules,

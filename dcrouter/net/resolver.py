@@ -119,6 +119,18 @@ class Resolver:
 
         return self._look_up(domain, RdataType.MX).addCallback(read)
 
+    def at(self, name: str) -> Deferred[tuple[str, ...]]:
+        """The IPv4 addresses at just this name; none where there is no such name. For DNS lists (RFC 5782)."""
+
+        def nothing(failure: Failure) -> tuple[str, ...]:
+            failure.trap(NoSuchName)
+            return ()
+
+        def read(answer: Answer) -> tuple[str, ...]:
+            return tuple(record.to_text() for record in answer.records)
+
+        return self._look_up(name, RdataType.A).addCallbacks(read, nothing)
+
     def tlsa(self, name: str) -> Deferred[TlsaAnswer]:
         """The TLSA records at `name`, such as `_25._tcp.mail.example.com`; none where there is no such name."""
 

@@ -32,3 +32,40 @@ class MailLimitTests(FileTestCase):
         ):
             problems = self.problems(f"email:\n  hostname: a.b\n  rate_limits: [{text}]\n")
             self.assertIn(problem, "\n".join(problems))
+
+
+class ListTests(FileTestCase):
+    def test_lists_and_greylisting(self) -> None:
+        """As in the reference; codes and score have defaults."""
+        email = self.config(
+            "email:\n  hostname: a.b\n  dnsbl:\n"
+            "    - {zone: zen.Spamhaus.org, codes: [127.0.0.2-127.0.0.11, 127.0.0.20], score: 2}\n"
+            "    - {zone: bl.example}\n"
+            "  dnsbl_reject_at: 4\n  greylist: {delay: 5m}\n"
+        ).email
+        assert email is not None and email.greylist is not None
+        zen, other = email.dnsbl
+        self.assertEqual(
+            (zen.zone, zen.codes, zen.score), ("zen.spamhaus.org", ("127.0.0.2-127.0.0.11", "127.0.0.20"), 2)
+        )
+        self.assertEqual((other.codes, other.score), (("127.0.0.2-127.0.0.255",), 3))
+        self.assertEqual((email.dnsbl_reject_at, email.greylist.delay), (4, 300.0))
+
+    def test_slips_of_lists_and_greylisting(self) -> None:
+        """Each at its place."""
+        for text, problem in (
+            ("dnsbl: [{zone: a.b, codes: [10.0.0.1]}]", "'10.0.0.1': lists answer with addresses of 127.0.0.0/8"),
+            ("dnsbl: [{zone: a.b, codes: [127.0.0.9-127.0.0.2]}]", "ends before it begins"),
+            ("dnsbl: [{zone: a.b, codes: [listed]}]", "'listed' is not an answer such as 127.0.0.2"),
+            ("dnsbl: [{zone: a.b, codes: []}]", "no answer would count"),
+            ("dnsbl: [{zone: 127.0.0.1}]", "is an address, not a host name"),
+            ("greylist: {}", "email.greylist: 'delay' is missing"),
+            ("greylist: {delay: 0s}", "email.greylist.delay: more than 0s"),
+            ("greylist: {delay: 2d}", "email.greylist.delay: more than 0s, and a day at most"),
+        ):
+            self.assertIn(problem, "\n".join(self.problems(f"email:\n  hostname: a.b\n  {text}\n")))
+
+    def test_lists_that_refuse_nobody_are_warned_of(self) -> None:
+        """Whose scores never reach what refuses."""
+        _, warnings = self.load("email: {hostname: a.b, dnsbl: [{zone: a.b, score: 1}, {zone: b.c, score: 1}]}")
+        self.assertIn("refuses nobody: all scores add up to 2, dnsbl_reject_at is 3", "\n".join(warnings))

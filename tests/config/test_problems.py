@@ -153,7 +153,6 @@ class ProblemTests(FileTestCase):
             ("email: {hostname: a.b, pools: {}}", "email.pools: unknown key"),
             ("email: {hostname: a.b, destinations: {}}", "email.destinations: unknown key"),
             ("email: {hostname: a.b, egress: []}", "email.egress: unknown key"),
-            ("email: {hostname: a.b, dnsbl: []}", "email.dnsbl: unknown key"),
             ("email: {hostname: a.b, pipelines: {}}", "email.pipelines: unknown key"),
             ("email: {hostname: a.b, auth: {ldap: {}}}", "email.auth.ldap: unknown key (known here: required,"),
             ("email: {hostname: a.b, auth: {users: [{scram: x}]}}", "email.auth.users[0].scram: unknown key"),

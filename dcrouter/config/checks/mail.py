@@ -13,7 +13,8 @@ from attrs import evolve
 
 from dcrouter.config.accounts import AuthFailures, User
 from dcrouter.config.checks.values import Within, check_socket
-from dcrouter.config.guards import MailLimit
+from dcrouter.config.guards import Greylist, MailLimit
+from dcrouter.config.mail import Email
 from dcrouter.config.nodes import Mapping as MappingNode
 from dcrouter.config.patterns import mail_address, recipient
 from dcrouter.config.place import Place
@@ -108,6 +109,23 @@ def _reject(reject: Reject, place: Place) -> Reject:
     return reject
 
 
+def _greylist(greylist: Greylist, place: Place) -> Greylist:
+    if not 0 < greylist.delay <= 86400:
+        place.at("delay").tell("more than 0s, and a day at most: senders give up (RFC 6647 5)")
+    return greylist
+
+
+def _email(email: Email, place: Place) -> Email:
+    most = sum(max(one.score, 0) for one in email.dnsbl)
+    if email.dnsbl and most < email.dnsbl_reject_at:
+        place.at("dnsbl").warn(
+            f"refuses nobody: all scores add up to {most}, dnsbl_reject_at is {email.dnsbl_reject_at}"
+        )
+    elif not email.dnsbl and place.says("dnsbl_reject_at"):
+        place.at("dnsbl_reject_at").warn("says nothing without lists (dnsbl)")
+    return email
+
+
 def _limit(limit: MailLimit, place: Place) -> MailLimit:
     if limit.rate is None and limit.quota is None and not place.findings.touch(place.path):
         place.tell("'rate' or 'quota' is missing")
@@ -129,6 +147,8 @@ def _retry(retry: Retry, place: Place) -> Retry:
 MAIL: Mapping[type, Within] = {
     AuthFailures: _failures,
     Deliver: _deliver,
+    Email: _email,
+    Greylist: _greylist,
     MailForward: _forward,
     MailLimit: _limit,
     Reject: _reject,

@@ -1,7 +1,8 @@
 """Who may do what: the sender at MAIL, each recipient at RCPT. The rules, and what hangs on them, as replies.
 
 A recipient is refused, in this order: by its rule or by default_action; because its address says where to go next; by
-the rule's limits; because nobody of that name exists; by rate_limits. A limit is only used up by who is taken.
+the rule's limits; because DNS lists know the client; because nobody of that name exists; by greylisting; by
+rate_limits. A limit is only used up by who is taken.
 RFC 5321 4.2, 4.5.3.1.10; enhanced codes RFC 3463.
 """
 
@@ -18,7 +19,7 @@ from dcrouter.config.rules import Rule
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.pipeline.rules import Decision, Rules
 from dcrouter.mail.server.guards.guards import Guards
-from dcrouter.mail.server.guards.limits import Tally
+from dcrouter.mail.server.guards.limits import Refusal, Tally
 from dcrouter.mail.server.known import InThread, KnownRecipients
 from dcrouter.mail.server.verify import Ask, Verdict, Verifier
 from dcrouter.net.limits import Bucket
@@ -77,7 +78,7 @@ class Admission:
         full: Callable[[int], object],
         guards: Guards | None = None,
     ) -> None:
-        self.counters = dict.fromkeys(("refused", "unknown", "unverified", "limited"), 0)
+        self.counters = dict.fromkeys(("refused", "unknown", "unverified", "limited", "listed", "greylisted"), 0)
         self._full = full
         self._guards = guards
         self._clock = clock
@@ -109,7 +110,13 @@ class Admission:
 
     def status(self) -> dict[str, int]:
         """Counters since the start."""
-        return {**self.counters, "verified": self._verifier.asked}
+        guards = self._guards.status() if self._guards is not None else {}
+        return {**self.counters, "verified": self._verifier.asked, **guards}
+
+    def met(self, client: Client) -> None:
+        """A client has said EHLO: what takes long may begin."""
+        if self._guards is not None:
+            self._guards.met(client)
 
     def tally(self, session: str, sender: Sender) -> Tally | None:
         """What the guards count of a message that begins; None where there are none."""
@@ -151,6 +158,20 @@ class Admission:
         if over is not None:
             return over
         asked = _Asked(decision, rule, taken, client, sender, tally)
+        if self._guards is not None:
+            refusal = self._guards.listed(client, address)
+            if isinstance(refusal, Deferred):
+                return refusal.addCallback(self._past_lists, asked)
+            return self._past_lists(refusal, asked)
+        return self._exists(asked)
+
+    def _past_lists(self, refusal: Refusal | None, asked: _Asked) -> Admitted | Deferred[Admitted]:
+        if refusal is not None:
+            return self._no("listed", refusal.reply, refusal.why)
+        return self._exists(asked)
+
+    def _exists(self, asked: _Asked) -> Admitted | Deferred[Admitted]:
+        decision, rule, client = asked.decision, asked.rule, asked.client
         if rule.recipients_file is not None:
             exists = self._known[rule.recipients_file].has(decision.address)
             if isinstance(exists, Deferred):
@@ -197,6 +218,10 @@ class Admission:
         counts = bucket is not None and not taken.get(rule.name)
         if bucket is not None and counts and bucket.wait():
             return self._no("limited", _TOO_OFTEN, f"rule {rule.name}: limits.messages")  # others came meanwhile
+        if self._guards is not None:
+            refusal = self._guards.greylisted(client, sender, decision.address)
+            if refusal is not None:
+                return self._no("greylisted", refusal.reply, refusal.why)
         if tally is not None and self._guards is not None:
             refusal = self._guards.limits.recipient(client, sender, decision.address, tally)
             if refusal is not None:

@@ -225,6 +225,8 @@ class MailProtocol(Protocol):
             assert self._transaction is not None
             self.deadline = self._transaction.due(self._sessions.clock.seconds(), timeouts.data)
         elif answered and (self._machine.helo or self.awaited != "greeting"):
+            if self.awaited == "greeting":
+                self._sessions.admission.met(self._client)
             self.awaited = "command"
             self.deadline = self._sessions.clock.seconds() + timeouts.command
 
