@@ -97,9 +97,9 @@ class TestMail(OrderingCase):
 
 
 class TestManyNames(OrderingCase):
-    def test_two_hundred_at_once(self) -> None:
+    def test_many_at_once(self) -> None:
         """All are served by the internal CA from the first moment, and get their own within the pace that is kept."""
-        names = [f"n{number}.example.test" for number in range(200)]
+        names = [f"n{number}.example.test" for number in range(60)]
         text = """
 routes: [{name: many, match: {ports: $tls, domains: [%s]}, tls: {mode: terminate}, action: {type: respond}}]
 """
@@ -154,7 +154,7 @@ class TestLives(SynchronousTestCase):
         """Clients come all the time, in both ways, and none of them is refused or shown something that has expired."""
         dns = ChallengeDns()
         self.addCleanup(dns.close)
-        pebble = Pebble(dns.dns, lifetime=12)
+        pebble = Pebble(dns.dns, lifetime=8)
         self.addCleanup(pebble.close)
         router = ordering(
             pebble, WEB + MAIL, "renew_at: 0.5", ports=("smtp", "smtps"), expected=["could not be renewed"]
@@ -164,7 +164,7 @@ class TestLives(SynchronousTestCase):
         issued(pebble.tls.port, "www.example.test")
         issued(router.ports["smtp"], None, starttls=True)
         seen: set[int] = set()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 12
         while time.monotonic() < end:
             for leaf in (
                 leaf_of(pebble.tls.port, "www.example.test"),
@@ -173,7 +173,7 @@ class TestLives(SynchronousTestCase):
                 self.assertIn("Pebble", leaf.issuer.rfc4514_string())
                 self.assertGreater(leaf.not_valid_after_utc, datetime.now(UTC))
                 seen.add(leaf.serial_number)
-        self.assertGreaterEqual(len(seen), 6)
+        self.assertGreaterEqual(len(seen), 4)
 
 
 class TestDemand(OrderingCase):

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dcrouter.errors import Unreachable
-from dcrouter.tls.acme.challenges import tls_alpn_certificate
+from dcrouter.tls.acme.challenges import Solver, tls_alpn_certificate
 
 HTTP_PORT, TLS_PORT = 80, 443
 """Where authorities look for http-01 and tls-alpn-01 (RFC 8555 section 8.3, RFC 8737 section 3)."""
@@ -24,8 +24,6 @@ class Answers:
         self._show = show
         self._http: dict[str, str] = {}
         self._tls: dict[str, tuple[str, str]] = {}
-        self.proved: dict[str, str] = {}
-        """name -> kind of challenge that was shown last."""
 
     def fields(self) -> Fields:
         """All of it, for the edge: see proxy/challenges.py."""
@@ -34,9 +32,8 @@ class Answers:
     def __bool__(self) -> bool:
         return bool(self._http or self._tls)
 
-    async def show_token(self, name: str, token: str, key_authorization: str) -> None:
+    async def show_token(self, token: str, key_authorization: str) -> None:
         self._http[token] = key_authorization
-        self.proved[name] = "http-01"
         await self._show(self.fields())
 
     async def hide_token(self, token: str) -> None:
@@ -46,7 +43,6 @@ class Answers:
     async def show_certificate(self, name: str, key_authorization: str) -> None:
         certificate, key = tls_alpn_certificate(name, key_authorization)
         self._tls[name] = (certificate.decode(), key.decode())
-        self.proved[name] = "tls-alpn-01"
         await self._show(self.fields())
 
     async def hide_certificate(self, name: str) -> None:
@@ -60,6 +56,21 @@ class Answers:
             return  # an edge that is not there shows nothing
 
 
+class Noted:
+    """A solver of whose proofs `note` hears when they are there."""
+
+    def __init__(self, solver: Solver, note: Callable[[], None]) -> None:
+        self._solver = solver
+        self._note = note
+
+    async def present(self, name: str, token: str, key_authorization: str) -> None:
+        await self._solver.present(name, token, key_authorization)
+        self._note()
+
+    async def cleanup(self, name: str, token: str, key_authorization: str) -> None:
+        await self._solver.cleanup(name, token, key_authorization)
+
+
 class HttpSolver:
     """`problem` says why the port is not served, None: it is."""
 
@@ -71,7 +82,7 @@ class HttpSolver:
         problem = self._problem()
         if problem is not None:
             raise Unreachable(problem)
-        await self._answers.show_token(name, token, key_authorization)
+        await self._answers.show_token(token, key_authorization)
 
     async def cleanup(self, name: str, token: str, key_authorization: str) -> None:
         await self._answers.hide_token(token)

@@ -56,28 +56,26 @@ def not_proved(error: AcmeError) -> bool:
 
 
 class Directories:
-    """Of one configuration after the other. `clock`: UTC epoch seconds."""
+    """Of one configuration after the other. `urls`: in their order. `clock`: UTC epoch seconds."""
 
     def __init__(self, reactor: Any, kept: Kept, clock: Callable[[], float]) -> None:
         self._reactor = reactor
         self._kept = kept
         self._clock = clock
         self._acme: Acme | None = None
+        self.urls: tuple[str, ...] = ()
         self._authorities: dict[_Way, Authority] = {}
 
     def use(self, acme: Acme | None) -> None:
         """Ask these from now on; orders that run go on with what they have."""
         self._acme = acme
+        self.urls = acme.directories if acme is not None else ()
 
     def close(self) -> None:
         """Let go of all connections."""
         authorities, self._authorities = self._authorities, {}
         for one in authorities.values():
             one.close()
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        return self._acme.directories if self._acme is not None else ()
 
     def ready(self) -> list[str]:
         """Those that may be asked now, in their order."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -22,7 +23,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from dcrouter.config.acme import Acme, AcmeKeyType
-from dcrouter.control.issuing.answers import Answers
+from dcrouter.control.issuing.answers import Noted
 from dcrouter.control.issuing.directories import Directories, not_proved, word_of
 from dcrouter.control.issuing.kept import Kept, Record
 from dcrouter.control.issuing.windows import Windows
@@ -54,7 +55,6 @@ class Issuing:
         self,
         reactor: Any,
         kept: Kept,
-        answers: Answers,
         issued: Callable[[], None],
         solvers: Solvers,
         make_key: KeySource,
@@ -65,13 +65,12 @@ class Issuing:
         self.kept = kept
         self._make_key = make_key
         self.acme: Acme | None = None
-        self.names: tuple[str, ...] = ()
+        self.names: dict[str, None] = {}
         self.running: dict[str, Deferred[None]] = {}
         self.directories = Directories(reactor, kept, clock)
         self.may_renew: Callable[[str], Any] | None = None
         """Asked of a name that no route spells out, before it is renewed: gives an awaitable of True or False."""
         self._reactor = reactor
-        self._answers = answers
         self._issued = issued
         self._make_solvers = solvers
         self._solvers: dict[str, Solver] = {}
@@ -97,11 +96,10 @@ class Issuing:
         for record in self.kept.records.values():
             if record.name in said and record.on_demand:
                 record.on_demand = False  # a route spells it out now
-                self.kept.save(record)
+                self._remember(record)
         demanded = (record.name for record in self.kept.records.values() if record.on_demand)
-        self.names = tuple(said | dict.fromkeys(demanded)) if self.acme is not None else ()
-        wanted = set(self.names)
-        for name in [one for one in self.running if one not in wanted]:
+        self.names = said | dict.fromkeys(demanded) if self.acme is not None else {}
+        for name in [one for one in self.running if one not in self.names]:
             self.log.info("{name}: its order ends, nobody wants a certificate any more", name=name)
             self.running[name].cancel()
         self.look()
@@ -111,14 +109,17 @@ class Issuing:
         if name not in self.names and self.acme is not None:
             record = self.kept.record(name)
             record.on_demand = True
-            self.kept.save(record)
-            self.names = (*self.names, name)
+            self._remember(record)
+            self.names[name] = None
             self.look()
 
     def start(self) -> None:
         """Begin to look for certificates."""
         self._started = True
-        self.kept.sweep(set(self.names))
+        try:
+            self.kept.sweep(set(self.names))
+        except OSError as error:
+            self.log.error("{file}: {problem}", file=error.filename, problem=error.strerror)
         for name in self.names:
             held, record = self.kept.credentials.get(name), self.kept.record(name)
             if held is not None and not record.renew:
@@ -149,8 +150,15 @@ class Issuing:
         """As soon as a directory may be asked."""
         record = self.kept.record(name)
         record.renew, record.until = self._clock(), 0.0
-        self.kept.save(record)
+        self._remember(record)
         self.look()
+
+    def _remember(self, record: Record) -> None:
+        """As far as the disk lets us: what is only in memory holds as long as we live."""
+        try:
+            self.kept.save(record)
+        except OSError as error:
+            self.log.error("{file}: {problem}", file=error.filename, problem=error.strerror)
 
     # What is due.
 
@@ -232,7 +240,14 @@ class Issuing:
         record.failures += 1
         record.until = self._clock() + wait(record.failures, self._chance())
         record.error = "the order was broken off"
-        self.kept.save(record)
+        try:
+            self.kept.save(record)
+        except OSError as error:
+            # Without it a crash would be no failure, and a certificate could not be kept anyhow.
+            self.log.error(
+                "{name}: no order: {file}: {problem}", name=name, file=error.filename, problem=error.strerror
+            )
+            return
         problems: list[AcmeError] = []
         innocent = True
         try:
@@ -247,12 +262,14 @@ class Issuing:
                     if not_proved(error):
                         break
                 else:
+                    if self.acme is None:
+                        return  # nobody wants it any more
                     self.directories.answered(url)
                     self._have(url, record, held, credential)
                     return
         except CancelledError:
             record.failures, record.until, record.error = before
-            self.kept.save(record)
+            self._remember(record)
             raise
         self._have_not(record, before[0] if innocent else record.failures, problems, held)
 
@@ -281,14 +298,15 @@ class Issuing:
             kinds.remove(record.kind)
             kinds.insert(0, record.kind)
         first = (record.failures - 1) % max(len(kinds), 1)
-        return {kind: self._solvers[kind] for kind in kinds[first:] + kinds[:first] if kind in self._solvers}
+        turn = [kind for kind in kinds[first:] + kinds[:first] if kind in self._solvers]
+        return {kind: Noted(self._solvers[kind], partial(setattr, record, "shown", kind)) for kind in turn}
 
     def _have(self, url: str, record: Record, held: Credential | None, credential: Credential) -> None:
         name, now = record.name, self._clock()
         self.kept.hold(name, credential)
         record.failures, record.until, record.error = 0, 0.0, ""
         record.directory, record.issued, record.window, record.ask_again, record.late = url, now, None, now, 0
-        record.kind = self._answers.proved.pop(name, record.kind)
+        record.kind = record.shown
         self._plan(record, credential)
         self.log.info(
             "{name}: {what} by {directory}, valid until {until}, to be renewed on {renewal}",
@@ -305,7 +323,7 @@ class Issuing:
         begin = held.certificates()[0].not_valid_before_utc.timestamp()
         moment = planned(begin, held.not_after, self.acme.renew_at, self._chance())
         record.renew = max(moment, soonest(record.issued, held.not_after))
-        self.kept.save(record)
+        self._remember(record)
 
     def _have_not(self, record: Record, failures: int, problems: list[AcmeError], held: Credential | None) -> None:
         now = self._clock()
@@ -315,7 +333,7 @@ class Issuing:
             record.until = max(record.until, now + asked)
         record.failures = failures
         record.error = "; ".join(map(str, problems)) or "no directory could be asked"
-        self.kept.save(record)
+        self._remember(record)
         self.log.warn(
             "{name}: no certificate: {problem}; next try {when}, until then {meanwhile}",
             name=record.name,
@@ -326,7 +344,7 @@ class Issuing:
 
     def forget(self, name: str) -> None:
         """It is wanted no more, and neither is what is held."""
-        self.names = tuple(one for one in self.names if one != name)
+        self.names.pop(name, None)
         self.kept.drop(name)
         self._issued()
 
@@ -339,7 +357,7 @@ class Issuing:
             passed = late(record.renew, held.not_after, now)
             if passed > record.late:
                 record.late = passed
-                self.kept.save(record)
+                self._remember(record)
                 tell = self.log.warn if passed == 1 else self.log.error
                 tell(
                     "{name}: its certificate ends on {end} and could not be renewed since {renewal}: {problem}",

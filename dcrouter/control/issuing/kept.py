@@ -38,7 +38,8 @@ class Record:
 
     `directory`: who has issued what is in use, at `issued`; `renew`: when that is to be renewed; `window`: named by the
     authority, who is to be asked for it again at `ask_again`; `late`: how much of renewal.LATE was told.
-    `kind`: the challenge that worked. `on_demand`: a client asked for it, no route names it.
+    `kind`: the challenge that worked; `shown`: the last one that was tried. `on_demand`: a client asked for it, and no
+    route names it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Record:
     ask_again: float = 0.0
     late: int = 0
     kind: str = ""
+    shown: str = ""
     on_demand: bool = False
 
 

@@ -86,9 +86,7 @@ class Office:
         self.kept = Kept(config.state_dir, clock)
         self.responder = Responder(self._http_port)
         self.answers = Answers(self._show)
-        self.issuing = Issuing(
-            reactor, self.kept, self.answers, issued, self._solvers, self._key, clock=clock, chance=chance
-        )
+        self.issuing = Issuing(reactor, self.kept, issued, self._solvers, self._key, clock=clock, chance=chance)
         self.asker = Asker(reactor, self.issuing.demand, reactor.seconds)
         self.issuing.may_renew = self.asker.may
         self.desk = Desk(self.issuing, reactor)

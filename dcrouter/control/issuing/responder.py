@@ -45,6 +45,8 @@ class Responder:
         if problem is not None and problem != self.problem:
             self.log.warn("http-01 has no port: {problem}", problem=problem)
         self.problem = problem
+        for place in sorted(set(self.sockets) - before):
+            self.log.info("listening on {place} for http-01", place=ports.where(*place))
         return set(self.sockets) != before
 
     def close(self) -> None:

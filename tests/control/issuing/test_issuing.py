@@ -15,7 +15,6 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.acme import Acme, AcmeKeyType
 from dcrouter.control.issuing import directories
-from dcrouter.control.issuing.answers import Answers
 from dcrouter.control.issuing.issuing import Issuing
 from dcrouter.control.issuing.kept import Kept
 from dcrouter.tls import renewal
@@ -59,15 +58,11 @@ class IssuingCase(TestCase):
         def issued() -> None:
             self.issued += 1
 
-        async def nothing(fields: Any) -> None:
-            return None
-
         kept = Kept(self.directory, lambda: self.now)
         kept.load()
         made = Issuing(
             reactor,
             kept,
-            Answers(nothing),
             issued,
             lambda acme: self.solvers,
             fresh,
@@ -181,6 +176,21 @@ class OrderTests(IssuingCase):
         issuing.look()
         await self.have(issuing, MAIL)
         self.assertIn(("present", MAIL), self.solvers["http-01"].log)
+        self.assertEqual((record.kind, record.failures), ("http-01", 0))
+        issuing.renew_now(MAIL)
+        await self.idle(issuing)
+        self.assertEqual(len(self.solvers["tls-alpn-01"].log), 2, "what has worked is tried first")
+
+    async def test_a_disk_that_cannot_be_written(self) -> None:
+        """Nothing is ordered that could not be kept; the operator is told."""
+        (self.directory / "acme").write_text("in the way")
+        issuing = self.issuing(WWW)
+        await self.idle(issuing)
+        self.assertTrue(self.said("no order"))
+        self.assertEqual(self.ca.asked, [])
+        self.assertGreater(issuing.due(WWW), self.now)
+        issuing.renew_now(WWW)
+        issuing.want([])
 
 
 class DirectoryTests(IssuingCase):
