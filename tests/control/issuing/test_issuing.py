@@ -324,6 +324,39 @@ class RenewalTests(IssuingCase):
         await until(lambda: issuing.kept.credentials[WWW].id != first.id and not issuing.running)
 
 
+class DemandTests(IssuingCase):
+    async def test_a_name_that_a_client_asked_for(self) -> None:
+        """Is as good as any other, also in another life; before its renewal it is asked for."""
+        issuing = self.issuing(WWW)
+        issuing.demand(MAIL)
+        await self.have(issuing, WWW, MAIL)
+        await issuing.stop()
+        again = self.issuing(WWW)
+        self.assertEqual(list(again.names), [WWW, MAIL])
+        asked: list[str] = []
+
+        async def may(name: str) -> bool:
+            asked.append(name)
+            return False
+
+        again.may_renew = may
+        held = again.kept.credentials[MAIL]
+        again.renew_now(MAIL)
+        await until(lambda: MAIL not in again.kept.credentials)
+        self.assertEqual((asked, list(again.names)), ([MAIL], [WWW]))
+        self.assertNotIn(held, again.credentials())
+
+    async def test_one_that_a_route_spells_out_later(self) -> None:
+        """Is like the others from then on."""
+        issuing = self.issuing(WWW)
+        issuing.demand(MAIL)
+        await self.have(issuing, MAIL)
+        issuing.want([WWW, MAIL])
+        self.assertFalse(issuing.kept.record(MAIL).on_demand)
+        issuing.want([WWW])
+        self.assertEqual(list(issuing.names), [WWW])
+
+
 class WildcardTests(IssuingCase):
     async def test_one_for_all(self) -> None:
         """A name that a wildcard serves is not ordered, and what it had is not shown any more."""
