@@ -271,6 +271,8 @@ class HandlersWorker(Worker):
         assert self._succession is not None and incoming.chooser is not None
         succession, self._succession = self._succession, None
         self.handlers.use(succession, incoming.chooser)
+        if "edge" in self.peers:
+            self.peers["edge"].send("at_work")
 
     def abandon(self) -> None:
         self._succession = None

@@ -44,20 +44,25 @@ class _Waiting:
 
 
 class Asking:
-    """Of one edge. `channel`: to the process, None while it is not there; `reactor` must be set before the first."""
+    """Of one edge. `channel`: to the process, None while it is not there; `reactor` must be set before the first.
+
+    `turns`: how often its code may have become another: it is new, or has reloaded.
+    """
 
     log = Logger()
 
     def __init__(self) -> None:
         self.reactor: Any = None
         self.channel: Channel | None = None
+        self.turns = 0
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
         self._number = 0
         self._sweep: IDelayedCall | None = None
 
     def meet(self, channel: Channel | None) -> None:
-        """The process is there, or (None) gone, and with it every answer."""
+        """The process is there, with its code as it is now; or (None) gone, and with it every answer."""
         self.channel = channel
+        self.turns += channel is not None
         for waiting in list(self._waiting.values()) if channel is None else ():
             waiting.error = Away()
             self._wake(waiting)

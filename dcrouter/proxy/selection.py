@@ -29,7 +29,18 @@ OFF = 30.0
 class Record:
     """What is known of one callable, whatever routes name it. `off_until`: by the engine's clock."""
 
-    __slots__ = ("__weakref__", "asked", "away", "errors", "failures", "last_failure", "off_until", "skipped", "slow")
+    __slots__ = (
+        "__weakref__",
+        "asked",
+        "away",
+        "errors",
+        "failures",
+        "last_failure",
+        "off_until",
+        "skipped",
+        "slow",
+        "turn",
+    )
 
     def __init__(self) -> None:
         self.asked = 0
@@ -40,6 +51,7 @@ class Record:
         self.failures = 0
         self.last_failure = 0.0
         self.off_until = 0.0
+        self.turn = 0
 
     def failed(self, slow: bool, now: float) -> bool:
         """One more failure. True: it is switched off for it."""
@@ -86,6 +98,9 @@ class Selection:
         self, session: Session, head: RequestHead | None, client_ip: str | None
     ) -> Sequence[LiveTarget] | None:
         record, engine = self.record, session.task.engine
+        if record.turn != self._asking.turns:
+            # What has failed may have been mended.
+            record.turn, record.failures, record.off_until = self._asking.turns, 0, 0.0
         if record.off_until > engine.now:
             record.skipped += 1
             return None

@@ -145,6 +145,18 @@ class SelectionTests(EdgeTest):
         self.assertNotIn("off_for", self.record)
         self.assertEqual(kept.failures, 0)
 
+    def test_one_that_was_mended_is_asked_at_once(self) -> None:
+        """Its process is another, or has reloaded."""
+        self.patch(selection, "FAILURES", 1)
+        port = self.opened()
+        self.choice = {"error": "KeyError: 'x'"}
+        self.assertEqual(self.told(port), b"own")
+        self.assertIn("off_for", self.record)
+        self.choice = {"places": [f"127.0.0.1:{self.other.port}"]}
+        self.edge.asking.meet(self.edge_end)
+        self.assertEqual(self.told(port), b"other")
+        self.assertNotIn("off_for", self.record)
+
     def test_a_process_that_hangs_is_not_waited_for(self) -> None:
         """Nor told more and more: what waits is bounded, and what comes too late is nobody's."""
         port = self.opened()
