@@ -8,6 +8,7 @@ from attrs import Factory, field, frozen
 
 from dcrouter.config.accounts import Auth
 from dcrouter.config.actions import MailKind
+from dcrouter.config.authentication import AuthenticationResults
 from dcrouter.config.forms import Duration, HostName, Port, Size, counted, key
 from dcrouter.config.guards import Dnsbl, Greylist, MailLimit
 from dcrouter.config.lines import Line
@@ -110,6 +111,9 @@ class Email:
     rate_limits: tuple[MailLimit, ...] = field(
         default=(),
         metadata=key("How much mail may come; all limits that apply count.", default="no limit"),
+    )
+    authentication_results: AuthenticationResults = field(
+        factory=AuthenticationResults, metadata=key("What is checked of mail from strangers, and told in its header.")
     )
     rules: tuple[Rule, ...] = field(default=(), metadata=key("What happens to each recipient; the first match wins."))
     default_action: Reject = field(factory=Reject, metadata=key("For recipients that no rule matches."))

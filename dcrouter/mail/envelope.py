@@ -45,10 +45,12 @@ class Recipient:
 class Envelope:
     """`sender` "" is the null reverse-path. `session`: that of the connection which brought the message, for logs.
 
-    `may_relay`: whether the client that brought it might relay, which decides who hears of failures.
+    `may_relay`: whether the client that brought it might relay; `vouched`: SPF or DKIM stands for `sender`. Both decide
+    who hears of failures.
     """
 
     session: str
     sender: str
     recipients: tuple[Recipient, ...]
     may_relay: bool = True
+    vouched: bool = False

@@ -15,6 +15,8 @@ from dcrouter.config.security import MinRate
 from dcrouter.errors import StartError
 from dcrouter.events import DeliveryDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.authentication.checks import Authentication
+from dcrouter.mail.authentication.lookups import Lookups
 from dcrouter.mail.delivery.attempt import Attempts
 from dcrouter.mail.delivery.bounce import Notifications
 from dcrouter.mail.delivery.destination import DOWN, Patience
@@ -149,6 +151,7 @@ class Mta:
             self._chooser,
             self._admission,
             self._login,
+            Authentication(self._email, Lookups(self._resolver, self._reactor)),
             reactor=self._reactor,
             ids=ids,
             spool=self._spool,

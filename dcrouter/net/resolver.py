@@ -15,6 +15,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import dns.exception
+import dns.name
 from attrs import evolve, frozen
 from dns.rdatatype import RdataType
 from dns.rdtypes.ANY.TLSA import TLSA
@@ -143,6 +145,21 @@ class Resolver:
 
         return self._look_up(name, RdataType.TLSA).addCallbacks(read, nothing)
 
+    def records(self, name: str, kind: RdataType) -> Deferred[Answer]:
+        """Whatever there is at a name of any characters, each standing for an octet; no records: the name exists
+        without them.
+        """
+        try:
+            return self._answer(Question(host_name(name.encode("latin-1")), kind))
+        except ValueError:
+            pass
+        try:
+            labels = [label.encode("latin-1") for label in name.lower().removesuffix(".").split(".")]
+            question = Question(text_of(dns.name.Name([*labels, b""])), kind)
+        except (ValueError, dns.exception.DNSException) as error:
+            return fail(NoSuchName(f"{name!r}: {error}"))
+        return self._answer(question)
+
     def addresses(self, host: str) -> Deferred[tuple[str, ...]]:
         """The addresses of a host as `resolver.addresses` orders them, never empty."""
         return self.resolve(host).addCallback(lambda resolved: resolved.addresses)
@@ -229,6 +246,9 @@ class Resolver:
             question = Question(host_name(name.encode("ascii", "replace")), kind)
         except ValueError as error:
             return fail(NoSuchName(f"{name!r}: {error}"))
+        return self._answer(question)
+
+    def _answer(self, question: Question) -> Deferred[Answer]:
         said = self._cache.get(question)
         if isinstance(said, Answer) and not said.alias:
             self.counters["questions"] += 1

@@ -20,6 +20,7 @@ MAX_STEPS = 8
 
 Policy = Literal["none", "quarantine", "reject"]
 Result = Literal["none", "pass", "fail", "temperror", "permerror"]
+"""`judge` never says "permerror": it is for a From without an author."""
 
 _POLICIES: dict[str, Policy] = {"none": "none", "quarantine": "quarantine", "reject": "reject"}
 _MILDER: dict[Policy, Policy] = {"reject": "quarantine", "quarantine": "none", "none": "none"}
@@ -86,8 +87,11 @@ def judge(author: str, *, spf: str | None, dkim: Iterable[str], unsure: Iterable
 
 
 def aligned(one: str, other: str, *, strict: bool = False) -> Asking[bool]:
-    """Whether two domains are one organization's; raises Unreachable."""
-    return (yield from _Walks().aligned(_plain(one), _plain(other), strict))
+    """Whether two domains are one organization's; False where DNS cannot tell."""
+    try:
+        return (yield from _Walks().aligned(_plain(one), _plain(other), strict))
+    except Unreachable:
+        return False
 
 
 class _Walks:
@@ -98,7 +102,7 @@ class _Walks:
 
     def judge(self, author: str, spf: str | None, dkim: list[str], unsure: list[str]) -> Asking[Dmarc]:
         if not is_askable(author) or "." not in author or author[:1] == "[":
-            return Dmarc("permerror", problem="From has no domain that could have a policy")
+            return Dmarc("none")  # no domain that could have a policy
         own = yield from self._record(author)
         if own is not None:
             record, at = own, author

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.admin import Admin, Config
+from dcrouter.config.authentication import AuthenticationResults
 from dcrouter.config.mail import Email, MailTimeouts
 from dcrouter.config.resolver import Resolver
 from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
@@ -43,6 +44,10 @@ def forward(*ports: int, balance: Any = "failover", retries: int = 2, recipients
     )
 
 
+UNCHECKED = AuthenticationResults(spf=False, dkim=False, dmarc="ignore", arc=False, iprev=False)
+"""So that tests about other things ask no DNS."""
+
+
 class House:
     """One mail half. It closes itself at the end of the test, unless `close` was called before.
 
@@ -62,6 +67,7 @@ class House:
         ca_files = email.pop("ca_files", None)
         resolver = email.pop("resolver", Resolver())
         email.setdefault("timeouts", MailTimeouts())
+        email.setdefault("authentication_results", UNCHECKED)
         self.email = Email(hostname=HOSTNAME, postmaster="root@local.test", rules=rules or (LOCAL,), **email)
         config = self.config = Config(
             state_dir=self.state, admin=Admin(socket=self.state / "admin.sock"), email=self.email, resolver=resolver

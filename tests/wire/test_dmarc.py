@@ -130,6 +130,6 @@ class JudgeTests(SynchronousTestCase):
         self.assertEqual([one.name for one in asked], ["_dmarc.x.test"])
 
     def test_an_author_without_a_domain(self) -> None:
-        """Is permerror, and asks nothing."""
+        """Has no policy, and nothing is asked."""
         for author in ("", "localhost", "a..test", "[192.0.2.1]", "é.test"):
-            self.assertEqual(of(author, {}).result, "permerror", author)
+            self.assertEqual(of(author, {}).result, "none", author)

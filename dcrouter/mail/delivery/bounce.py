@@ -1,7 +1,7 @@
 """Notifications of failures and delays, built as messages of the house: for whom, by which rule, and with what inside.
 
-1. Who could relay is told itself. A stranger's address may be forged: email.postmaster is told of a
-   failure instead, and of a delay nobody: an outage would be a flood of them.
+1. Who could relay is told itself, and a stranger for whose address SPF or DKIM stands. Another stranger's address may
+   be forged: email.postmaster is told of a failure instead, and of a delay nobody: an outage would be a flood of them.
 2. Whom a notification is for meets the rules like any recipient, as from a client that may relay; a sender whom no rule
    takes is told of by way of the postmaster.
 3. Never for the null sender, and so never for a notification (RFC 5321 6.1, RFC 3834 2).
@@ -58,7 +58,7 @@ class Notifications:
 
     def delayed(self, message: Message, ended: Sequence[tuple[Recipient, Outcome]], head: bytes) -> Message | None:
         """Tells that these recipients do not have it yet, and until when they are tried. None for a stranger."""
-        if not message.envelope.may_relay:
+        if not _is_known(message.envelope):
             return None
         return self._built("delayed", message, ended, head, message.received + self._max_age)
 
@@ -108,7 +108,7 @@ class Notifications:
     def _whom(self, envelope: Envelope) -> tuple[Recipient | None, Instead | None]:
         """Who is told, and why it is not the sender; (None, ...): there is nobody."""
         instead: Instead = "stranger"
-        if envelope.may_relay:
+        if _is_known(envelope):
             sender = self._accepted(envelope.sender)
             if sender is not None:
                 return sender, None
@@ -121,6 +121,11 @@ class Notifications:
         if decision.rule is None or decision.refusal is not None:
             return None
         return Recipient(number=0, address=decision.address, rule=decision.rule.name)
+
+
+def _is_known(envelope: Envelope) -> bool:
+    """Whether the sender's address is that of who sent it."""
+    return envelope.may_relay or envelope.vouched
 
 
 def _told(address: str, outcome: Outcome) -> Told:

@@ -54,6 +54,19 @@ Complete = Callable[[bytes], bytes]
 """Gets a message's header block, gives the fields to put before it, or raises Refused with the reply."""
 
 
+class Screen(Protocol):
+    """Sees a message as it passes; see mail/authentication. `room`: octets to keep free before it for what is found."""
+
+    @property
+    def room(self) -> int: ...
+
+    def header(self, head: bytes) -> bytes:
+        """The header block as it is kept."""
+        ...
+
+    def body(self, octets: bytes) -> None: ...
+
+
 class Room(Protocol):
     """The space that is left on the disk; see queue/room."""
 
@@ -128,6 +141,7 @@ class Intake:
         room: Callable[[], None],
         complete: Complete | None = None,
         announced: int = 0,
+        screen: Screen | None = None,
     ) -> None:
         self.size = len(trace)
         self.eightbit = False
@@ -137,6 +151,9 @@ class Intake:
         self._path = spool_path(spool.directory, message)
         self._room = room
         self._complete = complete
+        self._screen = screen
+        self._looked = False
+        self._sealed = b""
         self._trace = trace
         self._pieces: list[bytes] = []
         self._waiting = 0
@@ -173,6 +190,8 @@ class Intake:
         self._announce(-min(len(octets), self._announced))
         self._pieces.append(octets)
         if self.spooled:
+            if self._screen is not None:
+                self._screen.body(octets)
             self._grow(len(octets))
             return
         self._hold(len(octets))
@@ -181,17 +200,37 @@ class Intake:
             self._hold(-self._held)
             if self.refusal is None:
                 self.spooled = True
-                self._pieces.insert(0, self._trace)
+                if self._screen is not None:
+                    self._sealed = b" " * self._screen.room
+                    self.size += len(self._sealed)
+                self._pieces.insert(0, self._sealed + self._trace)
                 self._grow(self.size)
+
+    def look(self) -> None:
+        """All is here: the header has been looked at afterwards."""
+        self._announce(-self._announced)
+        if not self.spooled and not self._looked and self.refusal is None:
+            self._look(ended=True)
+
+    @property
+    def room(self) -> int | None:
+        """Octets that are kept free for `seal`, None: any number will do."""
+        return len(self._sealed) if self.spooled else None
+
+    def seal(self, field: bytes) -> None:
+        """What comes before all else; of `room` octets."""
+        self._sealed = field
+        if not self.spooled:
+            self.size += len(field)
+            self._trace = field + self._trace
 
     def end(self) -> Deferred[None]:
         """All is here: fires when a spool file is durable (at once where there is none), fails with StoreError.
 
         A message with a `refusal` is gone.
         """
-        self._announce(-self._announced)
-        if not self.spooled and self.refusal is None:
-            self._look(ended=True)
+        self.look()
+        if not self.spooled:
             self._hold(-self._held)
         if self.refusal is not None or not self.spooled:
             return succeed(None)
@@ -221,6 +260,7 @@ class Intake:
     # ------------------------------------------------------------------ the header
 
     def _look(self, *, ended: bool) -> None:
+        self._looked = True
         content = b"".join(self._pieces)
         self._pieces = [content]
         head = block(content)
@@ -230,9 +270,11 @@ class Intake:
         try:
             if count(head, b"received") + 1 >= MAX_HOPS:
                 raise Refused("too many hops", _LOOP)
+            if (self._complete is not None or self._screen is not None) and (len(head) > HEADER or not whole):
+                raise Refused("a header beyond 64 KB", _LONG_HEADER)
+            if self._screen is not None:
+                self._keep(content, head, self._screen)
             if self._complete is not None:
-                if len(head) > HEADER or not whole:
-                    raise Refused("a header beyond 64 KB", _LONG_HEADER)
                 added = self._complete(head)
                 self._trace += added
                 self.size += len(added)
@@ -241,6 +283,15 @@ class Intake:
             self.refusal = refused.reply
             self._announce(-self._announced)
             self._pieces.clear()
+
+    def _keep(self, content: bytes, head: bytes, screen: Screen) -> None:
+        """The header as the screen leaves it, and the body, without the line between them, for it to see."""
+        kept = screen.header(head)
+        if len(kept) != len(head):
+            self.size += len(kept) - len(head)
+            self._hold(len(kept) - len(head))
+            self._pieces = [kept + content[len(head) :]]
+        screen.body(content[len(head) + 2 :])
 
     # ------------------------------------------------------------------ the spool file
 
@@ -292,6 +343,8 @@ class Intake:
         while view:
             view = view[os.write(self._fd, view) :]
         if last:
+            if self._sealed:
+                os.pwrite(self._fd, self._sealed, 0)
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = None

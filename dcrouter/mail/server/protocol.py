@@ -244,6 +244,7 @@ class MailProtocol(Protocol):
     def _mail(self, event: events.Mail) -> None:
         sender = event.sender
         transaction = Transaction(self._sessions, self.facts.session, self._client, self._user, sender)
+        transaction.helo = self._machine.helo
         transaction.tally = self._sessions.admission.tally(self.facts.session, sender)
         self._transaction = transaction
         refusal = refused_sender(self._user, sender.address) if self._user is not None else None
@@ -269,7 +270,7 @@ class MailProtocol(Protocol):
 
     def _admitted(self, admitted: Admitted, transaction: Transaction, address: str) -> bytes:
         if admitted.rule is not None:
-            transaction.recipients[admitted.address] = admitted.rule
+            transaction.admit(admitted.address, admitted.rule)
         else:
             log_refusal(self.facts, address, admitted)
         return admitted.reply

@@ -21,6 +21,7 @@ from dcrouter.config.mail import Email
 from dcrouter.config.security import MinRate
 from dcrouter.events import SessionClosed
 from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.authentication.checks import Authentication
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.message import Ids, Message
 from dcrouter.mail.server.account import Account
@@ -51,6 +52,7 @@ class Sessions:
         chooser: Chooser,
         admission: Admission,
         login: Login,
+        authentication: Authentication,
         *,
         reactor: Any,
         ids: Ids,
@@ -63,6 +65,7 @@ class Sessions:
         self.chooser = chooser
         self.admission = admission
         self.login = login
+        self.authentication = authentication
         self.clock = reactor
         self.ids = ids
         self.spool = spool
@@ -88,6 +91,7 @@ class Sessions:
         self.chooser = chooser
         self._email = email
         self._trusted = Networks(email.trusted)
+        self.authentication.reload(email)
         self._limits.clear()
 
     def __len__(self) -> int:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.errors import StoreError, StoreFull
+from dcrouter.mail.authentication.checks import Checks
+from dcrouter.mail.authentication.results import Judgement
 from dcrouter.mail.envelope import Client, Envelope, Recipient
 from dcrouter.mail.message import Message
 from dcrouter.mail.server.guards.limits import Tally
@@ -36,7 +38,7 @@ class Transaction:
     """`begin`, `add`, `end`; `abandon` instead of `end` where the client breaks off.
 
     `user`: whom the client has logged in as. `recipients`: of each address the rule that took it. `taken`: of each rule
-    how often it took one. `tally`: what guards have counted of it.
+    how often it took one. `tally`: what guards have counted of it. `helo`: the client's name for itself.
     """
 
     _log = Logger()
@@ -45,12 +47,15 @@ class Transaction:
         self.recipients: dict[str, str] = {}
         self.taken: dict[str, int] = {}
         self.tally: Tally | None = None
+        self.helo = ""
         self.sender = sender.address
         self._announced = sender.size or 0
         self._sessions = sessions
         self._session = session
         self._client = client
         self._user = user
+        self._checks: Checks | None = None
+        self._vouched = False
         self._message = 0
         self._intake: Intake | None = None
         self._span_began = 0.0
@@ -60,6 +65,13 @@ class Transaction:
     def backlogged(self) -> bool:
         """Whether the client has to wait for the disk."""
         return self._intake is not None and self._intake.backlogged
+
+    def admit(self, address: str, rule: str) -> None:
+        """One more recipient. With the first one begins what is checked of a stranger."""
+        self.recipients[address] = rule
+        client = self._client
+        if self._checks is None and client.kind == "smtp" and not client.may_relay:
+            self._checks = self._sessions.authentication.check(client.address, self.helo, self.sender)
 
     def begin(self, trace: Callable[[str, str | None], bytes], room: Callable[[], None]) -> None:
         """The message's octets are next. `trace` makes Received of its name and its only recipient (or None); `room`
@@ -72,7 +84,9 @@ class Transaction:
         adding = None
         if self._client.kind != "smtp" or self._user is not None:
             adding = partial(complete, user=self._user, name=name, hostname=sessions.hostname, now=time.time())
-        self._intake = Intake(sessions.spool, self._message, trace(name, only), room, adding, self._announced)
+        self._intake = Intake(
+            sessions.spool, self._message, trace(name, only), room, adding, self._announced, self._checks
+        )
         self._span_began = sessions.clock.seconds()
 
     def add(self, octets: bytes) -> None:
@@ -99,22 +113,49 @@ class Transaction:
         assert intake is not None
         if octets:
             intake.add(octets)
+        checks = self._checks
+        if checks is None:
+            return self._finish(intake, dotless)
+        intake.look()
+        if intake.refusal is not None:
+            checks.abandon()
+            return self._finish(intake, dotless)
+        judged = checks.judge().addCallback(self._judged, intake, checks, dotless)
+        return judged.addErrback(self._not_kept, intake)
+
+    def _judged(self, judgement: Judgement, intake: Intake, checks: Checks, dotless: bool) -> Deferred[bytes]:
+        """It is known who it is from."""
+        if judgement.refusal is not None:
+            intake.abandon()
+            return succeed(self._refused(judgement.refusal))
+        self._vouched = judgement.vouched
+        intake.seal(checks.field(judgement.entries, intake.room))
+        finished = self._finish(intake, dotless)
+        return finished if isinstance(finished, Deferred) else succeed(finished)
+
+    def _finish(self, intake: Intake, dotless: bool) -> bytes | Deferred[bytes]:
         ended = intake.end()
         if intake.refusal is not None:
-            self._log.info(
-                "{session}: a message from {sender} refused: {reply}",
-                session=self._session,
-                sender=self.sender or "<>",
-                reply=intake.refusal.decode("ascii").rstrip(),
-                peer=self._client.address,
-            )
-            return intake.refusal
+            return self._refused(intake.refusal)
         return ended.addCallback(self._keep, intake, dotless).addCallbacks(
             self._kept, self._not_kept, errbackArgs=(intake,)
         )
 
+    def _refused(self, reply: bytes) -> bytes:
+        self._log.info(
+            "{session}: a message from {sender} refused: {reply}",
+            session=self._session,
+            sender=self.sender or "<>",
+            reply=reply.decode("ascii").rstrip(),
+            peer=self._client.address,
+        )
+        return reply
+
     def abandon(self) -> None:
         """Nothing of it stays."""
+        if self._checks is not None:
+            self._checks.abandon()
+            self._checks = None
         if self._intake is not None:
             self._intake.abandon()
             self._intake = None
@@ -131,6 +172,7 @@ class Transaction:
                     for number, (address, rule) in enumerate(self.recipients.items())
                 ),
                 may_relay=self._client.may_relay,
+                vouched=self._vouched,
             ),
             received=round(time.time(), 3),
             size=intake.size,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 from attrs import frozen
@@ -41,21 +42,20 @@ class Field:
 
 def split(head: bytes) -> list[Field]:
     """The fields of a header block, in order; lines that are none are left out."""
-    return [Field(found[1].lower(), found[0].removesuffix(b"\r\n"), found[2]) for found in _fields(head)]
+    return [field for field, _, _ in placed(head)]
 
 
-def _fields(head: bytes) -> list[re.Match[bytes]]:
-    found = []
+def placed(head: bytes) -> Iterator[tuple[Field, int, int]]:
+    """The same with where each one begins and ends, its CRLF included."""
     at = 0
     while at < len(head):
-        field = _FIELD.match(head, at)
-        if field is None:
+        found = _FIELD.match(head, at)
+        if found is None:
             end = head.find(b"\r\n", at)
             at = len(head) if end < 0 else end + 2
         else:
-            found.append(field)
-            at = field.end() if field.end() > at else at + 1
-    return found
+            at = found.end()
+            yield Field(found[1].lower(), found[0].removesuffix(b"\r\n"), found[2]), found.start(), at
 
 
 class BodyHash:

@@ -78,6 +78,9 @@ class Signatures:
             if isinstance(signature, Signature):
                 bodies.want(signature)
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     @property
     def questions(self) -> set[Question]:
         return {signature.question for _, signature in self._found if isinstance(signature, Signature)}

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-from functools import cache
-from typing import Any
-
-import dkim
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.wire.asking import Found, Question
 from dcrouter.wire.dkim.canonical import split
 from dcrouter.wire.dkim.verify import MAX_SIGNATURES, Bodies, Signatures, Verdict
 from dcrouter.wire.header import block
+from tests.wire.dkim.signed import MESSAGE, ed25519_key, rsa_key, sign
 
 NOW = 1_800_000_000
-MESSAGE = (
-    b"From: Joe <joe@x.test>\r\nTo: suzie@y.test\r\nSubject:  Is  dinner\r\n\tready?\r\n"
-    b"Date: Fri, 11 Jul 2003 21:00:37 -0700\r\n\r\nHi. \r\n\r\nWe lost  the\tgame.\r\n\r\n\r\n"
-)
-
 RFC8463 = b"""\
 DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;
  d=football.example.com; i=@football.example.com;
@@ -56,31 +45,6 @@ RFC8463_KEYS = {
     "iGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hst"
     "T5QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB",
 }
-
-
-@cache
-def rsa_key(bits: int = 2048) -> tuple[bytes, str]:
-    """(PEM of the private key, key record)."""
-    key = rsa.generate_private_key(65537, bits)
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    return pem, f"v=DKIM1; p={base64.b64encode(public).decode()}"
-
-
-@cache
-def ed25519_key() -> tuple[bytes, str]:
-    """(base64 of the private key, key record)."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    private = base64.b64encode(key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
-    return private, f"v=DKIM1; k=ed25519; p={base64.b64encode(public).decode()}"
-
-
-def sign(message: bytes = MESSAGE, **options: Any) -> bytes:
-    """The message, signed by dkimpy for x.test with selector s."""
-    options.setdefault("privkey", rsa_key()[0])
-    field: bytes = dkim.sign(message, b"s", b"x.test", **options)
-    return field + message
 
 
 def verify(

@@ -26,7 +26,7 @@ from dcrouter.mail.queue.store import (
     tally,
 )
 from dcrouter.mail.queue.stores.patterns import glob_of
-from dcrouter.mail.queue.stores.schema import STRANGER, TO_POSTMASTER, TO_SENDER
+from dcrouter.mail.queue.stores.schema import STRANGER, TO_POSTMASTER, TO_SENDER, VOUCHED
 
 _DUE = """
 SELECT json_group_array(json_array(
@@ -187,7 +187,13 @@ def _as_due(
         Cursor(due, message, number),
         Message(
             id=message,
-            envelope=Envelope(session=session, sender=sender, recipients=(recipient,), may_relay=origin != STRANGER),
+            envelope=Envelope(
+                session=session,
+                sender=sender,
+                recipients=(recipient,),
+                may_relay=origin not in (STRANGER, VOUCHED),
+                vouched=origin == VOUCHED,
+            ),
             received=received,
             size=size,
             eightbit=bool(eightbit),

@@ -21,8 +21,9 @@ FILE = "queue.sqlite"
 SPOOL = "spool"
 """Under the store's directory: the database, and the spool files."""
 
-STRANGER, RELAYING, TO_SENDER, TO_POSTMASTER = range(4)
-"""`origin`: who brought a message, a client that might not relay or one that might; or our notification, to whom."""
+STRANGER, RELAYING, TO_SENDER, TO_POSTMASTER, VOUCHED = range(5)
+"""`origin`: who brought a message, a client that might not relay or one that might; or our notification, to whom;
+or a client that might not, with a sender for whom SPF or DKIM stands."""
 
 TABLES = f"""
 CREATE TABLE message (
@@ -104,4 +105,6 @@ def origin_of(message: Message) -> int:
     """What the column says of a message."""
     if message.notice is not None:
         return TO_SENDER if message.notice == "sender" else TO_POSTMASTER
-    return RELAYING if message.envelope.may_relay else STRANGER
+    if message.envelope.may_relay:
+        return RELAYING
+    return VOUCHED if message.envelope.vouched else STRANGER

@@ -1,0 +1,197 @@
+"""Mail of strangers on loopback, checked against a DNS server of the test: what the recipient is told of it."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.authentication import AuthenticationResults
+from dcrouter.mail.message import IN_MEMORY
+from tests.mail.house import HOSTNAME, House, dialogue, in_thread
+from tests.support.nameserver import SILENT, Nameserver
+from tests.wire.dkim.signed import ed25519_key, rsa_key, sign
+
+CLIENT = ("192.0.2.1", 40000)
+STRANGER = ("198.51.100.1", 40000)
+MESSAGE = b"From: Joe <joe@x.test>\r\nTo: b@local.test\r\nSubject: x\r\n\r\nHi.\r\n"
+
+
+class ReceivedTests(TestCase):
+    def setUp(self) -> None:
+        self.dns = Nameserver(self)
+        self.dns.add("x.test", "TXT", '"v=spf1 ip4:192.0.2.0/24 -all"')
+        self.dns.add("1.2.0.192.in-addr.arpa", "PTR", "mx.x.test.")
+        self.dns.add("mx.x.test", "A", "192.0.2.1")
+        self.dns.add("_dmarc.x.test", "TXT", '"v=DMARC1; p=reject"')
+        record = rsa_key()[1]
+        self.dns.add("s._domainkey.x.test", "TXT", f'"{record[:200]}" "{record[200:]}"')
+        self.dns.add("e._domainkey.x.test", "TXT", f'"{ed25519_key()[1]}"')
+
+    def house(self, timeout: float = 5.0, **how: Any) -> House:
+        checks = AuthenticationResults(**how)
+        return House(self, resolver=self.dns.config(timeout=timeout), authentication_results=checks)
+
+    @inlineCallbacks
+    def deliver(
+        self,
+        house: House,
+        message: bytes = MESSAGE,
+        sender: str = "joe@x.test",
+        peer: tuple[str, int] = CLIENT,
+        kind: str = "smtp",
+    ) -> Any:
+        """The reply to the message; then everything delivered so far is in the Maildir."""
+        port = house.listen(kind, peer)
+        lines = ["EHLO mx.x.test", f"MAIL FROM:<{sender}>", "RCPT TO:<b@local.test>", "DATA", message + b".\r\n"]
+        replies = yield in_thread(dialogue, port, *lines)
+        yield house.idle()
+        return replies[-1]
+
+    def mail(self, house: House) -> bytes:
+        """The only one; a Maildir has lines that end with LF."""
+        (mail,) = house.mails("b@local.test")
+        return mail.replace(b"\n", b"\r\n")
+
+    @inlineCallbacks
+    def received(self, house: House, message: bytes = MESSAGE, **more: Any) -> Any:
+        """(our field with its folding undone and without filling, all that was delivered)."""
+        reply = yield self.deliver(house, message, **more)
+        self.assertTrue(reply.startswith(b"250 "), reply)
+        mail = self.mail(house)
+        begin = mail.index(b"Authentication-Results: " + HOSTNAME.encode())
+        field = mail[begin : mail.index(b"\r\nReceived: ", begin)]
+        return b" ".join(field.replace(b"\r\n", b" ").split()).decode(), mail
+
+    @inlineCallbacks
+    def test_all_is_told_in_one_field_above_received(self) -> Any:
+        """SPF, DKIM, DMARC and iprev that pass, each with what it looked at (RFC 8601 2)."""
+        signed = sign(MESSAGE)
+        private, _ = ed25519_key()
+        twice = sign(signed, privkey=private, signature_algorithm=b"ed25519-sha256", selector=b"e")
+        field, mail = yield self.received(self.house(), twice)
+        for part in (
+            "iprev=pass (mx.x.test) policy.iprev=192.0.2.1;",
+            "spf=pass smtp.mailfrom=joe@x.test;",
+            "dkim=pass header.d=x.test header.s=e header.a=ed25519-sha256 header.b=",
+            "dkim=pass header.d=x.test header.s=s header.a=rsa-sha256 header.b=",
+            "dmarc=pass (p=reject) header.from=x.test",
+        ):
+            self.assertIn(part, field)
+        self.assertNotIn(" arc=", field)
+        self.assertEqual(mail.count(b"Authentication-Results:"), 1)
+        self.assertTrue(mail.endswith(twice))
+
+    @inlineCallbacks
+    def test_a_large_message_has_it_too(self) -> Any:
+        """One that is in a file before it is all here; and is otherwise as it came."""
+        large = sign(MESSAGE + b"All work and no play makes Jack a dull boy.\r\n" * (3 * IN_MEMORY // 45))
+        forged = b"Authentication-Results: " + HOSTNAME.encode() + b"; spf=pass smtp.mailfrom=ceo@x.test\r\n"
+        field, mail = yield self.received(self.house(), forged + large)
+        self.assertIn("dkim=pass header.d=x.test", field)
+        self.assertIn("dmarc=pass", field)
+        self.assertTrue(mail.endswith(large))
+        self.assertNotIn(b"ceo@x.test", mail)
+        self.assertLess(max(map(len, mail.split(b"\r\n"))), 999)
+
+    @inlineCallbacks
+    def test_forged_results_go_and_others_stay(self) -> Any:
+        """RFC 8601 5; where nothing is checked, too."""
+        ours = b"Authentication-Results: " + HOSTNAME.upper().encode() + b"; dmarc=pass\r\n"
+        theirs = b"Authentication-Results: mx.other.test; dmarc=fail\r\n"
+        house = self.house(spf=False, dkim=False, dmarc="ignore", arc=False, iprev=False)
+        yield self.deliver(house, ours + theirs + MESSAGE)
+        mail = self.mail(house)
+        self.assertTrue(mail.endswith(theirs + MESSAGE))
+        self.assertEqual(mail.count(b"Authentication-Results:"), 1)
+        self.assertEqual(self.dns.questions, [])
+
+    @inlineCallbacks
+    def test_what_a_policy_rejects_is_refused(self) -> Any:
+        """dmarc: enforce; 550 5.7.1 at the end of data, and nothing is kept. With monitor it is told only."""
+        house = self.house(dmarc="enforce")
+        reply = yield self.deliver(house, peer=STRANGER)
+        self.assertTrue(reply.startswith(b"550 5.7.1 x.test "), reply)
+        twice = b"From: eve@y.test\r\n" + MESSAGE
+        reply = yield self.deliver(house, twice)
+        self.assertTrue(reply.startswith(b"550 5.7.1 From "), reply)
+        self.assertEqual(house.mails("b@local.test"), [])
+        field, _ = yield self.received(self.house(), peer=STRANGER)
+        self.assertIn("spf=fail smtp.mailfrom=joe@x.test", field)
+        self.assertIn("dmarc=fail (p=reject) header.from=x.test", field)
+
+    @inlineCallbacks
+    def test_a_large_message_is_refused_too(self) -> Any:
+        """Its file goes."""
+        house = self.house(dmarc="enforce")
+        reply = yield self.deliver(house, MESSAGE + b"x" * 76 + b"\r\n" * IN_MEMORY, peer=STRANGER)
+        self.assertTrue(reply.startswith(b"550 5.7.1 x.test "), reply)
+        for _ in range(500):
+            if not list(house.state.glob("mail/spool/*")):
+                break
+            yield deferLater(reactor, 0.01)
+        self.assertEqual(list(house.state.glob("mail/spool/*")), [])
+
+    @inlineCallbacks
+    def test_enforcing_takes_what_is_signed(self) -> Any:
+        """DKIM alone is enough; and a test (t=y), which makes reject quarantine, refuses nothing (RFC 9989 4.7)."""
+        house = self.house(dmarc="enforce")
+        reply = yield self.deliver(house, sign(MESSAGE), peer=STRANGER)
+        self.assertTrue(reply.startswith(b"250 "), reply)
+        self.dns.add("_dmarc.x.test", "TXT", '"v=DMARC1; p=reject; t=y"')
+        field, _ = yield self.received(self.house(dmarc="enforce"), peer=STRANGER)
+        self.assertIn("dmarc=fail (p=quarantine)", field)
+
+    @inlineCallbacks
+    def test_silence_of_dns_is_temperror(self) -> Any:
+        """Never a pass, and never a refusal."""
+        self.dns.behave(SILENT)
+        field, _ = yield self.received(self.house(timeout=0.2, dmarc="enforce"), sign(MESSAGE))
+        for part in ("iprev=temperror", "spf=temperror", "dkim=temperror", "dmarc=temperror"):
+            self.assertIn(part, field)
+        self.assertNotIn("=pass", field)
+
+    @inlineCallbacks
+    def test_the_null_sender_is_checked_by_its_helo(self) -> Any:
+        """RFC 7208 2.4; DMARC takes that as SPF's identity."""
+        self.dns.add("mx.x.test", "TXT", '"v=spf1 a -all"')
+        field, _ = yield self.received(self.house(), sender="")
+        self.assertIn("spf=pass smtp.helo=mx.x.test;", field)
+        self.assertIn("dmarc=pass", field)
+
+    @inlineCallbacks
+    def test_a_second_message_asks_nothing_again(self) -> Any:
+        """What is known of client and sender is kept."""
+        house = self.house()
+        yield self.deliver(house)
+        asked = len(self.dns.questions)
+        yield self.deliver(house)
+        self.assertEqual(len(self.dns.questions), asked)
+
+    @inlineCallbacks
+    def test_who_may_relay_is_not_checked(self) -> Any:
+        """Only strangers are."""
+        house = House(
+            self,
+            resolver=self.dns.config(),
+            authentication_results=AuthenticationResults(),
+            trusted=(ip_network("192.0.2.0/24"),),
+        )
+        yield self.deliver(house)
+        self.assertEqual(self.dns.questions, [])
+        self.assertNotIn(b"Authentication-Results", house.mails("b@local.test")[0])
+
+    @inlineCallbacks
+    def test_a_client_that_goes_away_is_no_harm(self) -> Any:
+        """While DNS is awaited; nothing is left of its message."""
+        self.dns.behave(SILENT)
+        house = self.house(timeout=30.0)
+        port = house.listen("smtp", CLIENT)
+        lines = ["EHLO mx.x.test", "MAIL FROM:<joe@x.test>", "RCPT TO:<b@local.test>", "DATA"]
+        yield in_thread(dialogue, port, *lines)
+        yield house.mta.drain(20.0)
+        self.assertEqual(house.mails("b@local.test"), [])
