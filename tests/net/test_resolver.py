@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import dns.message
+from dns.rdatatype import RdataType
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
@@ -77,6 +78,16 @@ class AnswerTests(Case):
         found = yield self.resolver().mx("a.TEST.")
         self.assertEqual(found.hosts, ((10, "m1.a.test"), (20, "m2.a.test"), (20, "m3.a.test")))
         self.assertEqual((found.domain, found.secure), ("a.test", False))
+
+    @inlineCallbacks
+    def test_records_of_a_name_of_any_characters(self):
+        """Macros of SPF make such names; what is no name at all does not exist."""
+        self.server.add("a+b\\032c.test", "TXT", '"yes"')
+        resolver = self.resolver()
+        found = yield resolver.records("A+b c.test", RdataType.TXT)
+        self.assertEqual([record.strings for record in found.records], [(b"yes",)])
+        for name in ("a..test", "x" * 64 + ".test", ""):
+            yield self.assertFailure(resolver.records(name, RdataType.TXT), NoSuchName)
 
     @inlineCallbacks
     def test_null_mx_and_no_mx_are_two_things(self):

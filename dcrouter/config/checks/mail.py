@@ -12,6 +12,7 @@ from pathlib import Path
 from attrs import evolve
 
 from dcrouter.config.accounts import AuthFailures, User
+from dcrouter.config.authentication import AuthenticationResults
 from dcrouter.config.checks.values import Within, check_socket
 from dcrouter.config.guards import Greylist, MailLimit
 from dcrouter.config.mail import Email
@@ -115,6 +116,15 @@ def _greylist(greylist: Greylist, place: Place) -> Greylist:
     return greylist
 
 
+def _authentication(checks: AuthenticationResults, place: Place) -> AuthenticationResults:
+    """DMARC says what SPF and DKIM found: without one of them it would refuse mail that the other vouches for."""
+    if checks.dmarc == "enforce" and not (checks.spf and checks.dkim):
+        place.at("dmarc").tell("enforce needs `spf` and `dkim`: it would refuse mail that they vouch for")
+    elif checks.dmarc == "monitor" and not (checks.spf or checks.dkim) and place.says("dmarc"):
+        place.at("dmarc").warn("finds nothing without `spf` and `dkim`")
+    return checks
+
+
 def _email(email: Email, place: Place) -> Email:
     most = sum(max(one.score, 0) for one in email.dnsbl)
     if email.dnsbl and most < email.dnsbl_reject_at:
@@ -145,6 +155,7 @@ def _retry(retry: Retry, place: Place) -> Retry:
 
 
 MAIL: Mapping[type, Within] = {
+    AuthenticationResults: _authentication,
     AuthFailures: _failures,
     Deliver: _deliver,
     Email: _email,

@@ -75,6 +75,16 @@ class NotificationsTests(SynchronousTestCase):
         self.assertIsNone(notifications().delayed(message(may_relay=False), ended(), CONTENT))
         self.assertIsNone(notifications(postmaster=None).failed(message(may_relay=False), ended(), CONTENT))
 
+    def test_a_stranger_for_whom_spf_or_dkim_stands_is_told(self):
+        """Of failures and of delays, as who may relay."""
+        stranger = message("x@else.test", may_relay=False)
+        known = evolve(stranger, envelope=evolve(stranger.envelope, vouched=True))
+        for made in (
+            notifications().failed(known, ended(), CONTENT),
+            notifications().delayed(known, ended(Deferred("450 4.2.0 later")), CONTENT),
+        ):
+            self.assertEqual((made.envelope.recipients[0].address, made.notice), ("x@else.test", "sender"))
+
     def test_a_sender_whom_no_rule_takes_is_told_of_to_the_postmaster(self):
         """No rule, or one that refuses; where the postmaster is refused too, nobody is told."""
         for sender in ("joe@else.test", "trap@local.test"):

@@ -23,13 +23,13 @@ def message(
     **rest: Any,
 ) -> Message:
     """A message to these, or to b0@y.test; `octets` None: it is spooled."""
-    may_relay = rest.pop("may_relay", True)
+    may_relay, vouched = rest.pop("may_relay", True), rest.pop("vouched", False)
     recipients = tuple(
         Recipient(number=at, address=address, rule=rule) for at, address in enumerate(addresses or ("b0@y.test",))
     )
     return Message(
         id=number,
-        envelope=Envelope(session="s", sender=sender, recipients=recipients, may_relay=may_relay),
+        envelope=Envelope(session="s", sender=sender, recipients=recipients, may_relay=may_relay, vouched=vouched),
         received=received,
         size=len(octets) if octets is not None else 100_000,
         eightbit=False,

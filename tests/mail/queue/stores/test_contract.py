@@ -71,6 +71,17 @@ class Contract:
         self.assertEqual((yield store.next_due(2000.0)), None)
 
     @inlineCallbacks
+    def test_who_brought_a_message_is_kept(self):
+        """Whether they might relay, and whether SPF or DKIM stands for their sender."""
+        store = self.open()
+        kinds = [(True, False), (False, False), (False, True)]
+        for number, (may_relay, vouched) in enumerate(kinds, 1):
+            yield store.put(message(number, may_relay=may_relay, vouched=vouched), 1000.0)
+        found = yield store.due(START, 2000.0, 10)
+        envelopes = [due.message.envelope for due in found]
+        self.assertEqual([(one.may_relay, one.vouched) for one in envelopes], kinds)
+
+    @inlineCallbacks
     def test_a_message_leaves_with_its_last_recipient(self):
         """Those that have it go one by one; the message goes at last, and its spool file."""
         store = self.open()
