@@ -24,6 +24,7 @@ from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Defaults, Route, Timeouts
 from dcrouter.config.targets import Target
 from dcrouter.control import parent as module
+from dcrouter.control.greeting import greeting
 from dcrouter.control.parent import Parent
 from dcrouter.errors import StartError, Unreachable
 
@@ -182,6 +183,20 @@ class TestParent(TestCase):
         await self.started()
         os.kill(os.getpid(), signal.SIGUSR1)
         await until(lambda: self.kept.opened == 2)
+
+    async def test_an_edge_that_begins_anew_shows_what_was_shown(self) -> None:
+        """Authorities that are asked to look find their proof, and the port that was opened for them is served."""
+        parent = self.parent()
+        with self.assertRaises(Unreachable):
+            await parent.office.answers.show_token("t", "t.thumb")
+        parent.office.responder.sockets["127.0.0.1", 80] = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(parent.office.close)
+        told = {kind: (fields, fds) for kind, fields, fds in greeting(parent, "edge")}
+        self.assertEqual(told["challenges"][0], {"http": {"t": "t.thumb"}, "tls": {}, "port": 80})
+        self.assertEqual(len(told["responder"][1]), 1)
+        await parent.office.answers.hide_token("t")
+        self.assertNotIn("challenges", [kind for kind, _, _ in greeting(parent, "edge")])
+        self.assertNotIn("responder", [kind for kind, _, _ in greeting(parent, "mail")])
 
     async def test_the_end_is_orderly(self) -> None:
         """Children have ended, ports and lock are free, the access log is closed."""

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -14,8 +15,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.admin.client import ask
 from tests.support.ordering import ACME_TEXT, issued, issuer_of, leaf_of, ordering
-from tests.support.pebble import ChallengeDns, Pebble
+from tests.support.pebble import EXTERNAL, ChallengeDns, Pebble
 from tests.support.programs import accepts
 from tests.support.router import Router, until
 
@@ -94,6 +96,53 @@ class TestMail(OrderingCase):
             self.assertIn("internal CA", issuer_of(router.ports["smtps"], None))
         self.assertEqual(router.reload()["problems"], [])
         issued(router.ports["smtps"], None)
+
+
+TXT = """
+import json, sys, urllib.request
+management, action, name, value = sys.argv[1:]
+what, body = ("set-txt", {"host": name, "value": value}) if action == "present" else ("clear-txt", {"host": name})
+urllib.request.urlopen(f"{management}/{what}", json.dumps(body).encode(), timeout=20)
+"""
+
+
+class TestWildcards(SynchronousTestCase):
+    def test_by_dns_for_customers(self) -> None:
+        """A wildcard, proved by a program of the operator's, with an account that the authority wants: one certificate
+        for all names of web and mail.
+        """
+        dns = ChallengeDns()
+        self.addCleanup(dns.close)
+        pebble = Pebble(dns.dns, external=True)
+        self.addCleanup(pebble.close)
+        acme = (
+            "challenges: [dns-01], key_type: ecdsa-p384, external_account: {key_id: $kid, hmac_key: $hmac}, "
+            "dns: {provider: exec, command: [$python, txt.py, '$management']}"
+        )
+        text = """
+routes:
+  - {name: all, match: {ports: $tls, domains: ["*.example.test"]}, tls: {mode: terminate}, action: {type: respond}}
+"""
+        values = {"kid": EXTERNAL[0], "hmac": EXTERNAL[1], "python": sys.executable, "management": dns.management}
+        for word, value in values.items():
+            acme = acme.replace(f"${word}", value)
+        router = ordering(pebble, text + MAIL, acme, ports=("smtp", "smtps"), expected=["is revoked"])
+        self.addCleanup(router.close)
+        (router.base / "txt.py").write_text(TXT)
+        router.start()
+        leaf = issued(pebble.tls.port, "some.example.test")
+        self.assertEqual(leaf.public_key().curve.name, "secp384r1")
+        self.assertEqual(issued(router.ports["smtp"], None, starttls=True), leaf)
+        self.assertEqual(len(router.said("certificate issued by")), 1)
+        door = router.state / "admin.sock"
+        found = ask(door, "GET", "/certificates")["certificates"]
+        self.assertEqual(
+            [(one["names"], one["key"]) for one in found if one["source"] == "acme"],
+            [(["*.example.test"], "ecdsa-p384")],
+        )
+        revoked = ask(door, "POST", "/certificates/revoke", {"name": "*.example.test"})
+        self.assertEqual(revoked["revoked"], ["*.example.test"])
+        until(lambda: leaf_of(pebble.tls.port, "some.example.test") != leaf, 60)
 
 
 class TestManyNames(OrderingCase):
