@@ -152,10 +152,11 @@ class Ledger:
 
     def _load(self, database: sqlite3.Connection, name: str, table: Table) -> None:
         try:
-            found = database.execute(
-                "SELECT key, value, expires FROM row WHERE name = ? AND expires > ? ORDER BY expires DESC LIMIT ?",
-                (name, self._now(), MAX_ROWS),
-            ).fetchall()
+            with self._lock:
+                found = database.execute(
+                    "SELECT key, value, expires FROM row WHERE name = ? AND expires > ? ORDER BY expires DESC LIMIT ?",
+                    (name, self._now(), MAX_ROWS),
+                ).fetchall()
         except sqlite3.Error as error:
             self._log.error("{path} cannot be read: {reason}", path=str(self._path), reason=str(error))
             return
