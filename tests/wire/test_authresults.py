@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import authres
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -27,6 +28,18 @@ class WritingTests(SynchronousTestCase):
             b'\tdkim=pass (1024 bits ?weak?) header.d=x.test header.b="ab/+="\r\n',
         )
         self.assertEqual(field("mx.test", []), b"Authentication-Results: mx.test;\r\n\tnone\r\n")
+
+    def test_another_reader_understands_it(self) -> None:
+        """The authres library finds what was written, filled up or not."""
+        for room in (None, 1500):
+            text = field("mx.test", ENTRIES, room).decode().replace("\r\n", "\n").rstrip()
+            read = authres.AuthenticationResultsHeader.parse(text)
+            self.assertEqual(read.authserv_id, "mx.test")
+            self.assertEqual(
+                [(one.method, one.result) for one in read.results], [(e.method, e.result) for e in ENTRIES]
+            )
+            values = [(each.type + "." + each.name, each.value) for one in read.results for each in one.properties]
+            self.assertEqual(values, [pair for entry in ENTRIES for pair in entry.properties])
 
     @given(st.text(max_size=400), st.text(max_size=400))
     def test_a_value_never_leaves_its_place(self, value: str, comment: str) -> None:

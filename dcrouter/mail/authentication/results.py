@@ -38,8 +38,9 @@ def iprev_entry(found: Iprev, address: str) -> Entry:
 
 
 def spf_entry(found: Spf, prop: str, value: str) -> Entry:
-    """`prop`: smtp.mailfrom or smtp.helo."""
-    return Entry("spf", found.result, ((prop, value),), found.problem or found.explanation)
+    """`prop`: smtp.mailfrom or smtp.helo. What went wrong in DNS is nobody's business but ours."""
+    comment = found.problem if found.result == "permerror" else found.explanation
+    return Entry("spf", found.result, ((prop, value),), comment)
 
 
 def dkim_entries(verdicts: Sequence[Verdict]) -> list[Entry]:
@@ -61,7 +62,8 @@ def _dkim(verdict: Verdict) -> Entry:
 
 def dmarc_entry(found: Dmarc, author: str) -> Entry:
     policy = f"p={found.policy}" if found.policy is not None else ""
-    return Entry("dmarc", found.result, (("header.from", author),) if author else (), found.problem or policy)
+    comment = found.problem if found.result == "permerror" else policy
+    return Entry("dmarc", found.result, (("header.from", author),) if author else (), comment)
 
 
 def arc_entry(found: Arc) -> Entry:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Any
 
+import dkim
+from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import deferLater
@@ -154,6 +156,7 @@ class ReceivedTests(TestCase):
         for part in ("iprev=temperror", "spf=temperror", "dkim=temperror", "dmarc=temperror"):
             self.assertIn(part, field)
         self.assertNotIn("=pass", field)
+        self.assertNotIn("127.0.0.1", field)
 
     @inlineCallbacks
     def test_the_null_sender_is_checked_by_its_helo(self) -> Any:
@@ -162,6 +165,29 @@ class ReceivedTests(TestCase):
         field, _ = yield self.received(self.house(), sender="")
         self.assertIn("spf=pass smtp.helo=mx.x.test;", field)
         self.assertIn("dmarc=pass", field)
+
+    @inlineCallbacks
+    def test_a_chain_is_told(self) -> Any:
+        """ARC, by its last sealer; one that does not hold any more is told as well (RFC 8617 5.2)."""
+        passed_on = b"Authentication-Results: arc.x.test; spf=pass\r\n" + MESSAGE
+        chained = b"".join(dkim.arc_sign(passed_on, b"s", b"x.test", rsa_key()[0], b"arc.x.test")) + passed_on
+        field, mail = yield self.received(self.house(), chained)
+        self.assertTrue(field.endswith("; arc=pass header.d=x.test"), field)
+        self.assertTrue(mail.endswith(chained))
+        field, _ = yield self.received(self.house(), chained + b"more\r\n")
+        self.assertTrue(field.endswith("; arc=fail (message signature 1: the body has changed)"), field)
+
+    @inlineCallbacks
+    def test_a_reload_counts_from_the_next_message_on(self) -> Any:
+        """Of a session that is there, too."""
+        house = self.house()
+        reply = yield self.deliver(house, peer=STRANGER)
+        self.assertTrue(reply.startswith(b"250 "), reply)
+        email = evolve(house.email, authentication_results=AuthenticationResults(dmarc="enforce"))
+        to = house.mta.succession(evolve(house.config, email=email), {})
+        house.mta.reload(to, house.chooser, house.heard)
+        reply = yield self.deliver(house, peer=STRANGER)
+        self.assertTrue(reply.startswith(b"550 5.7.1 x.test "), reply)
 
     @inlineCallbacks
     def test_a_second_message_asks_nothing_again(self) -> Any:
