@@ -108,19 +108,22 @@ class KeyRing:
             raise _failed(self._top, error) from error
 
     def used(self, host: str, credential: Credential) -> None:
-        """This is what `host` shows now: its key is the current one. TlsError where the disk fails."""
+        """This is what `host` shows now: its key is the current one, unless it is an older one of the internal CA that
+        stands in for what is missing. TlsError where the disk fails.
+        """
         if host not in self.hosts:
             return
         directory = self._directory(host)
         in_use = digest(credential.private_key())
         try:
-            if self.current_of(host) == in_use:
+            current = self.current_of(host)
+            if current == in_use:
                 return
             if self.next_of(host).key == in_use:
                 (directory / "next.key").replace(directory / "current.key")
                 sync_directory(directory)
                 _log.info("DANE: {host} uses its next key now, and there is another one to publish", host=host)
-            else:
+            elif current is None or credential.source != "internal":
                 # It was in use before anybody asked for a rollover, and its record may be published.
                 self._write(directory / "current.key", credential.private_key())
             self.next_of(host)

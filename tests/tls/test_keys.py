@@ -3,6 +3,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.tls.credential import Credential, PrivateKey
@@ -120,6 +121,15 @@ class KeyRingTests(SynchronousTestCase):
         before = self.certificate()
         self.ring().used(HOST, before)
         self.assertEqual(self.renew(), digest(before.private_key()))
+
+    def test_what_stands_in_for_a_while_changes_no_key(self) -> None:
+        """A certificate of the internal CA with a key from before: the record that is published is of the other."""
+        first = self.renew()
+        self.ring().used(HOST, self.certificate())
+        self.assertEqual(self.ring().current_of(HOST), first)
+        brought = evolve(self.certificate(), source="acme")
+        self.ring().used(HOST, brought)
+        self.assertEqual(self.ring().current_of(HOST), digest(brought.private_key()))
 
     def test_keys_are_for_nobody_else(self) -> None:
         """0600 in a directory that is 0700."""
