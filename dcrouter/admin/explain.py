@@ -15,6 +15,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from dcrouter.admin.client import ask
+from dcrouter.admin.mailexplain import explained_mail
 from dcrouter.admin.places import find_config, service_socket
 from dcrouter.admin.report import word
 from dcrouter.admin.table import rows
@@ -35,8 +36,12 @@ class Mistaken(DcrouterError):
 
 def add_explain_command(command: Command) -> argparse.ArgumentParser:
     """The parser, which still wants to know where configuration and service are."""
-    parser = command("explain", explained, "print which route a connection or a request gets, and why no other")
-    parser.add_argument("--port", type=int, required=True, metavar="N", help="the port that the client connects to")
+    parser = command("explain", explained, "print which route a connection gets, or which rules mail meets, and why")
+    parser.add_argument("what", nargs="?", choices=("mail",), help="which rule each recipient of a message meets")
+    parser.set_defaults(complain=parser.error)
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="the port that the client connects to; needed but for mail"
+    )
     parser.add_argument("--listen", metavar="ADDRESS", help="the address that it connects to")
     parser.add_argument("--client-ip", metavar="ADDRESS", help="its own address")
     parser.add_argument("--tls", action="store_true", help="it speaks TLS (as it does with one of the next three)")
@@ -50,6 +55,9 @@ def add_explain_command(command: Command) -> argparse.ArgumentParser:
         "--header", action="append", metavar="NAME:VALUE", help="a header of the request; may be said several times"
     )
     parser.add_argument("--time", metavar="TIME", help="when it comes: 2026-11-21T08:00 [now]")
+    parser.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="mail: its sender [<>]")
+    parser.add_argument("--to", action="append", metavar="ADDRESS", help="mail: a recipient; may be said several times")
+    parser.add_argument("--auth", metavar="ACCOUNT", help="mail: whom the client has logged in as [nobody]")
     parser.add_argument("--all", action="store_true", help="print routes of other names too")
     parser.add_argument("--live", action="store_true", help="ask the running service, not the file")
     return parser
@@ -57,6 +65,10 @@ def add_explain_command(command: Command) -> argparse.ArgumentParser:
 
 def explained(arguments: argparse.Namespace) -> int:
     """The command. Exit status 1 where no route is found."""
+    if arguments.what == "mail":
+        return explained_mail(arguments)
+    if arguments.port is None:
+        arguments.complain("the following arguments are required: --port")
     fields = _fields(arguments)
     if arguments.live:
         answer = ask(service_socket(arguments, lenient=True), "POST", "/explain", {**fields, "all": arguments.all})

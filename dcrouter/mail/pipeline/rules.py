@@ -70,6 +70,15 @@ class Rules:
                 return Decision(address, None, self._default)
         return self._first(address, client, sender)
 
+    def passed(self, decision: Decision, client: Client, sender: str) -> Iterator[tuple[str, str]]:
+        """(name, why it does not match) of the rules before the one that was found, in the order of the file; for a
+        decision about postmaster, `client` as one that may relay.
+        """
+        for conditions in self._conditions:
+            if conditions.rule is decision.rule:
+                return
+            yield conditions.rule.name, conditions.why_not(decision.address, client, sender)
+
     def decide_own(self, address: str) -> Decision:
         """For a recipient of mail that we write ourselves: from the null reverse-path, and as if it came from this host
         through whichever kind of port the rules let it pass.
@@ -110,6 +119,21 @@ class _Conditions:
         self._recipients = None if match.recipients is None else RecipientPatterns(match.recipients)
         self._senders = None if match.senders is None else RecipientPatterns(match.senders)
 
+    def why_not(self, address: str, client: Client, sender: str) -> str:
+        """The first condition that does not hold, "" where all do."""
+        match = self.rule.match
+        if not self._meet_clients(client):
+            return f"clients: {match.clients}"
+        if self._kinds is not None and client.kind not in self._kinds:
+            return f"kinds: {', '.join(self._kinds)}"
+        if self._networks is not None and not self._networks.covers(client.address):
+            return f"client_ips: {', '.join(map(str, match.client_ips or ()))}"
+        if self._recipients is not None and not self._recipients.matches(address):
+            return f"recipients: {', '.join(match.recipients or ())}"
+        if self._senders is not None and not self._senders.matches(sender):
+            return f"senders: {', '.join(match.senders or ())}"
+        return ""
+
     def meet(self, address: str, client: Client, sender: str) -> bool:
         if not self._meet_client(client):
             return False
@@ -118,12 +142,15 @@ class _Conditions:
         return self._senders is None or self._senders.matches(sender)
 
     def _meet_client(self, client: Client) -> bool:
-        if self._clients != "any":
-            if self._clients == "authenticated":
-                if client.account is None:
-                    return False
-            elif client.may_relay != (self._clients == "may_relay"):
-                return False
+        if not self._meet_clients(client):
+            return False
         if self._kinds is not None and client.kind not in self._kinds:
             return False
         return self._networks is None or self._networks.covers(client.address)
+
+    def _meet_clients(self, client: Client) -> bool:
+        if self._clients == "any":
+            return True
+        if self._clients == "authenticated":
+            return client.account is not None
+        return client.may_relay == (self._clients == "may_relay")

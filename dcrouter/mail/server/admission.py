@@ -31,10 +31,10 @@ SENDER_OK = b"250 2.1.0 OK\r\n"
 RECIPIENT_OK = b"250 2.1.5 OK\r\n"
 
 _FULL = b"452 4.3.1 Insufficient system storage\r\n"
-_ROUTED = b"550 5.7.1 Sender-specified routing is refused\r\n"
+ROUTED = b"550 5.7.1 Sender-specified routing is refused\r\n"
 _TOO_MANY = b"452 4.5.3 Too many recipients\r\n"
 _TOO_OFTEN = b"451 4.7.1 Too much mail, try again later\r\n"
-_NOBODY = b"550 5.1.1 No such user here\r\n"
+NOBODY = b"550 5.1.1 No such user here\r\n"
 _NOT_KNOWN = b"450 4.1.1 Recipient cannot be verified now, try again later\r\n"
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-_=")
@@ -152,8 +152,8 @@ class Admission:
             assert decision.refusal is not None
             by = "default_action" if rule is None else f"rule {rule.name}"
             return self._no("refused", reply(decision.refusal.code, decision.refusal.message), by)
-        if _is_routed(decision.address):
-            return self._no("refused", _ROUTED, f"rule {rule.name} would take it, but it says where to go next")
+        if is_routed(decision.address):
+            return self._no("refused", ROUTED, f"rule {rule.name} would take it, but it says where to go next")
         over = self._over(rule, taken)
         if over is not None:
             return over
@@ -200,7 +200,7 @@ class Admission:
         if found is None:
             return self._no("unverified", _NOT_KNOWN, f"rule {rule.name}: recipients_file cannot tell now")
         if not found:
-            return self._no("unknown", _NOBODY, f"rule {rule.name}: not in recipients_file")
+            return self._no("unknown", NOBODY, f"rule {rule.name}: not in recipients_file")
         return self._take(asked)
 
     def _verified(self, verdict: Verdict, asked: _Asked) -> Admitted:
@@ -208,7 +208,7 @@ class Admission:
         if verdict is Verdict.UNKNOWN:
             return self._no("unverified", _NOT_KNOWN, f"rule {rule.name}: the target could not be asked")
         if verdict is Verdict.ABSENT:
-            return self._no("unknown", _NOBODY, f"rule {rule.name}: the target has no such user")
+            return self._no("unknown", NOBODY, f"rule {rule.name}: the target has no such user")
         return self._take(asked)
 
     def _take(self, asked: _Asked) -> Admitted:
@@ -236,6 +236,7 @@ class Admission:
         return Admitted(answer, why=why)
 
 
-def _is_routed(address: str) -> bool:
+def is_routed(address: str) -> bool:
+    """Whether the address tells where to go next."""
     local, _domain = split(address)
     return not _PLAIN.issuperset(local) and any(mark in local for mark in "@%!")

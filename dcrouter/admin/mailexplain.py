@@ -1,0 +1,178 @@
+"""`dcrouter explain mail`: which rule each recipient meets, why no rule before it, and what the server would answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from dcrouter.admin.places import find_config
+from dcrouter.admin.report import word
+from dcrouter.config.lists import load_recipients, load_users
+from dcrouter.config.load import load
+from dcrouter.config.mail import Email
+from dcrouter.config.patterns import matches, parse
+from dcrouter.errors import DcrouterError, WireError
+from dcrouter.mail.envelope import Client
+from dcrouter.mail.pipeline.rules import Decision, Rules
+from dcrouter.mail.server.admission import NOBODY, RECIPIENT_OK, ROUTED, SENDER_OK, is_routed
+from dcrouter.match.addresses import Networks
+from dcrouter.wire.smtp.address import parse_path
+from dcrouter.wire.smtp.reply import reply
+
+DEFAULT_CLIENT = "192.0.2.1"
+"""Somebody who is nobody (RFC 5737)."""
+
+
+class NoMail(DcrouterError):
+    """A question that cannot be answered: one line."""
+
+
+def explained_mail(arguments: argparse.Namespace) -> int:
+    """The command. Exit status 1 where a recipient would be refused."""
+    email = load(find_config(arguments.config)).email
+    if email is None:
+        raise NoMail("the configuration has no `email`")
+    if not arguments.to:
+        raise NoMail("explain mail: say for whom it is: --to ADDRESS")
+    answer = mail_explanation(
+        email,
+        sender=arguments.sender,
+        recipients=arguments.to,
+        address=arguments.client_ip or DEFAULT_CLIENT,
+        account=arguments.auth,
+        port=arguments.port,
+    )
+    print(json.dumps(answer, indent=1) if arguments.json else "\n".join(mail_lines(answer)))
+    return 0 if all(one["answer"].startswith("250") for one in (answer, *answer["recipients"])) else 1
+
+
+def mail_explanation(
+    email: Email, *, sender: str, recipients: Sequence[str], address: str, account: str | None, port: int | None
+) -> dict[str, Any]:
+    """JSON-ready. `answer`: to MAIL; `recipients`: of each the rule, the answer to RCPT, what it depends on (`notes`),
+    and the rules before it with why they do not match (`passed`).
+    """
+    client = _client(email, address, account, port)
+    path = "" if sender in ("", "<>") else _address(sender, "--from")
+    rules = Rules(email)
+    return {
+        "client": {"address": address, "kind": client.kind, "account": account, "may_relay": client.may_relay},
+        "sender": path,
+        "answer": _to_mail(email, client, path),
+        "recipients": [_recipient(email, rules, client, path, _address(one, "--to")) for one in recipients],
+    }
+
+
+def mail_lines(answer: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    client = answer["client"]
+    who = (
+        f"logged in as {client['account']}"
+        if client["account"]
+        else "may relay"
+        if client["may_relay"]
+        else "a stranger"
+    )
+    yield word(f"{client['address']} on a port of kind {client['kind']}, {who}")
+    yield word(f"MAIL FROM:<{answer['sender']}>: {answer['answer']}")
+    for one in answer["recipients"]:
+        yield word(f"RCPT TO:<{one['recipient']}>: {one['answer']}")
+        yield word(
+            f"  {one['rule'] or 'default_action'}: {one['action']}"
+            + (f", for {one['address']}" if one["address"] != one["recipient"] else "")
+        )
+        for passed in one["passed"]:
+            yield word(f"  not {passed['rule']}: {passed['why']}")
+        for note in one["notes"]:
+            yield word(f"  {note}")
+
+
+def _client(email: Email, address: str, account: str | None, port: int | None) -> Client:
+    try:
+        ip_address(address)
+    except ValueError:
+        raise NoMail(f"--client-ip: {address!r} is not an IP address") from None
+    kinds = {one.port: one.kind for one in email.ports}
+    if port is not None and port not in kinds:
+        raise NoMail(f"--port: {port} is no mail port; those are {', '.join(map(str, kinds))}")
+    usual = "submission" if account is not None and "submission" in kinds.values() else "smtp"
+    kind = kinds[port] if port is not None else usual
+    return Client(address=address, kind=kind, account=account, trusted=Networks(email.trusted).covers(address))  # type: ignore[arg-type]
+
+
+def _address(text: str, option: str) -> str:
+    try:
+        address, rest = parse_path(f"<{text.removeprefix('<').removesuffix('>')}>", postmaster=True)
+    except WireError as error:
+        raise NoMail(f"{option}: {text!r} is not a mail address: {error}") from None
+    if rest:
+        raise NoMail(f"{option}: {text!r} is not a mail address")
+    return address
+
+
+def _to_mail(email: Email, client: Client, sender: str) -> str:
+    if client.account is None:
+        if client.kind in email.auth.required and not client.trusted:
+            return "530 5.7.0 Authentication required"
+        return _text(SENDER_OK)
+    users = (*email.auth.users, *(load_users(email.auth.users_file) if email.auth.users_file is not None else ()))
+    found = next((user for user in users if user.name.lower() == client.account.lower()), None)
+    if found is None:
+        return "535 5.7.8 Authentication credentials invalid"
+    allowed = found.may_send_as or (found.name,)
+    if sender and not any(matches(parse(one), sender) for one in allowed):
+        return f"553 5.7.1 {sender} is not an address that {found.name} may send as"
+    return _text(SENDER_OK)
+
+
+def _recipient(email: Email, rules: Rules, client: Client, sender: str, recipient: str) -> dict[str, Any]:
+    decision = rules.decide(recipient, client, sender)
+    rule, answer, notes = decision.rule, _text(RECIPIENT_OK), list[str]()
+    stranger = client.kind == "smtp" and not client.may_relay
+    if rule is None or decision.refusal is not None:
+        assert decision.refusal is not None
+        answer = _text(reply(decision.refusal.code, decision.refusal.message))
+    elif is_routed(decision.address):
+        answer = _text(ROUTED)
+    else:
+        if rule.recipients_file is not None and not _exists(rule.recipients_file, decision.address):
+            answer = _text(NOBODY)
+        if rule.verify is not None:
+            notes.append("unless the target, which is asked, does not know the recipient (verify)")
+        if rule.limits.messages is not None or rule.limits.max_recipients is not None:
+            notes.append("unless the rule's limits are reached")
+        if stranger and email.dnsbl:
+            notes.append("unless DNS lists know the client (dnsbl)")
+        if stranger and email.greylist is not None:
+            notes.append("unless the client is not known yet (greylist)")
+        if email.rate_limits:
+            notes.append("unless a limit is reached (rate_limits)")
+    passed = list(rules.passed(decision, _as_met(decision, recipient, client), sender))
+    return {
+        "recipient": recipient,
+        "address": decision.address,
+        "rule": rule.name if rule is not None else None,
+        "action": rule.action.type if rule is not None else "reject",
+        "answer": answer,
+        "notes": notes if answer.startswith("250") else [],
+        "passed": [{"rule": name, "why": why} for name, why in passed],
+    }
+
+
+def _as_met(decision: Decision, recipient: str, client: Client) -> Client:
+    """Mail to postmaster meets the rules as from a client that may relay."""
+    return evolve(client, trusted=True) if decision.address != recipient else client
+
+
+def _exists(path: Path, address: str) -> bool:
+    return any(matches(parse(one), address) for one in load_recipients(path))
+
+
+def _text(answer: bytes) -> str:
+    return answer.decode("ascii").rstrip()

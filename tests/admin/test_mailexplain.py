@@ -1,0 +1,117 @@
+"""`dcrouter explain mail`: what the server would do, from the file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dcrouter.admin.cli import main
+from tests.config.test_lists import HASH
+
+FILE = f"""
+email:
+  hostname: mail.ours.test
+  postmaster: root@ours.test
+  trusted: [10.0.0.0/8]
+  auth: {{users: [{{name: alice@ours.test, password_hash: "{HASH}"}}]}}
+  greylist: {{delay: 5m}}
+  rules:
+    - {{name: trap, match: {{recipients: [trap@ours.test]}}, action: {{type: reject, code: 550, message: 5.1.1 None}}}}
+    - name: in
+      match: {{recipients: ["*@ours.test"], kinds: [smtp]}}
+      recipients_file: known.txt
+      action: {{type: deliver, maildir: "maildir/{{recipient}}"}}
+    - {{name: out, match: {{clients: may_relay}}, action: {{type: mta}}}}
+"""
+
+
+class ExplainMailTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.base)
+        (self.base / "routes.yaml").write_text(FILE)
+        (self.base / "known.txt").write_text("root@ours.test\nu@ours.test\n")
+
+    def run_command(self, *arguments: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main(["explain", "mail", *arguments, "--config", str(self.base / "routes.yaml")])
+        return status, out.getvalue(), err.getvalue()
+
+    def explained(self, *arguments: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.run_command(*arguments, "--json")[1])
+        return answer
+
+    def test_each_recipient_of_a_stranger(self) -> None:
+        """The rule and the answer, why no rule before it, and what it still depends on; exit status 1 for a refusal."""
+        to = ("u@ours.test", "nobody@ours.test", "trap@ours.test", "x@else.test", "postmaster")
+        found = self.explained("--from", "s@x.test", *(word for one in to for word in ("--to", one)))
+        self.assertEqual(found["answer"], "250 2.1.0 OK")
+        self.assertEqual(
+            [(one["rule"], one["answer"]) for one in found["recipients"]],
+            [
+                ("in", "250 2.1.5 OK"),
+                ("in", "550 5.1.1 No such user here"),
+                ("trap", "550 5.1.1 None"),
+                (None, "550 5.7.1 Relaying denied"),
+                ("in", "250 2.1.5 OK"),
+            ],
+        )
+        first, *_, other, postmaster = found["recipients"]
+        self.assertEqual(first["notes"], ["unless the client is not known yet (greylist)"])
+        self.assertEqual(first["passed"], [{"rule": "trap", "why": "recipients: trap@ours.test"}])
+        self.assertEqual([one["why"] for one in other["passed"]][1:], ["recipients: *@ours.test", "clients: may_relay"])
+        self.assertEqual(postmaster["address"], "root@ours.test")
+        self.assertEqual(self.run_command("--to", "u@ours.test")[0], 0)
+        self.assertEqual(self.run_command("--to", "x@else.test")[0], 1)
+
+    def test_who_has_logged_in(self) -> None:
+        """Relays, as what it may send as; an account that is not there is told."""
+        found = self.explained("--auth", "alice@ours.test", "--from", "alice@ours.test", "--to", "x@else.test")
+        self.assertEqual((found["answer"], found["client"]["kind"]), ("250 2.1.0 OK", "submission"))
+        self.assertEqual(found["recipients"][0]["rule"], "out")
+        found = self.explained("--auth", "alice@ours.test", "--from", "bob@ours.test", "--to", "x@else.test")
+        self.assertEqual(found["answer"], "553 5.7.1 bob@ours.test is not an address that alice@ours.test may send as")
+        self.assertEqual(self.explained("--auth", "bob", "--to", "x@else.test")["answer"][:3], "535")
+
+    def test_networks_and_ports(self) -> None:
+        """A trusted client relays; without AUTH nobody sends through submission."""
+        found = self.explained("--client-ip", "10.1.2.3", "--to", "x@else.test")
+        self.assertEqual(found["recipients"][0]["answer"], "250 2.1.5 OK")
+        found = self.explained("--port", "587", "--to", "u@ours.test")
+        self.assertEqual(found["answer"], "530 5.7.0 Authentication required")
+
+    def test_for_people(self) -> None:
+        """A line for each answer, and what led to it."""
+        _, out, _ = self.run_command("--to", "u@ours.test")
+        self.assertEqual(
+            out.splitlines(),
+            [
+                "192.0.2.1 on a port of kind smtp, a stranger",
+                "MAIL FROM:<>: 250 2.1.0 OK",
+                "RCPT TO:<u@ours.test>: 250 2.1.5 OK",
+                "  in: deliver",
+                "  not trap: recipients: trap@ours.test",
+                "  unless the client is not known yet (greylist)",
+            ],
+        )
+
+    def test_slips(self) -> None:
+        """One line each."""
+        for arguments, problem in (
+            ((), "say for whom it is"),
+            (("--to", "u@"), "--to: 'u@' is not a mail address"),
+            (("--to", "u@ours.test", "--from", "x"), "--from: 'x' is not a mail address"),
+            (("--to", "u@ours.test", "--client-ip", "here"), "--client-ip: 'here' is not an IP address"),
+            (("--to", "u@ours.test", "--port", "26"), "--port: 26 is no mail port; those are 25, 587, 465"),
+        ):
+            status, _, err = self.run_command(*arguments)
+            self.assertEqual(status, 1)
+            self.assertIn(problem, err)
