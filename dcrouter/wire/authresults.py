@@ -22,7 +22,7 @@ _NAME = "Authentication-Results"
 _LOWER = _NAME.lower().encode("ascii")
 _BLANK = rb"(?:[ \t\r\n]|\((?:[^()\\]|\\.)*\))*"
 _ID = re.compile(
-    _BLANK + rb'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^ \t\r\n();"=]+))' + _BLANK + rb"(?:;|[0-9]|\Z)"
+    _BLANK + rb'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^ \t\r\n();"=]++))' + _BLANK + rb"(?:;|[0-9]|\Z)"
 )
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+(?:@[A-Za-z0-9.-]+)?")

@@ -74,6 +74,8 @@ class ForgedTests(SynchronousTestCase):
             b'Authentication-Results: "mx.test"; spf=pass',
             b'Authentication-Results: "m\\x.test"; spf=pass',
             b"Authentication-Results: mx.test",
+            b"Authentication-Results: mx.test1 spf=pass",
+            b"Authentication-Results: (" + b"(" * 20_000,
             b"Authentication-Results:",
             b"Authentication-Results: ;;",
         ):

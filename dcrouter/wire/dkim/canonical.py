@@ -16,7 +16,7 @@ Form = Literal["simple", "relaxed"]
 
 _BLANKS = re.compile(rb"[ \t]+")
 _SPACES = re.compile(rb"  +")
-_FIELD = re.compile(rb"([^\r\n:]*?)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)")
+_FIELD = re.compile(rb"([^\r\n:]*):([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)")
 _TAB_TO_SPACE = bytes.maketrans(b"\t", b" ")
 
 
@@ -55,7 +55,7 @@ def placed(head: bytes) -> Iterator[tuple[Field, int, int]]:
             at = len(head) if end < 0 else end + 2
         else:
             at = found.end()
-            yield Field(found[1].lower(), found[0].removesuffix(b"\r\n"), found[2]), found.start(), at
+            yield Field(found[1].rstrip(b" \t").lower(), found[0].removesuffix(b"\r\n"), found[2]), found.start(), at
 
 
 class BodyHash:

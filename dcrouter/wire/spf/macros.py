@@ -44,9 +44,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 def expand_domain(text: str, values: Mapping[str, str]) -> str:
     """The same for a name: without final dot, and without as many labels on the left as it is too long."""
     name = expand(text, values).removesuffix(".")
-    while len(name) > MAX_NAME and "." in name:
-        name = name.partition(".")[2]
-    return name
+    return name if len(name) <= MAX_NAME else name[-MAX_NAME - 1 :].partition(".")[2]
 
 
 def values_of(

@@ -27,9 +27,8 @@ _MACRO_STRING = re.compile(rf"(?:{_MACRO}|[!-$&-~])*")
 _MACRO_WORDS = re.compile(rf"(?:{_MACRO}|[ -$&-~])*")
 _EXPLAINING = re.compile(r"%\{[crtCRT]")
 _ZERO_DIGITS = re.compile(r"%\{[A-Za-z]0+[^0-9]")
-_END = re.compile(
-    rf"(?:(?:{_MACRO})|\.(?:[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*|[A-Za-z0-9]+-[A-Za-z0-9-]*[A-Za-z0-9])\.?)\Z"
-)
+_LAST_MACRO = re.compile(r"%\{[^{}]*\}\Z")
+_LABEL = re.compile(r"[A-Za-z0-9-]+")
 _CIDR = re.compile(r"(?P<rest>.*?)(?:/(?P<four>[0-9]+))?(?://(?P<six>[0-9]+))?\Z", re.DOTALL)
 
 
@@ -154,9 +153,17 @@ def _behind_colon(rest: str) -> str:
 def _domain_spec(text: str) -> str:
     """A macro-string that ends in a macro or in a top-level label."""
     check_macros(text)
-    if _END.search(text) is None or text.endswith(("%%", "%_", "%-")):
+    if _LAST_MACRO.search(text) is None and not _is_top_level(text.removesuffix(".").rpartition(".")):
         raise WireError(f"{text!r} is no domain")
     return text
+
+
+def _is_top_level(parts: tuple[str, str, str]) -> bool:
+    """Whether what is behind the last dot is a toplabel: letters and hyphens within, not digits alone."""
+    _, dot, label = parts
+    return (
+        bool(dot) and _LABEL.fullmatch(label) is not None and not label.isdigit() and "-" not in (label[0], label[-1])
+    )
 
 
 def records_among(texts: Iterable[str]) -> list[str]:
