@@ -106,7 +106,7 @@ class Parent(Service):
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
         store = CertificateStore(config, self.routes, time.time, acme=self.office.credentials)
         self.certificates = CertificateWatch(store, self._tell_all, reactor, self.resolver)
-        self.certificates.loaded = lambda store: self.office.want(self.config, store)
+        self.certificates.loaded = lambda store: self._see_to_certificates()
         self.trust = TrustWatch(lambda files: self._tell_all("ca_files", {"ca_files": files}), reactor)
         self.names = Names(
             reactor,
@@ -311,8 +311,12 @@ class Parent(Service):
         self._see_to_certificates()
 
     def _see_to_certificates(self) -> None:
-        self.office.use(self.config, self.routes, self.listeners, self._spare)
-        self.office.want(self.config, self.certificates.store)
+        try:
+            self.office.use(self.config, self.routes, self.listeners, self._spare)
+            self.office.want(self.config, self.certificates.store)
+        except Exception:
+            # Whatever it is, what serves now goes on serving, and a reload has happened.
+            self.log.failure("automatic certificates cannot be seen to")
 
     def set_log_level(self, level: str) -> None:
         """The least important lines that are written from now on, by every process."""

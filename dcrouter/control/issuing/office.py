@@ -81,6 +81,8 @@ class Office:
         self._edge = edge
         self._listeners: tuple[Listener, ...] = ()
         self._routes: tuple[Route, ...] = ()
+        self._config = config
+        self._spare: Mapping[Bound, socket] = {}
         self._store: CertificateStore | None = None
         self._http_port, self._tls_port = answers.HTTP_PORT, answers.TLS_PORT
         self.kept = Kept(config.state_dir, clock)
@@ -115,8 +117,8 @@ class Office:
     ) -> None:
         """This is the configuration from now on; the port is opened or closed as that wants it."""
         self._routes, self._listeners = routes, listeners
-        if self.responder.use(config, listeners, spare):
-            self._edge.tell("responder", *self.responding())
+        self._config, self._spare = config, spare
+        self._open()
         certificates = config.certificates
         self.asker.use(certificates.on_demand if certificates.acme is not None else None)
 
@@ -149,6 +151,11 @@ class Office:
             return
         if not (self._store.covers(name) or covers(self.kept.credentials, name) or name in self.issuing.names):
             self.asker.wish(name)
+
+    def _open(self) -> None:
+        """What http-01 needs now."""
+        if self.responder.use(self._config, self._listeners, self._spare):
+            self._edge.tell("responder", *self.responding())
 
     # What an edge is told.
 
@@ -192,6 +199,8 @@ class Office:
         return None
 
     def _http_problem(self) -> str | None:
+        if self.responder.problem is not None:
+            self._open()  # it may be free by now
         if self.responder.sockets or any(listener.port == self._http_port for listener in self._listeners):
             return None
         return self.responder.problem or f"nothing listens on port {self._http_port}"

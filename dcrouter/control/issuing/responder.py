@@ -1,7 +1,7 @@
 """The port that http-01 needs where no route listens on it: opened by the parent, served by the edge.
 
 It is open as long as challenges may come, and gives 404 to everybody else. One that cannot be opened is no reason not
-to start: it is told, tried again at each reload, and is what is wrong with the names that need it.
+to start: it is told, tried again when a name needs it, and is what is wrong with that name then.
 """
 
 from __future__ import annotations
