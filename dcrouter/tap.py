@@ -4,6 +4,8 @@
 2. The application gets our log (admin/logs.py) before twistd begins to log. Where `log.file` is standard output and
    twistd daemonises, its --logfile or twistd.log takes that place; with --syslog or --logger twistd's own log stays.
 3. A StartError ends as one clear line per problem on the terminal that started it, and exit 1, also when daemonised.
+4. Nothing that this imports may import twisted.internet.endpoints, which takes what systemd tells of passed sockets out
+   of the environment for itself (control/ports.py reads it): clients of HTTP are imported when one is needed.
 """
 
 from __future__ import annotations

@@ -396,3 +396,11 @@ def _free_low_port() -> int:
         except OSError:
             continue
     raise SkipTest("needs a free port below 1024")
+
+
+class ImportTests(SynchronousTestCase):
+    def test_what_systemd_says_is_left_for_us(self) -> None:
+        """Twisted's endpoints take LISTEN_FDS out of the environment as soon as anybody imports them."""
+        script = "import sys, dcrouter.tap; print('twisted.internet.endpoints' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+        self.assertEqual(done.stdout, "False\n")

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -18,8 +18,10 @@ from twisted.internet.task import deferLater
 from dcrouter.config.acme import KNOWN, Acme, hmac_key
 from dcrouter.control.issuing.kept import Found, Kept
 from dcrouter.errors import AcmeError, AcmeUnreachable
-from dcrouter.tls.acme.authority import Authority
 from dcrouter.tls.acme.external import ExternalAccount
+
+if TYPE_CHECKING:
+    from dcrouter.tls.acme.authority import Authority
 
 ORDERS, PERIOD = 20, 10.0
 """Orders in so many seconds. Let's Encrypt takes 300 in three hours and tells when it is enough."""
@@ -95,6 +97,8 @@ class Directories:
 
     def authority(self, url: str) -> Authority:
         """AcmeError where what it needs cannot be read."""
+        from dcrouter.tls.acme.authority import Authority  # see tap.py
+
         acme = self._acme
         assert acme is not None
         try:

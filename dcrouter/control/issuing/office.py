@@ -30,7 +30,6 @@ from dcrouter.control.ports import Bound, Listener
 from dcrouter.errors import StartError, Unreachable
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.acme.command import CommandSolver
-from dcrouter.tls.acme.rfc2136 import UpdateSolver
 from dcrouter.tls.credential import Credential, PrivateKey
 from dcrouter.tls.store import CertificateStore
 from dcrouter.tls.wanted import covers, is_orderable
@@ -214,4 +213,6 @@ def dns_solver(reactor: Any, dns: DnsProvider | None) -> Solver | None:
         return CommandSolver(reactor, dns.command or ())
     assert dns.server is not None and dns.key_name is not None and dns.key_secret is not None
     secret = str.__str__(dns.key_secret).strip()
+    from dcrouter.tls.acme.rfc2136 import UpdateSolver  # see tap.py
+
     return UpdateSolver(reactor, dns.server.host, dns.server.port or 53, key_name=dns.key_name, secret=secret)
