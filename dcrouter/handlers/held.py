@@ -179,7 +179,7 @@ class Held(ProtocolWrapper):
         protocol, self.wrappedProtocol = self.wrappedProtocol, None
         self.ended("client", self._why(reason))
         if protocol is not None:
-            self._guarded(protocol.connectionLost, reason)
+            self._guarded(lambda: protocol.connectionLost(reason))  # it may be anything, and have none
         self.sessions.gone(self)
 
     def _why(self, reason: Failure) -> str:
@@ -196,7 +196,7 @@ class Held(ProtocolWrapper):
         """What foreign code gives; None where it fails, and then the connection is over."""
         try:
             return act(*arguments)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # asyncio's CancelledError too, and SystemExit
             self.sessions.log.failure("{factory} has failed", factory=self.route.name)
             self.abort("target", f"the handler has failed: {type(error).__name__}: {error}"[:LONGEST_REASON])
             return None

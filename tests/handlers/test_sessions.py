@@ -217,6 +217,32 @@ class PlainTests(SessionCase):
             self.assertEqual(event.reason, reason, where)
             self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
 
+    async def test_what_is_no_protocol_ends_its_connection(self) -> None:
+        """And nothing of it stays: a drain would wait for it."""
+        self.patch(self.factory, "buildProtocol", lambda addr: "no protocol")
+        client = self.taken(self.route())
+        with self.assertRaises(ConnectionResetError):
+            await in_thread(client.recv, 100)
+        event = await self.event()
+        self.assertIn("the handler has failed: AttributeError", event.reason)
+        self.assertEqual(len(self.sessions), 0)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 2)
+
+    async def test_what_is_no_exception_ends_its_connection(self) -> None:
+        """What is raised past `except Exception`, at the end too."""
+
+        class Beyond(BaseException):
+            """Of foreign code."""
+
+        def broken(*given: object) -> None:
+            raise Beyond
+
+        self.factory = Remembering(type("Broken", (Echo,), {"dataReceived": broken, "connectionLost": broken}))
+        self.taken(self.route()).sendall(b"x")
+        self.assertIn("the handler has failed: Beyond", (await self.event()).reason)
+        self.assertEqual(len(self.sessions), 0)
+        self.flushLoggedErrors(Beyond)
+
     async def test_who_has_gone_before_is_told_of(self) -> None:
         """And so is a connection whose route has gone."""
         self.taken(None)
