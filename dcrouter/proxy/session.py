@@ -24,6 +24,7 @@ from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import BoundRoute
 from dcrouter.proxy.http.connection import Connection
 from dcrouter.proxy.http.exchange import Exchange
+from dcrouter.proxy.linger import linger
 from dcrouter.proxy.table import MORE, Answer
 from dcrouter.tls import clients
 from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, ClientHello
@@ -258,7 +259,7 @@ class Session:
             rejected = clients.rejected(stream.connection) if route.clients is not None else None
             self.end("client", f"TLS handshake: {rejected or error}")
             if rejected is not None:
-                peek.discard(self.plain)  # what came behind the certificate would swallow the alert
+                await linger(self, self.plain)  # what comes behind the certificate would swallow the alert
             raise
         self.stream = stream
         if route.clients is not None:

@@ -82,6 +82,7 @@ class ClientAuthTest(EdgeTest):
     def refused(self, port: int, credential: Credential | None, alert: str, reason: str, **keys: Any) -> None:
         """The client is told by that alert, the log by that reason, and no target hears of it."""
         before = self.backend.connections
+        self.loop.until(lambda: not self.edge.engine.tasks)
         self.events.clear()
         with self.assertRaises(ssl.SSLError) as caught:
             self.ask_as(port, credential, **keys)

@@ -23,8 +23,8 @@ from dcrouter.net.stream import Plain
 from dcrouter.proxy.http.errors import TargetFailed
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.forwarded import Introducer
-from dcrouter.proxy.http.linger import linger
 from dcrouter.proxy.http.pace import floor
+from dcrouter.proxy.linger import linger
 from dcrouter.wire.http1.answer import response
 from dcrouter.wire.http1.chunked import ChunkReader
 from dcrouter.wire.http1.head import REMEMBERED, Block, HeadReader, RequestHead
