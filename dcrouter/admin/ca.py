@@ -38,8 +38,7 @@ def add_ca_command(command: Command) -> argparse.ArgumentParser:
 
 def ca(arguments: argparse.Namespace) -> int:
     path = _path(arguments)
-    pem = _read(path)
-    root = x509.load_pem_x509_certificate(pem)
+    pem, root = _read(path)
     digest = root.fingerprint(SHA256()).hex(":").upper()
     name = root.subject.rfc4514_string()
     if arguments.json:
@@ -64,9 +63,9 @@ def install(arguments: argparse.Namespace) -> int:
 
 def install_root(path: Path, place: Path = PLACE, update: str = UPDATE) -> Path:
     """Puts the root into `place`, and runs `update`: where it lies then. TlsError says what is in the way."""
-    pem = _read(path)
+    pem, root = _read(path)
     # Two routers on one host do not take each other's place.
-    token = x509.load_pem_x509_certificate(pem).fingerprint(SHA256()).hex()[:8]
+    token = root.fingerprint(SHA256()).hex()[:8]
     target = place / f"dcrouter-{token}.crt"
     if not place.is_dir():
         raise TlsError(f"{place} is not here: this host has another way to trust {path} (Debian: ca-certificates)")
@@ -90,10 +89,16 @@ def _path(arguments: argparse.Namespace) -> Path:
     return root_of(load(find_config(arguments.config)).state_dir)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[bytes, x509.Certificate]:
+    """As it is, and what it says."""
     try:
-        return path.read_bytes()
+        pem = path.read_bytes()
+        return pem, x509.load_pem_x509_certificate(pem)
     except FileNotFoundError:
         raise TlsError(f"{path} is not there yet: it is made when the service first needs it") from None
     except OSError as error:
         raise TlsError(f"{path} cannot be read: {error.strerror}: run this as root or as dcrouter's user") from error
+    except ValueError as error:
+        raise TlsError(
+            f"{path} holds no certificate: restore it from a backup, or remove it: a start makes it anew"
+        ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 def read_named(path: Path, most: int) -> bytes | str:
     """The bytes of a regular file (or what a link leads to), or what is wrong with it; `most`: bytes."""
     try:
-        with open(path, "rb", opener=_not_waiting) as file:
+        with open(path, "rb", opener=not_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return f"{path} is not a file"
             data = file.read(most + 1)
@@ -24,7 +24,8 @@ def read_named(path: Path, most: int) -> bytes | str:
     return data if len(data) <= most else f"{path} is larger than {_written(most)}"
 
 
-def _not_waiting(path: str, flags: int) -> int:
+def not_waiting(path: str, flags: int) -> int:
+    """The opener (of `open`) of what may be a pipe; a descriptor."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -7,7 +7,9 @@ the common name names nobody).
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from datetime import UTC
@@ -31,6 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from dcrouter.config.named import not_waiting
 from dcrouter.config.pem import is_whole
 from dcrouter.errors import TlsError
 
@@ -194,7 +197,9 @@ def read_key(path: Path) -> PrivateKey:
 def _blocks(path: Path, what: str) -> list[tuple[bytes, bytes]]:
     """`pem_blocks` of a file; `what` it is to the operator."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=not_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise TlsError(f"{what} {path} is not a file")
             text = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError as error:
         raise TlsError(f"{what} {path} does not exist") from error

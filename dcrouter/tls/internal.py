@@ -150,18 +150,30 @@ class InternalCa:
             return None  # its certificate is lost, or a crash between the two writes left the key alone
         if not key_path.exists():
             raise TlsError(f"key file {key_path} does not exist: restore it, or remove {self.root_path} for a new CA")
-        key = read_key(key_path)
-        certificate = read_chain(self.root_path)[0]
+        key = self._read_key()
+        try:
+            certificate = read_chain(self.root_path)[0]
+        except TlsError as error:
+            raise TlsError(f"{error}: restore it, or remove it: it is made anew with the key beside it") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
-            raise TlsError(f"key file {key_path} does not match certificate file {self.root_path}")
+            raise TlsError(
+                f"key file {key_path} does not match certificate file {self.root_path}: "
+                "restore them, or remove both for a new CA"
+            )
         return _Root(certificate=certificate, key=key)
+
+    def _read_key(self) -> PrivateKey:
+        try:
+            return read_key(self._directory / "ca.key")
+        except TlsError as error:
+            raise TlsError(f"{error}: restore it, or remove it and {self.root_path} for a new CA") from error
 
     def _spare_key(self) -> ec.EllipticCurvePrivateKey | None:
         """The key of a root whose certificate is lost."""
         path = self._directory / "ca.key"
         if self.root_path.exists() or not path.exists():
             return None
-        key = read_key(path)
+        key = self._read_key()
         return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
 
     def _make_root(self) -> _Root:

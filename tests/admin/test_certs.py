@@ -137,6 +137,15 @@ class CaTests(SynchronousTestCase):
         self.assertEqual(status, 1)
         self.assertIn("not there yet", err)
 
+    def test_one_that_is_spoilt_is_told(self) -> None:
+        """With what to do."""
+        path = self.root()
+        path.write_text("-----BEGIN CERTIFICATE-----")
+        status, out, err = run("ca", "--config", str(self.config))
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn(f"{path} holds no certificate: restore it", err)
+        self.assertRaises(TlsError, install_root, path, self.base, "true")
+
     def test_it_is_installed_as_this_host_wants_it(self) -> None:
         """A file that all may read, and the host's own program after it."""
         path = self.root()

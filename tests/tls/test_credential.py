@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
@@ -100,6 +101,13 @@ class CredentialTests(SynchronousTestCase):
         self.assertEqual(
             self.refused(files.cert, self.directory), f"key file {self.directory} cannot be read: Is a directory"
         )
+
+    def test_a_pipe_is_named(self) -> None:
+        """Nobody waits until somebody writes into it: the whole parent would."""
+        files = self.authority.files(self.directory, ["a.test"])
+        pipe = self.directory / "pipe"
+        os.mkfifo(pipe)
+        self.assertEqual(self.refused(files.cert, pipe), f"key file {pipe} is not a file")
 
     def test_what_is_not_pem_is_named(self) -> None:
         """Text, DER, and the two files in each other's place."""

@@ -145,6 +145,23 @@ class InternalCaTests(SynchronousTestCase):
         key.unlink()
         self.assertIn(f"key file {key} does not exist", str(self.assertRaises(TlsError, self.ca().issue, ["a.test"])))
 
+    def test_a_root_that_is_spoilt_is_an_error_with_a_way_out(self) -> None:
+        """Be it the certificate, which its key makes anew, or the key, without which there is another CA."""
+        first = self.ca().issue(["a.test"])
+        root, key = self.ca().root_path, self.state / "internal-ca" / "ca.key"
+        root.write_bytes(root.read_bytes()[:100])
+        said = str(self.assertRaises(TlsError, self.ca().issue, ["a.test"]))
+        self.assertIn(f"{root} is cut off", said)
+        self.assertIn("or remove it: it is made anew with the key beside it", said)
+        root.unlink()
+        self.assertEqual(self.ca().issue(["a.test"]).certificates()[0].issuer, first.certificates()[0].issuer)
+        key.write_bytes(b"")
+        said = str(self.assertRaises(TlsError, self.ca().issue, ["a.test"]))
+        self.assertIn(f"restore it, or remove it and {root} for a new CA", said)
+        key.unlink()
+        root.unlink()
+        self.assertNotEqual(self.ca().issue(["a.test"]).certificates()[0].issuer, first.certificates()[0].issuer)
+
     def test_leaves_of_names_long_gone_are_swept(self) -> None:
         """A host that changes its name every day does not fill the disk."""
         self.ca().issue(["old.test"])

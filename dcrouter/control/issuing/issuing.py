@@ -244,6 +244,7 @@ class Issuing:
             self.kept.save(record)
         except OSError as error:
             # Without it a crash would be no failure, and a certificate could not be kept anyhow.
+            record.error = f"no order: {error.filename}: {error.strerror}"
             self.log.error(
                 "{name}: no order: {file}: {problem}", name=name, file=error.filename, problem=error.strerror
             )

@@ -12,6 +12,7 @@ failed, so that no crash loop can run into a limit of an authority.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +31,10 @@ LONGEST_NAME = 200
 """Characters of a name that a file is called after; longer ones by their hash."""
 FORGOTTEN = 30 * 86400.0
 """Seconds after which a name that nobody wants is forgotten."""
+LONGEST_WAIT = 8 * 86400.0
+"""Seconds, more than any back-off or Retry-After lasts: what is kept of a later moment was written by a wrong clock."""
+LATEST = 253402300799.0
+"""The end of the year 9999, UTC epoch seconds, which is as late as a certificate can end."""
 
 
 @define(kw_only=True)
@@ -89,13 +94,13 @@ class Kept:
         if not self._top.exists():
             return
         for url, plain in self._json(self._top / "directories.json").items():
-            self.found[url] = _made(Found, plain)
+            self.found[url] = self._possible(_made(Found, plain), url)
         if not self._certificates.is_dir():
             return
         for path in sorted(self._certificates.glob("*.json")):
             record = _made(Record, {"name": "", **self._json(path)})
             if record.name and _stem(record.name) == path.stem:
-                self.records[record.name] = record
+                self.records[record.name] = self._possible(record, record.name)
         for path in sorted(self._certificates.glob("*.pem")):
             self._read(path)
 
@@ -143,13 +148,23 @@ class Kept:
         """
         path = self._accounts / f"{sha256(url.encode()).hexdigest()[:32]}.key"
         if path.exists():
-            key = read_key(path)
+            try:
+                key = read_key(path)
+            except TlsError as error:
+                raise TlsError(f"{error}; {_MEND_ACCOUNT}") from error
             if not isinstance(key, ec.EllipticCurvePrivateKey):
-                raise TlsError(f"key file {path} is not an account's")
+                raise TlsError(f"key file {path} is not an account's; {_MEND_ACCOUNT}")
             return key
         key = ec.generate_private_key(ec.SECP256R1())
         self._write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return key
+
+    def _possible(self, made: Any, of: str) -> Any:
+        """Without a wait that nobody can have meant: it would last for years, and nothing be ordered."""
+        if made.until > self._clock() + LONGEST_WAIT:
+            self.log.warn("{of}: it was to wait until a time that is too far away; it does not", of=of)
+            made.until = 0.0
+        return made
 
     def _read(self, path: Path) -> None:
         try:
@@ -206,5 +221,12 @@ _TYPES: dict[Any, Any] = {
 }
 
 
+_MEND_ACCOUNT = "restore it from a backup, or remove it: another account is made then"
+
+
 def _is_sound(value: Any) -> bool:
-    return not isinstance(value, list) or all(isinstance(one, int | float) for one in value)
+    if isinstance(value, list):
+        return all(isinstance(one, int | float) and _is_sound(one) for one in value)
+    if isinstance(value, float):
+        return math.isfinite(value) and 0 <= value <= LATEST
+    return not isinstance(value, int) or 0 <= value <= LATEST

@@ -187,6 +187,7 @@ class OrderTests(IssuingCase):
         issuing = self.issuing(WWW)
         await self.idle(issuing)
         self.assertTrue(self.said("no order"))
+        self.assertIn(f"{self.directory / 'acme'}: File exists", issuing.kept.record(WWW).error)
         self.assertEqual(self.ca.asked, [])
         self.assertGreater(issuing.due(WWW), self.now)
         issuing.renew_now(WWW)

@@ -76,7 +76,8 @@ class KeptTests(SynchronousTestCase):
         again = self.again()
         self.assertEqual((again.records, again.credentials), ({}, {}))
         self.assertEqual(len(self.events), 2)
-        self.assertRaises(TlsError, again.account_key, "u")
+        with self.assertRaisesRegex(TlsError, "cut off.*restore it from a backup, or remove it"):
+            again.account_key("u")
 
     def test_nonsense_is_left_aside(self) -> None:
         """Of each file, what can be understood counts."""
@@ -85,8 +86,24 @@ class KeptTests(SynchronousTestCase):
         path.write_text('{"name": "www.example.com", "failures": "many", "until": 5, "window": ["x"], "more": 1}')
         record = self.again().record(WWW)
         self.assertEqual((record.failures, record.until, record.window), (0, 5, None))
+        path.write_text('{"name": "www.example.com", "failures": -1, "renew": 1e999, "issued": NaN, "until": -1}')
+        record = self.again().record(WWW)
+        self.assertEqual((record.failures, record.renew, record.issued, record.until), (0, 0.0, 0.0, 0.0))
         path.write_text('["www.example.com"]')
         self.assertEqual(self.again().records, {})
+
+    def test_a_clock_that_was_wrong(self) -> None:
+        """What was to wait for years does not: nothing would be ordered. A wait that an authority can name is kept."""
+        self.kept.record(WWW).until = self.kept.directory("u").until = self.now + 20 * 365 * 86400
+        self.kept.record("b.example.com").until = self.kept.directory("v").until = self.now + 7 * 86400
+        for record in self.kept.records.values():
+            self.kept.save(record)
+        self.kept.save_directories()
+        again = self.again()
+        self.assertEqual((again.record(WWW).until, again.directory("u").until), (0.0, 0.0))
+        self.assertEqual(again.record("b.example.com").until, self.now + 7 * 86400)
+        self.assertEqual(again.directory("v").until, self.now + 7 * 86400)
+        self.assertEqual(len(self.events), 2)
 
     def test_what_nobody_wants_is_forgotten_in_the_end(self) -> None:
         """Not while it could be of use, or holds somebody back."""
