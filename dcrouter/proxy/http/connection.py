@@ -25,6 +25,7 @@ from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.forwarded import Introducer
 from dcrouter.proxy.http.pace import floor
 from dcrouter.proxy.linger import linger
+from dcrouter.targets.target import label
 from dcrouter.wire.http1.answer import response
 from dcrouter.wire.http1.chunked import ChunkReader
 from dcrouter.wire.http1.head import REMEMBERED, Block, HeadReader, RequestHead
@@ -76,14 +77,15 @@ class Connection:
 
     def __init__(self, session: Session) -> None:
         plan = session.edge.plan
-        peer = session.facts.peer[0]
+        facts = session.facts
+        peer = facts.peer[0]
         self.session = session
         self.stream = session.stream
         self.rest = b""
         self.scheme = _scheme(session)
         self.trusted_proxies = plan.trusted_proxies
         self.trusted = plan.trusted_proxies.covers(peer)
-        self.introducer = Introducer(peer, self.scheme, self.trusted)
+        self.introducer = Introducer(peer, self.scheme, self.trusted, facts.sni or label(*facts.local))
         self._http = plan.config.http
         self._met = session.route
         self._reader = HeadReader()

@@ -24,15 +24,17 @@ def _is_about_the_client(name: str) -> bool:
 class Introducer:
     """What targets are told of the client of one connection.
 
-    `trusted`: the client itself is one of `http.trusted_proxies`.
+    `trusted`: the client itself is one of `http.trusted_proxies`. `reached`: what it has connected to, a name or an
+    address with a port: the Host of requests that have none (RFC 9112 section 3.3), which no target would take as 1.1.
     """
 
-    __slots__ = ("_peer", "_scheme", "_trusted")
+    __slots__ = ("_peer", "_reached", "_scheme", "_trusted")
 
-    def __init__(self, peer: str, scheme: str, trusted: bool) -> None:
+    def __init__(self, peer: str, scheme: str, trusted: bool, reached: str) -> None:
         self._peer = peer
         self._scheme = scheme
         self._trusted = trusted
+        self._reached = reached
 
     def lines(self, head: RequestHead) -> list[Line]:
         """The fields of `head` that a target gets, framing and Upgrade left out."""
@@ -57,6 +59,8 @@ class Introducer:
             assert head.host is not None
             host = head.host.encode() if head.port is None else b"%b:%d" % (head.host.encode(), head.port)
             lines.insert(0, ("host", b"Host: " + host))
+        elif head.host is None:
+            lines.insert(0, ("host", b"Host: " + self._reached.encode()))
         lines += self._told(told, host) if self._trusted and told else self._ours(host)
         return lines
 

@@ -25,7 +25,7 @@ class IntroducerTests(SynchronousTestCase):
     def told(
         self, asked: RequestHead, peer: str = "192.0.2.7", scheme: str = "http", trusted: bool = False
     ) -> dict[str, str]:
-        lines = Introducer(peer, scheme, trusted).lines(asked)
+        lines = Introducer(peer, scheme, trusted, "192.0.2.1:80").lines(asked)
         self.assertEqual(len({name for name, _ in lines}), len(lines), lines)
         return {name: line.partition(b": ")[2].decode("latin-1") for name, line in lines}
 
@@ -43,6 +43,11 @@ class IntroducerTests(SynchronousTestCase):
         old = self.told(head(first=b"GET / HTTP/1.0", host=b""))
         self.assertEqual(old["forwarded"], "for=192.0.2.7;proto=http")
         self.assertNotIn("x-forwarded-host", old)
+
+    def test_requests_without_a_host_get_one(self) -> None:
+        """HTTP/1.0 allows it; targets are asked in HTTP/1.1, which does not."""
+        self.assertEqual(self.told(head(first=b"GET / HTTP/1.0", host=b""))["host"], "192.0.2.1:80")
+        self.assertEqual(self.told(head(first=b"GET / HTTP/1.0"))["host"], "a.example")
 
     def test_a_trusted_proxy_that_says_nothing(self) -> None:
         """Is introduced like any other client."""
