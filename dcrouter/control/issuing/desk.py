@@ -27,8 +27,10 @@ class Desk:
         self._reactor = reactor
 
     def listed(self) -> Iterator[Listed]:
-        """What is wanted, then what is only held, by name."""
+        """What is wanted, then what is only held, by name; nothing without `certificates.acme`: it is not used then."""
         issuing = self._issuing
+        if issuing.acme is None:
+            return
         serving = {one.id for one in issuing.credentials()}
         for name in sorted(issuing.names):
             record, held = issuing.kept.records.get(name), issuing.kept.credentials.get(name)

@@ -32,6 +32,13 @@ class DeskTests(IssuingCase):
         issuing.want([WWW])
         self.assertEqual([one.names for one in Desk(issuing, reactor).listed()], [(WWW,)])
 
+    async def test_nothing_without_a_directory(self) -> None:
+        """Where certificates.acme is gone nothing that it has brought is shown to clients, and what is, is listed."""
+        issuing = self.issuing(WWW)
+        await self.have(issuing, WWW)
+        issuing.use(None, ())
+        self.assertEqual(list(Desk(issuing, reactor).listed()), [])
+
     async def test_renewed_at_once(self) -> None:
         """Unless the authority does not want to be asked: then that is said."""
         issuing = self.issuing(WWW)
