@@ -37,20 +37,20 @@ def add_certs_commands(command: Command) -> list[argparse.ArgumentParser]:
 
 
 def certs(arguments: argparse.Namespace) -> int:
-    found = ask(service_socket(arguments, lenient=True), "GET", "/certificates")["certificates"]
+    found = ask(service_socket(arguments), "GET", "/certificates")["certificates"]
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(certificate_lines(found, time.time())))
     return 0
 
 
 def dns(arguments: argparse.Namespace) -> int:
-    found = ask(service_socket(arguments, lenient=True), "GET", "/dns")["records"]
+    found = ask(service_socket(arguments), "GET", "/dns")["records"]
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(record_lines(found, time.time())))
     return 0
 
 
 def _acting(verb: str) -> Callable[[argparse.Namespace], int]:
     def act(arguments: argparse.Namespace) -> int:
-        socket = service_socket(arguments, lenient=True)
+        socket = service_socket(arguments)
         failed = 0
         for name in arguments.names:
             try:

@@ -42,7 +42,7 @@ def add_control_commands(command: Command) -> list[argparse.ArgumentParser]:
 
 def reload(arguments: argparse.Namespace) -> int:
     try:
-        outcome = ask(service_socket(arguments, lenient=True), "POST", "/reload")
+        outcome = ask(service_socket(arguments), "POST", "/reload")
     except ApiError as error:
         if arguments.json and error.answer:
             print(json.dumps(error.answer, indent=1))
@@ -57,7 +57,7 @@ def reload(arguments: argparse.Namespace) -> int:
 
 
 def drain(arguments: argparse.Namespace) -> int:
-    socket = service_socket(arguments, lenient=True)
+    socket = service_socket(arguments)
     answer = ask(socket, "POST", "/drain")
     if arguments.json:
         print(json.dumps(answer))
@@ -74,13 +74,13 @@ def drain(arguments: argparse.Namespace) -> int:
 
 
 def log_level(arguments: argparse.Namespace) -> int:
-    answer = ask(service_socket(arguments, lenient=True), "POST", "/log-level", {"level": arguments.level})
+    answer = ask(service_socket(arguments), "POST", "/log-level", {"level": arguments.level})
     print(json.dumps(answer) if arguments.json else f"the log level is {answer['level']} now")
     return 0
 
 
 def connections(arguments: argparse.Namespace) -> int:
-    socket = service_socket(arguments, lenient=True)
+    socket = service_socket(arguments)
     found: list[dict[str, Any]] = []
     silent = 0
     for role in ("edge", "mail", "handlers"):
@@ -97,7 +97,7 @@ def connections(arguments: argparse.Namespace) -> int:
 
 
 def kill(arguments: argparse.Namespace) -> int:
-    socket = service_socket(arguments, lenient=True)
+    socket = service_socket(arguments)
     failed = 0
     for session in arguments.ids:
         try:

@@ -71,7 +71,7 @@ def explained(arguments: argparse.Namespace) -> int:
         arguments.complain("the following arguments are required: --port")
     fields = _fields(arguments)
     if arguments.live:
-        answer = ask(service_socket(arguments, lenient=True), "POST", "/explain", {**fields, "all": arguments.all})
+        answer = ask(service_socket(arguments), "POST", "/explain", {**fields, "all": arguments.all})
     else:
         answer = explanation(load(find_config(arguments.config)), fields, everything=arguments.all)
     print(json.dumps(answer, indent=1) if arguments.json else "\n".join(lines(answer)))

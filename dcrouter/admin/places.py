@@ -76,14 +76,13 @@ def _text(node: Mapping, *keys: str) -> str:
     return found.text if isinstance(found, Scalar) else ""
 
 
-def service_socket(arguments: argparse.Namespace, *, lenient: bool = False) -> Path:
-    """As `--socket` says, or the configuration; while that is being edited, the service still runs with the old one.
-
-    `lenient`: a configuration that is wrong elsewhere is good enough to tell it.
+def service_socket(arguments: argparse.Namespace) -> Path:
+    """As `--socket` says, or the configuration, which may be wrong elsewhere: while it is being edited, the service
+    still runs with the old one.
     """
     if arguments.socket:
         return Path(arguments.socket)
-    if lenient and (told := told_socket(find_config(arguments.config))) is not None:
+    if (told := told_socket(find_config(arguments.config))) is not None:
         return told
     try:
         return load(find_config(arguments.config)).admin.socket

@@ -144,10 +144,13 @@ class TestCommands(SynchronousTestCase):
         self.assertEqual(self.run_main("--version"), (0, f"dcrouter {__version__}\n", ""))
 
     def test_a_broken_configuration_leaves_a_way_to_the_running_service(self) -> None:
-        """Its problems first, then the option that does without it."""
-        self.file.write_text(ROUTES.replace("passthrough", "passthru"))
-        for command in (("status",), ("queue", "list")):
-            status, _, errors = self.run_main(*command)
-            self.assertEqual(status, 1)
-            self.assertIn("routes.yaml:6:", errors)
-            self.assertTrue(errors.splitlines()[-1].endswith("name it with --socket PATH"), errors)
+        """Wrong elsewhere, it tells the socket all the same; of one that is no text, the option does without."""
+        for content, end in (
+            (ROUTES.replace("passthrough", "passthru").encode(), "nobody listens on"),
+            (b"\xff", "name it with --socket"),
+        ):
+            self.file.write_bytes(content)
+            for command in (("status",), ("queue", "list")):
+                status, _, errors = self.run_main(*command)
+                self.assertEqual(status, 1)
+                self.assertIn(end, errors.splitlines()[-1])

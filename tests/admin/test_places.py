@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from shutil import rmtree
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.admin.places import find_config
+from dcrouter.admin.places import find_config, service_socket
 from dcrouter.errors import StartError
 
 
@@ -42,3 +43,10 @@ class PlacesTests(SynchronousTestCase):
         """Nothing, and a folder."""
         self.assertEqual(self.refused("nothing.yaml"), "nothing.yaml: there is no such file")
         self.assertEqual(self.refused("."), ".: is a directory")
+
+    def test_a_file_with_mistakes_tells_where_the_service_is(self) -> None:
+        """The service runs with the one before it, and is asked why the file is not used."""
+        for text in ("state_dir: ./here\nroutes: [\n", "state_dir: ./here\nnosuch: 1\n"):
+            (self.base / "routes.yaml").write_text(text)
+            found = service_socket(argparse.Namespace(config=None, socket=None))
+            self.assertEqual(found, Path.cwd() / "here" / "admin.sock")
