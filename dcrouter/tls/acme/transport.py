@@ -34,6 +34,7 @@ from zope.interface import implementer
 from dcrouter import __version__
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.errors import AcmeUnreachable, TlsError
+from dcrouter.net.stream import failure
 from dcrouter.tls.acme.answers import Answer, absolute, seconds_of
 from dcrouter.tls.acme.problems import plain
 from dcrouter.tls.acme.waiting import Patience, cancellable, within
@@ -120,7 +121,7 @@ class Transport:
         for cause in (error, *(reason.value for reason in getattr(error, "reasons", ()) or ())):
             if isinstance(cause, SSL.Error):
                 problem = self._trust.problem(urlsplit(url).hostname or "")
-                return AcmeUnreachable(f"{url}: {problem or f'TLS failed ({cause})'}")
+                return AcmeUnreachable(f"{url}: {problem or f'TLS failed: {failure(cause)}'}")
             if isinstance(cause, DNSLookupError):
                 return AcmeUnreachable(f"{url}: its host has no address")
             if isinstance(cause, ConnectError):

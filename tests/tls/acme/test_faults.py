@@ -7,7 +7,9 @@ import time
 from typing import Any
 
 from attrs import evolve
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory, Protocol
 
 from dcrouter.errors import AcmeUnreachable, TlsError
 from dcrouter.tls.acme.client import TRIES
@@ -17,6 +19,13 @@ from tests.support.hole import Hole
 from tests.support.router import Reserved
 from tests.tls.acme.cases import AGENT, NAME, QUICK, FaultCase
 from tests.tls.acme.test_pebble import key, names_of
+
+
+class _Plain(Protocol):
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.transport.loseConnection()
 
 
 class UnreachableTests(FaultCase):
@@ -44,6 +53,15 @@ class UnreachableTests(FaultCase):
         """A name without address."""
         error = await self.fails(AcmeUnreachable, url="https://nowhere.invalid/dir")
         self.assertIn("its host has no address", str(error))
+
+    async def test_no_tls(self) -> None:
+        """A port of plain HTTP: in a few words."""
+        factory = Factory.forProtocol(_Plain)
+        factory.noisy = False
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        error = await self.fails(AcmeUnreachable, url=f"https://127.0.0.1:{port.getHost().port}/dir")
+        self.assertRegex(str(error), "/dir: TLS failed: [a-z ]+$")
 
     async def test_not_believed(self) -> None:
         """Signed by nobody whom we believe, or for another name: no request is made."""
