@@ -96,6 +96,14 @@ MAIL_ROWS: tuple[MailRow, ...] = (
             Goal(figure="through_kept", kind="at least", bound=0.8),
         ),
     ),
-    MailRow(name="mail-slow-sync", about="the first row where each sync takes 10 ms longer", sync=10),
+    *(
+        MailRow(
+            name=f"mail-slow-sync-{sessions}",
+            about=f"messages of 4 KB, {sessions} at once, a connection each, where each sync takes 10 ms longer",
+            sessions=sessions,
+            sync=10,
+        )
+        for sessions in (20, 200)
+    ),
     *(_idle_row(sessions, tls=tls) for tls in (False, True) for sessions in (1000, 5000)),
 )
