@@ -72,7 +72,7 @@ class _Session(LineReceiver):
             else:
                 self.message.append(line[1:] if line.startswith(b".") else line)
             return
-        text = line.decode()
+        text = line.decode("utf-8", "replace")
         self.hop.commands.append(text)
         verb = "answer" if self.challenged else text.split(" ")[0]
         self.challenged = False

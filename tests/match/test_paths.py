@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,14 +24,12 @@ def model(text: str, path: str) -> bool:
 
 
 class PatternTests(SynchronousTestCase):
-    @settings(deadline=None)
     @given(PATTERN, PATH)
     def test_a_pattern_is_anchored_and_goes_segment_by_segment(self, text: str, path: str) -> None:
         """`*` is one segment that is not empty, `**` all the rest, be it nothing."""
         (segments,) = readings(path)
         self.assertEqual(pattern(text).matches(segments), model(text, path))
 
-    @settings(deadline=None)
     @given(PATTERN, PATTERN, PATH)
     def test_patterns_meet_where_a_path_matches_both(self, one: str, other: str, path: str) -> None:
         """No path is missed."""
@@ -51,7 +49,6 @@ class PatternTests(SynchronousTestCase):
 
 
 class ReadingTests(SynchronousTestCase):
-    @settings(deadline=None)
     @given(st.text(st.sampled_from("ab/.%2eF5c;\\*"), max_size=12), st.sampled_from(["/", ""]))
     def test_any_path_has_one_or_two_readings(self, text: str, first: str) -> None:
         """Without empty segments or dots inside, however it is written."""

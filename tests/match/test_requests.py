@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -76,7 +76,6 @@ class RequestTests(SynchronousTestCase):
 
 
 class TimesTests(SynchronousTestCase):
-    @settings(deadline=None)
     @given(WINDOWS, st.integers(1_700_000_000, 1_800_000_000))
     def test_a_window_is_what_a_clock_on_the_wall_says(self, window: TimeWindow, now: int) -> None:
         """Its day is that on which its hours began; summer time is the zone's affair."""
@@ -91,7 +90,6 @@ class TimesTests(SynchronousTestCase):
         days = {one for first, last in window.days or ((0, 6),) for one in _from_to(first, last)}
         self.assertEqual(Times(window).hold(float(now)), inside and day in days)
 
-    @settings(deadline=None)
     @given(WINDOWS, WINDOWS, st.integers(1_700_000_000, 1_700_000_000 + 7 * 86400))
     def test_windows_meet_where_a_moment_is_in_both(self, one: TimeWindow, other: TimeWindow, now: int) -> None:
         """None is missed."""

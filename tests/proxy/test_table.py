@@ -83,7 +83,7 @@ def question_of(request: Request) -> Question:
 
 
 class OrderTests(SynchronousTestCase):
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(TABLES, st.lists(REQUESTS, min_size=1, max_size=8))
     def test_each_request_gets_the_route_of_the_model(self, routes: Routes, requests: list[Request]) -> None:
         """From the table, in both of its steps, and from `explain`."""
@@ -104,7 +104,7 @@ class OrderTests(SynchronousTestCase):
             self.assertEqual([one.verdict for one in told.considered].count("wins"), int(expected is not None))
             self.assertNotIn("open", [one.verdict for one in told.considered])
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(TABLES, st.lists(REQUESTS, min_size=1, max_size=8))
     def test_the_order_of_the_file_never_decides_without_a_warning(
         self, routes: Routes, requests: list[Request]

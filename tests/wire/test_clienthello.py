@@ -352,14 +352,14 @@ class Refusals(SynchronousTestCase):
             broken[at] = value
             self.refused(bytes(broken))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.binary(max_size=200))
     def test_noise(self, noise: bytes) -> None:
         """Any bytes give a hello, None or WireError, alone and inside a hello's frame; never another error."""
         for data in (noise, b"\x16\x03\x01" + noise, record(b"\x01" + len(noise).to_bytes(3, "big") + noise)):
             self.outcome(data)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.data())
     def test_mutations(self, data: st.DataObject) -> None:
         """A real hello with bytes changed: the same promise, and a name, if any, is always a sound one."""

@@ -238,7 +238,7 @@ class Refusals(SynchronousTestCase):
             self.assertEqual(found.told.client_verified, verified, (client, verify))
             self.assertEqual(found.told.client_name, "alice" if client & 6 else None)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(
         st.sampled_from([b"", b"PROXY ", b"PROXY TCP4 ", b"PROXY TCP6 ", SIGNATURE, SIGNATURE + b"\x21\x11\x00"]),
         st.binary(),
@@ -327,7 +327,7 @@ class Written(SynchronousTestCase):
         )
         self.assertLess(len(build_v2(*V4, full)), MAX_V2)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(tellings())
     def test_what_is_told_is_read_back(self, told: Told) -> None:
         """TLVs say what they were given, cut at every byte of the header, under a checksum that sees each bit."""
@@ -347,7 +347,7 @@ class Written(SynchronousTestCase):
         if found is None or CRC32C not in dict(found.tlvs):
             raise WireError("not what was sent")
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(ends, ends)
     def test_round_trip(self, source: tuple[str, int], destination: tuple[str, int]) -> None:
         """What is written is read back, within the bound of v1."""

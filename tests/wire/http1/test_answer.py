@@ -87,7 +87,7 @@ class Response(SynchronousTestCase):
             self.assertRaises(ValueError, response, 200, b"", {name: value})
             self.assertRaises(ValueError, check_header, name, value)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=4), st.binary(max_size=50))
     def test_any(self, headers: dict[str, str], body: bytes) -> None:
         """Whatever is accepted arrives as given."""

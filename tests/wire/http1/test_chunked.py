@@ -62,7 +62,7 @@ class Passed(SynchronousTestCase):
         self.assertIs(reader.feed(piece), piece)
         self.assertFalse(reader.done)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.data())
     def test_any_content_in_any_pieces(self, chunks: list[bytes], data: st.DataObject) -> None:
         """What is decoded is what was said."""

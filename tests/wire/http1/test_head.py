@@ -302,7 +302,7 @@ class Refused(SynchronousTestCase):
         for data in (b"\x16", b"\x80", b"(", b"GET /\r\n", b"GET / HTTP/1.1\n", b"PRI * HTTP/2.0\r\n", b"GET\x00"):
             self.assertRaises(WireError, parse_head, data)
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     @given(st.data())
     def test_mutations(self, data: st.DataObject) -> None:
         """Any bytes give a head, None or WireError, and the same one in two pieces as in one."""

@@ -74,7 +74,7 @@ class Expand(SynchronousTestCase):
                     urlsplit(urljoin("https://a.example/", location)).hostname, "a.example", (template, target)
                 )
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(
         st.sampled_from(
             ["https://{host}{uri}", "{uri}", "/a{path}", "{path}?{query}", "https://b.example:{port}{uri}"]

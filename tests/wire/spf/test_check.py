@@ -47,7 +47,7 @@ class CheckTests(SynchronousTestCase):
             zone = {("x.test", "TXT"): ["v=spf1 -all exp=e.test"], ("e.test", "TXT"): [words]}
             self.assertEqual(check(zone), Spf("fail", said))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(
         st.text("v=spf1 +-~?allmxipr4:/{}%0123456789.dehosr_,\xe9\0", max_size=80),
         st.text("abc.@-%\xe9\0", max_size=20),
