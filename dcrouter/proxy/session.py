@@ -258,7 +258,7 @@ class Session:
         except (TlsError, OSError) as error:
             rejected = clients.rejected(stream.connection) if route.clients is not None else None
             self.end("client", f"TLS handshake: {rejected or error}")
-            if rejected is not None:
+            if route.clients is not None and isinstance(error, TlsError):
                 await linger(self, self.plain)  # what comes behind the certificate would swallow the alert
             raise
         self.stream = stream
