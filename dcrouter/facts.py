@@ -102,6 +102,21 @@ class ConnectionFacts:
             "client_certificate": self.client_certificate,
         }
 
+    def shown(self, now: float, *, target: str | None, bytes_in: int, bytes_out: int, phase: str) -> dict[str, Any]:
+        """What an operator sees of the connection while it is open, JSON-ready. `now`: UTC epoch seconds."""
+        return {
+            "session": self.session,
+            "route": self.route,
+            "peer": self.peer,
+            "local": self.local,
+            "sni": self.sni,
+            "target": target,
+            "age": round(now - self.accepted, 3),
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+            "phase": phase,
+        }
+
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> ConnectionFacts:
         """The inverse of `to_plain`; KeyError where something is missing."""

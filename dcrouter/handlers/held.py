@@ -222,19 +222,8 @@ class Held(ProtocolWrapper):
 
     def shown(self, now: float) -> dict[str, Any]:
         """What an operator sees of it, JSON-ready. `now`: UTC epoch seconds."""
-        facts = self.facts
-        return {
-            "session": facts.session,
-            "route": facts.route,
-            "peer": facts.peer,
-            "local": facts.local,
-            "sni": facts.sni,
-            "target": self.route.name,
-            "age": round(now - facts.accepted, 3),
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "phase": self.phase,
-        }
+        name = self.route.name
+        return self.facts.shown(now, target=name, bytes_in=self.bytes_in, bytes_out=self.bytes_out, phase=self.phase)
 
     def event(self) -> SessionClosed:
         """The whole, at its end."""

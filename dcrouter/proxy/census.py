@@ -71,20 +71,14 @@ def kill(sessions: Iterable[Session], session: str) -> int:
 
 
 def _shown(session: Session, now: float) -> dict[str, Any]:
-    facts = session.facts
     forth, back = session.moving or (None, None)
-    return {
-        "session": facts.session,
-        "route": facts.route,
-        "peer": facts.peer,
-        "local": facts.local,
-        "sni": facts.sni,
-        "target": session.target,
-        "age": round(now - facts.accepted, 3),
-        "bytes_in": session.bytes_in + (forth.count if forth is not None else 0),
-        "bytes_out": session.bytes_out + (back.count if back is not None else 0),
-        "phase": session.phase,
-    }
+    return session.facts.shown(
+        now,
+        target=session.target,
+        bytes_in=session.bytes_in + (forth.count if forth is not None else 0),
+        bytes_out=session.bytes_out + (back.count if back is not None else 0),
+        phase=session.phase,
+    )
 
 
 def _number(session: str) -> int:

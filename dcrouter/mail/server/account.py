@@ -27,19 +27,7 @@ class Account:
 
     def shown(self, now: float) -> dict[str, Any]:
         """What an operator sees of a session that is open, JSON-ready. `now`: UTC epoch seconds."""
-        facts = self.facts
-        return {
-            "session": facts.session,
-            "route": facts.route,
-            "peer": facts.peer,
-            "local": facts.local,
-            "sni": facts.sni,
-            "target": None,
-            "age": round(now - facts.accepted, 3),
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "phase": "smtp",
-        }
+        return self.facts.shown(now, target=None, bytes_in=self.bytes_in, bytes_out=self.bytes_out, phase="smtp")
 
     def close(self, seconds: float) -> SessionClosed:
         """The whole, after `seconds`; a session whose end nobody told of was ended by its client."""
