@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 from typing import Protocol
 
 from dns.rdatatype import RdataType
@@ -22,6 +21,7 @@ from twisted.python.failure import Failure
 
 from dcrouter.config.actions import Forward
 from dcrouter.config.admin import Config
+from dcrouter.config.names import is_address
 from dcrouter.config.routes import Route
 from dcrouter.config.urls import split_url
 from dcrouter.net.resolver import Resolved
@@ -62,7 +62,7 @@ def target_names(routes: Iterable[Route], *more: str | None) -> tuple[str, ...]:
             hosts += [target.host for target in route.action.targets] if through is None else [through.host]
         if route.enabled and route.security.forward_auth is not None:
             hosts.append(split_url(route.security.forward_auth.url).host)
-    return tuple(dict.fromkeys(host.lower() for host in (*hosts, *more) if host and not _is_address(host)))
+    return tuple(dict.fromkeys(host.lower() for host in (*hosts, *more) if host and not is_address(host.strip("[]"))))
 
 
 def names_of(config: Config, routes: Iterable[Route]) -> tuple[str, ...]:
@@ -219,11 +219,3 @@ class Names:
         if fired in self._waiting:
             self._waiting.remove(fired)
             fired.callback(None)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True

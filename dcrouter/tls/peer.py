@@ -7,8 +7,6 @@ section 3; names: RFC 9525.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from cryptography import x509
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
@@ -16,6 +14,7 @@ from OpenSSL.crypto import X509
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
+from dcrouter.config.names import is_address
 from dcrouter.errors import TlsError
 
 _library, _ffi = Binding().lib, Binding().ffi
@@ -43,7 +42,7 @@ class Peer:
         """Before the handshake: ask for the name by SNI, which never carries an address, and listen to the verdict."""
         if self._verify:
             connection.set_verify(SSL.VERIFY_PEER, self._remember)
-        if self._name is not None and not _is_address(self._name):
+        if self._name is not None and not is_address(self._name):
             connection.set_tlsext_host_name(self._name.encode("idna"))
 
     def check(self, connection: SSL.Connection) -> None:
@@ -57,7 +56,7 @@ class Peer:
         if certificate is None:
             raise TlsError("certificate verify failed: there is none")
         try:
-            if _is_address(self._name):
+            if is_address(self._name):
                 verify_certificate_ip_address(certificate, self._name)
             else:
                 verify_certificate_hostname(certificate, self._name)
@@ -77,14 +76,6 @@ class Peer:
                 self.problem = str(error)
                 return False
         return bool(good)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _names(certificate: x509.Certificate | None) -> str:

@@ -9,11 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from ipaddress import ip_address
 
 from dcrouter.config.acme import Acme
 from dcrouter.config.checks.certified import is_public
-from dcrouter.config.names import REGEX
+from dcrouter.config.names import REGEX, is_address
 from dcrouter.config.tls import CertificateChoice
 
 LOCAL = "localhost"
@@ -37,7 +36,7 @@ def wanted_names(
 
 def is_orderable(name: str, acme: Acme) -> bool:
     """Whether the authority could certify a name, which may be a wildcard, and we could prove it."""
-    if _is_address(name) or (name.startswith("*") and "dns-01" not in acme.challenges):
+    if is_address(name) or (name.startswith("*") and "dns-01" not in acme.challenges):
         return False
     return is_public(name) if acme.is_public else name != LOCAL
 
@@ -45,11 +44,3 @@ def is_orderable(name: str, acme: Acme) -> bool:
 def covers(names: Container[str], name: str) -> bool:
     """Whether a certificate for `names` is for `name`: as it stands, or with its first label as `*`."""
     return name in names or "*." + name.partition(".")[2] in names
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

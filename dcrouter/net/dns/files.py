@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from attrs import frozen
+
+from dcrouter.config.names import is_address
 
 MAX_FILE = 4 * 1024 * 1024
 """Octets read; a hosts file that blocks advertising has a few of them."""
@@ -72,7 +73,7 @@ def parse_resolv_conf(text: str) -> ResolvConf:
         words = line.split()
         if len(words) < 2 or words[0][0] in "#;":
             continue
-        if words[0] == "nameserver" and _is_address(words[1]):
+        if words[0] == "nameserver" and is_address(words[1]):
             servers.append(words[1])
         elif words[0] in ("search", "domain"):
             search = tuple(word.strip(".").lower() for word in words[1 : 1 + MAX_SEARCH] if word.strip("."))
@@ -89,18 +90,10 @@ def parse_hosts(text: str) -> Mapping[str, tuple[str, ...]]:
     names: dict[str, list[str]] = {}
     for line in text.splitlines():
         words = line.partition("#")[0].split()
-        if len(words) < 2 or not _is_address(words[0]):
+        if len(words) < 2 or not is_address(words[0]):
             continue
         for word in words[1:]:
             known = names.setdefault(word.lower().removesuffix("."), [])
             if words[0] not in known:
                 known.append(words[0])
     return {name: tuple(addresses) for name, addresses in names.items()}
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from dcrouter.config.names import is_address
 from dcrouter.tls.acme.jws import b64
 
 Kind = Literal["tls-alpn-01", "http-01", "dns-01"]
@@ -70,11 +71,3 @@ def tls_alpn_certificate(name: str, key_authorization: str) -> tuple[bytes, byte
 def general_name(name: str) -> x509.GeneralName:
     """As a SubjectAltName has it."""
     return x509.IPAddress(ip_address(name)) if is_address(name) else x509.DNSName(name)
-
-
-def is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dcrouter.config.names import is_address
 from dcrouter.errors import AcmeError, NameProblem
 from dcrouter.tls.acme.account import Account
 from dcrouter.tls.acme.answers import Answer, Fields
 from dcrouter.tls.acme.authorization import NotProved, Prover
 from dcrouter.tls.acme.certificate import checked_chain, signing_request
-from dcrouter.tls.acme.challenges import Solver, is_address
+from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.acme.directory import Directory
 from dcrouter.tls.acme.jws import b64
 from dcrouter.tls.acme.polling import fetch, poll
