@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from attrs import frozen
 
 from dcrouter.config.actions import MailKind
+
+Ret = Literal["", "full", "headers"]
+Occasion = Literal["NEVER", "SUCCESS", "FAILURE", "DELAY"]
+"""What NOTIFY says a sender wants to hear of (RFC 3461 4.1)."""
 
 
 @frozen(kw_only=True)
@@ -31,7 +37,9 @@ class Recipient:
 
     `number`: unique within the message, from 0. `rule`: the name of the rule that accepted it; the rule itself is
     looked up at each attempt. `attempts`: those that have ended so far. `told`: whether the sender has heard that it
-    waits.
+    waits. `zone`: the sending zone, "" the default one; `source`: the address of the pool from which the last attempt
+    was made, "" none yet. `notify`: Occasions with commas between them, "" where the client did not say; `orcpt`:
+    `type;address` that the sender wrote first, no xtext any more, "" likewise (RFC 3461 4.1, 4.2).
     """
 
     number: int
@@ -39,6 +47,37 @@ class Recipient:
     rule: str
     attempts: int = 0
     told: bool = False
+    zone: str = ""
+    source: str = ""
+    notify: str = ""
+    orcpt: str = ""
+
+    def wants(self, occasion: Occasion) -> bool:
+        """Whether the sender is to hear of it. Who does not say hears of failures and delays (RFC 3461 4.1)."""
+        return occasion in (self.notify or "FAILURE,DELAY")
+
+
+@frozen(kw_only=True)
+class Terms:
+    """What a client asked for with MAIL, or in the header, for the whole message; nearly nobody does.
+
+    `smtputf8`: addresses or header need a next hop that takes UTF-8 (RFC 6531). `requiretls`: no hop without verified
+    TLS (RFC 8689 2); `tls_optional`: `TLS-Required: No` (5). `ret`: what a notification of failure returns; `envid`:
+    the sender's name for the message, no xtext any more, "" none (RFC 3461 4.3, 4.4). `priority`: -9 to 9, the highest
+    leaves first (RFC 6710). `release`: UTC epoch seconds before which it is not sent, 0.0 at once (RFC 4865).
+    """
+
+    smtputf8: bool = False
+    requiretls: bool = False
+    tls_optional: bool = False
+    ret: Ret = ""
+    envid: str = ""
+    priority: int = 0
+    release: float = 0.0
+
+
+PLAIN = Terms()
+"""Nothing was asked for."""
 
 
 @frozen(kw_only=True)
@@ -54,3 +93,4 @@ class Envelope:
     recipients: tuple[Recipient, ...]
     may_relay: bool = True
     vouched: bool = False
+    terms: Terms = PLAIN

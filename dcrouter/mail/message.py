@@ -25,11 +25,12 @@ NoticeTo = Literal["sender", "postmaster"]
 class Message:
     """One message. `id`: unique in this installation, in order of arrival. `received`: UTC epoch seconds.
 
-    `size`: octets as they will be sent, without stuffing and end mark. `eightbit`: whether any of them is above 127.
+    `size`: octets as they will be sent, without stuffing and end mark. `eightbit`: whether any of them is above 127;
+    `binary`: it came as BODY=BINARYMIME, its lines may be long, or none (RFC 3030); then it counts as `eightbit` too.
     `octets`: the content, None where it has to be read from the store or from the file of `spooled`. `notice`: whom a
-    delivery status notification of ours tells; None: no such thing. `dotless`: it is known that it ends with CRLF, that
-    none of its lines begins with a dot, and that none has a stray CR, LF or NUL; so it leaves as it is. Only the first
-    attempts know, which come before anything is read from the store.
+    delivery status notification of ours tells; None: no such thing. `dotless`: it is known that it ends with CRLF,
+    that none of its lines begins with a dot, and that none has a stray CR, LF or NUL; so it leaves as it is. Only the
+    first attempts know, which come before anything is read from the store.
     """
 
     id: int
@@ -37,6 +38,7 @@ class Message:
     received: float
     size: int
     eightbit: bool
+    binary: bool = False
     spooled: bool = False
     octets: bytes | None = None
     notice: NoticeTo | None = None
@@ -53,6 +55,11 @@ class Message:
             eightbit=False,
             spooled=spooled,
         )
+
+    @property
+    def since(self) -> float:
+        """From when on its age counts: it came, or was to be sent."""
+        return max(self.received, self.envelope.terms.release)
 
     @property
     def name(self) -> str:

@@ -3,7 +3,8 @@
 `Delivered` leaves the queue, `Deferred` gets a next time, `Failed` is told to the sender, `Held` waits for its rule to
 come back. `reply`: what the other side said (it begins with a three-digit code), or our own words where nobody did.
 `target`: the next hop as `host:port`, of several that could not be reached the first. `tls`: version and cipher of the
-session, "" in clear. `address`: the one that was spoken to, "" where none was.
+session, "" in clear. `address`: the one that was spoken to, "" where none was. `source`: the address of the pool from
+which it was, "" where the host chose.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Deferred(NamedTuple):
     target: str = ""
     tls: str = ""
     address: str = ""
+    source: str = ""
 
 
 class Failed(NamedTuple):

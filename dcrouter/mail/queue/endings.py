@@ -56,17 +56,21 @@ class Endings:
                 verdict.gone.append(one.number)
                 verdict.words.append("dropped")
             elif isinstance(outcome, Held):
-                verdict.changed.append(Change(one.number, HELD, one.attempts, rounded(now), one.told, outcome.reply))
+                verdict.changed.append(
+                    Change(one.number, HELD, one.attempts, rounded(now), one.told, outcome.reply, one.source)
+                )
                 verdict.words.append("held")
-            elif not isinstance(outcome, Later) or now - message.received >= self.retry.max_age:
+            elif not isinstance(outcome, Later) or now - message.since >= self.retry.max_age:
                 verdict.words.append("held" if message.notice == "postmaster" else "failed")
                 if tells:
                     verdict.failed.append((one, outcome))
                 else:
                     verdict.changed.append(failure(message, one, outcome, now))
             elif wish == "hold":
-                state, due = HELD_BY_OPERATOR, rounded(now)
-                verdict.changed.append(Change(one.number, state, one.attempts + 1, due, one.told, outcome.reply))
+                state, due, source = HELD_BY_OPERATOR, rounded(now), outcome.source or one.source
+                verdict.changed.append(
+                    Change(one.number, state, one.attempts + 1, due, one.told, outcome.reply, source)
+                )
                 verdict.words.append("held")
             else:
                 verdict.words.append("deferred")
@@ -77,14 +81,14 @@ class Endings:
         self, verdict: Verdict, message: Message, one: Recipient, outcome: Later, now: float, tells: bool
     ) -> None:
         attempts = one.attempts + 1
-        due = next_attempt(self.retry, attempts=attempts, received=message.received, now=now, random=random.random)
+        due = next_attempt(self.retry, attempts=attempts, received=message.since, now=now, random=random.random)
         assert due is not None
-        late = 0.0 < self.retry.delay_notice <= now - message.received
-        told = one.told
+        late = 0.0 < self.retry.delay_notice <= now - message.since
+        told, source = one.told, outcome.source or one.source
         if late and tells and not told:
             verdict.waits.append((one, outcome))
             told = True
-        verdict.changed.append(Change(one.number, QUEUED, attempts, rounded(due), told, outcome.reply))
+        verdict.changed.append(Change(one.number, QUEUED, attempts, rounded(due), told, outcome.reply, source))
         # Only who could not be reached: a hop that answered has its reasons to say later.
         if outcome.target and not outcome.reply[:3].isdecimal():
             verdict.targets[one.number] = outcome.target
@@ -93,7 +97,7 @@ class Endings:
 def failure(message: Message, one: Recipient, outcome: Outcome, now: float) -> Change:
     """A recipient of whose failure nobody is told."""
     state = HELD_NOTICE if message.notice == "postmaster" else FAILED
-    return Change(one.number, state, one.attempts + 1, rounded(now), one.told, outcome.reply)
+    return Change(one.number, state, one.attempts + 1, rounded(now), one.told, outcome.reply, one.source)
 
 
 def rounded(instant: float) -> float:

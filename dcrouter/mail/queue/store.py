@@ -34,14 +34,15 @@ Key = tuple[int, int]
 
 
 class Cursor(NamedTuple):
-    """Where a page of due recipients ended; the next one begins behind it."""
+    """Where a page of due recipients ended; the next one begins behind it. `rank`: the priority, negated."""
 
+    rank: int
     due: float
     message: int
     number: int
 
 
-START = Cursor(0.0, 0, -1)
+START = Cursor(-9, 0.0, 0, -1)
 FIRST: Key = (0, -1)
 """Before every recipient."""
 
@@ -54,7 +55,7 @@ class Due(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A recipient from now on. `told`: whether its sender has heard of the delay, 0 or 1."""
+    """A recipient from now on. `told`: whether its sender has heard of the delay, 0 or 1. `source`: Recipient's."""
 
     number: int
     state: int
@@ -62,6 +63,7 @@ class Change(NamedTuple):
     due: float
     told: int
     reply: str
+    source: str = ""
 
 
 class Entry(NamedTuple):
@@ -163,7 +165,7 @@ class Store(Protocol):
         ...
 
     def due(self, behind: Cursor, now: float, limit: int) -> Deferred[list[Due]]:
-        """At most `limit` recipients that are due at `now`, in order, behind a cursor."""
+        """At most `limit` recipients that are due at `now`, the highest priority first, behind a cursor."""
         ...
 
     def next_due(self, after: float) -> Deferred[float | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.envelope import PLAIN, Envelope, Recipient
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.store import FIRST, Entry, Selection, Store
 
@@ -22,17 +22,21 @@ def message(
     received: float = 0.0,
     **rest: Any,
 ) -> Message:
-    """A message to these, or to b0@y.test; `octets` None: it is spooled."""
+    """A message to these, or to b0@y.test; `octets` None: it is spooled. `asked`: more of each Recipient."""
     may_relay, vouched = rest.pop("may_relay", True), rest.pop("vouched", False)
+    terms, asked = rest.pop("terms", PLAIN), rest.pop("asked", {})
     recipients = tuple(
-        Recipient(number=at, address=address, rule=rule) for at, address in enumerate(addresses or ("b0@y.test",))
+        Recipient(number=at, address=address, rule=rule, **asked)
+        for at, address in enumerate(addresses or ("b0@y.test",))
     )
     return Message(
         id=number,
-        envelope=Envelope(session="s", sender=sender, recipients=recipients, may_relay=may_relay, vouched=vouched),
+        envelope=Envelope(
+            session="s", sender=sender, recipients=recipients, may_relay=may_relay, vouched=vouched, terms=terms
+        ),
         received=received,
         size=len(octets) if octets is not None else 100_000,
-        eightbit=False,
+        eightbit=rest.pop("eightbit", False),
         spooled=octets is None,
         octets=octets,
         **rest,

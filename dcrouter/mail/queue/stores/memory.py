@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -52,15 +52,16 @@ SPOOL = "memory-spool"
 
 @define
 class Kept:
-    """A recipient's row."""
+    """A recipient's row. `rank`: its message's priority, negated."""
 
-    address: str
-    rule: str
+    recipient: Recipient
+    rank: int
     state: int
-    attempts: int
     due: float
-    told: bool
     reply: str
+
+    def at(self, message: int) -> Cursor:
+        return Cursor(self.rank, self.due, message, self.recipient.number)
 
 
 @define(eq=False)
@@ -84,7 +85,7 @@ class MemoryStore:
         self._octets = 0
         self._records: dict[int, Record] = {}
         self._order: list[int] = []
-        self._by_due: dict[int, list[Cursor]] = {}
+        self._by_due: dict[tuple[int, int], list[Cursor]] = {}
         self._files = ThreadPool(0, 1, "mail-spool")
         self._left: list[int] = []
         self._open = False
@@ -157,9 +158,9 @@ class MemoryStore:
 
     def release(self, rules: Iterable[str], now: float) -> Deferred[None]:
         names = set(rules)
-        for at in list(self._by_due.get(HELD, ())):
+        for at in [at for _, rows in self._in_state(HELD) for at in rows]:
             kept = self._records[at.message].recipients[at.number]
-            if kept.rule in names:
+            if kept.recipient.rule in names:
                 self._move((at.message, at.number), kept, QUEUED, now)
         return self._done()
 
@@ -182,15 +183,18 @@ class MemoryStore:
     def due(self, behind: Cursor, now: float, limit: int) -> Deferred[list[Due]]:
         if not self._open:
             return fail(StoreError("the mail queue is closed"))
-        queued = self._by_due.get(QUEUED, [])
-        start = bisect_right(queued, behind)
-        page = [at for at in queued[start : start + limit] if at.due <= now]
+        page: list[Cursor] = []
+        for _, queued in self._in_state(QUEUED):
+            start = bisect_right(queued, behind)
+            page += [at for at in queued[start : start + limit - len(page)] if at.due <= now]
         return succeed([Due(at, self._alone(at)) for at in page])
 
     def next_due(self, after: float) -> Deferred[float | None]:
-        queued = self._by_due.get(QUEUED, [])
-        at = bisect_left(queued, (after, 1 << 63, 0))
-        return succeed(queued[at].due if at < len(queued) else None)
+        following = []
+        for rank, queued in self._in_state(QUEUED):
+            at = bisect_left(queued, (rank, after, 1 << 63, 0))
+            following += [queued[at].due] if at < len(queued) else []
+        return succeed(min(following, default=None))
 
     def octets(self, message: Message) -> Deferred[bytes]:
         record = self._records.get(message.id)
@@ -211,11 +215,11 @@ class MemoryStore:
         return self._in_thread(read)
 
     def failed(self, before: float, limit: int) -> Deferred[list[Entry]]:
-        failed = self._by_due.get(FAILED, [])[:limit]
+        failed = self._failed()[:limit]
         return succeed([self._entry((at.message, at.number)) for at in failed if at.due < before])
 
     def first_failed(self) -> Deferred[float | None]:
-        failed = self._by_due.get(FAILED)
+        failed = self._failed()
         return succeed(failed[0].due if failed else None)
 
     def pick(self, selection: Selection, behind: Key, limit: int, now: float) -> Deferred[Page]:
@@ -242,8 +246,8 @@ class MemoryStore:
 
     def counts(self, now: float) -> Deferred[dict[str, Any]]:
         states = []
-        for state, rows in self._by_due.items():
-            here = bisect_right(rows, (now, 1 << 63, 0))
+        for (state, rank), rows in self._by_due.items():
+            here = bisect_right(rows, (rank, now, 1 << 63, 0))
             states += [(state, False, here), (state, True, len(rows) - here)]
         oldest = self._records[self._order[0]].message.received if self._order else None
         return succeed({**tally(states), "oldest": oldest})
@@ -300,37 +304,47 @@ class MemoryStore:
         self._records[message.id] = Record(message.forgotten(), octets, recipients)
         insort(self._order, message.id)
         for one in message.envelope.recipients:
-            recipients[one.number] = Kept(one.address, one.rule, QUEUED, one.attempts, now, one.told, "")
-            insort(self._rows(QUEUED), Cursor(now, message.id, one.number))
+            kept = recipients[one.number] = Kept(one, -message.envelope.terms.priority, QUEUED, now, "")
+            self._list(message.id, kept)
 
-    def _rows(self, state: int) -> list[Cursor]:
-        return self._by_due.setdefault(state, [])
+    def _in_state(self, state: int) -> list[tuple[int, list[Cursor]]]:
+        """By rank, in order."""
+        return sorted((rank, rows) for (its, rank), rows in self._by_due.items() if its == state)
+
+    def _failed(self) -> list[Cursor]:
+        return sorted((at for _, rows in self._in_state(FAILED) for at in rows), key=lambda at: at[1:])
 
     def _find(self, key: Key) -> Kept | None:
         record = self._records.get(key[0])
         return record.recipients.get(key[1]) if record is not None else None
 
     def _move(self, key: Key, kept: Kept, state: int, due: float) -> None:
-        self._unlist(key, kept)
+        self._unlist(key[0], kept)
         kept.state, kept.due = state, due
-        insort(self._rows(state), Cursor(due, *key))
+        self._list(key[0], kept)
 
-    def _unlist(self, key: Key, kept: Kept) -> None:
-        rows = self._by_due[kept.state]
-        del rows[bisect_left(rows, Cursor(kept.due, *key))]
+    def _list(self, message: int, kept: Kept) -> None:
+        insort(self._by_due.setdefault((kept.state, kept.rank), []), kept.at(message))
+
+    def _unlist(self, message: int, kept: Kept) -> None:
+        rows = self._by_due[kept.state, kept.rank]
+        del rows[bisect_left(rows, kept.at(message))]
 
     def _set(self, message: int, change: Change) -> None:
         kept = self._find((message, change.number))
         if kept is not None:
             self._move((message, change.number), kept, change.state, change.due)
-            kept.attempts, kept.told, kept.reply = change.attempts, bool(change.told), change.reply
+            kept.recipient = evolve(
+                kept.recipient, attempts=change.attempts, told=bool(change.told), source=change.source
+            )
+            kept.reply = change.reply
 
     def _drop(self, message: int, number: int) -> None:
         record = self._records.get(message)
         kept = record.recipients.pop(number, None) if record is not None else None
         if record is None or kept is None:
             return
-        self._unlist((message, number), kept)
+        self._unlist(message, kept)
         if not record.recipients:
             del self._records[message]
             del self._order[bisect_left(self._order, message)]
@@ -340,14 +354,13 @@ class MemoryStore:
 
     def _alone(self, at: Cursor) -> Message:
         record = self._records[at.message]
-        kept = record.recipients[at.number]
-        one = Recipient(number=at.number, address=kept.address, rule=kept.rule, attempts=kept.attempts, told=kept.told)
-        return part_for(record.message, (one,))
+        return part_for(record.message, (record.recipients[at.number].recipient,))
 
     def _entry(self, key: Key) -> Entry:
         record = self._records[key[0]]
         message, kept = record.message, record.recipients[key[1]]
+        one = kept.recipient
         return Entry(
-            *key, message.envelope.session, message.envelope.sender, message.received, message.size, kept.address,
-            kept.rule, kept.state, kept.attempts, kept.due, kept.reply, message.spooled,
+            *key, message.envelope.session, message.envelope.sender, message.received, message.size, one.address,
+            one.rule, kept.state, one.attempts, kept.due, kept.reply, message.spooled,
         )  # fmt: skip

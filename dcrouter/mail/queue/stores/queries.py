@@ -16,6 +16,7 @@ from dcrouter.mail.queue.store import (
     HELD_BY_OPERATOR,
     HELD_NOTICE,
     QUEUED,
+    START,
     STATES,
     Cursor,
     Due,
@@ -26,18 +27,33 @@ from dcrouter.mail.queue.store import (
     tally,
 )
 from dcrouter.mail.queue.stores.patterns import glob_of
-from dcrouter.mail.queue.stores.schema import STRANGER, TO_POSTMASTER, TO_SENDER, VOUCHED
+from dcrouter.mail.queue.stores.schema import STRANGER, TO_POSTMASTER, TO_SENDER, VOUCHED, terms_of
 
 _DUE = """
-SELECT json_group_array(json_array(
-    due, id, number, address, rule, attempts, session, sender, received, size, eightbit, spooled, origin, told))
+SELECT json_group_array(json_array(due, id, number, address, rule, attempts, session, sender, received, size, eightbit,
+    spooled, origin, told, zone, source, dsn, terms))
 FROM (
     SELECT r.due, m.id, r.number, r.address, r.rule, r.attempts, m.session, m.sender, m.received, m.size, m.eightbit,
-        (SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled, m.origin, r.told
-    FROM recipient AS r JOIN message AS m ON m.id = r.message
-    WHERE r.state = ? AND (r.due, r.message, r.number) > (?, ?, ?) AND r.due <= ?
+        (SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled, m.origin, r.told,
+        r.zone, r.source, r.dsn, m.terms
+    FROM recipient AS r INDEXED BY %s JOIN message AS m ON m.id = r.message
+    WHERE r.state = ? AND %s AND (r.due, r.message, r.number) > (?, ?, ?) AND r.due <= ?
     ORDER BY r.due, r.message, r.number LIMIT ?
 )"""
+
+_DUE_PLAIN = _DUE % ("recipient_due", "r.priority = 0")
+_DUE_RANKED = _DUE % ("recipient_priority", "r.priority <> 0 AND r.priority = ?")
+
+_NEXT_RANK = (
+    "SELECT priority FROM recipient WHERE priority <> 0 AND state = ? AND priority %s ORDER BY priority DESC LIMIT 1"
+)
+_RANKS = f"""
+WITH RECURSIVE found (priority) AS (
+    SELECT ({_NEXT_RANK % "<= 9"}) UNION ALL
+    SELECT ({_NEXT_RANK % "< found.priority"}) FROM found WHERE found.priority IS NOT NULL
+)
+SELECT json_group_array(priority) FROM found WHERE priority IS NOT NULL"""
+"""The priorities that queued recipients have, 0 left out: a step for each, however many recipients there are."""
 
 _ENTRY = """
 m.id, r.number, m.session, m.sender, m.received, m.size, r.address, r.rule, r.state, r.attempts, r.due, r.reply,
@@ -66,8 +82,18 @@ _HELD = (HELD, HELD_BY_OPERATOR, HELD_NOTICE)
 
 
 def read_due(reader: sqlite3.Connection, behind: Cursor, now: float, limit: int) -> list[Due]:
-    (text,) = reader.execute(_DUE, (QUEUED, *behind, now, limit)).fetchone()
-    return [_as_due(*row) for row in json.loads(text)]
+    found: list[Due] = []
+    (text,) = reader.execute(_RANKS, (QUEUED, QUEUED)).fetchone()
+    for rank in sorted(-priority for priority in (0, *json.loads(text))):
+        if rank < behind.rank or len(found) == limit:
+            continue
+        after = behind[1:] if rank == behind.rank else START[1:]
+        which = (QUEUED, -rank) if rank else (QUEUED,)
+        (text,) = reader.execute(
+            _DUE_RANKED if rank else _DUE_PLAIN, (*which, *after, now, limit - len(found))
+        ).fetchone()
+        found += [_as_due(rank, *row) for row in json.loads(text)]
+    return found
 
 
 def read_next_due(reader: sqlite3.Connection, after: float) -> float | None:
@@ -167,6 +193,7 @@ def _as_entry(row: Any) -> Entry:
 
 
 def _as_due(
+    rank: int,
     due: float,
     message: int,
     number: int,
@@ -181,10 +208,25 @@ def _as_due(
     spooled: int,
     origin: int,
     told: int,
+    zone: str,
+    source: str,
+    dsn: str,
+    terms: str | None,
 ) -> Due:
-    recipient = Recipient(number=number, address=address, rule=rule, attempts=attempts, told=bool(told))
+    notify, _, orcpt = dsn.partition(" ")
+    recipient = Recipient(
+        number=number,
+        address=address,
+        rule=rule,
+        attempts=attempts,
+        told=bool(told),
+        zone=zone,
+        source=source,
+        notify=notify,
+        orcpt=orcpt,
+    )
     return Due(
-        Cursor(due, message, number),
+        Cursor(rank, due, message, number),
         Message(
             id=message,
             envelope=Envelope(
@@ -193,10 +235,12 @@ def _as_due(
                 recipients=(recipient,),
                 may_relay=origin not in (STRANGER, VOUCHED),
                 vouched=origin == VOUCHED,
+                terms=terms_of(terms),
             ),
             received=received,
             size=size,
             eightbit=bool(eightbit),
+            binary=eightbit == 2,
             spooled=bool(spooled),
             notice=_NOTICE.get(origin),
         ),

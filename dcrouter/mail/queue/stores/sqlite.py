@@ -28,7 +28,7 @@ from dcrouter.mail.queue.store import Change, Cursor, Due, Entry, Key, Page, Sel
 from dcrouter.mail.queue.stores import queries, spool
 from dcrouter.mail.queue.stores.groups import Settles
 from dcrouter.mail.queue.stores.orders import Order, Release
-from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare
+from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare, recipient_row, terms_text
 from dcrouter.mail.queue.stores.writer import Writer, as_store_error
 
 PAGE = 16384
@@ -281,11 +281,12 @@ def _arrival(message: Message, now: float) -> tuple[Any, ...]:
         envelope.sender,
         message.received,
         message.size,
-        int(message.eightbit),
+        2 if message.binary else int(message.eightbit),
         origin_of(message),
+        terms_text(envelope.terms),
         None if message.spooled else message.octets,
         now,
-        json.dumps([(one.number, one.address, one.rule, one.attempts) for one in envelope.recipients]),
+        json.dumps([recipient_row(one) for one in envelope.recipients]),
     )
 
 

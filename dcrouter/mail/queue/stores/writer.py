@@ -333,12 +333,13 @@ class Writer:
 _ROW = "(" + ",".join("?" * ARRIVAL_COLUMNS) + ")"
 _CHANGE = """
 UPDATE recipient SET
-    state = new.state, attempts = new.attempts, due = new.due, told = new.told, reply = new.reply
+    state = new.state, attempts = new.attempts, due = new.due, told = new.told, reply = new.reply,
+    source = new.source
 FROM (
     SELECT json_extract(value, '$[0]') AS message, json_extract(value, '$[1]') AS number,
         json_extract(value, '$[2]') AS state, json_extract(value, '$[3]') AS attempts,
         json_extract(value, '$[4]') AS due, json_extract(value, '$[5]') AS told,
-        json_extract(value, '$[6]') AS reply FROM json_each(?)
+        json_extract(value, '$[6]') AS reply, json_extract(value, '$[7]') AS source FROM json_each(?)
 ) AS new WHERE recipient.message = new.message AND recipient.number = new.number"""
 _DONE_RECIPIENTS = "DELETE FROM recipient WHERE message IN (SELECT value FROM json_each(?))"
 _DONE_BODIES = "DELETE FROM body WHERE id IN (SELECT value FROM json_each(?))"

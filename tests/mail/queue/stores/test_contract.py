@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.errors import StoreError
+from dcrouter.mail.envelope import PLAIN, Recipient, Terms
 from dcrouter.mail.message import spool_path
 from dcrouter.mail.queue.store import (
     FAILED,
@@ -80,6 +82,63 @@ class Contract:
         found = yield store.due(START, 2000.0, 10)
         envelopes = [due.message.envelope for due in found]
         self.assertEqual([(one.may_relay, one.vouched) for one in envelopes], kinds)
+
+    @inlineCallbacks
+    def test_what_a_client_asked_for_is_kept(self):
+        """Of the message and of each recipient, its zone too; what nobody asked for is PLAIN."""
+        store = self.open()
+        terms = Terms(
+            smtputf8=True, requiretls=True, tls_optional=True, ret="full", envid='a "b"', priority=-3, release=77.5
+        )
+        asked = {"zone": "bulk", "notify": "SUCCESS,DELAY", "orcpt": "utf-8;\u00fc x@y.test"}
+        yield store.put(message(1), 1000.0)
+        yield store.put(message(2, "b@y.test", "c@y.test", terms=terms, asked=asked, binary=True), 1000.0)
+        yield store.put(message(3, asked={"orcpt": "rfc822;x@y.test"}, eightbit=True), 1000.0)
+        plain, third, second, other = [due.message for due in (yield store.due(START, 2000.0, 10))]
+        self.assertEqual((plain.envelope.terms, plain.binary), (PLAIN, False))
+        self.assertEqual((second.envelope.terms, second.binary), (terms, True))
+        self.assertEqual((third.eightbit, third.binary), (True, False))
+        one = second.envelope.recipients[0]
+        self.assertEqual({name: getattr(one, name) for name in asked}, asked)
+        self.assertEqual(other.envelope.recipients, (evolve(one, number=1, address="c@y.test"),))
+        self.assertEqual(third.envelope.recipients[0].orcpt, "rfc822;x@y.test")
+        self.assertEqual(plain.envelope.recipients, (Recipient(number=0, address="b0@y.test", rule="r"),))
+
+    @inlineCallbacks
+    def test_the_source_of_an_attempt_is_kept_for_the_next(self):
+        """With the rest of what became of it."""
+        store = self.open()
+        one = message(1)
+        yield store.put(one, 1000.0)
+        yield store.settle(one, [], [Change(0, QUEUED, 1, 1000.0, 0, "451", "192.0.2.1")])
+        (due,) = yield store.due(START, 2000.0, 10)
+        self.assertEqual(due.message.envelope.recipients[0].source, "192.0.2.1")
+
+    @inlineCallbacks
+    def test_the_highest_priority_comes_first(self):
+        """Then by time; in pages of any size, each once, and whatever is not due is not among them (RFC 6710 4.1)."""
+        store = self.open()
+        priorities = [0, 9, -9, 0, 4, -1, 9, 4]
+        for number, priority in enumerate(priorities, 1):
+            yield store.put(message(number, terms=Terms(priority=priority)), 1000.0 - number)
+        yield store.put(message(9, terms=Terms(priority=5)), 3000.0)
+        expected = [7, 2, 8, 5, 4, 1, 6, 3]
+        for size in (1, 2, 3, 5, 8, 9):
+            seen = []
+            cursor = START
+            while page := (yield store.due(cursor, 2000.0, size)):
+                self.assertLessEqual(len(page), size)
+                seen += [due.at.message for due in page]
+                cursor = page[-1].at
+            self.assertEqual(seen, expected)
+        self.assertEqual((yield store.next_due(2000.0)), 3000.0)
+        yield store.settle(message(7), [], [Change(0, FAILED, 1, 50.0, 0, "550")])
+        yield store.settle(message(3), [], [Change(0, FAILED, 1, 40.0, 0, "550")])
+        self.assertEqual((yield store.first_failed()), 40.0)
+        self.assertEqual([entry.message for entry in (yield store.failed(60.0, 10))], [3, 7])
+        self.assertEqual([due.at.message for due in (yield store.due(START, 2000.0, 2))], [2, 8])
+        counts = yield store.counts(2000.0)
+        self.assertEqual((counts["queued"], counts["deferred"], counts["failed"]), (6, 1, 2))
 
     @inlineCallbacks
     def test_a_message_leaves_with_its_last_recipient(self):

@@ -11,6 +11,7 @@ from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.errors import StoreError, StoreFull
+from dcrouter.mail.envelope import PLAIN, Recipient
 from dcrouter.mail.message import spool_path
 from dcrouter.mail.queue.store import FAILED, HELD, QUEUED, START
 from dcrouter.mail.queue.stores.schema import VERSION
@@ -48,6 +49,13 @@ CREATE INDEX recipient_due ON recipient (state, due, message, number);
 PRAGMA user_version = 1;
 """
 """What the first version of dcrouter wrote."""
+
+VERSION_2 = (
+    VERSION_1.replace("eightbit INTEGER NOT NULL\n", "eightbit INTEGER NOT NULL,\n origin INTEGER NOT NULL DEFAULT 0\n")
+    .replace("    PRIMARY KEY (message", "    told INTEGER NOT NULL DEFAULT 0,\n    PRIMARY KEY (message")
+    .replace("user_version = 1", "user_version = 2")
+)
+"""And what it wrote before a message carried more than its addresses."""
 
 
 class SqliteTests(TestCase):
@@ -114,11 +122,34 @@ class SqliteTests(TestCase):
             store.close()
         self.assertEqual(columns, self.columns(self.open()))
 
+    @inlineCallbacks
+    def test_a_file_of_version_2_is_brought_up_to_date(self):
+        """Nobody had asked for anything, and nobody has; its columns and indexes are those of a new file."""
+        directory = Path(self.mktemp()).absolute()
+        (directory / "spool").mkdir(parents=True)
+        old = sqlite3.connect(directory / "queue.sqlite")
+        old.executescript("PRAGMA journal_mode = WAL;" + VERSION_2)
+        old.execute("INSERT INTO message VALUES (1, 's', 'a@x.test', 10.0, 19, 1, 1)")
+        old.execute("INSERT INTO body VALUES (1, 1, ?)", (TEXT,))
+        old.execute("INSERT INTO recipient VALUES (1, 0, 1, 'b@y.test', 'r', 0, 3, 500.0, '451 later', 1)")
+        old.commit()
+        old.close()
+        store = self.open(directory)
+        (due,) = yield store.due(START, 600.0, 10)
+        kept = Recipient(number=0, address="b@y.test", rule="r", attempts=3, told=True)
+        self.assertEqual(due.message.envelope.recipients, (kept,))
+        self.assertEqual(due.message.envelope.terms, PLAIN)
+        self.assertEqual((due.message.eightbit, due.message.binary), (True, False))
+        columns = self.columns(store)
+        store.close()
+        self.assertEqual(columns, self.columns(self.open()))
+
     def columns(self, store):
         connection = store._writer._connection
         self.assertEqual(connection.execute("PRAGMA user_version").fetchone(), (VERSION,))
         return [
-            connection.execute(f"PRAGMA table_info({name})").fetchall() for name in ("message", "body", "recipient")
+            *(connection.execute(f"PRAGMA table_info({name})").fetchall() for name in ("message", "body", "recipient")),
+            connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall(),
         ]
 
     def test_a_newer_schema_is_refused(self):
