@@ -29,9 +29,13 @@ SHOWN = 60
 """Characters of a wrong value that an error repeats."""
 
 
+_LOGIN = re.compile(r"://\S*@")
+"""Who logs in at a URL, and with which password: up to the last `@`, which a password may hold too."""
+
+
 def shown(value: object) -> str:
-    """A value for an error: in quotes, on one line, and not longer than a line can bear."""
-    text = value if isinstance(value, str) else str(value)
+    """A value for an error: in quotes, on one line, not longer than a line can bear, and without a URL's password."""
+    text = _LOGIN.sub("://...@", value if isinstance(value, str) else str(value))
     return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
 
 

@@ -39,6 +39,11 @@ def split_url(text: str) -> Url:
     return Url(found[1], host, port or usual, path, authority)
 
 
+def told_url(url: str) -> str:
+    """A URL for the log and for errors: without its query, where services have the tokens of those who ask."""
+    return url.partition("?")[0]
+
+
 def _url(text: str) -> str:
     split_url(text)
     return text

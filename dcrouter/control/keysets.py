@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.config.routes import Route
+from dcrouter.config.urls import told_url
 from dcrouter.errors import Unreachable
 from dcrouter.proxy.http.auth.keys import keys_of
 
@@ -103,7 +104,7 @@ class KeySetWatch:
         if self._asking.pop(url, None) is None:
             return
         if self._failures.pop(url, 0):
-            self.log.info("{url}: the keys are there again", url=url)
+            self.log.info("{url}: the keys are there again", url=told_url(url))
         self._later(url, REFRESH)
         if self.known.get(url) != text:
             self.known[url] = text
@@ -117,7 +118,7 @@ class KeySetWatch:
         if not failures:
             self.log.warn(
                 "{url}: no keys ({cause}): {effect}",
-                url=url,
+                url=told_url(url),
                 cause="no answer in time" if failure.check(CancelledError) else failure.getErrorMessage(),
                 effect="those from before stay" if url in self.known else "no token of that issuer is taken until then",
             )

@@ -294,7 +294,7 @@ class JwtTests(HttpKeyCase):
             ),
             (
                 "jwks_url: 'https://u:p@x/', algorithms: [RS256]",
-                "security.jwt.jwks_url: 'https://u:p@x/' is not a URL such as https://id.example.com/path",
+                "security.jwt.jwks_url: 'https://...@x/' is not a URL such as https://id.example.com/path",
             ),
         ):
             self.assertEqual(self.wrong(more=f"security: {{jwt: {{{keys}}}}},"), [line])

@@ -120,3 +120,9 @@ class NumberTests(SynchronousTestCase):
         """However long the value, and whatever is in it."""
         self.assertEqual(units.shown("a\nb"), "'a\\nb'")
         self.assertLess(len(units.shown("x" * 10_000)), 80)
+
+    def test_shown_has_no_password(self) -> None:
+        """Who is logged in at a URL, and how, is nobody's to read in an error; a password may hold anything."""
+        for text in ("https://ops:hunter2@ca.example/dir", "https://ops:hun@ter2@ca.example/dir", "ftp://hunter2@x"):
+            self.assertNotIn("ter2", units.shown(text))
+        self.assertEqual(units.shown("https://ops:pw@ca.example/dir"), "'https://...@ca.example/dir'")

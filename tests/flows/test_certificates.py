@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.client import ask
+from tests.support.named import KEY, Named
 from tests.support.ordering import ACME_TEXT, issued, issuer_of, leaf_of, ordering
 from tests.support.pebble import EXTERNAL, ChallengeDns, Pebble
 from tests.support.programs import accepts
@@ -142,6 +143,47 @@ routes:
         revoked = ask(door, "POST", "/certificates/revoke", {"name": "*.example.test"})
         self.assertEqual(revoked["revoked"], ["*.example.test"])
         until(lambda: leaf_of(pebble.tls.port, "some.example.test") != leaf, 60)
+
+
+class TestUpdates(SynchronousTestCase):
+    def test_by_updates_of_a_name_server(self) -> None:
+        """BIND takes records that our key signs, Pebble asks it, and both are told nothing of ports: a wildcard, the
+        mail host and the name itself. Nothing of the proofs is left behind, and with a key that the server does not
+        take the reason stands in `certs`.
+        """
+        named = Named("example.test")
+        self.addCleanup(named.close)
+        pebble = Pebble(named.dns)
+        self.addCleanup(pebble.close)
+        text = """
+routes:
+  - {name: all, match: {ports: $tls, domains: ["*.web.example.test", web.example.test]}, tls: {mode: terminate},
+     action: {type: respond}}
+"""
+        acme = "challenges: [dns-01], dns: {provider: rfc2136, server: '$named', key_name: $kid, key_secret: {file: t}}"
+        acme = acme.replace("$named", named.dns).replace("$kid", KEY[0])
+        router = ordering(pebble, text + MAIL, acme, ports=("smtp", "smtps"), expected=["does not take the key"])
+        self.addCleanup(router.close)
+        (router.base / "t").write_text(KEY[1] + "\n")
+        router.start()
+        issued(pebble.tls.port, "some.web.example.test")
+        issued(pebble.tls.port, "web.example.test")
+        issued(router.ports["smtp"], None, starttls=True)
+        for name in ("_acme-challenge.web.example.test", "_acme-challenge.mail.example.test"):
+            until(lambda name=name: not named.txt(name))
+        (router.base / "t").write_text(KEY[1][:-8] + "c" * 8 + "\n")
+        self.assertEqual(router.reload()["problems"], [])
+        door = router.state / "admin.sock"
+        ask(door, "POST", "/certificates/renew", {"name": "web.example.test"})
+        error = until(
+            lambda: next(
+                one["last_error"]
+                for one in ask(door, "GET", "/certificates")["certificates"]
+                if one["names"] == ["web.example.test"] and one["source"] == "acme"
+            )
+        )
+        until(lambda: router.said("web.example.test: no certificate: .*does not take the key updates"))
+        self.assertNotIn(KEY[1], str(router.log()) + str(error))
 
 
 class TestManyNames(OrderingCase):

@@ -6,6 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import dns.message
+import dns.query
+
 from tests.support.peers import require
 from tests.support.programs import Program
 from tests.support.router import Reserved
@@ -51,3 +54,8 @@ class Named(Program):
         program = shutil.copy(named, base / "nameserver")
         self.dns = f"127.0.0.1:{own.port}"
         super().__init__([program, "-g", "-4", "-n", "1", "-c", "named.conf"], base, own.port, (own,))
+
+    def txt(self, name: str) -> set[str]:
+        """What it says now."""
+        response = dns.query.tcp(dns.message.make_query(name, "TXT"), "127.0.0.1", 5, self.port)
+        return {record.strings[0].decode() for rrset in response.answer if rrset.rdtype == 16 for record in rrset}

@@ -19,6 +19,7 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
 from dcrouter.config.acme import OnDemand
+from dcrouter.config.urls import told_url
 from dcrouter.net.limits import Bucket
 
 WITHIN = 5.0
@@ -112,15 +113,16 @@ class Asker:
                 cause = "no answer in time" if isinstance(error, TimeoutError) else str(error)
                 self.log.error(
                     "{url} cannot be asked ({cause}): no certificates on demand until it can",
-                    url=self._on_demand.ask,
+                    url=told_url(self._on_demand.ask),
                     cause=cause,
                 )
             return
         if self._unreached:
             self._unreached = False
-            self.log.info("{url} can be asked again", url=self._on_demand.ask)
+            self.log.info("{url} can be asked again", url=told_url(self._on_demand.ask))
         if not agreed:
-            self.log.info("{name}: {url} wants no certificate for it", name=name, url=self._on_demand.ask)
+            url = told_url(self._on_demand.ask)
+            self.log.info("{name}: {url} wants no certificate for it", name=name, url=url)
             self._remember(name, DENIED)
         elif self._bucket.take():
             self._agreed(name)

@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from attrs import frozen
 
+from dcrouter.config.urls import told_url
 from dcrouter.errors import AcmeUnreachable
 
 LONGEST_RETRY = 7 * 86400.0
@@ -38,13 +39,14 @@ class Answer:
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise AcmeUnreachable(f"{self.url} was answered with {self.status} and no JSON object", status=self.status)
+            where = told_url(self.url)
+            raise AcmeUnreachable(f"{where} was answered with {self.status} and no JSON object", status=self.status)
         return Fields(self.url, value)
 
     def made(self) -> str:
         """The URL of what was made; AcmeUnreachable where it is not told."""
         if self.location is None:
-            raise AcmeUnreachable(f"{self.url} was answered without Location", status=self.status)
+            raise AcmeUnreachable(f"{told_url(self.url)} was answered without Location", status=self.status)
         return self.location
 
 
@@ -105,7 +107,7 @@ class Fields:
         return self._values
 
     def _lacks(self, key: str, what: str) -> AcmeUnreachable:
-        return AcmeUnreachable(f"{self._where}: {key!r} of the answer is not {what}")
+        return AcmeUnreachable(f"{told_url(self._where)}: {key!r} of the answer is not {what}")
 
 
 def absolute(where: str, url: str) -> str:
@@ -114,7 +116,7 @@ def absolute(where: str, url: str) -> str:
         found = urljoin(where, url)
         urlsplit(found)
     except ValueError as error:
-        raise AcmeUnreachable(f"{where}: the answer has a URL that is none") from error
+        raise AcmeUnreachable(f"{told_url(where)}: the answer has a URL that is none") from error
     return found
 
 

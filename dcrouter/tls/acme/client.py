@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from dcrouter.config.urls import told_url
 from dcrouter.errors import AcmeError, AcmeUnreachable
 from dcrouter.tls.acme.answers import Answer
 from dcrouter.tls.acme.directory import Directory
@@ -86,7 +87,7 @@ class Client:
         if not 200 <= answer.status < 300:
             raise problem_of(answer)
         if answer.nonce is None:
-            raise AcmeUnreachable(f"{answer.url} gives no nonce (Replay-Nonce)")
+            raise AcmeUnreachable(f"{told_url(answer.url)} gives no nonce (Replay-Nonce)")
         return answer.nonce
 
     async def _ask(self, method: str, url: str) -> Answer:

@@ -33,6 +33,7 @@ from zope.interface import implementer
 
 from dcrouter import __version__
 from dcrouter.config.targets import UpstreamTls
+from dcrouter.config.urls import told_url
 from dcrouter.errors import AcmeUnreachable, TlsError
 from dcrouter.net.stream import failure
 from dcrouter.tls.acme.answers import Answer, absolute, seconds_of
@@ -68,7 +69,7 @@ class Transport:
         try:
             return await within(self._reactor, self._patience.answer, self._exchange(method, url, body))
         except TimeoutError as error:
-            raise AcmeUnreachable(f"{url}: no answer within {self._patience.answer:g} s") from error
+            raise AcmeUnreachable(f"{told_url(url)}: no answer within {self._patience.answer:g} s") from error
         finally:
             self._gate.release()
 
@@ -116,19 +117,20 @@ class Transport:
 
     def _meaning(self, url: str, error: Exception) -> Exception:
         """Twisted wraps what went wrong in errors of its own."""
+        where = told_url(url)
         if isinstance(error, TlsError):
-            return AcmeUnreachable(f"{url}: {error}")
+            return AcmeUnreachable(f"{where}: {error}")
         for cause in (error, *(reason.value for reason in getattr(error, "reasons", ()) or ())):
             if isinstance(cause, SSL.Error):
                 problem = self._trust.problem(urlsplit(url).hostname or "")
-                return AcmeUnreachable(f"{url}: {problem or f'TLS failed: {failure(cause)}'}")
+                return AcmeUnreachable(f"{where}: {problem or f'TLS failed: {failure(cause)}'}")
             if isinstance(cause, DNSLookupError):
-                return AcmeUnreachable(f"{url}: its host has no address")
+                return AcmeUnreachable(f"{where}: its host has no address")
             if isinstance(cause, ConnectError):
-                return AcmeUnreachable(f"{url}: no connection: {cause}".rstrip("."))
+                return AcmeUnreachable(f"{where}: no connection: {cause}".rstrip("."))
             if isinstance(cause, ConnectionDone | ConnectionLost):
-                return Gone(f"{url}: the connection ended before the answer")
-        return AcmeUnreachable(f"{url}: no answer: {plain(str(error))}")
+                return Gone(f"{where}: the connection ended before the answer")
+        return AcmeUnreachable(f"{where}: no answer: {plain(str(error))}")
 
 
 class _Url(URL):
@@ -177,7 +179,7 @@ class _Session:
 
 
 def _body(response: IResponse, url: str) -> Deferred[bytes]:
-    collector = _Collector(url)
+    collector = _Collector(told_url(url))
     response.deliverBody(collector)
     return collector.done
 

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -86,6 +86,7 @@ class Asked(SynchronousTestCase):
             self.waiting.pop()
             self.clock.advance(ondemand.UNREACHED)
         self.assertEqual(len(self.events), 1, self.events)
+        self.assertNotIn("x=y", formatEvent(self.events[0]), "the asker's token, perhaps")
         self.asker.wish("a.test")
         self.answer(200)
         self.assertEqual((self.agreed, len(self.events)), (["a.test"], 2))

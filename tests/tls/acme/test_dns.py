@@ -43,11 +43,6 @@ class UpdateTests(TestCase):
         settings = {"key_name": KEY[0], "secret": KEY[1], **settings}
         return UpdateSolver(reactor, "127.0.0.1", settings.pop("port", self.named.port), **settings)
 
-    def txt(self, name: str) -> set[str]:
-        """What the server says now."""
-        response = dns.query.tcp(dns.message.make_query(name, "TXT"), "127.0.0.1", 5, self.named.port)
-        return {record.strings[0].decode() for rrset in response.answer if rrset.rdtype == 16 for record in rrset}
-
     async def test_certificates_by_updates(self) -> None:
         """A name together with its wildcard, whose proofs stand at one place, and an alias; nothing is left behind."""
         pebble = Pebble(self.named.dns)
@@ -57,33 +52,33 @@ class UpdateTests(TestCase):
         names = ("*.example.test", "example.test", "mail.example.test")
         chain = await authority.issue(names, key(), {"dns-01": self.solver()})
         self.assertEqual(sorted(names_of(chain)), list(names))
-        self.assertEqual(self.txt("_acme-challenge.example.test"), set())
+        self.assertEqual(self.named.txt("_acme-challenge.example.test"), set())
 
     async def test_several_values_side_by_side(self) -> None:
         """One is removed, the other stays."""
         solver = self.solver()
         await solver.present("a.example.test", "t1", "t1.k")
         await solver.present("a.example.test", "t2", "t2.k")
-        self.assertEqual(self.txt("_acme-challenge.a.example.test"), {dns_value("t1.k"), dns_value("t2.k")})
+        self.assertEqual(self.named.txt("_acme-challenge.a.example.test"), {dns_value("t1.k"), dns_value("t2.k")})
         await solver.cleanup("a.example.test", "t1", "t1.k")
-        self.assertEqual(self.txt("_acme-challenge.a.example.test"), {dns_value("t2.k")})
+        self.assertEqual(self.named.txt("_acme-challenge.a.example.test"), {dns_value("t2.k")})
         await solver.cleanup("a.example.test", "t2", "t2.k")
-        self.assertEqual(self.txt("_acme-challenge.a.example.test"), set())
+        self.assertEqual(self.named.txt("_acme-challenge.a.example.test"), set())
 
     async def test_the_closest_zone(self) -> None:
         """Of two that could be meant, the one that the server answers from."""
         solver = self.solver()
         await solver.present("x.deep.sub.example.test", "t", "t.k")
-        self.assertEqual(self.txt("_acme-challenge.x.deep.sub.example.test"), {dns_value("t.k")})
+        self.assertEqual(self.named.txt("_acme-challenge.x.deep.sub.example.test"), {dns_value("t.k")})
         await solver.cleanup("x.deep.sub.example.test", "t", "t.k")
 
     async def test_an_alias_is_followed(self) -> None:
         """Into another zone of the server."""
         solver = self.solver()
         await solver.present("www.example.test", "t", "t.k")
-        self.assertEqual(self.txt("www.proofs.test"), {dns_value("t.k")})
+        self.assertEqual(self.named.txt("www.proofs.test"), {dns_value("t.k")})
         await solver.cleanup("www.example.test", "t", "t.k")
-        self.assertEqual(self.txt("www.proofs.test"), set())
+        self.assertEqual(self.named.txt("www.proofs.test"), set())
 
     async def test_what_goes_wrong_is_told(self) -> None:
         """A zone that is not there, aliases without end, keys that the server does not know, a server that is down."""
