@@ -33,9 +33,9 @@ from dcrouter.mail.queue.stores.sqlite import SqliteStore
 from dcrouter.mail.server.admission import Admission
 from dcrouter.mail.server.guards.guards import Guards
 from dcrouter.mail.server.guards.limits import Told
-from dcrouter.mail.server.intake import Spool
 from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.sessions import Sessions
+from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.verify import asked_hops, in_turn
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.chooser import Chooser

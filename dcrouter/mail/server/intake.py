@@ -13,8 +13,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -22,7 +21,8 @@ from twisted.python.failure import Failure
 
 from dcrouter.durable import sync_directory
 from dcrouter.errors import Refused, StoreError, StoreFull
-from dcrouter.mail.message import IN_MEMORY, spool_path
+from dcrouter.mail.message import spool_path
+from dcrouter.mail.server.spool import HEADER, Spool
 from dcrouter.wire.header import block, count
 
 MAX_BACKLOG = 1024 * 1024
@@ -33,15 +33,6 @@ PIECE = 256 * 1024
 64 KB at a time, costs more than the writing.
 """
 
-MAX_UNWRITTEN = 32 * 1024 * 1024
-"""Octets of all messages that may; beyond it a client waits until all that it has sent is written."""
-
-MAX_HELD = 32 * 1024 * 1024
-"""Octets of all messages that are held in memory while they arrive; beyond it each one becomes a file sooner."""
-
-HEADER = 64 * 1024
-"""Octets that a header block may have where it is added to."""
-
 MAX_HOPS = 50
 """Received fields, ours included, after which a message is taken for one that goes in circles (RFC 5321 6.3)."""
 
@@ -49,7 +40,6 @@ FULL = b"452 4.3.1 Insufficient system storage\r\n"
 _LOOP = b"554 5.4.6 Too many hops\r\n"
 _LONG_HEADER = b"554 5.6.0 The header of the message is longer than 64 KB\r\n"
 
-InThread = Callable[..., Deferred[Any]]
 Complete = Callable[[bytes], bytes]
 """Gets a message's header block, gives the fields to put before it, or raises Refused with the reply."""
 
@@ -65,62 +55,6 @@ class Screen(Protocol):
         ...
 
     def body(self, octets: bytes) -> None: ...
-
-
-class Room(Protocol):
-    """The space that is left on the disk; see queue/room."""
-
-    def fits(self, octets: int) -> bool: ...
-
-    def grant(self, octets: int) -> bool: ...
-
-
-class Spool:
-    """Where the files of large messages are written. `unwritten`: octets that wait for that, of all messages; `held`:
-    octets of those that are no file, or not yet; `leaving`: of files whose removal is under way; `announced`: that
-    messages which have begun said they have, and that are not here yet. `room` None: there is always some.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        in_thread: InThread,
-        room: Room | None = None,
-        *,
-        limit: int = MAX_UNWRITTEN,
-        memory: int = MAX_HELD,
-    ) -> None:
-        self.directory = directory
-        self.in_thread = in_thread
-        self.unwritten = 0
-        self.held = 0
-        self.leaving = 0
-        self.announced = 0
-        self._room = room
-        self._limit = limit
-        self._memory = memory
-
-    @property
-    def full(self) -> bool:
-        return self.unwritten > self._limit
-
-    @property
-    def in_memory(self) -> int:
-        """Octets up to which one message may be no file."""
-        return IN_MEMORY if self.held <= self._memory else HEADER
-
-    @property
-    def coming(self) -> int:
-        """Octets that the files will take beyond what the disk shows; below 0: that they will give back."""
-        return self.unwritten - self.leaving
-
-    def has_room(self, size: int) -> bool:
-        """Whether a message that says to have `size` octets may begin; 0: it does not say."""
-        return not size or self._room is None or self._room.fits(size + self.announced)
-
-    def grant(self, octets: int) -> bool:
-        """Whether so much more may be written."""
-        return self._room is None or self._room.grant(octets)
 
 
 class Intake:

@@ -26,9 +26,9 @@ from dcrouter.mail.envelope import Client
 from dcrouter.mail.message import Ids, Message
 from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import Admission
-from dcrouter.mail.server.intake import Spool
 from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.protocol import MailProtocol
+from dcrouter.mail.server.spool import Spool
 from dcrouter.match.addresses import Networks
 from dcrouter.net.adopt import adopt
 from dcrouter.net.floor import REASON, Pace

@@ -19,6 +19,9 @@ MAX_COMMAND_LINE = 2048
 MAX_AUTH_LINE = 12288
 """Octets of an AUTH command and of each response, RFC 4954 4 and 4.3."""
 
+VERBS = frozenset({"EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT", "STARTTLS", "AUTH"})
+"""What we understand."""
+
 FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "PRI", "BDAT"})
 """Verbs whose next lines are content, not commands: HTTP sent to a mail port, and BDAT, which is not offered. Reading
 on would run that content as commands."""

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcrouter.errors import Refused
 from dcrouter.mail.message import IN_MEMORY
 from dcrouter.mail.queue.room import Room
-from dcrouter.mail.server.intake import HEADER, MAX_BACKLOG, MAX_HOPS, PIECE, Intake, Spool
+from dcrouter.mail.server.intake import MAX_BACKLOG, MAX_HOPS, PIECE, Intake
+from dcrouter.mail.server.spool import HEADER, Spool
 
 TRACE = b"Received: from c\r\n\tby mx; now\r\n"
 CHUNK = b"x" * 65534 + b"\r\n"

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.message import Ids
-from dcrouter.mail.server.intake import Spool
+from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.transaction import FLOOR, SPAN, Transaction
 from dcrouter.wire.smtp.command import Sender
 

@@ -1,0 +1,174 @@
+"""What an SMTP session's machine asks for, and what is done about it: by `Admission`, `Login` and `Transaction`.
+
+A `Conversation` knows no transport: who drives it feeds `machine`, calls `converse`, and writes what there is to write.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from dcrouter.errors import TlsError
+from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.server import trace
+from dcrouter.mail.server.admission import Admitted
+from dcrouter.mail.server.login import Verdict
+from dcrouter.mail.server.refusals import log_refusal
+from dcrouter.mail.server.submission import refused_sender
+from dcrouter.mail.server.tls import NO_TLS, TLS_READY
+from dcrouter.mail.server.transaction import Transaction
+from dcrouter.mail.server.users import User
+from dcrouter.wire.smtp import events
+from dcrouter.wire.smtp.server import Server
+
+if TYPE_CHECKING:
+    from dcrouter.mail.server.sessions import Sessions
+
+
+class Conversation(ABC):
+    """`client`: who it is; `user`: whom it has logged in as. `secured`: what Received tells of TLS, None in clear.
+    `transaction`: the one that is under way.
+    """
+
+    _log = Logger()
+
+    def __init__(self, sessions: Sessions, facts: ConnectionFacts) -> None:
+        self.facts = facts
+        self.sessions = sessions
+        self.client = sessions.client(facts)
+        self.user: User | None = None
+        self.secured: str | None = None
+        self.transaction: Transaction | None = None
+        self.machine = Server(sessions.limits(self.client))
+        self.machine.draining = sessions.draining
+
+    @abstractmethod
+    def answered(self, reply: bytes) -> None:
+        """The answer to what the machine has asked, which came later, or at once while `converse` runs."""
+
+    @abstractmethod
+    def room(self) -> None:
+        """The transaction has no backlog any more."""
+
+    @abstractmethod
+    def secure(self) -> None:
+        """TLS comes next."""
+
+    def converse(self) -> None:
+        """Does what the machine has to do now."""
+        machine = self.machine
+        while (event := machine.next_event()) is not None:
+            _DUTIES[type(event)](self, event)
+
+    def abandon(self, event: events.Reset | None = None) -> None:
+        """The transaction is over, and nothing has come of it."""
+        if self.transaction is not None:
+            self.transaction.abandon()
+            self.transaction = None
+
+    def _auth(self, event: events.Auth) -> None:
+        checked = self.sessions.login.check(event.credentials, self.client, self.facts.session)
+        self._answer_later(checked.addCallback(self._logged_in))
+
+    def _logged_in(self, verdict: Verdict) -> bytes:
+        if verdict.user is not None:
+            self.user = verdict.user
+            self.client = evolve(self.client, account=verdict.user.name)
+        return verdict.reply
+
+    def _mail(self, event: events.Mail) -> None:
+        sender = event.sender
+        transaction = Transaction(self.sessions, self.facts.session, self.client, self.user, sender)
+        transaction.helo = self.machine.helo
+        transaction.tally = self.sessions.admission.tally(self.facts.session, sender)
+        self.transaction = transaction
+        refusal = refused_sender(self.user, sender.address) if self.user is not None else None
+        if refusal is not None:
+            admitted = Admitted(refusal, why="the account may not send as it")
+        else:
+            admitted = self.sessions.admission.sender(self.client, sender, transaction.tally)
+        if admitted.why:
+            log_refusal(self.facts, f"sender {sender.address}", admitted)
+        self.machine.answer(admitted.reply)
+
+    def _recipient(self, event: events.Recipient) -> None:
+        transaction = self.transaction
+        assert transaction is not None
+        admitted = self.sessions.admission.recipient(
+            self.client, transaction.sender, event.address, transaction.taken, transaction.tally
+        )
+        if isinstance(admitted, Deferred):
+            self._answer_later(admitted.addCallback(self._admitted, transaction, event.address))
+        else:
+            self.machine.answer(self._admitted(admitted, transaction, event.address))
+
+    def _admitted(self, admitted: Admitted, transaction: Transaction, address: str) -> bytes:
+        if admitted.rule is not None:
+            transaction.admit(admitted.address, admitted.rule)
+        else:
+            log_refusal(self.facts, address, admitted)
+        return admitted.reply
+
+    def _data_start(self, event: events.DataStart) -> None:
+        assert self.transaction is not None
+        self.transaction.begin(self._received, self.room)
+
+    def _received(self, name: str, only: str | None) -> bytes:
+        return trace.received(
+            self.facts,
+            helo=self.machine.helo,
+            esmtp=self.machine.esmtp,
+            tls=self.secured,
+            authenticated=self.user is not None,
+            hostname=self.sessions.hostname,
+            name=name,
+            only=only,
+        )
+
+    def _data(self, event: events.Data) -> None:
+        assert self.transaction is not None
+        self.transaction.add(event.octets)
+
+    def _end_of_data(self, event: events.EndOfData) -> None:
+        transaction, self.transaction = self.transaction, None
+        assert transaction is not None
+        if event.flaw is not None:
+            transaction.abandon()
+            self.machine.answer(event.flaw + b"\r\n")
+            return
+        answer = transaction.end(event.octets, event.dotless)
+        if isinstance(answer, bytes):
+            self.machine.answer(answer)
+        else:
+            self._answer_later(answer)
+
+    def _answer_later(self, answer: Deferred[bytes]) -> None:
+        answer.addCallback(self.answered)
+        answer.addErrback(lambda failure: self._log.failure("{session}", failure, session=self.facts.session))
+
+    def _start_tls(self, event: events.StartTls) -> None:
+        try:
+            self.sessions.chooser.mail_context(None)
+        except TlsError as error:
+            self._log.error("{session}: {reason}", session=self.facts.session, reason=str(error))
+            self.machine.answer(NO_TLS)
+            return
+        self.machine.answer(TLS_READY)
+        self.secure()
+
+
+_DUTIES: dict[type, Callable[[Conversation, Any], None]] = {
+    events.Auth: Conversation._auth,
+    events.Mail: Conversation._mail,
+    events.Recipient: Conversation._recipient,
+    events.DataStart: Conversation._data_start,
+    events.Data: Conversation._data,
+    events.EndOfData: Conversation._end_of_data,
+    events.StartTls: Conversation._start_tls,
+    events.Reset: Conversation.abandon,
+}

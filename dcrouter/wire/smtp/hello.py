@@ -1,0 +1,70 @@
+"""The commands by which a client says who it is, and those around them: EHLO, HELO, STARTTLS, AUTH.
+
+Each takes the session and its argument, replies there, and gives what the caller must do, if anything. RFC 5321
+4.1.1.1; RFC 3207 4; RFC 4954 4. AUTH is neither offered nor taken in clear.
+"""
+
+from __future__ import annotations
+
+from dcrouter.wire.sasl import Credentials, Exchange, encode
+from dcrouter.wire.smtp import events, said
+from dcrouter.wire.smtp.command import parse_auth, parse_greeting
+from dcrouter.wire.smtp.events import Event
+from dcrouter.wire.smtp.reply import reply
+from dcrouter.wire.smtp.session import Session
+
+
+def ehlo(session: Session, argument: str) -> Event | None:
+    session.helo = parse_greeting(argument)
+    session.esmtp = True
+    limits = session.limits
+    return session.restart(reply(250, f"{limits.hostname} greets {session.helo}", *limits.keywords(session.tls)))
+
+
+def helo(session: Session, argument: str) -> Event | None:
+    session.helo = parse_greeting(argument)
+    session.esmtp = False
+    return session.restart(reply(250, session.limits.hostname))
+
+
+def starttls(session: Session, argument: str) -> Event | None:
+    if session.tls:
+        return session.error(said.TLS_ACTIVE)
+    if not session.limits.starttls:
+        return session.error(said.NO_STARTTLS)
+    if argument:
+        return session.error(said.NO_ARGUMENT)
+    if not session.esmtp:
+        return session.error(said.EHLO_FIRST)
+    if not session.input.empty:
+        return session.leave(said.AFTER_STARTTLS)
+    session.asked = "STARTTLS"
+    return events.StartTls()
+
+
+def auth(session: Session, argument: str) -> Event | None:
+    limits = session.limits
+    if not limits.auth:
+        return session.error(said.NO_AUTH)
+    if not session.esmtp:
+        return session.error(said.EHLO_FIRST)
+    if not session.tls:
+        return session.error(said.TLS_FIRST if limits.tls_required else said.AUTH_IN_CLEAR)
+    if session.authenticated:
+        return session.error(said.AUTH_AGAIN)
+    if session.sender is not None:
+        return session.error(said.AUTH_TOO_LATE)
+    mechanism, initial = parse_auth(argument)
+    if mechanism not in limits.auth:
+        return session.error(said.UNKNOWN_MECHANISM)
+    return proceed(session, Exchange(mechanism), initial)
+
+
+def proceed(session: Session, exchange: Exchange, response: bytes | None) -> Event | None:
+    """The exchange's next step: a challenge, or what the caller must judge."""
+    step = exchange.receive(response)
+    if isinstance(step, Credentials):
+        session.asked = "AUTH"
+        return events.Auth(step)
+    session.exchange = exchange
+    return session.say(b"334 " + encode(step) + b"\r\n")

@@ -1,0 +1,86 @@
+"""What a server knows of one SMTP session, and how it replies: what `Server` drives and the commands work on."""
+
+from __future__ import annotations
+
+from dcrouter.wire.sasl import Exchange
+from dcrouter.wire.smtp import events
+from dcrouter.wire.smtp.command import Sender
+from dcrouter.wire.smtp.conduct import Conduct
+from dcrouter.wire.smtp.data import Unstuffer
+from dcrouter.wire.smtp.events import Event, Limits
+from dcrouter.wire.smtp.input import Input
+
+
+class Session:
+    """`helo`: the client's name, "" before it said one; `esmtp`: it said it with EHLO; `tls`: after the handshake;
+    `authenticated`: after a 235.
+
+    `asked`: the verb whose answer is awaited, TLS during the handshake. `sender`: of the transaction under way, which
+    has so many `recipients`; `data`: while message octets come, so far `size` of them; `exchange`: while AUTH goes on.
+
+    What replies to a command gives None for an event, so that a command can end with it.
+    """
+
+    def __init__(self, limits: Limits, *, tls: bool = False) -> None:
+        self.helo = ""
+        self.esmtp = False
+        self.tls = tls
+        self.authenticated = False
+        self.closed = False
+        self.last_words = ""
+        self.draining = False
+        self.limits = limits
+        self.input = Input()
+        self.output: list[bytes] = []
+        self.asked: str | None = None
+        self.sender: Sender | None = None
+        self.recipients = 0
+        self.data: Unstuffer | None = None
+        self.exchange: Exchange | None = None
+        self.size = 0
+        self.conduct = Conduct()
+
+    def close(self, reply: bytes) -> None:
+        """The last reply (without its CRLF): whatever the client sends from now on is not read."""
+        self.last_words = reply.decode("ascii")
+        self.output.append(reply + b"\r\n")
+        self.end()
+
+    def end(self) -> None:
+        """All has been said."""
+        self.closed = True
+        self.sender = None
+        self.data = None
+        self.exchange = None
+        self.asked = None
+        self.input.clear()
+
+    def say(self, line: bytes) -> Event | None:
+        self.output.append(line)
+        return None
+
+    def restart(self, line: bytes) -> Event | None:
+        """A reply to a command that undoes the transaction, if there is one."""
+        began, undone = self.sender is not None, self.recipients
+        self.sender = None
+        self.recipients = 0
+        self.idle_reply(line, undone)
+        return events.Reset() if began else None
+
+    def idle_reply(self, line: bytes, undone: int = 0) -> Event | None:
+        """A reply to a command that gets nobody further."""
+        self.output.append(line)
+        return self._last(self.conduct.idle(undone))
+
+    def error(self, line: bytes) -> Event | None:
+        """A refusal, without its CRLF."""
+        self.output.append(line + b"\r\n")
+        return self._last(self.conduct.error())
+
+    def leave(self, line: bytes) -> Event | None:
+        """The last reply, without its CRLF."""
+        self.close(line)
+        return None
+
+    def _last(self, words: bytes | None) -> Event | None:
+        return self.leave(words) if words is not None else None
