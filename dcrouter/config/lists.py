@@ -16,7 +16,7 @@ from dcrouter.config.accounts import User
 from dcrouter.config.document import compose, decoded
 from dcrouter.config.findings import Findings
 from dcrouter.config.named import read_named
-from dcrouter.config.patterns import ANY, recipient
+from dcrouter.config.patterns import ANY, DETAIL, recipient
 from dcrouter.config.place import Invalid, Place
 from dcrouter.config.read import Reader
 from dcrouter.config.units import shown
@@ -95,6 +95,8 @@ def existing(line: str) -> str | None:
     if text.startswith("re:"):
         raise ValueError(f"{shown(text)}: a list has no regular expressions: write addresses, or *@ and a domain")
     pattern = recipient(text)
+    if DETAIL + "@" in pattern:
+        raise ValueError(f"{shown(text)}: in a list whoever exists does so with any detail: leave out '+*'")
     if pattern.endswith("@" + ANY):
         raise ValueError(f"{shown(text)} would exist in every domain: name the domain")
     return pattern

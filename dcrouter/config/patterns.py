@@ -1,7 +1,8 @@
 """Patterns of mail recipients and senders, as the operator writes them, and how they are compared.
 
     alice@example.com    *@example.com    *@*.example.com (one label)    *@**.example.com (one or more)
-    user@*    *@*    *    re:...    <> (senders only: that of bounces, an empty address)
+    user+*@example.com (any detail, RFC 5233; not user@)    user@*    *@*    *    re:...
+    <> (senders only: that of bounces, an empty address)
 
 Local parts and domains are compared without case, domains as A-labels. `re:` must match the whole address,
 `local@domain`. Addresses are at most 320 characters (RFC 5321 sections 4.5.3.1.1 and 4.5.3.1.2: 64 + 1 + 255), and a
@@ -25,6 +26,8 @@ from dcrouter.config.units import shown
 LONGEST_ADDRESS = 320
 ANY = "*"
 NULL_SENDER = "<>"
+DETAIL = "+*"
+"""At the end of a local part: with whatever detail."""
 
 _LOCAL = re.compile(r"[^\s@*\"\\<>()\[\],;:\x00-\x1f\x7f]{1,64}")
 _LITERAL = re.compile(r"\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]", re.IGNORECASE)
@@ -32,7 +35,8 @@ _LITERAL = re.compile(r"\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]", re.IGNORECA
 
 @frozen
 class RecipientPattern:
-    """One pattern. `local`: lower case, or `*`. `domain`: a domain pattern, or `*`. `regex`: instead of both.
+    """One pattern. `local`: lower case, or `*`, or with `+*` at its end. `domain`: a domain pattern, or `*`. `regex`:
+    instead of both.
 
     Both empty: the sender of bounces.
     """
@@ -79,7 +83,11 @@ def matches(pattern: RecipientPattern, address: str) -> bool:
     local, domain = split(address)
     if pattern.regex is not None:
         return len(address) <= LONGEST_ADDRESS and pattern.regex.fullmatch(whole(local, domain)) is not None
-    return pattern.local in (ANY, local) and pattern.domain in (ANY, domain, *names.wildcards(domain))
+    return pattern.local in (ANY, local, *detailed(local)) and pattern.domain in (
+        ANY,
+        domain,
+        *names.wildcards(domain),
+    )
 
 
 def covering(pattern: RecipientPattern) -> Iterator[RecipientPattern]:
@@ -89,12 +97,27 @@ def covering(pattern: RecipientPattern) -> Iterator[RecipientPattern]:
     elif not pattern.local:
         yield pattern
     else:
+        locals_ = [pattern.local] if pattern.local == ANY else [*_wider_locals(pattern.local), ANY]
         for domain in _wider(pattern.domain):
-            yield RecipientPattern(pattern.local, domain)
-            if pattern.local != ANY:
-                yield RecipientPattern(ANY, domain)
+            for local in locals_:
+                yield RecipientPattern(local, domain)
     if pattern != RecipientPattern(ANY, ANY):
         yield RecipientPattern(ANY, ANY)
+
+
+def detailed(local: str, most: int = -1) -> Iterator[str]:
+    """`a+b+c` -> `a+*`, `a+b+*`, the first `most` of them: local parts of patterns that mean it, beside itself."""
+    at = local.find("+", 1)
+    while at >= 0 and most:
+        yield local[:at] + DETAIL
+        at = local.find("+", at + 1)
+        most -= 1
+
+
+def _wider_locals(local: str) -> Iterator[str]:
+    """Local parts that match all that `local` matches, itself first."""
+    yield local
+    yield from (one for one in detailed(local) if one != local)
 
 
 def _wider(domain: str) -> Iterator[str]:
@@ -137,9 +160,12 @@ def _regex(text: str) -> re.Pattern[str]:
 def _local(local: str, text: str, *, keep: bool = False) -> str:
     if local == ANY:
         return ANY
-    if "*" in local:
-        raise ValueError(f"{shown(text)}: '*' stands for a whole local part, not for a piece of it")
-    if _LOCAL.fullmatch(local) is None:
+    plain = local.removesuffix(DETAIL) if not keep else local
+    if "*" in plain:
+        raise ValueError(
+            f"{shown(text)}: '*' stands for a whole local part, or behind '+' for any detail, not for a piece of it"
+        )
+    if _LOCAL.fullmatch(plain) is None:
         raise ValueError(f"{shown(text)} is not a mail address such as admin@example.com")
     return local if keep else local.lower()
 
@@ -179,7 +205,8 @@ Recipient = Annotated[
     str,
     Form(
         name="recipient",
-        words="a recipient: `alice@example.com` `*@example.com` `*@*.example.com` `user@*` `*` `re:...`",
+        words="a recipient: `alice@example.com` `*@example.com` `*@*.example.com` `user+*@example.com` `user@*` `*` "
+        "`re:...`",
         read=recipient,
         schema={"type": "string", "minLength": 1},
     ),

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dcrouter.config.names import wildcards
-from dcrouter.config.patterns import ANY, LONGEST_ADDRESS, parse_all, split, whole
+from dcrouter.config.patterns import ANY, DETAIL, LONGEST_ADDRESS, detailed, parse_all, split, whole
 
 
 class RecipientPatterns:
     """`match.recipients` or `match.senders` of a mail rule."""
 
-    __slots__ = ("_patterns", "_regexes", "_wild")
+    __slots__ = ("_details", "_patterns", "_regexes", "_wild")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         """ValueError where one of `patterns` is none."""
@@ -24,13 +24,16 @@ class RecipientPatterns:
         self._patterns = {(pattern.local, pattern.domain) for pattern in parsed if pattern.regex is None}
         self._regexes = [pattern.regex for pattern in parsed if pattern.regex is not None]
         self._wild = any(is_wild(domain) for _, domain in self._patterns)
+        self._details = max((details_in(local) for local, _ in self._patterns), default=0)
 
     def matches(self, address: str) -> bool:
         """`address`: `local@domain` without brackets, its local part without quotes it does not need."""
         if len(address) > LONGEST_ADDRESS:
             return False
         local, domain = split(address)
-        if self._patterns and not self._patterns.isdisjoint(keys_of(local, domain, wild=self._wild)):
+        if self._patterns and not self._patterns.isdisjoint(
+            keys_of(local, domain, wild=self._wild, details=self._details)
+        ):
             return True
         if not self._regexes:
             return False
@@ -41,12 +44,13 @@ class RecipientPatterns:
 class PatternIndex:
     """Numbers under the patterns that they were added with: which of many rules can mean an address at all."""
 
-    __slots__ = ("_expressions", "_plain", "_wild")
+    __slots__ = ("_details", "_expressions", "_plain", "_wild")
 
     def __init__(self) -> None:
         self._plain: dict[tuple[str, str], list[int]] = {}
         self._expressions: list[int] = []
         self._wild = False
+        self._details = 0
 
     def add(self, patterns: Iterable[str], number: int) -> None:
         """Numbers are added in ascending order. ValueError where one of `patterns` is none."""
@@ -54,6 +58,7 @@ class PatternIndex:
         for key in {(pattern.local, pattern.domain) for pattern in parsed if pattern.regex is None}:
             self._plain.setdefault(key, []).append(number)
             self._wild = self._wild or is_wild(key[1])
+            self._details = max(self._details, details_in(key[0]))
         if any(pattern.regex is not None for pattern in parsed):
             self._expressions.append(number)
 
@@ -65,7 +70,8 @@ class PatternIndex:
         if self._plain:
             plain = self._plain
             local, domain = split(address)
-            found += [plain[key] for key in keys_of(local, domain, wild=self._wild) if key in plain]
+            keys = keys_of(local, domain, wild=self._wild, details=self._details)
+            found += [plain[key] for key in keys if key in plain]
         return found
 
 
@@ -74,14 +80,28 @@ def is_wild(domain: str) -> bool:
     return domain.startswith(("*.", "**."))
 
 
-def keys_of(local: str, domain: str, *, wild: bool) -> Iterator[tuple[str, str]]:
-    """The patterns, as (local part, domain), that mean this address. `wild`: those of `*.` and `**.` too."""
+def details_in(local: str) -> int:
+    """How many `+` the local part of a pattern with a detail has, that of the detail included; 0 for any other."""
+    return local.count("+") if local.endswith(DETAIL) else 0
+
+
+def keys_of(local: str, domain: str, *, wild: bool, details: int = 0) -> Iterator[tuple[str, str]]:
+    """The patterns, as (local part, domain), that mean this address. `wild`: those of `*.` and `**.` too; `details`:
+    of `user+*` those with up to so many `+`.
+    """
     yield ANY, ANY
-    yield local, domain
+    yield from _keys(local, domain, wild)
     if domain:
-        yield ANY, domain
+        yield from _keys(ANY, domain, wild)
         yield local, ANY
-        if wild:
-            for above in wildcards(domain):
-                yield ANY, above
-                yield local, above
+        if details and "+" in local:
+            for one in detailed(local, details):
+                yield from _keys(one, domain, wild)
+                yield one, ANY
+
+
+def _keys(local: str, domain: str, wild: bool) -> Iterator[tuple[str, str]]:
+    yield local, domain
+    if wild and domain:
+        for above in wildcards(domain):
+            yield local, above

@@ -91,7 +91,7 @@ class RecipientsTests(FileTestCase):
     def test_every_problem_with_its_place(self) -> None:
         """Nothing that exists has any domain, so a list opens no relay."""
         self.assertEqual(
-            self.wrong("a@b.test\nexample.com\n  x@*\n*\nre:.*@b\\.test\na@b.test c@b.test\n<>\n"),
+            self.wrong("a@b.test\nexample.com\n  x@*\n*\nre:.*@b\\.test\na@b.test c@b.test\n<>\na+*@b.test\n"),
             [
                 "list:2:1: 'example.com' is not a recipient: a domain is written as *@example.com",
                 "list:3:3: 'x@*' would exist in every domain: name the domain",
@@ -99,6 +99,7 @@ class RecipientsTests(FileTestCase):
                 "list:5:1: 're:.*@b\\\\.test': a list has no regular expressions: write addresses, or *@ and a domain",
                 "list:6:1: 'a@b.test c@b.test' is more than one address",
                 "list:7:1: '<>' is the sender of bounces, and nobody's address",
+                "list:8:1: 'a+*@b.test': in a list whoever exists does so with any detail: leave out '+*'",
             ],
         )
 

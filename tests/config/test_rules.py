@@ -26,7 +26,13 @@ class ExpressionTests(FileTestCase):
         """With what would be right."""
         for text, problem in (
             ("example.com", "'example.com' is not a recipient: a domain is written as *@example.com"),
-            ("a*@example.com", "'a*@example.com': '*' stands for a whole local part, not for a piece of it"),
+            *(
+                (
+                    text,
+                    f"'{text}': '*' stands for a whole local part, or behind '+' for any detail, not for a piece of it",
+                )
+                for text in ("a*@example.com", "*+*@example.com", "a+*b@example.com", "a+**@example.com")
+            ),
             ("a@b@example.com", "'a@b@example.com' is not a mail address such as admin@example.com"),
             ("a@-..", "'a@-..': '-..' is not a host name"),
             ("@example.com", "'@example.com' is not a mail address such as admin@example.com"),

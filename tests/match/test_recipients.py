@@ -11,9 +11,10 @@ from dcrouter.config.regex import refuse_explosive
 from dcrouter.match.recipients import RecipientPatterns
 
 DOMAIN = st.lists(st.sampled_from("ab"), min_size=1, max_size=3).map(".".join)
-LOCAL = st.sampled_from("xy")
+LOCAL = st.sampled_from(("x", "y", "x+a", "x+a+b", "x+", "+x", "x++"))
 PATTERN = st.tuples(
-    st.sampled_from("xy*"), st.just("*") | st.tuples(st.sampled_from(("", "*.", "**.")), DOMAIN).map("".join)
+    st.sampled_from(("x", "y", "*", "x+*", "x+a", "x+a+*", "x++*", "+x+*")),
+    st.just("*") | st.tuples(st.sampled_from(("", "*.", "**.")), DOMAIN).map("".join),
 ).map("@".join)
 
 
@@ -47,6 +48,14 @@ class RecipientPatternsTests(SynchronousTestCase):
         self.assert_differs("user@*", "other@example.com", "user")
         for pattern in ("*", "*@*"):
             self.assert_matches(pattern, "a@b", "postmaster", "a@[192.0.2.1]")
+
+    def test_details(self) -> None:
+        """Behind the user and a `+`; the user without one is another address."""
+        self.assert_matches("User+*@example.com", "user+lists@example.com", "USER+a+b@example.com", "user+@example.com")
+        self.assert_differs("user+*@example.com", "user@example.com", "user-a@example.com", "user+a@example.org")
+        self.assert_matches("user+*@*.example.com", "user+a@x.example.com")
+        self.assert_matches("user+*@*", "user+a@example.com")
+        self.assert_differs("a+b+*@example.com", "a+b@example.com", "a+c+b@example.com")
 
     def test_address_literals_are_no_names(self) -> None:
         """A wildcard does not reach into brackets."""
