@@ -38,6 +38,16 @@ class WireError(DcrouterError):
         self.reply = reply
 
 
+class ProxyRefusal(WireError):
+    """A proxy that works has no connection with the target, and says why. `final`: the target is to blame, so that
+    another proxy would hear the same.
+    """
+
+    def __init__(self, message: str, *, final: bool) -> None:
+        super().__init__(message)
+        self.final = final
+
+
 class Refused(DcrouterError):
     """The peer is not let in, or not further: `reply` is what it is told, or None for a plain close."""
 

@@ -6,15 +6,15 @@ password is in it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import unquote
 
 from attrs import field, frozen
 
 from dcrouter.config import names
 from dcrouter.config.forms import Form, Secret
+from dcrouter.wire.tunnel import Scheme
 
-Scheme = Literal["socks5", "http", "https"]
 LONGEST = 255
 """Octets of a user and a password in SOCKS 5 (RFC 1929)."""
 

@@ -7,9 +7,8 @@ nobody else hears of them. The proxy's own name is resolved as a target's. What 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Protocol
 
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.through import Proxy
@@ -19,17 +18,7 @@ from dcrouter.net.stream import Plain, Stream, send_all
 from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.target import Candidate, NoAddressYet, places
 from dcrouter.targets.tls import TargetTls
-from dcrouter.wire.http1.connect import Connect
-from dcrouter.wire.socks5 import Socks5
-
-
-class Handshake(Protocol):
-    """What is said to a proxy (wire/socks5, wire/http1/connect)."""
-
-    opening: bytes
-    wants: int
-
-    def feed(self, data: bytes) -> bytes | None: ...
+from dcrouter.wire.tunnel import Handshake, handshake
 
 
 class Through:
@@ -38,7 +27,6 @@ class Through:
     def __init__(self, proxy: Proxy, addresses: Addresses) -> None:
         self._proxy = proxy
         self._addresses = addresses
-        self._handshake: Callable[..., Handshake] = Socks5 if proxy.scheme == "socks5" else Connect
         self._tls = _verified() if proxy.scheme == "https" else None
 
     def places(self) -> list[Candidate]:
@@ -55,7 +43,7 @@ class Through:
             stream: Stream = plain
             if self._tls is not None:
                 stream = await self._tls.secure(plain, proxy.host)
-            await _agree(stream, self._handshake(host, port, proxy.user, proxy.password))
+            await _agree(stream, handshake(proxy.scheme, host, port, proxy.user, proxy.password))
         except (OSError, TlsError, WireError, ValueError) as error:
             raise self._error(getattr(error, "strerror", None) or str(error)) from error
         return stream
@@ -68,16 +56,16 @@ class Through:
         return OSError(errno.EHOSTUNREACH, f"through {self._proxy}: {words}")
 
 
-async def _agree(stream: Stream, handshake: Handshake) -> None:
-    await send_all(stream, handshake.opening)
+async def _agree(stream: Stream, talk: Handshake) -> None:
+    await send_all(stream, talk.opening)
     while True:
-        data = stream.recv(handshake.wants)
+        data = stream.recv(talk.wants)
         if data is None:
             await WAIT
             continue
         if not data:
             raise WireError("the proxy has closed the connection")
-        words = handshake.feed(data)
+        words = talk.feed(data)
         if words is None:
             return
         await send_all(stream, words)

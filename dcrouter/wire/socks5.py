@@ -2,7 +2,9 @@
 
 Contract: `opening` is said first. `wants` is how many bytes may be read now and not one more, because what follows the
 last reply belongs to the target; `feed` takes what came (at most that many) and gives what to say next (b"" for
-nothing), or None: the way is open. WireError: the proxy has refused, and why. RFC 1928; passwords RFC 1929.
+nothing), or None: the way is open. `asked`: whether the target has been named, so that what is waited for is the
+proxy's connection with it. ProxyRefusal: there is none, and why; other WireErrors: the proxy is of no use.
+RFC 1928 (section 6: the replies); passwords RFC 1929.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv4Address, ip_address
 
-from dcrouter.errors import WireError
+from dcrouter.errors import ProxyRefusal, WireError
 
 LONGEST = 255
 """Octets of a name, a user and a password: each has one octet for its length."""
 
 _NO_LOGIN, _PASSWORD, _NONE_OF_THEM = 0, 2, 0xFF
 _IPV4, _NAME, _IPV6 = 1, 3, 4
+_TARGETS_FAULT = (3, 4, 5, 6)
 _REFUSALS = {
     1: "the proxy has failed",
     2: "the proxy's rules do not allow it",
@@ -40,6 +43,7 @@ class Socks5:
             self._login = b"\x01" + _counted("user", user) + _counted("password", password)
         self.opening = b"\x05\x01\x00" if user is None else b"\x05\x02\x00\x02"
         self.wants = 2
+        self.asked = False
         self._read = b""
         self._step: Callable[[bytes], bytes | None] = self._method
 
@@ -69,14 +73,19 @@ class Socks5:
         return self._asked()
 
     def _asked(self) -> bytes:
+        self.asked = True
         self.wants, self._step = 4, self._answered
         return self._request
 
     def _answered(self, reply: bytes) -> bytes:
         if reply[0] != 5:
             raise WireError("the proxy does not speak SOCKS 5")
-        if reply[1] != 0:
-            raise WireError(_REFUSALS.get(reply[1], f"the proxy refuses with code {reply[1]}"))
+        code = reply[1]
+        if code == 7:
+            raise WireError(_REFUSALS[code])
+        if code != 0:
+            words = _REFUSALS.get(code, f"the proxy refuses with code {code}")
+            raise ProxyRefusal(words, final=code in _TARGETS_FAULT)
         kind = reply[3]
         if kind not in (_IPV4, _NAME, _IPV6):
             raise WireError("the proxy's reply has an address of no kind")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.errors import WireError
+from dcrouter.errors import ProxyRefusal, WireError
 from dcrouter.wire.socks5 import LONGEST, Socks5
 
 OPEN = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x04\x38"
@@ -96,3 +96,16 @@ class ReplyTests(SynchronousTestCase):
             client = Socks5("a", 1, "me", "secret") if login else Socks5("a", 1)
             error = self.assertRaises(WireError, talk, client, reply)
             self.assertEqual(str(error), problem)
+
+    def test_whom_a_reply_blames(self) -> None:
+        """RFC 1928 section 6: network, host, connection, time: the target; rules, kind of address: this proxy, for this
+        target; no CONNECT: the proxy.
+        """
+        blamed = {1: False, 2: False, 3: True, 4: True, 5: True, 6: True, 8: False, 99: False}
+        for code, final in blamed.items():
+            client = Socks5("a", 1)
+            self.assertFalse(client.asked)
+            error = self.assertRaises(ProxyRefusal, talk, client, b"\x05\x00\x05" + bytes((code, 0, 1)))
+            self.assertEqual((error.final, client.asked), (final, True), code)
+        error = self.assertRaises(WireError, talk, Socks5("a", 1), b"\x05\x00\x05\x07\x00\x01")
+        self.assertNotIsInstance(error, ProxyRefusal)

@@ -43,12 +43,17 @@ class Contexts:
             return Session(self._any, hop.host, verify=False)
         if hop.host is None:
             raise TlsError("a unix socket has no name that a certificate could be for")
-        context = self._verifying.get(hop.ca)
+        return self.verified(hop.host, hop.ca)
+
+    def verified(self, host: str, ca: str | None = None) -> Session:
+        """For one connection with a peer that proves to be `host`, to the authorities of the file `ca`, or the
+        system's.
+        """
+        context = self._verifying.get(ca)
         if context is None:
-            pem = self._ca_files[hop.ca] if hop.ca is not None else None
-            context = client_context(UpstreamTls(verify=True), pem)
-            self._verifying[hop.ca] = context
-        return Session(context, hop.host, verify=True)
+            context = client_context(UpstreamTls(verify=True), self._ca_files[ca] if ca is not None else None)
+            self._verifying[ca] = context
+        return Session(context, host, verify=True)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -72,5 +77,9 @@ class Session:
     def check(self, transport: Any) -> str:
         """After the handshake: `TLSv1.3 TLS_AES_256_GCM_SHA384`. TlsError where the peer is somebody else."""
         connection = transport.protocol.getHandle()
-        self._peer.check(connection)
+        self.prove(connection)
         return f"{connection.get_protocol_version_name()} {connection.get_cipher_name() or ''}".rstrip()
+
+    def prove(self, connection: SSL.Connection) -> None:
+        """After the handshake: TlsError where the peer is somebody else."""
+        self._peer.check(connection)

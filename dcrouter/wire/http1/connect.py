@@ -1,8 +1,8 @@
 """The client's side of HTTP CONNECT: a proxy is asked for a connection to a host by its name or address.
 
-Contract: as wire/socks5. The head of the answer is read in steps that cannot go beyond its end, because what follows
-belongs to the target. RFC 9110 section 9.3.6 (any 2xx opens the way, and has no body), 11.7.2 (Proxy-Authorization),
-RFC 7617 (Basic).
+Contract: as wire/socks5; the target is named at once. The head of the answer is read in steps that cannot go beyond its
+end, because what follows belongs to the target. RFC 9110 section 9.3.6 (any 2xx opens the way, and has no body), 11.7.2
+(Proxy-Authorization), RFC 7617 (Basic).
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 
-from dcrouter.errors import WireError
+from dcrouter.errors import ProxyRefusal, WireError
 
 LONGEST = 16384
 """Octets of the answer's head."""
+
+_TARGETS_FAULT = (500, 502, 503, 504)
+"""502 and 504: RFC 9110 section 15.6; tinyproxy says 500, Squid 503 of a target that cannot be reached."""
+
+_NO_CONNECT = (400, 405, 426, 501, 505)
+"""What is no proxy says so, or one that does not do CONNECT."""
 
 _END = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: ([^\r\n]*))?\r\n")
@@ -30,6 +36,7 @@ class Connect:
             head += f"Proxy-Authorization: Basic {b64encode(f'{user}:{password}'.encode()).decode('ascii')}\r\n"
         self.opening = f"{head}\r\n".encode("ascii")
         self.wants = len(_END)
+        self.asked = True
         self._read = b""
 
     def feed(self, data: bytes) -> bytes | None:
@@ -54,5 +61,8 @@ class Connect:
             raise WireError("the proxy wants a login, or has refused the user or the password")
         if status >= 300:
             words = _UNPRINTABLE.sub("?", (found[2] or b"").decode("ascii", "replace"))[:60]
-            raise WireError(f"the proxy answered {status} {words}".rstrip())
+            said = f"the proxy answered {status} {words}".rstrip()
+            if status < 400 or status in _NO_CONNECT:
+                raise WireError(said)
+            raise ProxyRefusal(said, final=status in _TARGETS_FAULT)
         return None

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.errors import WireError
+from dcrouter.errors import ProxyRefusal, WireError
 from dcrouter.wire.http1.connect import LONGEST, Connect
 
 
@@ -62,3 +62,14 @@ class AnswerTests(SynchronousTestCase):
         ):
             error = self.assertRaises(WireError, read, Connect("a", 1), answer)
             self.assertEqual(str(error), problem)
+
+    def test_whom_an_answer_blames(self) -> None:
+        """RFC 9110 section 15: gateway and server errors: the target; forbidden: this proxy, for this target; no proxy
+        at all, no CONNECT, no login: the proxy.
+        """
+        for status, final in ((500, True), (502, True), (503, True), (504, True), (403, False), (429, False)):
+            error = self.assertRaises(ProxyRefusal, Connect("a", 1).feed, b"HTTP/1.1 %d x\r\n\r\n" % status)
+            self.assertEqual(error.final, final, status)
+        for status in (301, 400, 405, 407, 501):
+            error = self.assertRaises(WireError, Connect("a", 1).feed, b"HTTP/1.1 %d x\r\n\r\n" % status)
+            self.assertNotIsInstance(error, ProxyRefusal, status)
