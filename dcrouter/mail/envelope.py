@@ -94,3 +94,8 @@ class Envelope:
     may_relay: bool = True
     vouched: bool = False
     terms: Terms = PLAIN
+
+    @property
+    def notifies(self) -> bool:
+        """Whether a recipient's NOTIFY says anything."""
+        return any(one.notify for one in self.recipients)

@@ -1,11 +1,15 @@
-"""Notifications of failures and delays, built as messages of the house: for whom, by which rule, and with what inside.
+"""Notifications of what became of a message, built as messages of the house: for whom, by which rule, and with what
+inside.
 
 1. Who could relay is told itself, and a stranger for whose address SPF or DKIM stands. Another stranger's address may
    be forged: email.postmaster is told of a failure instead, and of a delay nobody: an outage would be a flood of them.
+   Success is told to nobody but the sender, who has asked for it.
 2. Whom a notification is for meets the rules like any recipient, as from a client that may relay; a sender whom no rule
    takes is told of by way of the postmaster.
 3. Never for the null sender, and so never for a notification (RFC 5321 6.1, RFC 3834 2).
 
+RET decides over email.bounces.return; only a failure returns the whole message (RFC 3461 4.3). Of a message with
+REQUIRETLS no more goes back than what tells which it was, and the notification asks for TLS itself (RFC 8689 5).
 The seam is `queue/notices`; the octets are `wire/dsn`.
 """
 
@@ -19,9 +23,11 @@ from attrs import evolve
 
 from dcrouter.config.mail import Email
 from dcrouter.mail.delivery.outcome import Held, Outcome
-from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.envelope import PLAIN, Envelope, Recipient, Terms
 from dcrouter.mail.message import Message, NoticeTo
 from dcrouter.mail.pipeline.rules import Rules
+from dcrouter.mail.queue.notices import Ended
+from dcrouter.wire.dsn.lines import header_of
 from dcrouter.wire.dsn.notice import Action, Instead, Notice, Told
 from dcrouter.wire.dsn.report import notification
 
@@ -47,39 +53,34 @@ class Notifications:
         self._next_id = next_id
         self._now = now
 
-    @property
-    def octets(self) -> int:
-        """How much of a message `failed` and `delayed` want as `head`."""
-        return WHOLE if self._full else HEADER
+    def octets(self, message: Message) -> int:
+        """How much of a message `told` wants as `head`."""
+        return WHOLE if self._returns_all(message.envelope.terms) else HEADER
 
-    def failed(self, message: Message, ended: Sequence[tuple[Recipient, Outcome]], head: bytes) -> Message | None:
-        """Tells that these recipients will not get it; None where nobody can be told, or is to be."""
-        return self._built("failed", message, ended, head, None)
+    def _returns_all(self, terms: Terms) -> bool:
+        """RET has the last word (RFC 3461 4.3), but for a message that asks for TLS all the way (RFC 8689 5)."""
+        return not terms.requiretls and (terms.ret == "full" or (self._full and not terms.ret))
 
-    def delayed(self, message: Message, ended: Sequence[tuple[Recipient, Outcome]], head: bytes) -> Message | None:
-        """Tells that these recipients do not have it yet, and until when they are tried. None for a stranger."""
-        if not _is_known(message.envelope):
-            return None
-        return self._built("delayed", message, ended, head, message.received + self._max_age)
-
-    def _built(
-        self,
-        action: Action,
-        message: Message,
-        ended: Sequence[tuple[Recipient, Outcome]],
-        head: bytes,
-        until: float | None,
-    ) -> Message | None:
-        envelope = message.envelope
+    def told(self, message: Message, ended: Sequence[Ended], head: bytes) -> Message | None:
+        """Tells of all of these; where the sender cannot be told, the postmaster of those who failed. None: nobody can
+        be told, or is to be.
+        """
+        envelope, terms = message.envelope, message.envelope.terms
         if not self._wanted or not envelope.sender or not ended:
             return None
         recipient, instead = self._whom(envelope)
-        if recipient is None:
+        if instead is not None:
+            for_postmaster = ("failed", "delayed") if _is_known(envelope) else ("failed",)
+            ended = [one for one in ended if one.action in for_postmaster]
+        if recipient is None or not ended:
             return None
         number, now = self._next_id(), self._now()
+        failed = any(one.action == "failed" for one in ended)
+        names = [one.recipient.address + one.recipient.orcpt for one in ended]
+        ascii_only = "".join((envelope.sender, recipient.address, *names)).isascii() and header_of(head).isascii()
+        utf8 = terms.smtputf8 and not ascii_only
         octets = notification(
             Notice(
-                action=action,
                 id=f"{number:x}",
                 to=recipient.address,
                 hostname=self._hostname,
@@ -87,17 +88,23 @@ class Notifications:
                 sender=envelope.sender,
                 name=message.name,
                 received=message.received,
-                recipients=tuple(_told(one.address, outcome) for one, outcome in ended),
-                until=until,
+                recipients=tuple(_told(*one) for one in ended),
+                until=message.since + self._max_age,
                 instead=instead,
                 original=head,
-                whole=self._full and len(head) >= message.size,
+                whole=failed and self._returns_all(terms) and len(head) >= message.size,
+                private=terms.requiretls,
+                envid=terms.envid,
+                utf8=utf8,
             )
         )
         notice: NoticeTo = "sender" if instead is None else "postmaster"
+        own = Terms(smtputf8=utf8, requiretls=terms.requiretls, priority=terms.priority)
         return Message(
             id=number,
-            envelope=Envelope(session=envelope.session, sender="", recipients=(recipient,)),
+            envelope=Envelope(
+                session=envelope.session, sender="", recipients=(recipient,), terms=own if own != PLAIN else PLAIN
+            ),
             received=now,
             size=len(octets),
             eightbit=not octets.isascii(),
@@ -128,10 +135,10 @@ def _is_known(envelope: Envelope) -> bool:
     return envelope.may_relay or envelope.vouched
 
 
-def _told(address: str, outcome: Outcome) -> Told:
+def _told(one: Recipient, outcome: Outcome, action: Action) -> Told:
     """Only what begins with an SMTP code was said by a server: a refused connection is said by nobody."""
     target = "" if isinstance(outcome, Held) else outcome.target
-    told = Told(address=address, reply=outcome.reply)
+    told = Told(address=one.address, reply=outcome.reply, action=action, original=one.orcpt)
     if not told.code or not target:
         return told
     return evolve(told, remote="localhost" if target.startswith("/") else remote_name(target))

@@ -4,22 +4,26 @@
 come back. `reply`: what the other side said (it begins with a three-digit code), or our own words where nobody did.
 `target`: the next hop as `host:port`, of several that could not be reached the first. `tls`: version and cipher of the
 session, "" in clear. `address`: the one that was spoken to, "" where none was. `source`: the address of the pool from
-which it was, "" where the host chose.
+which it was, "" where the host chose. `told`: what a sender who wants to hear of success is told by us, "" nothing,
+because the next hop does it (RFC 3461 5.2.1).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from dcrouter.wire.smtp.reply import Reply
 
+Success = Literal["", "relayed", "delivered"]
+
 
 class Peer(NamedTuple):
-    """Who is at the other end of a connection."""
+    """Who is at the other end of a connection. `told`: as of Delivered, for who is taken there."""
 
     target: str
     tls: str = ""
     address: str = ""
+    told: Success = "relayed"
 
 
 class Delivered(NamedTuple):
@@ -27,6 +31,7 @@ class Delivered(NamedTuple):
     target: str
     tls: str = ""
     address: str = ""
+    told: Success = "delivered"
 
 
 class Deferred(NamedTuple):
@@ -56,5 +61,5 @@ def from_reply(reply: Reply, peer: Peer) -> Outcome:
     if 200 <= reply.code < 300:
         return Delivered(reply.text, *peer)
     if reply.code >= 500:
-        return Failed(reply.text, *peer)
-    return Deferred(reply.text, *peer)
+        return Failed(reply.text, *peer[:3])
+    return Deferred(reply.text, *peer[:3])

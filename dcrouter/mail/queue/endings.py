@@ -1,9 +1,11 @@
 """What the outcomes of an attempt mean for its recipients: who leaves, who waits until when, who must be told of it.
 
 1. Delivered leaves. Deferred waits for its next time; when the message is too old for one, it has failed.
-2. A failure is told to the sender, and its recipient leaves with that. Of a message that nobody may be told of (the
-   null sender, or notifications are off) it stays as failed; a notification that postmaster could not be given is held.
-3. A delay is told once, when a recipient has waited for `delay_notice`.
+2. A failure is told to the sender, and its recipient leaves with that. Where nobody may be told (the null sender, one
+   who does not want it, or notifications are off) it stays as failed; a notification that postmaster could not be given
+   is held.
+3. A delay is told once, when a recipient has waited for `delay_notice`; success only to who asked for that. Whether a
+   sender wants to hear is a matter of each recipient (RFC 3461 4.1).
 4. What the operator wants of a recipient that was under way goes before a next time, and before any notification.
 """
 
@@ -19,21 +21,21 @@ from dcrouter.mail.delivery.outcome import Delivered, Held, Outcome
 from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.backoff import next_attempt
+from dcrouter.mail.queue.notices import Ended
 from dcrouter.mail.queue.store import FAILED, HELD, HELD_BY_OPERATOR, HELD_NOTICE, QUEUED, Change
 from dcrouter.mail.queue.wishes import Wishes
 
 
 @define(eq=False)
 class Verdict:
-    """`words`: for each recipient, in order. `failed` and `waits`: whom a notification has to tell of; those who failed
-    are in neither `gone` nor `changed` yet. `targets`: number -> the next hop that a recipient waits for.
+    """`words`: for each recipient, in order. `told`: whom a notification has to tell of; those of them who failed are
+    in neither `gone` nor `changed` yet. `targets`: number -> the next hop that a recipient waits for.
     """
 
     words: list[str] = field(factory=list)
     gone: list[int] = field(factory=list)
     changed: list[Change] = field(factory=list)
-    failed: list[tuple[Recipient, Outcome]] = field(factory=list)
-    waits: list[tuple[Recipient, Outcome]] = field(factory=list)
+    told: list[Ended] = field(factory=list)
     targets: dict[int, str] = field(factory=dict)
 
 
@@ -52,6 +54,8 @@ class Endings:
             if isinstance(outcome, Delivered):
                 verdict.gone.append(one.number)
                 verdict.words.append("delivered")
+                if outcome.told and tells and one.wants("SUCCESS"):
+                    verdict.told.append(Ended(one, outcome, outcome.told))
             elif wish == "drop":
                 verdict.gone.append(one.number)
                 verdict.words.append("dropped")
@@ -62,8 +66,8 @@ class Endings:
                 verdict.words.append("held")
             elif not isinstance(outcome, Later) or now - message.since >= self.retry.max_age:
                 verdict.words.append("held" if message.notice == "postmaster" else "failed")
-                if tells:
-                    verdict.failed.append((one, outcome))
+                if tells and one.wants("FAILURE"):
+                    verdict.told.append(Ended(one, outcome, "failed"))
                 else:
                     verdict.changed.append(failure(message, one, outcome, now))
             elif wish == "hold":
@@ -85,8 +89,8 @@ class Endings:
         assert due is not None
         late = 0.0 < self.retry.delay_notice <= now - message.since
         told, source = one.told, outcome.source or one.source
-        if late and tells and not told:
-            verdict.waits.append((one, outcome))
+        if late and tells and not told and one.wants("DELAY"):
+            verdict.told.append(Ended(one, outcome, "delayed"))
             told = True
         verdict.changed.append(Change(one.number, QUEUED, attempts, rounded(due), told, outcome.reply, source))
         # Only who could not be reached: a hop that answered has its reasons to say later.

@@ -1,30 +1,36 @@
-"""Who writes the notifications that the queue sends of failures and delays: the seam to delivery/bounce (RFC 3464)."""
+"""Who writes the notifications that the queue sends: the seam to delivery/bounce (RFC 3461, RFC 3464)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from dcrouter.mail.delivery.outcome import Outcome
 from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
 
 
+class Ended(NamedTuple):
+    """What a sender is told of one recipient. `failed`: it will not get the message (a `Deferred` was the last: it is
+    too old); `delayed`: it still waits, which is told once; the others: it has it, or a server that does not report.
+    """
+
+    recipient: Recipient
+    outcome: Outcome
+    action: Literal["failed", "delayed", "delivered", "relayed"]
+
+
 class Notices(Protocol):
     """Builds the messages; the queue keeps them in the transaction that settles what they tell of, and sends them.
 
-    `octets`: how much of the beginning of a message it wants to be given as `head`. A message that is built has the
-    null sender, its octets in memory, recipients with their rules, and says by `notice` whom it tells. None: nobody is
-    to be told. Never called for a null sender, nor for a notification.
+    A message that is built has the null sender, its octets in memory, recipients with their rules, and says by `notice`
+    whom it tells. Never asked of a null sender's message, nor of a notification.
     """
 
-    @property
-    def octets(self) -> int: ...
-
-    def failed(self, message: Message, ended: Sequence[tuple[Recipient, Outcome]], head: bytes) -> Message | None:
-        """Tells that these recipients will not get it. A `Deferred` among the outcomes was the last: it is too old."""
+    def octets(self, message: Message) -> int:
+        """How much of the beginning of a message `told` wants to be given as `head`."""
         ...
 
-    def delayed(self, message: Message, ended: Sequence[tuple[Recipient, Outcome]], head: bytes) -> Message | None:
-        """Tells, once for each recipient, that it still waits."""
+    def told(self, message: Message, ended: Sequence[Ended], head: bytes) -> Message | None:
+        """One notification of all of them. None: nobody is told; nor is anybody then of those who failed."""
         ...

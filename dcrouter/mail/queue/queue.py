@@ -13,13 +13,13 @@ from itertools import groupby
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.config.queue import Retry
-from dcrouter.errors import StoreError, StoreFull
+from dcrouter.errors import StoreFull
 from dcrouter.events import DeliveryDone
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Outcome
@@ -33,6 +33,7 @@ from dcrouter.mail.queue.reports import Reports
 from dcrouter.mail.queue.room import Room
 from dcrouter.mail.queue.schedule import Schedule
 from dcrouter.mail.queue.store import FAILED, HELD_BY_OPERATOR, QUEUED, Change, Due, Key, Store
+from dcrouter.mail.queue.telling import Telling
 from dcrouter.mail.queue.wakes import Wakes
 from dcrouter.mail.queue.wishes import Wish, Wishes
 
@@ -90,7 +91,7 @@ class Queue:
         self._now = now
         self._room = room
         self._budget = budget or Budget()
-        self._notices: Notices | None = None
+        self._telling = Telling(store)
         self._endings = Endings(retry)
         self._claims: set[Key] = set()
         self._retried: set[Key] = set()
@@ -109,14 +110,14 @@ class Queue:
 
         `notices` None: nobody is told of failures and delays.
         """
-        self._notices = notices
+        self._telling.notices = notices
         self._release_for(rules)
         self._store.sweep().addCallbacks(self._swept, self._unswept)
         self._expiry.start()
 
     def reload(self, retry: Retry, rules: Iterable[str], notices: Notices, on_done: OnDone) -> None:
         """For what ends from now on; mail that was held for the lack of one of `rules` is due again."""
-        self._endings.retry, self._notices, self._reports.on_done = retry, notices, on_done
+        self._endings.retry, self._telling.notices, self._reports.on_done = retry, notices, on_done
         self._expiry.reload(retry.max_age)
         self._release_for(rules)
 
@@ -157,9 +158,12 @@ class Queue:
             return fail(StoreFull(shortage))
         if self._room is not None and not message.spooled and not self._room.grant(message.size, whole=True):
             return fail(StoreFull("other messages that arrive take the space that is left"))
+        now, due = rounded(self._now()), rounded(message.envelope.terms.release)
+        if due > now:
+            return self._store.put(message, due).addCallback(self._kept_until, due)
         keys = keys_of(message)
         self._claims.update(keys)
-        kept = self._store.put(message, rounded(self._now()))
+        kept = self._store.put(message, now)
         return kept.addCallbacks(self._kept, self._lost, callbackArgs=(message, keys), errbackArgs=(keys,))
 
     def wake(self, target: str) -> None:
@@ -216,6 +220,10 @@ class Queue:
             self._log.warn("spool files of an earlier run stay until the next start: {reason}", reason=reason)
 
     # ------------------------------------------------------------------ attempts begin
+
+    def _kept_until(self, _: None, due: float) -> None:
+        self.counters["accepted"] += 1
+        self._schedule.wake_at(due)
 
     def _kept(self, _: None, message: Message, keys: list[Key]) -> None:
         """It is durable: whatever happens from here on, the client is told so."""
@@ -285,15 +293,15 @@ class Queue:
                 return
             whole = False
         now = self._now()
-        if whole and all(isinstance(outcome, Delivered) for outcome in outcomes):
+        if whole and all(isinstance(outcome, Delivered) for outcome in outcomes) and not message.envelope.notifies:
             # What nearly all mail comes to, and therefore the shortest way.
             self._budget.free(key_of(message))
             self._reports.report(message, outcomes, ["delivered"] * len(outcomes), now)
             self._settle(Settlement(message.forgotten(), [], [], {}, True))
             return
-        verdict = self._endings.verdict(message, outcomes, now, self._wishes, tells=self._notices is not None)
-        if verdict.failed or verdict.waits:
-            head = self._head(message)
+        verdict = self._endings.verdict(message, outcomes, now, self._wishes, tells=self._telling.notices is not None)
+        if verdict.told:
+            head = self._telling.head(message)
             head.addCallback(lambda octets: self._tell(octets, message, outcomes, now))
             head.addErrback(lambda failure: self._log.failure("message {message}", failure, message=message.name))
             return
@@ -301,50 +309,22 @@ class Queue:
         self._budget.free(key_of(message))
         self._settle(Settlement(message.forgotten(), verdict.gone, verdict.changed, verdict.targets, False))
 
-    def _head(self, message: Message) -> Deferred[bytes]:
-        """What a notification may quote; nothing where it cannot be read: that it failed is told all the same."""
-        assert self._notices is not None
-        if message.octets is not None:
-            return succeed(message.octets[: self._notices.octets])
-        return self._store.head(message, self._notices.octets).addErrback(self._headless, message)
-
-    def _headless(self, failure: Failure, message: Message) -> bytes:
-        failure.trap(StoreError)
-        reason = failure.getErrorMessage()
-        self._log.error("message {message} cannot be quoted: {reason}", message=message.name, reason=reason)
-        return b""
-
     def _tell(self, head: bytes, message: Message, outcomes: list[Outcome], now: float) -> None:
-        """Has the notifications written, and settles with them. Whose failure cannot be told of stays as failed."""
-        assert self._notices is not None
+        """Has the notification written, and settles with it. Whose failure cannot be told of stays as failed."""
         # Anew: the operator may have spoken while the head was read.
         verdict = self._endings.verdict(message, outcomes, now, self._wishes, tells=True)
         self._reports.report(message, outcomes, verdict.words, now)
         self._budget.free(key_of(message))
-        notices = []
-        if verdict.failed:
-            notice = self._written(self._notices.failed, message, verdict.failed, head)
-            if notice is not None:
-                notices.append(notice)
-                verdict.gone += [one.number for one, _ in verdict.failed]
-            else:
-                verdict.changed += [failure(message, one, outcome, now) for one, outcome in verdict.failed]
-        if verdict.waits:
-            notice = self._written(self._notices.delayed, message, verdict.waits, head)
-            if notice is not None:
-                notices.append(notice)
+        notice = self._telling.notice(message, verdict.told, head)
+        for one, outcome, action in verdict.told:
+            if action == "failed" and notice is not None:
+                verdict.gone.append(one.number)
+            elif action == "failed":
+                verdict.changed.append(failure(message, one, outcome, now))
+        notices = (notice,) if notice is not None else ()
         for notice in notices:
             self._claims.update(keys_of(notice))
-        self._settle(
-            Settlement(message.forgotten(), verdict.gone, verdict.changed, verdict.targets, False, tuple(notices))
-        )
-
-    def _written(self, write: Callable[..., Message | None], message: Message, ended: Any, head: bytes) -> Any:
-        try:
-            return write(message, ended, head)
-        except Exception:
-            self._log.failure("message {message}: no notification could be written", message=message.name)
-            return None
+        self._settle(Settlement(message.forgotten(), verdict.gone, verdict.changed, verdict.targets, False, notices))
 
     def _settle(self, what: Settlement) -> None:
         if what.whole:

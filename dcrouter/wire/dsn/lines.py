@@ -13,7 +13,9 @@ MAX_LINE = 998
 
 _LINE = 76
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+_UNPRINTABLE_UTF8 = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x3b\x3d\x3f-\x7e]{1,240}>)[ \t]*\r$")
+_KEPT = re.compile(rb"(?im)^(?:message-id|date|from|to|cc):[^\n]*\n(?:[ \t][^\n]*\n)*")
 
 
 def header_of(octets: bytes) -> bytes:
@@ -42,16 +44,22 @@ def date(instant: float) -> str:
     return f"{day}, {moment.tm_mday} {month} {moment.tm_year} {time.strftime('%H:%M:%S', moment)} +0000"
 
 
-def folded(field: str) -> list[str]:
-    """A header field in lines of at most 76 octets where it has spaces, and of 998 where it has none."""
-    text = printable(field)
+def without_content(header: bytes) -> bytes:
+    """Of a header block only what tells which message it was, and whose."""
+    return b"".join(field[0] for field in _KEPT.finditer(header))
+
+
+def folded(field: str, *, utf8: bool = False) -> list[str]:
+    """A header field in lines of at most 76 characters where it has spaces, and of 998 octets where it has none."""
+    text = printable(field, utf8=utf8)
+    longest = MAX_LINE // 4 if utf8 else MAX_LINE
     lines: list[str] = []
     while len(text) > _LINE:
         at = text.rfind(" ", 1, _LINE)
         if at <= 0 or not text[:at].strip():
             at = text.find(" ", _LINE)
-        if at <= 0 or at > MAX_LINE - 1:
-            at = min(len(text), MAX_LINE - 1)
+        if at <= 0 or at > longest - 1:
+            at = min(len(text), longest - 1)
         line, text = text[:at], text[at:].lstrip(" ")
         lines.append(line if not lines else f" {line.lstrip()}")
     if text or not lines:
@@ -59,9 +67,10 @@ def folded(field: str) -> list[str]:
     return lines
 
 
-def printable(text: str) -> str:
-    """What could break out of its line becomes a space or `?`."""
-    return _UNPRINTABLE.sub(lambda found: " " if found[0].isspace() else "?", text)
+def printable(text: str, *, utf8: bool = False) -> str:
+    """What could break out of its line becomes a space or `?`; so does all beyond ASCII, but for `utf8`."""
+    wrong = _UNPRINTABLE_UTF8 if utf8 else _UNPRINTABLE
+    return wrong.sub(lambda found: " " if found[0].isspace() else "?", text)
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -35,6 +35,12 @@ _ADVICE = (
 )
 """Beginning of a status -> what to do; the first that fits."""
 
+_MIXED = {
+    "failed": "Not delivered, and it will not be tried again.",
+    "delayed": "Not yet delivered. It is still being tried: there is no need to send it again.",
+    "delivered": "Delivered.",
+    "relayed": "Passed on to a server that does not report success.",
+}
 
 _INSTEAD = {
     "stranger": "You get this as its postmaster: the message came from a stranger who said to be {}. Nobody has "
@@ -45,7 +51,7 @@ _INSTEAD = {
 
 
 def words(notice: Notice) -> list[str]:
-    """Lines of ASCII, none longer than what it quotes."""
+    """Lines, none longer than what it quotes; ASCII, but for a notice in UTF-8."""
     return [*_greeting(notice), "", *_recipients(notice), *_closing(notice)]
 
 
@@ -65,24 +71,38 @@ def _greeting(notice: Notice) -> Iterator[str]:
     yield f"This is the mail server {notice.hostname}."
     yield ""
     if notice.instead:
-        yield from _filled(_INSTEAD[notice.instead].format(f"<{printable(notice.sender)}>"))
+        sender = printable(notice.sender, utf8=notice.utf8)
+        yield from _filled(_INSTEAD[notice.instead].format(f"<{sender}>"))
         yield ""
         whose = "The message"
-    if notice.action == "delayed":
+    action = notice.action
+    if action == "delayed":
         until = f" It will be tried until {date(notice.until)}." if notice.until is not None else ""
         yield from _filled(
             f"THIS IS A WARNING ONLY. {whose} has not reached {whom} for {span(notice.now - notice.received)}.{until} "
             "There is no need to send it again."
         )
-    else:
+    elif action == "failed":
         yield from _filled(f"{whose} could not be delivered to {whom}. It will not be tried again.")
+    elif action == "delivered":
+        yield from _filled(f"{whose} has been delivered to {whom}, and you asked to hear of it.")
+    elif action == "relayed":
+        yield from _filled(
+            f"{whose} to {whom} has been passed on, and you asked to hear of it. The next server does not report "
+            "success: you hear of it again only if something fails."
+        )
+    else:
+        yield from _filled(f"This is what became of {whose.lower()} to {whom}.")
 
 
 def _recipients(notice: Notice) -> Iterator[str]:
     for told in notice.recipients[:MAX_RECIPIENTS]:
-        asked = f" (sent to <{printable(told.original)}>)" if told.original else ""
-        yield f"<{printable(told.address)}>{asked}"
-        if notice.action == "failed" and told.status[:1] == "4":
+        address = printable(told.address, utf8=notice.utf8)
+        original = printable(told.original.partition(";")[2], utf8=notice.utf8)
+        yield f"<{address}>{f' (sent to <{original}>)' if original not in ('', address) else ''}"
+        if notice.action == "mixed":
+            yield from _filled(_MIXED[told.action], "    ")
+        if told.action == "failed" and told.status[:1] == "4":
             yield from _filled(f"Given up after {span(notice.now - notice.received)}. The last problem:", "    ")
         if told.remote:
             yield from _filled(f"The server {printable(told.remote)} said:", "    ")
@@ -98,7 +118,7 @@ def _recipients(notice: Notice) -> Iterator[str]:
 
 
 def _advice(notice: Notice, told: Told) -> str:
-    if notice.action == "delayed" or notice.instead:
+    if told.action != "failed" or notice.instead:
         return ""
     return next((text for status, text in _ADVICE if _begins(told.status, status)), "")
 

@@ -12,10 +12,11 @@ from dcrouter.config.mail import Email
 from dcrouter.config.queue import Bounces, Queue, Retry
 from dcrouter.config.rules import Deliver, Mta, Reject, Rule, RuleMatch
 from dcrouter.mail.delivery.bounce import HEADER, WHOLE, Notifications, remote_name
-from dcrouter.mail.delivery.outcome import Deferred, Failed
-from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.delivery.outcome import Deferred, Delivered, Failed
+from dcrouter.mail.envelope import Envelope, Recipient, Terms
 from dcrouter.mail.message import Message
 from dcrouter.mail.pipeline.rules import Rules
+from dcrouter.mail.queue.notices import Ended
 
 TRAP = Rule(name="trap", match=RuleMatch(recipients=("trap@local.test",)), action=Reject())
 LOCAL = Rule(name="local", match=RuleMatch(recipients=("*@local.test",)), action=Deliver(maildir="m"))
@@ -24,6 +25,11 @@ SUBMITTED = Rule(name="out", match=RuleMatch(clients="may_relay", kinds=("submis
 
 NOW = 1_780_000_000.0
 CONTENT = b"Message-ID: <1@x.test>\r\nSubject: Hi\r\n\r\nthe body\r\n"
+
+
+def asking(sender: str = "joe@local.test", **terms: object) -> Message:
+    made = message(sender)
+    return evolve(made, envelope=evolve(made.envelope, terms=Terms(**terms)))  # type: ignore[arg-type]
 
 
 def notifications(*rules: Rule, **email: object) -> Notifications:
@@ -38,14 +44,18 @@ def message(sender: str = "joe@local.test", *, may_relay: bool = True) -> Messag
     return Message(id=0x4FF, envelope=envelope, received=NOW - 60, size=len(CONTENT), eightbit=False)
 
 
-def ended(outcome: object = None, address: str = "b@far.test") -> list:
-    return [(Recipient(number=0, address=address, rule="out"), outcome or Failed("550 5.1.1 no", "mx.far.test:25"))]
+FAILURE = Failed("550 5.1.1 no", "mx.far.test:25")
+
+
+def ended(outcome: object = FAILURE, action: str = "failed", **of_recipient: str) -> Ended:
+    recipient = Recipient(number=0, rule="out", **{"address": "b@far.test", **of_recipient})
+    return Ended(recipient, outcome, action)  # type: ignore[arg-type]
 
 
 class NotificationsTests(SynchronousTestCase):
     def test_who_may_relay_is_told(self):
         """A message from the null sender to the sender, by the rule that takes it, with its octets in memory."""
-        made = notifications().failed(message(), ended(), CONTENT)
+        made = notifications().told(message(), [ended()], CONTENT)
         self.assertEqual((made.id, made.name, made.received, made.notice), (0x500, "500", NOW, "sender"))
         self.assertEqual(
             made.envelope,
@@ -62,49 +72,51 @@ class NotificationsTests(SynchronousTestCase):
     def test_a_sender_elsewhere_is_told_by_the_rule_for_those_who_may_relay(self):
         """Even where that rule is only for another kind of port."""
         for rule in (OUT, SUBMITTED):
-            made = notifications(LOCAL, rule).failed(message("joe@else.test"), ended(), CONTENT)
+            made = notifications(LOCAL, rule).told(message("joe@else.test"), [ended()], CONTENT)
             self.assertEqual(made.envelope.recipients[0], Recipient(number=0, address="joe@else.test", rule="out"))
 
     def test_strangers_are_not_told_but_the_postmaster(self):
         """With the reason in words, of failures only; without a postmaster, nobody."""
-        made = notifications().failed(message("x@else.test", may_relay=False), ended(), CONTENT)
+        made = notifications().told(message("x@else.test", may_relay=False), [ended()], CONTENT)
         self.assertEqual(made.envelope.recipients[0].address, "root@local.test")
         self.assertEqual(made.notice, "postmaster")
         self.assertIn(b"came from a stranger", made.octets)
         self.assertIn(b"To: <root@local.test>", made.octets)
-        self.assertIsNone(notifications().delayed(message(may_relay=False), ended(), CONTENT))
-        self.assertIsNone(notifications(postmaster=None).failed(message(may_relay=False), ended(), CONTENT))
+        self.assertIsNone(notifications().told(message(may_relay=False), [ended(action="delayed")], CONTENT))
+        self.assertIsNone(notifications(postmaster=None).told(message(may_relay=False), [ended()], CONTENT))
 
     def test_a_stranger_for_whom_spf_or_dkim_stands_is_told(self):
         """Of failures and of delays, as who may relay."""
         stranger = message("x@else.test", may_relay=False)
         known = evolve(stranger, envelope=evolve(stranger.envelope, vouched=True))
         for made in (
-            notifications().failed(known, ended(), CONTENT),
-            notifications().delayed(known, ended(Deferred("450 4.2.0 later")), CONTENT),
+            notifications().told(known, [ended()], CONTENT),
+            notifications().told(known, [ended(Deferred("450 4.2.0 later"), "delayed")], CONTENT),
         ):
             self.assertEqual((made.envelope.recipients[0].address, made.notice), ("x@else.test", "sender"))
 
     def test_a_sender_whom_no_rule_takes_is_told_of_to_the_postmaster(self):
         """No rule, or one that refuses; where the postmaster is refused too, nobody is told."""
         for sender in ("joe@else.test", "trap@local.test"):
-            made = notifications(TRAP, LOCAL).failed(message(sender), ended(), CONTENT)
+            made = notifications(TRAP, LOCAL).told(message(sender), [ended()], CONTENT)
             self.assertEqual(made.envelope.recipients[0].address, "root@local.test")
             self.assertEqual(made.notice, "postmaster")
             self.assertIn(b"no rule here accepts mail", made.octets)
-        self.assertIsNone(notifications(TRAP).failed(message(), ended(), CONTENT))
+        self.assertIsNone(notifications(TRAP).told(message(), [ended()], CONTENT))
 
     def test_never_for_the_null_sender_or_where_nobody_wants_it(self):
         """No notification of a notification; bounces.dsn false: none at all; nothing ended: none."""
-        self.assertIsNone(notifications().failed(message(""), ended(), CONTENT))
-        self.assertIsNone(notifications().failed(message(""), ended(), CONTENT))
-        self.assertIsNone(notifications(bounces=Bounces(dsn=False)).delayed(message(), ended(), CONTENT))
-        self.assertIsNone(notifications().failed(message(), [], CONTENT))
+        self.assertIsNone(notifications().told(message(""), [ended()], CONTENT))
+        self.assertIsNone(notifications().told(message(""), [ended()], CONTENT))
+        self.assertIsNone(notifications(bounces=Bounces(dsn=False)).told(message(), [ended()], CONTENT))
+        self.assertIsNone(notifications().told(message(), [], CONTENT))
 
     def test_a_delay_tells_until_when(self):
         """From the message's arrival and queue.retry.max_age."""
         wait = Queue(retry=Retry(max_age=86_460.0))
-        made = notifications(queue=wait).delayed(message(), ended(Deferred("451 4.2.1 later", "mx:25")), CONTENT)
+        made = notifications(queue=wait).told(
+            message(), [ended(Deferred("451 4.2.1 later", "mx:25"), "delayed")], CONTENT
+        )
         report = email.message_from_bytes(made.octets)
         group = report.get_payload(1).get_payload(1)
         self.assertEqual(group["Action"], "delayed")
@@ -114,12 +126,65 @@ class NotificationsTests(SynchronousTestCase):
     def test_the_whole_message_goes_back_where_it_is_wanted_and_there(self):
         """return: full, and all octets; of a larger message only its header."""
         full = notifications(bounces=Bounces(return_="full"))
-        self.assertEqual((full.octets, notifications().octets), (WHOLE, HEADER))
-        self.assertIn(b"the body", full.failed(message(), ended(), CONTENT).octets)
+        self.assertEqual((full.octets(message()), notifications().octets(message())), (WHOLE, HEADER))
+        self.assertIn(b"the body", full.told(message(), [ended()], CONTENT).octets)
         large = evolve(message(), size=WHOLE + 1)
-        self.assertNotIn(b"the body", full.failed(large, ended(), CONTENT).octets)
-        eight = full.failed(evolve(message(), size=len(CONTENT) + 1), ended(), CONTENT + b"\xff")
+        self.assertNotIn(b"the body", full.told(large, [ended()], CONTENT).octets)
+        eight = full.told(evolve(message(), size=len(CONTENT) + 1), [ended()], CONTENT + b"\xff")
         self.assertTrue(eight.eightbit)
+
+    def test_the_sender_says_how_much_comes_back(self):
+        """RET before email.bounces.return; all of it only with a failure (RFC 3461 4.3)."""
+        full, headers = notifications(bounces=Bounces(return_="full")), notifications()
+        for ret, whole in (("full", True), ("headers", False)):
+            for by in (full, headers):
+                made = by.told(asking(ret=ret), [ended()], CONTENT)
+                self.assertEqual(b"the body" in made.octets, whole)
+                self.assertEqual(by.octets(asking(ret=ret)), WHOLE if whole else HEADER)
+        for action in ("delayed", "delivered", "relayed"):
+            made = full.told(asking(ret="full"), [ended(Delivered("250 ok", "mx:25"), action)], CONTENT)
+            self.assertNotIn(b"the body", made.octets)
+        self.assertIn(b"the body", full.told(asking(), [ended(), ended(action="delayed")], CONTENT).octets)
+
+    def test_what_the_sender_called_things_comes_back(self):
+        """ENVID of the message, ORCPT of a recipient (RFC 3464 2.2.1, 2.3.1)."""
+        made = notifications().told(asking(envid="QQ 314"), [ended(orcpt="rfc822;alias@far.test")], CONTENT)
+        self.assertIn(b"Original-Envelope-Id: QQ 314\r\n", made.octets)
+        self.assertIn(b"Original-Recipient: rfc822; alias@far.test\r\n", made.octets)
+
+    def test_success_is_for_the_sender_alone(self):
+        """The postmaster hears of failures in its place, of delays where the sender is known, of success never."""
+        delivered = ended(Delivered("250 ok", "mx:25"), "relayed")
+        made = notifications().told(message(), [delivered], CONTENT)
+        self.assertIn(b"Action: relayed\r\n", made.octets)
+        nobody = notifications(LOCAL)
+        self.assertIsNone(nobody.told(message("joe@else.test"), [delivered], CONTENT))
+        made = nobody.told(message("joe@else.test"), [delivered, ended(), ended(action="delayed")], CONTENT)
+        self.assertEqual((made.notice, made.octets.count(b"\r\nAction: ")), ("postmaster", 2))
+        made = notifications().told(message(may_relay=False), [ended(), ended(action="delayed")], CONTENT)
+        self.assertEqual((made.notice, made.octets.count(b"\r\nAction: ")), ("postmaster", 1))
+
+    def test_a_message_that_requires_tls_shows_nothing_of_itself(self):
+        """Only its name, whatever RET says, and the notification requires TLS too (RFC 8689 5)."""
+        made = notifications().told(asking(ret="full", requiretls=True), [ended()], CONTENT)
+        self.assertEqual(made.envelope.terms, Terms(requiretls=True))
+        self.assertIn(b"Message-ID: <1@x.test>\r\n", made.octets)
+        self.assertNotIn(b"Subject: Hi", made.octets)
+        self.assertNotIn(b"the body", made.octets)
+
+    def test_utf8_is_used_where_it_is_needed_and_taken(self):
+        """Where the message itself was SMTPUTF8 and not all of it is ASCII after all; then the notification says so."""
+        sender, head = "j\u00f6rg@local.test", "Subject: \u00fc\r\n\r\n".encode()
+        for made, needed in (
+            (notifications().told(asking(sender, smtputf8=True), [ended()], CONTENT), True),
+            (notifications().told(asking(smtputf8=True), [ended()], head), True),
+            (notifications().told(asking(smtputf8=True), [ended(address="\u00fc@far.test")], CONTENT), True),
+            (notifications().told(asking(smtputf8=True), [ended()], CONTENT), False),
+            (notifications().told(asking(), [ended()], head), False),
+        ):
+            self.assertEqual(made.envelope.terms.smtputf8, needed)
+            self.assertEqual(b"message/global-delivery-status" in made.octets, needed)
+            self.assertEqual(made.eightbit, needed)
 
     def test_only_servers_have_said_what_they_have_said(self):
         """A refused connection and our own verdicts name no remote server; one behind a unix socket is localhost."""
@@ -132,7 +197,7 @@ class NotificationsTests(SynchronousTestCase):
             (Failed("550 5.1.2 There is no domain far.test"), None),
         )
         for outcome, remote in cases:
-            octets = notifications().failed(message(), ended(outcome), CONTENT).octets
+            octets = notifications().told(message(), [ended(outcome)], CONTENT).octets
             if remote is None:
                 self.assertNotIn(b"Remote-MTA", octets, outcome)
                 self.assertIn(b"Diagnostic-Code: X-Dcrouter; ", octets)

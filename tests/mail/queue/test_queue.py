@@ -14,10 +14,11 @@ from dcrouter.config.queue import Retry
 from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
-from dcrouter.mail.envelope import Envelope, Recipient
+from dcrouter.mail.envelope import Envelope, Recipient, Terms
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.budget import Budget
 from dcrouter.mail.queue.operator import Operator
+from dcrouter.mail.queue.parts import part_for
 from dcrouter.mail.queue.queue import SETTLE_AGAIN, Queue
 from dcrouter.mail.queue.room import Room
 from dcrouter.mail.queue.store import FAILED, HELD, HELD_BY_OPERATOR, HELD_NOTICE, QUEUED
@@ -36,27 +37,23 @@ YES = Delivered("250 ok", "t:25")
 class PlainNotices:
     """Tells senders, or postmaster in the place of strangers, in one line; `None` for senders at mute.test."""
 
-    octets = 10
-
     def __init__(self) -> None:
-        self.told: list[tuple[str, int, list[str], bytes]] = []
+        self.all: list[tuple[str, int, list[str], bytes]] = []
 
-    def failed(self, message, ended, head):
-        return self._built("failed", message, ended, head)
+    def octets(self, message):
+        return 10
 
-    def delayed(self, message, ended, head):
-        return self._built("delayed", message, ended, head)
-
-    def _built(self, kind, message, ended, head):
+    def told(self, message, ended, head):
         envelope = message.envelope
         assert envelope.sender and message.notice is None
-        self.told.append((kind, message.id, [one.address for one, _ in ended], head))
+        kind = ",".join(dict.fromkeys(one.action for one in ended))
+        self.all.append((kind, message.id, [one.recipient.address for one in ended], head))
         if envelope.sender.endswith("@mute.test"):
             return None
         address = envelope.sender if envelope.may_relay else "root@here.test"
         octets = b"Subject: %s\r\n\r\n" % kind.encode()
         return Message(
-            id=message.id * 100 + len(self.told),
+            id=message.id * 100 + len(self.all),
             envelope=Envelope(session="s", sender="", recipients=(Recipient(number=0, address=address, rule="r"),)),
             received=message.received,
             size=len(octets),
@@ -129,6 +126,47 @@ class QueueCase(TestCase):
         )
 
 
+class ReleaseTests(QueueCase):
+    @inlineCallbacks
+    def test_a_message_waits_for_its_release(self):
+        """To the second, over a restart; its age counts from then (RFC 4865 4.2)."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [LATER] * 9, "a@x.test": [YES] * 9}
+        yield self.queue.put(self.message(1, "b@y.test", terms=Terms(release=9000.5)))
+        self.assertEqual((self.tried, self.queue.counters["accepted"]), ([], 1))
+        self.clock.advance(4000.0)
+        self.queue.stop()
+        self.queue = self.make_queue()
+        self.queue.start([], self.notices)
+        yield until(lambda: self.clock.getDelayedCalls())
+        self.clock.advance(4000.4)
+        yield self.queue.when_idle()
+        self.assertEqual(self.tried, [])
+        yield self.turn(0.1, 1)
+        self.assertEqual((yield self.states()), [("b@y.test", QUEUED, 1, LATER.reply)])
+        self.assertEqual(self.notices.all, [])
+
+    @inlineCallbacks
+    def test_a_release_that_has_passed_is_now(self):
+        """Nothing waits for yesterday."""
+        self.queue.start([])
+        self.answers = {"b@y.test": [YES]}
+        yield self.queue.put(self.message(1, "b@y.test", terms=Terms(release=999.0)))
+        yield self.queue.when_idle()
+        self.assertEqual((len(self.tried), self.store.messages), (1, 0))
+
+    @inlineCallbacks
+    def test_the_highest_priority_is_tried_first(self):
+        """Of what is due after a time in which nothing could be sent (RFC 6710 4.1)."""
+        for number, priority in enumerate((0, -4, 9, 3), 1):
+            yield self.store.put(self.message(number, terms=Terms(priority=priority)), 1000.0)
+        self.answers = {"b0@y.test": [YES] * 4}
+        self.queue.start([])
+        yield until(lambda: len(self.tried) == 4)
+        yield self.queue.when_idle()
+        self.assertEqual([one.id for one in self.tried], [3, 4, 1, 2])
+
+
 class FailureTests(QueueCase):
     @inlineCallbacks
     def test_a_failure_is_told_to_the_sender_and_leaves(self):
@@ -137,7 +175,7 @@ class FailureTests(QueueCase):
         self.answers = {"b@y.test": [NO], "c@y.test": [LATER], "a@x.test": [YES]}
         yield self.queue.put(self.message(1, "b@y.test", "c@y.test"))
         yield self.queue.when_idle()
-        self.assertEqual(self.notices.told, [("failed", 1, ["b@y.test"], TEXT[:10])])
+        self.assertEqual(self.notices.all, [("failed", 1, ["b@y.test"], TEXT[:10])])
         self.assertEqual(
             [(one.notice, one.envelope.sender) for one in self.tried], [(None, "a@x.test"), ("sender", "")]
         )
@@ -153,7 +191,7 @@ class FailureTests(QueueCase):
         self.answers = {"b@y.test": [NO], "a@x.test": [YES]}
         yield self.queue.put(self.message(1, "b@y.test", octets=None))
         yield self.queue.when_idle()
-        self.assertEqual(self.notices.told[0][3], TEXT[:10])
+        self.assertEqual(self.notices.all[0][3], TEXT[:10])
         yield until(lambda: not path.exists())
         self.assertEqual(self.store.messages, 0)
 
@@ -165,7 +203,7 @@ class FailureTests(QueueCase):
         yield self.queue.put(self.message(1, "b@y.test"))
         for wait, tries in ((0.0, 1), (100.0, 2), (200.0, 4), (400.0, 5), (300.0, 7)):
             yield self.turn(wait, tries)
-        self.assertEqual([told[0] for told in self.notices.told], ["delayed", "failed"])
+        self.assertEqual([told[0] for told in self.notices.all], ["delayed", "failed"])
         self.assertEqual(self.store.messages, 0)
         self.assertEqual([event.outcome for event in self.done if event.recipient == "b@y.test"][-1], "failed")
 
@@ -176,14 +214,56 @@ class FailureTests(QueueCase):
         self.answers = {"b@y.test": [LATER] * 9, "a@x.test": [YES] * 9}
         yield self.queue.put(self.message(1, "b@y.test"))
         yield self.turn(100.0, 2)
-        self.assertEqual(self.notices.told, [])
+        self.assertEqual(self.notices.all, [])
         yield self.turn(200.0, 4)
-        self.assertEqual([told[:3] for told in self.notices.told], [("delayed", 1, ["b@y.test"])])
+        self.assertEqual([told[:3] for told in self.notices.all], [("delayed", 1, ["b@y.test"])])
         self.queue.stop()
         self.queue = self.make_queue()
         self.queue.start([], self.notices)
         yield self.turn(400.0, 5)
-        self.assertEqual(len(self.notices.told), 1)
+        self.assertEqual(len(self.notices.all), 1)
+
+    @inlineCallbacks
+    def test_each_recipient_is_told_of_as_was_asked_for_it(self):
+        """NOTIFY of each: one notification of all ends of an attempt, and nothing of NEVER (RFC 3461 4.1, 5.2)."""
+        self.queue.start([], self.notices)
+        self.answers = {"a@x.test": [YES] * 9}
+        ends = {"FAILURE": NO, "SUCCESS": YES, "NEVER": NO, "DELAY": NO, "SUCCESS,FAILURE": YES, "": YES}
+        handed = Delivered("250 ok", "t:25", told="")
+        names = [f"b{at}@y.test" for at in range(len(ends) + 1)]
+        for name, end in zip(names, [*ends.values(), handed], strict=True):
+            self.answers[name] = [end]
+        one = self.message(1, *names)
+        asked = zip(one.envelope.recipients, [*ends, "SUCCESS"], strict=True)
+        recipients = tuple(evolve(recipient, notify=notify) for recipient, notify in asked)
+        yield self.queue.put(part_for(one, recipients))
+        yield self.queue.when_idle()
+        told = ("failed,delivered", 1, ["b0@y.test", "b1@y.test", "b4@y.test"], TEXT[:10])
+        self.assertEqual(self.notices.all, [told])
+        left = [(address, state) for address, state, *_ in (yield self.states())]
+        self.assertEqual(left, [("b2@y.test", FAILED), ("b3@y.test", FAILED)])
+
+    @inlineCallbacks
+    def test_delays_are_told_to_who_wants_to_hear_of_them(self):
+        """NOTIFY without DELAY: only that it has failed, at last. NOTIFY=NEVER: nothing ever (RFC 3461 4.1)."""
+        self.queue.start([], self.notices)
+        self.answers = {f"{name}@y.test": [LATER] * 9 for name in "bc"} | {"a@x.test": [YES] * 9}
+        yield self.queue.put(self.message(1, "b@y.test", asked={"notify": "FAILURE"}))
+        yield self.queue.put(self.message(2, "c@y.test", asked={"notify": "NEVER"}))
+        for wait, tries in ((0.0, 2), (100.0, 4), (200.0, 6), (400.0, 8), (300.0, 11)):
+            yield self.turn(wait, tries)
+        self.assertEqual([told[:2] for told in self.notices.all], [("failed", 1)])
+        self.assertEqual([state[0] for state in (yield self.states())], ["c@y.test"])
+
+    @inlineCallbacks
+    def test_success_is_told_of_a_whole_message_too(self):
+        """Where somebody asked; the message leaves with its notification."""
+        self.queue.start([], self.notices)
+        self.answers = {"b@y.test": [YES], "a@x.test": [YES]}
+        yield self.queue.put(self.message(1, "b@y.test", asked={"notify": "SUCCESS"}))
+        yield self.queue.when_idle()
+        self.assertEqual([told[:2] for told in self.notices.all], [("delivered", 1)])
+        self.assertEqual(self.store.messages, 0)
 
     @inlineCallbacks
     def test_the_null_sender_is_never_told(self):
@@ -193,7 +273,7 @@ class FailureTests(QueueCase):
         yield self.queue.put(self.message(1, "b@y.test", sender=""))
         yield self.queue.put(self.message(2, "b@y.test", sender="a@mute.test"))
         yield self.queue.when_idle()
-        self.assertEqual([told[1] for told in self.notices.told], [2])
+        self.assertEqual([told[1] for told in self.notices.all], [2])
         self.assertEqual((yield self.states()), [("b@y.test", FAILED, 1, NO.reply)] * 2)
         self.queue.stop()
         self.queue = self.make_queue()
@@ -212,7 +292,7 @@ class FailureTests(QueueCase):
         yield self.queue.put(self.message(1, "b@y.test"))
         yield self.queue.put(self.message(2, "b@y.test", may_relay=False))
         yield self.queue.when_idle()
-        self.assertEqual(len(self.notices.told), 2)
+        self.assertEqual(len(self.notices.all), 2)
         self.assertEqual(
             (yield self.states()), [("a@x.test", FAILED, 1, NO.reply), ("root@here.test", HELD_NOTICE, 1, NO.reply)]
         )
@@ -222,17 +302,17 @@ class FailureTests(QueueCase):
     @inlineCallbacks
     def test_a_notification_that_cannot_be_written_loses_nothing(self):
         """An error in writing it leaves the recipient as failed, and says so; a head that is gone is done without."""
-        self.notices.failed = lambda *_: 1 / 0
+        self.notices.told = lambda *_: 1 / 0
         self.queue.start([], self.notices)
         self.answers = {"b@y.test": [NO] * 2, "a@x.test": [YES]}
         yield self.queue.put(self.message(1, "b@y.test"))
         yield self.queue.when_idle()
         self.assertEqual((yield self.states()), [("b@y.test", FAILED, 1, NO.reply)])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        del self.notices.failed
+        del self.notices.told
         yield self.queue.put(self.message(2, "b@y.test", octets=None))
         yield self.queue.when_idle()
-        self.assertEqual(self.notices.told[-1], ("failed", 2, ["b@y.test"], b""))
+        self.assertEqual(self.notices.all[-1], ("failed", 2, ["b@y.test"], b""))
         self.assertEqual(len((yield self.states())), 1)
 
     @inlineCallbacks
@@ -247,7 +327,7 @@ class FailureTests(QueueCase):
         self.assertEqual((yield self.states()), [("b@y.test", QUEUED, 0, "")])
         self.clock.advance(5.0)
         yield self.queue.when_idle()
-        self.assertEqual((len(self.notices.told), self.store.messages), (1, 0))
+        self.assertEqual((len(self.notices.all), self.store.messages), (1, 0))
 
 
 def _raise(error):
@@ -314,7 +394,7 @@ class OperatorTests(QueueCase):
             [(address, state) for address, state, *_ in (yield self.states())],
             [("hold@y.test", HELD_BY_OPERATOR), ("both@y.test", QUEUED)],
         )
-        self.assertEqual(self.notices.told, [])
+        self.assertEqual(self.notices.all, [])
         self.assertEqual(len(self.queue._wishes), 0)
 
     @inlineCallbacks
@@ -348,7 +428,7 @@ class OperatorTests(QueueCase):
         read.callback(None)
         yield self.queue.when_idle()
         self.assertEqual((yield self.states()), [("b@y.test", HELD_BY_OPERATOR, 1, LATER.reply)])
-        self.assertEqual((self.notices.told, len(self.queue._wishes)), ([], 0))
+        self.assertEqual((self.notices.all, len(self.queue._wishes)), ([], 0))
 
     @inlineCallbacks
     def test_what_is_held_before_an_outcome_is_written_at_last_is_held(self):

@@ -16,7 +16,6 @@ from dcrouter.wire.dsn.report import MAX_REPLY, notification
 
 ORIGINAL = b"Message-ID: <1.2@x.test>\r\nSubject: Hello\r\nTo: b@y.test\r\n\r\nthe body\r\n"
 NOTICE = Notice(
-    action="failed",
     id="5f4",
     to="a@x.test",
     hostname="mail.x.test",
@@ -149,12 +148,73 @@ class ReportTests(SynchronousTestCase):
 
     def test_a_delay_says_until_when(self):
         """Action delayed, status 4.x, Will-Retry-Until; the original recipient where it is another."""
-        told = Told(address="b@y.test", original="alias@x.test", reply="451 later", remote="mx.y.test")
-        notice = evolve(NOTICE, action="delayed", until=NOTICE.now + 86400, recipients=(told,))
+        told = Told(
+            address="b@y.test", original="rfc822;alias@x.test", reply="451 later", action="delayed", remote="mx.y.test"
+        )
+        notice = evolve(NOTICE, until=NOTICE.now + 86400, recipients=(told,))
         _, group = groups(notice)
         self.assertEqual((group["Action"], group["Status"]), ("delayed", "4.0.0"))
         self.assertEqual(group["Will-Retry-Until"], "Fri, 29 May 2026 20:26:40 +0000")
         self.assertEqual(group["Original-Recipient"], "rfc822; alias@x.test")
+
+    def test_each_recipient_has_its_own_end(self):
+        """Mixed results are one notification: Action and Status of each, Will-Retry-Until of who waits. RFC 3464 2.3.3,
+        2.3.9; the sender's name for the message is returned, RFC 3464 2.2.1."""
+        told = (
+            Told(address="a@y.test", reply="550 5.1.1 no", remote="mx.y.test"),
+            Told(address="b@y.test", reply="451 later", action="delayed", remote="mx.y.test"),
+            Told(address="c@y.test", reply="250 ok", action="relayed", remote="mx.y.test"),
+            Told(address="d@y.test", reply="delivered to Maildir", action="delivered"),
+        )
+        notice = evolve(NOTICE, recipients=told, until=NOTICE.now + 86400, envid="order 7+")
+        head, *rest = groups(notice)
+        self.assertEqual(head["Original-Envelope-Id"], "order 7+")
+        self.assertEqual(
+            [(group["Action"], group["Status"], group["Will-Retry-Until"] is not None) for group in rest],
+            [
+                ("failed", "5.1.1", False),
+                ("delayed", "4.0.0", True),
+                ("relayed", "2.0.0", False),
+                ("delivered", "2.0.0", False),
+            ],
+        )
+        self.assertEqual(parsed(notice)["Subject"], "What became of your mail")
+        for one, subject in ((told[2], "Your mail has been passed on"), (told[3], "Your mail has been delivered")):
+            self.assertEqual(parsed(evolve(NOTICE, recipients=(one,)))["Subject"], subject)
+
+    def test_what_is_beyond_ascii_has_types_of_its_own(self):
+        """message/global-delivery-status, message/global-headers and message/global, in UTF-8 as it is; where all
+        must be ASCII, an address is written with \\x{...}. RFC 6533 3, 4, 6."""
+        header = "Message-ID: <1@x.test>\r\nSubject: Gr\u00fc\u00dfe\r\n".encode()
+        told = Told(address="\u7528\u6237@\u4f8b.test", original="utf-8;j\u00f6rg@x.test", reply="550 5.1.1 no")
+        notice = evolve(
+            NOTICE, recipients=(told,), original=header, utf8=True, sender="m\u00fc@x.test", to="m\u00fc@x.test"
+        )
+        octets = notification(notice)
+        for text in (
+            "To: <m\u00fc@x.test>\r\n",
+            "\r\nContent-Type: message/global-delivery-status\r\n",
+            "\r\nFinal-Recipient: utf-8; \u7528\u6237@\u4f8b.test\r\n",
+            "\r\nOriginal-Recipient: utf-8; j\u00f6rg@x.test\r\n",
+            "<\u7528\u6237@\u4f8b.test> (sent to <j\u00f6rg@x.test>)\r\n",
+            "\r\nContent-Type: message/global-headers\r\n",
+            "Subject: Gr\u00fc\u00dfe\r\n",
+        ):
+            self.assertIn(text.encode(), octets)
+        self.assertEqual(parsed(notice)["Content-Transfer-Encoding"], "8bit")
+        self.assertIn(b"Content-Type: message/global\r\n", notification(evolve(notice, whole=True)))
+        self.assertNotIn(b"message/global-headers", notification(evolve(notice, original=b"Subject: \xff\r\n")))
+        plain = notification(evolve(notice, utf8=False, to="a@x.test"))
+        self.assertTrue(plain.isascii())
+        self.assertIn(rb"Final-Recipient: utf-8; \x{7528}\x{6237}\x{40}\x{4F8B}.test".replace(rb"\x{40}", b"@"), plain)
+        self.assertIn(b"\r\nContent-Type: message/delivery-status\r\n", plain)
+
+    def test_a_private_message_comes_back_as_its_name_only(self):
+        """No subject, nothing of the body, however much was wanted. RFC 8689 5."""
+        octets = notification(evolve(NOTICE, private=True, whole=True))
+        self.assertIn(b"Message-ID: <1.2@x.test>\r\nTo: b@y.test\r\n", octets)
+        self.assertNotIn(b"Hello", octets)
+        self.assertNotIn(b"the body", octets)
 
     def test_the_whole_message_comes_back_where_it_can(self):
         """As message/rfc822; octets above 127 are labelled, on every level; lines too long leave the header."""

@@ -41,10 +41,23 @@ class WordsTests(SynchronousTestCase):
 
     def test_a_delay_asks_for_nothing(self):
         """It says until when the message is tried, and that it need not be sent again."""
-        said = text(action="delayed", received=NOTICE.now - 4 * 3600, until=NOTICE.now + 86400)
+        told = evolve(NOTICE.recipients[0], action="delayed")
+        said = text(recipients=(told,), received=NOTICE.now - 4 * 3600, until=NOTICE.now + 86400)
         self.assertIn("WARNING ONLY", said)
         self.assertIn("for 4 hours. It will be tried until Fri, 29 May 2026 20:26:40 +0000.", said)
         self.assertNotIn("What to do", said)
+
+    def test_success_is_told_as_far_as_it_is_known(self):
+        """Delivered, or passed on to who does not report; in a mixture each recipient has its own words."""
+        failed = NOTICE.recipients[0]
+        delivered, relayed = evolve(failed, action="delivered"), evolve(failed, action="relayed")
+        self.assertIn("has been delivered to one recipient, and you asked", text(recipients=(delivered,)))
+        self.assertIn("to 2 recipients has been passed on", text(recipients=(relayed, relayed)))
+        said = text(recipients=(failed, delivered, relayed, evolve(failed, action="delayed")))
+        self.assertIn("This is what became of your message to 4 recipients.", said)
+        for end in ("<b@y.test> Not delivered", "<b@y.test> Delivered.", "<b@y.test> Passed on", "Not yet delivered"):
+            self.assertIn(end, said)
+        self.assertEqual(said.count("What to do"), 1)
 
     def test_the_postmaster_hears_why_it_is_he(self):
         """A stranger, or a sender whom no rule takes; no advice for senders."""
