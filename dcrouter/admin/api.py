@@ -11,7 +11,8 @@
     GET /bans                addresses that are banned for wrong passwords, and where the next page begins; ?after=
     DELETE /bans/ADDRESS     lift that ban; without an address all of them
     GET /certificates        those that are in use or wanted: names, issuer, key, when they end and are renewed, errors
-    POST /certificates/renew {"name": ...}: have it made anew now; also revoke
+    POST /certificates/renew {"name": ...}: have it made anew now; also revoke. Those in `ordered` are under way:
+    GET /certificates/order  ?name=: how far that is: state (waiting, running, issued, failed), steps, problem
     GET /dns                 the DNS records that there should be of them (TLSA)
     GET /queue               the messages that wait or have failed, one object per recipient, and where the next page
                              begins; ?rule= &state= &sender= &recipient= &older=1h &limit= &after=
@@ -64,6 +65,7 @@ class Certs(Protocol):
     def list(self) -> dict[str, Any]: ...
     def renew(self, name: str) -> Deferred[dict[str, Any]]: ...
     def revoke(self, name: str) -> Deferred[dict[str, Any]]: ...
+    def order(self, name: str) -> dict[str, Any]: ...
     def records(self) -> dict[str, Any]: ...
 
 
@@ -226,6 +228,7 @@ def _root(answers: Answers) -> Answer:
     below_certificates = {
         b"renew": Answer({b"POST": lambda request: certs.renew(_name(request))}),
         b"revoke": Answer({b"POST": lambda request: certs.revoke(_name(request))}),
+        b"order": Answer({b"GET": lambda request: certs.order(str(_query(request).get("name", "")))}),
     }
 
     return Answer(

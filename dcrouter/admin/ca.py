@@ -32,7 +32,7 @@ def add_ca_command(command: Command) -> argparse.ArgumentParser:
     verbs = shown.add_subparsers(metavar="install", title="commands")
     installed = verbs.add_parser("install", help="have the programs of this host trust it (root)")
     installed.set_defaults(act=install)
-    also_behind(installed, "config")
+    also_behind(installed, "config", "json")
     return shown
 
 
@@ -57,7 +57,8 @@ def ca(arguments: argparse.Namespace) -> int:
 
 
 def install(arguments: argparse.Namespace) -> int:
-    print(f"installed as {install_root(_path(arguments))}")
+    target = install_root(_path(arguments))
+    print(json.dumps({"installed": str(target)}) if arguments.json else f"installed as {target}")
     return 0
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from dcrouter.admin.client import ApiError, ask
+from dcrouter.admin.client import ask
 from dcrouter.admin.control import Command
+from dcrouter.admin.orders import add_acting, renew, revoke
 from dcrouter.admin.places import also_behind, service_socket
 from dcrouter.admin.report import duration, word
 
@@ -24,14 +24,14 @@ def add_certs_commands(command: Command) -> list[argparse.ArgumentParser]:
     """The parsers, which still want to know where the service is."""
     shown = command("certs", certs, "print the certificates, and when they are renewed; or renew or revoke some")
     verbs = shown.add_subparsers(metavar="renew|revoke NAME ...", title="commands")
-    for verb, help in (
-        ("renew", "have them made anew now"),
-        ("revoke", "have them declared invalid by who issued them"),
+    for verb, act, help in (
+        ("renew", renew, "have them made anew now, and wait for the outcome"),
+        ("revoke", revoke, "have them declared invalid by who issued them, and others made in their place"),
     ):
         added = verbs.add_parser(verb, help=help, description=help)
-        added.add_argument("names", nargs="+", metavar="NAME", help="as `certs` shows them")
-        added.set_defaults(act=_acting(verb))
-        also_behind(added, "config", "socket")
+        added.set_defaults(act=act)
+        add_acting(added)
+        also_behind(added, "config", "socket", "json")
     told = command("dns", dns, "print the DNS records that there should be")
     return [shown, told]
 
@@ -46,21 +46,6 @@ def dns(arguments: argparse.Namespace) -> int:
     found = ask(service_socket(arguments), "GET", "/dns")["records"]
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(record_lines(found, time.time())))
     return 0
-
-
-def _acting(verb: str) -> Callable[[argparse.Namespace], int]:
-    def act(arguments: argparse.Namespace) -> int:
-        socket = service_socket(arguments)
-        failed = 0
-        for name in arguments.names:
-            try:
-                ask(socket, "POST", f"/certificates/{verb}", {"name": name})
-            except ApiError as error:
-                print(f"dcrouter: {error}", file=sys.stderr)
-                failed = 1
-        return failed
-
-    return act
 
 
 def certificate_lines(found: Iterable[dict[str, Any]], now: float) -> Iterator[str]:

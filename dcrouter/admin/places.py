@@ -40,7 +40,8 @@ def also_behind(parser: argparse.ArgumentParser, *options: str) -> None:
     """Options of a command, behind one of its verbs too: `certs renew NAME --config FILE`."""
     for option in options:
         short = ("-c",) if option == "config" else ()
-        parser.add_argument(f"--{option}", *short, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        action = "store_true" if option == "json" else "store"
+        parser.add_argument(f"--{option}", *short, action=action, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def told_socket(path: Path) -> Path | None:

@@ -26,6 +26,9 @@ class Issuer(Protocol):
     def revoke(self, name: str) -> Deferred[Answer]:
         """Fires when the authority has done it."""
 
+    def order(self, name: str) -> Answer | None:
+        """How far the one is that `renew`, or `revoke`, has begun."""
+
 
 class Certs:
     """Of one parent. `issuer`: None where there is none."""
@@ -39,10 +42,10 @@ class Certs:
         return {"certificates": [one.to_plain() for one in self._all()]}
 
     def renew(self, name: str) -> Deferred[Answer]:
-        """Has the certificate of a name made anew now."""
+        """Has the certificate of a name made anew now: `renewed` where that is done, `ordered` where `order` tells."""
         found = self._find(name)
         if found is None:
-            return succeed(_unknown(name))
+            return succeed(self._unknown(name))
         if found.source == "acme" and self._issuer is not None:
             return self._issuer.renew(name)
         if found.source == "file":
@@ -51,10 +54,10 @@ class Certs:
         return succeed({"renewed": [name]})
 
     def revoke(self, name: str) -> Deferred[Answer]:
-        """Has the certificate of a name declared invalid by who issued it."""
+        """Has the certificate of a name declared invalid by who issued it; `ordered`: another one in its place."""
         found = self._find(name)
         if found is None:
-            return succeed(_unknown(name))
+            return succeed(self._unknown(name))
         if found.source == "acme" and self._issuer is not None:
             return self._issuer.revoke(name)
         if found.source == "file":
@@ -62,6 +65,11 @@ class Certs:
         return succeed(
             _refused(f"{name}: nobody asks the internal CA what it has revoked; `certs renew` makes another key")
         )
+
+    def order(self, name: str) -> Answer:
+        """How far the order is that was asked for: control/issuing/followed."""
+        found = self._issuer.order(name) if self._issuer is not None else None
+        return {"error": f"nobody has asked for an order of {name}", "status": NOT_FOUND} if found is None else found
 
     def records(self) -> Answer:
         """The DNS records that there should be of our certificates."""
@@ -76,9 +84,10 @@ class Certs:
         """Of those that a client is shown before others, the first."""
         return next((one for one in self._all() if name.lower() in one.names), None)
 
-
-def _unknown(name: str) -> Answer:
-    return {"error": f"there is no certificate for {name}", "status": NOT_FOUND}
+    def _unknown(self, name: str) -> Answer:
+        wildcard = "*." + name.partition(".")[2].lower()
+        serves = f" itself, {wildcard} serves it" if self._find(wildcard) is not None else ""
+        return {"error": f"there is no certificate for {name}{serves}", "status": NOT_FOUND}
 
 
 def _refused(why: str) -> Answer:

@@ -1,7 +1,8 @@
 """The operator's certificates: pairs of files that are read, watched, and never given up for something worse.
 
 A pair that was good stays in use until its files hold another good one; what is wrong with them is told once. So is an
-end that comes near: WARNED seconds before, and when it has come.
+end that comes near: WARNED seconds before, and when it has come. A chain that is cut exactly between two certificates
+is known by what the one before it had.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ class Pair:
     problem: str | None = None
     _signature: _Signature = ()
 
+    def again(self) -> Pair:
+        """For another configuration: what was read stays, as far as it was good and the files are still the same."""
+        if self.problem is not None or self.changed():
+            return Pair(self.files, self.shared)
+        return Pair(self.files, self.shared, self.credential, None, self._signature)
+
     def changed(self) -> bool:
         """Whether the files are others than at the last look: a stat of each."""
         return _signature(self.files) != self._signature
@@ -46,6 +53,11 @@ class Pair:
         self._signature = signature
         try:
             found = read(self.files.cert, self.files.key, shared=self.shared)
+            if self.credential is not None and _is_cut(self.credential, found):
+                raise TlsError(
+                    f"certificate file {self.files.cert} ends before its issuer's certificate, which it had before: "
+                    "half written? A reload takes it as it is"
+                )
             if found.not_after <= now and self.credential is not None and self.credential.not_after > now:
                 raise TlsError(f"certificate file {self.files.cert} has expired")
         except TlsError as error:
@@ -75,6 +87,16 @@ class Pair:
                 days=round(left / _DAY, 1),
                 names=names,
             )
+
+
+def _is_cut(before: Credential, now: Credential) -> bool:
+    """Whether a chain lacks what the one before had: intermediates at all, or that of its last certificate."""
+    if not before.issuers:
+        return False
+    had = {one.subject for one in before.certificates()[1:] if one.subject != one.issuer}
+    chain = now.certificates()
+    last = chain[-1]
+    return last.subject != last.issuer and bool(had) and (len(chain) == 1 or last.issuer in had)
 
 
 def _signature(files: CertificateFiles) -> _Signature:

@@ -65,8 +65,12 @@ class CertificateStore:
             if route.enabled and route.tls is not None and route.tls.upstream.client_certificate is not None
         ]
         own = [choice for choice in self._all_choices() if isinstance(choice, CertificateFiles)]
-        shared = {files: Pair(files, shared=True) for files in config.certificates.files}
-        self._pairs = shared | {files: Pair(files, shared=False) for files in own if files not in shared}
+        shared = dict.fromkeys(config.certificates.files, True)
+        known: dict[CertificateFiles, Pair] = before._pairs if before is not None else {}
+        self._pairs: dict[CertificateFiles, Pair] = {
+            files: known[files].again() if files in known and known[files].shared is common else Pair(files, common)
+            for files, common in {**shared, **{files: False for files in own if files not in shared}}.items()
+        }
         self.keys = KeyRing(config.state_dir, _rolling(config), clock, _key_type(config))
         self._told: dict[tuple[str, float], int] = before._told if before is not None else {}
         self._internal: tuple[Credential, ...] = ()
@@ -134,11 +138,17 @@ class CertificateStore:
             self._issued[names] = self.internal_ca.issue(names, partial(self.keys.key_for, names), anew=True)
 
     def listed(self) -> Iterator[Listed]:
-        """Those of files and of the internal CA, as they are now."""
+        """Those of files and of the internal CA, as they are now; of the latter not those in whose place ACME's are
+        shown for every name.
+        """
         for pair in self._pairs.values():
             if pair.credential is not None:
                 yield listed(pair.credential, last_error=pair.problem)
+        brought = {name for credential in self._brought for name in credential.names}
+        asked_for = {frozenset(_plain(names)) for choice, names in self._names_by_choice() if choice == "internal"}
         for names, credential in self._issued.items():
+            if frozenset(names) not in asked_for and all(covers(brought, name) for name in names):
+                continue
             due = self.internal_ca.due(credential)
             yield listed(
                 credential,

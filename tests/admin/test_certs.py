@@ -94,11 +94,41 @@ class CommandTests(TestCase):
         self.assertEqual(json.loads((await self.run_command("dns", "--json"))[1]), RECORDS)
 
     async def test_some_are_renewed_or_revoked(self) -> None:
-        """Each that cannot be is told; the others are done all the same."""
-        status, _, err = await self.run_command("certs", "--socket", str(self.base / "s"), "renew", "gone", "mail.test")
+        """Each that cannot be is told; the others are done all the same, and followed to their end."""
+        status, out, err = await self.run_command("certs", "renew", "gone", "mail.test", "inside.test", "*.a.test")
         self.assertEqual((status, err), (1, "dcrouter: there is no certificate for gone\n"))
-        self.assertEqual((await self.run_command("certs", "--socket", str(self.base / "s"), "revoke", "a.test"))[0], 0)
-        self.assertEqual(self.did, [("renew", "gone"), ("renew", "mail.test"), ("revoke", "a.test")])
+        self.assertEqual(
+            [line for line in out.splitlines() if "mail" in line or "inside" in line],
+            [
+                "mail.test: ordered",
+                "inside.test: renewed",
+                *(f"mail.test: {step}" for step in ("ca.test is asked", "proved", "signed")),
+                "mail.test: issued, valid until 2027-01-15 08:00",
+            ],
+        )
+        status, out, _ = await self.run_command("certs", "revoke", "a.test")
+        self.assertEqual((status, out.splitlines()[:2]), (0, ["a.test: revoked", "a.test: ordered"]))
+        self.assertEqual([name for _, name in self.did], ["gone", "mail.test", "inside.test", "*.a.test", "a.test"])
+
+    async def test_the_outcome_is_the_exit_status(self) -> None:
+        """The authority's reason is told; what takes longer than we wait goes on, and is no success."""
+        status, _, err = await self.run_command("certs", "renew", "bad.test")
+        self.assertEqual((status, err), (1, "dcrouter: bad.test: ca.test refuses: not that one (rejectedIdentifier)\n"))
+        status, _, err = await self.run_command("certs", "renew", "stuck.test", "--wait", "100ms")
+        self.assertEqual(status, 1)
+        self.assertIn("stuck.test: not done yet; it goes on", err)
+        status, out, _ = await self.run_command("certs", "renew", "stuck.test", "--wait", "0s")
+        self.assertEqual((status, out), (0, "stuck.test: ordered\n"))
+
+    async def test_outcomes_for_programs(self) -> None:
+        """One object for each name, and nothing else."""
+        status, out, err = await self.run_command("certs", "renew", "gone", "good.test", "bad2.test", "--json")
+        self.assertEqual((status, err), (1, ""))
+        gone, good, bad = json.loads(out)
+        self.assertEqual(gone["problem"], "there is no certificate for gone")
+        self.assertEqual(good, {"name": "good.test", "done": ["ordered", "issued"], "problem": None, "not_after": NOW})
+        self.assertEqual((bad["done"], bad["not_after"]), (["ordered"], None))
+        self.assertIn("rejectedIdentifier", bad["problem"])
 
 
 class CaTests(SynchronousTestCase):

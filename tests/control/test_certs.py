@@ -78,4 +78,6 @@ class CertsTests(TestCase):
         self.assertIn("certs renew", (await self.certs.revoke("inside.test"))["error"])
         for answer in (await self.certs.renew("other.test"), await self.certs.revoke("other.test")):
             self.assertEqual(answer, {"error": "there is no certificate for other.test", "status": 404})
+        self.assertIn("*.inside.test serves it", (await self.certs.renew("some.inside.test"))["error"])
+        self.assertEqual(self.certs.order("inside.test")["status"], 404)
         self.assertEqual(self.told, [])

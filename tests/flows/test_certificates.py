@@ -140,16 +140,20 @@ routes:
             [(one["names"], one["key"]) for one in found if one["source"] == "acme"],
             [(["*.example.test"], "ecdsa-p384")],
         )
-        revoked = ask(door, "POST", "/certificates/revoke", {"name": "*.example.test"})
-        self.assertEqual(revoked["revoked"], ["*.example.test"])
+        done = router.command_line("certs", "revoke", "*.example.test")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("*.example.test: revoked\n*.example.test: ordered\n", done.stdout)
+        self.assertIn("*.example.test: issued, valid until", done.stdout)
         until(lambda: leaf_of(pebble.tls.port, "some.example.test") != leaf, 60)
+        found = ask(door, "GET", "/certificates")["certificates"]
+        self.assertEqual([one["source"] for one in found], ["acme"], "the internal CA's is not shown any more")
 
 
 class TestUpdates(SynchronousTestCase):
     def test_by_updates_of_a_name_server(self) -> None:
         """BIND takes records that our key signs, Pebble asks it, and both are told nothing of ports: a wildcard, the
-        mail host and the name itself. Nothing of the proofs is left behind, and with a key that the server does not
-        take the reason stands in `certs`.
+        mail host and the name itself. Nothing of the proofs is left behind; with a key that the server does not take
+        `certs renew` fails, and says why.
         """
         named = Named("example.test")
         self.addCleanup(named.close)
@@ -173,16 +177,12 @@ routes:
             until(lambda name=name: not named.txt(name))
         (router.base / "t").write_text(KEY[1][:-8] + "c" * 8 + "\n")
         self.assertEqual(router.reload()["problems"], [])
-        door = router.state / "admin.sock"
-        ask(door, "POST", "/certificates/renew", {"name": "web.example.test"})
-        error = until(
-            lambda: next(
-                one["last_error"]
-                for one in ask(door, "GET", "/certificates")["certificates"]
-                if one["names"] == ["web.example.test"] and one["source"] == "acme"
-            )
-        )
-        until(lambda: router.said("web.example.test: no certificate: .*does not take the key updates"))
+        done = router.command_line("certs", "renew", "web.example.test", "mail.example.test")
+        self.assertEqual(done.returncode, 1)
+        for name in ("web.example.test", "mail.example.test"):
+            self.assertRegex(done.stderr, f"{name}: .*does not take the key updates")
+        error = [one["last_error"] for one in json.loads(router.command_line("certs", "--json").stdout)]
+        self.assertIn("does not take the key updates", str(error))
         self.assertNotIn(KEY[1], str(router.log()) + str(error))
 
 

@@ -116,11 +116,15 @@ RECORDS = [
 ]
 
 
+NOW = 1.8e9
+
+
 class OperatedCerts:
     """`did`: what it was told."""
 
     def __init__(self, did: list[tuple[Any, ...]]) -> None:
         self.did = did
+        self.steps: dict[str, int] = {}
 
     def list(self) -> dict[str, Any]:
         return {"certificates": CERTIFICATES}
@@ -129,11 +133,21 @@ class OperatedCerts:
         self.did.append(("renew", name))
         if name == "gone":
             return succeed({"error": f"there is no certificate for {name}", "status": 404})
-        return succeed({"renewed": [name]})
+        return succeed({"renewed": [name]} if name.startswith("inside") else {"ordered": [name]})
 
     def revoke(self, name: str) -> Deferred[dict[str, Any]]:
         self.did.append(("revoke", name))
-        return succeed({"revoked": [name]})
+        return succeed({"revoked": [name], "ordered": [name]})
+
+    def order(self, name: str) -> dict[str, Any]:
+        """Another step at each question, then the outcome; of `stuck...` there is none, `bad...` fails."""
+        self.steps[name] = min(self.steps.get(name, 0) + 1, 3)
+        done = self.steps[name] == 3 and not name.startswith("stuck")
+        state = "running" if not done else "failed" if name.startswith("bad") else "issued"
+        problem = "ca.test refuses: not that one (rejectedIdentifier)" if state == "failed" else ""
+        steps = ["ca.test is asked", "proved", "signed"][: self.steps[name]]
+        not_after = NOW if state == "issued" else None
+        return {"state": state, "steps": steps, "problem": problem, "not_after": not_after}
 
     def records(self) -> dict[str, Any]:
         return {"records": RECORDS}

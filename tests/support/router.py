@@ -175,6 +175,17 @@ class Router:
 
     # What it does.
 
+    def command_line(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`dcrouter WORDS`, beside it."""
+        return subprocess.run(
+            (sys.executable, "-m", "dcrouter.admin.cli", *words),
+            cwd=self.base,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
     def status(self) -> dict[str, Any] | None:
         """As `dcrouter status --json` shows it; None while nobody answers."""
         try:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.config.acme import Acme
 from dcrouter.config.actions import MailHandover, Respond
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.mail import Email
@@ -233,6 +235,57 @@ class CertificateStoreTests(SynchronousTestCase):
         write(replacement, self.directory, "site")
         self.assertTrue(store.changed())
         self.assertEqual([one.chain for one in store.load()], [replacement.chain])
+
+    def test_a_chain_that_is_cut_between_two_certificates(self) -> None:
+        """It is half written, whoever issues the new one, and the old one stays in use; a reload takes it at its word.
+        Who leaves out a root, or never had intermediates, has cut nothing.
+        """
+        files = self.files("a.test")
+        store = self.store(files=[files])
+        good = store.load()
+        for authority in (AUTHORITY, Authority()):
+            write(authority.credential(["a.test"]), self.directory, "site")
+            whole = files.cert.read_bytes()
+            files.cert.write_bytes(whole[: whole.index(b"-----BEGIN", 10)])
+            self.assertEqual(store.load(), good)
+            self.assertIn("half written", self.reports(LogLevel.error)[-1]["problem"])
+            again = CertificateStore(store.config, (), lambda: self.now, store).load()
+            self.assertNotEqual(again[0].id, good[0].id)
+            files.cert.write_bytes(whole)
+            good = store.load()
+            self.assertEqual(good[0].chain, whole)
+        files.cert.write_bytes(whole + authority.root_pem)
+        with_root = store.load()
+        self.assertEqual(with_root[0].chain, whole + authority.root_pem)
+        files.cert.write_bytes(whole)
+        self.assertEqual(store.load()[0].id, good[0].id)
+
+    def test_another_configuration_reads_what_is_new(self) -> None:
+        """What is in use and unchanged is not read again; what has changed is, and refused where it is bad."""
+        files, other = self.files("a.test"), self.files("b.test", stem="other")
+        before = self.store(files=[files])
+        credential = before.load()[0]
+        store = self.store(files=[other, files])
+        after = CertificateStore(store.config, (), lambda: self.now, before)
+        self.assertIs(after.load()[1], credential)
+        files.key.write_text("nothing")
+        self.assertRaises(TlsError, CertificateStore(store.config, (), lambda: self.now, before).load)
+        self.assertIs(before.load()[0], credential)
+
+    def test_what_acme_has_replaced_is_not_listed(self) -> None:
+        """A leaf of the internal CA stands in the list as long as one of its names needs it, or a route asks for it."""
+        brought = attrs.evolve(AUTHORITY.credential(["a.test"]), source="acme")
+        config = attrs.evolve(
+            self.store(route("a.test"), route("a.test", "b.test"), route("c.test", certificate="internal")).config,
+            certificates=Certificates(acme=Acme()),
+        )
+        store = CertificateStore(config, config.routes, lambda: self.now, acme=lambda: (brought,))
+        store.load()
+        self.assertEqual([one.names for one in store.listed()], [("a.test", "b.test"), ("c.test",)])
+        inside = attrs.evolve(config, routes=(route("a.test", certificate="internal"),))
+        store = CertificateStore(inside, inside.routes, lambda: self.now, acme=lambda: (brought,))
+        store.load()
+        self.assertEqual([one.names for one in store.listed()], [("a.test",)])
 
     def test_an_internal_leaf_is_renewed_in_time(self) -> None:
         """`changed` says when."""

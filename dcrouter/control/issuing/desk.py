@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from dcrouter.control.issuing.directories import word_of
-from dcrouter.control.issuing.issuing import Issuing, moment
+from dcrouter.control.issuing.issuing import Issuing, moment, wildcard_of
 from dcrouter.errors import AcmeError, TlsError
 from dcrouter.tls.listed import Listed, listed
 
@@ -48,15 +48,33 @@ class Desk:
                 yield listed(issuing.kept.credentials[name])
 
     def renew(self, name: str) -> Deferred[Answer]:
-        """Orders it now, whatever it waited for, unless no authority may be asked: then as soon as one may."""
+        """Orders it now, whatever it waited for, unless no authority may be asked: then as soon as one may. `order`
+        tells what comes of it.
+        """
         name = name.lower()
         if name not in self._issuing.names:
             return succeed(_refused(f"{name}: no route wants it any more, nor does mail"))
+        if self._issuing.due(name) == float("inf"):
+            return succeed(_refused(f"{name}: the certificate of {wildcard_of(name)} serves it"))
         self._issuing.renew_now(name)
         rest = self._issuing.directories.rest_until()
         if rest:
             return succeed(_refused(f"{name}: ordered at {moment(rest)}: {self._issuing.directories.rests_because()}"))
-        return succeed({"renewed": [name]})
+        return succeed({"ordered": [name]})
+
+    def order(self, name: str) -> Answer | None:
+        """How far the order is that was asked for; None: there is none."""
+        found = self._issuing.followed.get(name.lower())
+        if found is None:
+            return None
+        rest, problem = self._issuing.directories.rest_until(), ""
+        if name.lower() not in self._issuing.names:
+            problem = "no route wants it any more, nor does mail"
+        elif rest:
+            problem = f"ordered at {moment(rest)}: {self._issuing.directories.rests_because()}"
+        if found.state == "waiting" and problem:
+            return found.to_plain() | {"state": "failed", "problem": problem}
+        return found.to_plain()
 
     def revoke(self, name: str) -> Deferred[Answer]:
         """By the authority that has issued it; another one is ordered at once."""
@@ -80,9 +98,9 @@ class Desk:
         issuing.log.warn("{name}: its certificate is revoked, another one is ordered", name=name)
         if name in issuing.names:
             issuing.renew_now(name)
-        else:
-            issuing.forget(name)
-        return {"revoked": [name]}
+            return {"revoked": [name], "ordered": [name]}
+        issuing.forget(name)
+        return {"revoked": [name], "ordered": []}
 
 
 def _refused(why: str) -> Answer:

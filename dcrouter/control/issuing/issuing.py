@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from dcrouter.config.acme import Acme, AcmeKeyType
 from dcrouter.control.issuing.answers import Noted
 from dcrouter.control.issuing.directories import Directories, not_proved, word_of
+from dcrouter.control.issuing.followed import FollowedOrders
 from dcrouter.control.issuing.kept import Kept, Record
 from dcrouter.control.issuing.windows import Windows
 from dcrouter.errors import AcmeError, TlsError
@@ -67,6 +68,7 @@ class Issuing:
         self.acme: Acme | None = None
         self.names: dict[str, None] = {}
         self.running: dict[str, Deferred[None]] = {}
+        self.followed = FollowedOrders()
         self.directories = Directories(reactor, kept, clock)
         self.may_renew: Callable[[str], Any] | None = None
         """Asked of a name that no route spells out, before it is renewed: gives an awaitable of True or False."""
@@ -147,8 +149,9 @@ class Issuing:
         )
 
     def renew_now(self, name: str) -> None:
-        """As soon as a directory may be asked."""
+        """As soon as a directory may be asked; `followed` tells what comes of it."""
         record = self.kept.record(name)
+        self.followed.ask(name, running=name in self.running)
         record.renew, record.until = self._clock(), 0.0
         self._remember(record)
         self.look()
@@ -175,12 +178,12 @@ class Issuing:
 
     def _is_served(self, name: str, now: float) -> bool:
         """Whether a wildcard certificate serves it."""
-        held = self.kept.credentials.get(_wildcard(name)) if not name.startswith("*") else None
+        held = self.kept.credentials.get(wildcard_of(name)) if not name.startswith("*") else None
         return held is not None and held.not_after > now
 
     def _is_covered(self, name: str) -> bool:
         """Whether one does and is renewed, or is about to come: one that fails leaves its names to themselves."""
-        wildcard, now = _wildcard(name), self._clock()
+        wildcard, now = wildcard_of(name), self._clock()
         if name.startswith("*"):
             return False
         record = self.kept.records.get(wildcard)
@@ -199,7 +202,8 @@ class Issuing:
         now = self._clock()
         next_time = now + LONGEST_LOOK
         rest = self.directories.rest_until()
-        for when, name in sorted((self.due(name), name) for name in self.names if name not in self.running):
+        turns = ((self.due(name), name) for name in self.names if name not in self.running)
+        for when, name in sorted(turns, key=lambda one: (one[0] > now, not self.followed.waits(one[1]), one)):
             if when > now or rest:
                 next_time = min(next_time, max(when, rest))
                 break
@@ -211,11 +215,13 @@ class Issuing:
         self._call = self._reactor.callLater(max(next_time - now, 0.05), self.look)
 
     def _begin(self, name: str) -> None:
+        self.followed.begun(name)
         order = self.running[name] = Deferred.fromCoroutine(self._order(name))
         order.addErrback(self._broken, name).addBoth(self._ended, name)
 
     def _ended(self, result: object, name: str) -> None:
         self.running.pop(name, None)
+        self.followed.failed(name, "the order was broken off")
         self.look_soon()
 
     def look_soon(self) -> None:
@@ -234,6 +240,7 @@ class Issuing:
         begun = held is not None or record.failures > 0  # else it was asked just now
         if record.on_demand and begun and self.may_renew is not None and not await self.may_renew(name):
             self.log.info("{name}: nobody wants a certificate for it any more", name=name)
+            self.followed.failed(name, "nobody wants a certificate for it any more")
             self.forget(name)
             return
         before = record.failures, record.until, record.error
@@ -245,6 +252,7 @@ class Issuing:
         except OSError as error:
             # Without it a crash would be no failure, and a certificate could not be kept anyhow.
             record.error = f"no order: {error.filename}: {error.strerror}"
+            self.followed.failed(name, record.error)
             self.log.error(
                 "{name}: no order: {file}: {problem}", name=name, file=error.filename, problem=error.strerror
             )
@@ -257,7 +265,7 @@ class Issuing:
                     credential = await self._ask(url, name, record, held)
                 except AcmeError as error:
                     problems.append(error)
-                    self.log.debug("{name}: {directory}: {problem}", name=name, directory=word_of(url), problem=error)
+                    self._step(name, f"{word_of(url)}: {error}")
                     if not self.directories.failed(url, error, name):
                         innocent = False
                     if not_proved(error):
@@ -275,6 +283,7 @@ class Issuing:
         self._have_not(record, before[0] if innocent else record.failures, problems, held)
 
     async def _ask(self, url: str, name: str, record: Record, held: Credential | None) -> Credential:
+        self._step(name, f"{word_of(url)} is asked")
         await self.directories.turn(url)
         assert self.acme is not None
         try:
@@ -288,9 +297,13 @@ class Issuing:
             key,
             self._in_turn(name, record),
             replaces=replaces,
-            told=lambda words: self.log.debug("{name}: {words}", name=name, words=words),
+            told=partial(self._step, name),
         )
         return make(x509.load_pem_x509_certificates(chain), key, source="acme")
+
+    def _step(self, name: str, words: str) -> None:
+        self.log.debug("{name}: {words}", name=name, words=words)
+        self.followed.step(name, words)
 
     def _in_turn(self, name: str, record: Record) -> dict[str, Solver]:
         """The solvers in the order in which they are tried: what has worked first, and another after each failure."""
@@ -309,6 +322,7 @@ class Issuing:
         record.directory, record.issued, record.window, record.ask_again, record.late = url, now, None, now, 0
         record.kind = record.shown
         self._plan(record, credential)
+        self.followed.issued(name, credential.not_after)
         self.log.info(
             "{name}: {what} by {directory}, valid until {until}, to be renewed on {renewal}",
             name=name,
@@ -335,11 +349,13 @@ class Issuing:
         record.failures = failures
         record.error = "; ".join(map(str, problems)) or "no directory could be asked"
         self._remember(record)
+        again = moment(max(record.until, self.directories.rest_until()))
+        self.followed.failed(record.name, f"{record.error}; next try {again}")
         self.log.warn(
             "{name}: no certificate: {problem}; next try {when}, until then {meanwhile}",
             name=record.name,
             problem=record.error,
-            when=moment(max(record.until, self.directories.rest_until())),
+            when=again,
             meanwhile="the internal CA's serves" if held is None else f"the one until {moment(held.not_after)} serves",
         )
 
@@ -369,7 +385,8 @@ class Issuing:
                 )
 
 
-def _wildcard(name: str) -> str:
+def wildcard_of(name: str) -> str:
+    """The name of the wildcard certificate that would serve it."""
     return "*." + name.partition(".")[2]
 
 

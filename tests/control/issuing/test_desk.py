@@ -5,9 +5,11 @@ from __future__ import annotations
 from twisted.internet import reactor
 
 from dcrouter.control.issuing.desk import Desk
+from dcrouter.control.issuing.issuing import AT_ONCE
 from tests.control.issuing.test_issuing import MAIL, WWW, IssuingCase
 from tests.support.acmeca import problem
 from tests.support.facts import until
+from tests.tls.acme.solvers import Stuck
 
 
 class DeskTests(IssuingCase):
@@ -44,13 +46,56 @@ class DeskTests(IssuingCase):
         issuing = self.issuing(WWW)
         await self.have(issuing, WWW)
         desk, first = Desk(issuing, reactor), issuing.kept.credentials[WWW]
-        self.assertEqual(await desk.renew(WWW), {"renewed": [WWW]})
+        self.assertIsNone(desk.order(WWW))
+        self.assertEqual(await desk.renew(WWW), {"ordered": [WWW]})
         await until(lambda: issuing.kept.credentials[WWW].id != first.id and not issuing.running)
+        order = desk.order(WWW) or {}
+        self.assertEqual((order["state"], order["not_after"]), ("issued", issuing.kept.credentials[WWW].not_after))
+        self.assertIn("is asked", order["steps"][0])
         self.assertEqual((await desk.renew("nobody.example.test"))["status"], 409)
         self.ca.behave("order", problem("rateLimited", "too many new orders", 429, "7200"))
-        self.assertEqual(await desk.renew(WWW), {"renewed": [WWW]})
+        self.assertEqual(await desk.renew(WWW), {"ordered": [WWW]})
         await until(lambda: issuing.directories.rest_until())
+        self.assertIn("too many new orders", (desk.order(WWW) or {})["problem"])
         self.assertIn("too many new orders", (await desk.renew(WWW))["error"])
+        self.assertIn("ordered at", (desk.order(WWW) or {})["problem"])
+
+    async def test_an_order_is_followed_to_its_end(self) -> None:
+        """With the authority's own words where it refuses; one that is broken off, or wanted no more, has failed."""
+        issuing = self.issuing(WWW)
+        await self.have(issuing, WWW)
+        desk = Desk(issuing, reactor)
+        self.ca.behave("order", problem("rejectedIdentifier", "not that one"))
+        await desk.renew(WWW)
+        await self.idle(issuing)
+        order = desk.order(WWW) or {}
+        self.assertEqual(order["state"], "failed")
+        self.assertIn("not that one (rejectedIdentifier); next try", order["problem"])
+        self.solvers.clear()
+        self.solvers["tls-alpn-01"] = Stuck()
+        await desk.renew(WWW)
+        await until(lambda: (desk.order(WWW) or {})["state"] == "running")
+        issuing.want([])
+        await self.idle(issuing)
+        self.assertEqual((desk.order(WWW) or {})["problem"], "the order was broken off")
+
+    async def test_one_that_waits_for_its_turn(self) -> None:
+        """It is the next, whatever else is due; one whose name is dropped meanwhile ends."""
+        others = [f"a{number}.example.test" for number in range(8)]
+        issuing = self.issuing(WWW)
+        await self.have(issuing, WWW)
+        self.solvers.clear()
+        self.solvers["tls-alpn-01"] = Stuck()
+        issuing.want([WWW, *others])
+        await until(lambda: len(issuing.running) == AT_ONCE)
+        desk = Desk(issuing, reactor)
+        await desk.renew(WWW)
+        self.assertEqual((desk.order(WWW) or {})["state"], "waiting")
+        issuing.running[others[0]].cancel()
+        await until(lambda: WWW in issuing.running)
+        await desk.renew(others[-1])
+        issuing.want([WWW])
+        self.assertIn("no route wants it", (desk.order(others[-1]) or {})["problem"])
 
     async def test_revoked(self) -> None:
         """By who has issued it; another one takes its place at once."""
@@ -61,8 +106,8 @@ class DeskTests(IssuingCase):
         first = issuing.kept.credentials[WWW]
         self.ca.behave("revoke", problem("unauthorized", "not yours", 403))
         self.assertIn("not yours", (await desk.revoke(WWW))["error"])
-        self.assertEqual(await desk.revoke(WWW), {"revoked": [WWW]})
+        self.assertEqual(await desk.revoke(WWW), {"revoked": [WWW], "ordered": [WWW]})
         await until(lambda: issuing.kept.credentials[WWW].id != first.id and not issuing.running)
         issuing.want([])
-        self.assertEqual(await desk.revoke(WWW), {"revoked": [WWW]})
+        self.assertEqual(await desk.revoke(WWW), {"revoked": [WWW], "ordered": []})
         self.assertEqual(issuing.credentials(), ())
