@@ -7,6 +7,7 @@ mean that its name is durable: whoever made it may have been killed before its f
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 from functools import lru_cache
@@ -55,6 +56,19 @@ def write_whole(path: Path, content: bytes, mode: int) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def lock(path: Path) -> int:
+    """A descriptor that keeps others from the same as long as it is open (flock(2)); BlockingIOError where another
+    process does, OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @lru_cache(maxsize=16384)

@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -29,7 +29,8 @@ from dcrouter.admin.logfile import LogFile
 from dcrouter.admin.logs import LogWriter
 from dcrouter.admin.places import find_config
 from dcrouter.config.admin import Config
-from dcrouter.config.load import load_with_warnings, to_plain
+from dcrouter.config.halves import Half
+from dcrouter.config.load import load_service, to_plain
 from dcrouter.control.parent import Parent
 from dcrouter.control.privileges import find_account
 from dcrouter.control.records import publish_all
@@ -39,19 +40,39 @@ from dcrouter.errors import ConfigError, DcrouterError, StartError
 class Options(usage.Options):
     """The arguments behind `twistd dcrouter`."""
 
-    optParameters = [["config", "c", None, "The configuration [routes.yaml here, then /etc/dcrouter/routes.yaml]."]]
+    optParameters = [
+        ["config", "c", None, "The configuration [routes.yaml here, then /etc/dcrouter/routes.yaml]."],
+        ["only", None, None, "Which half of two services this is: proxy or mail (email.remote)."],
+    ]
+
+    half: Half | None = None
+
+    def postOptions(self) -> None:
+        if self["only"] is None:
+            return
+        if self["only"] not in get_args(Half):
+            raise usage.UsageError(f"--only: one of {', '.join(get_args(Half))}")
+        self.half = cast(Half, self["only"])
 
 
 class Router(MultiService):
     """The whole service of the configuration in `source`; ConfigError or StartError where that cannot be.
 
     `log_file`: where the log goes if the configuration says standard output; None for that. `own_log` False: it goes
-    wherever twisted.logger sends it.
+    wherever twisted.logger sends it. `half`: which of two services it is, None: there is one.
     """
 
-    def __init__(self, source: Path, reactor: Any, log_file: Path | None = None, *, own_log: bool = True) -> None:
+    def __init__(
+        self,
+        source: Path,
+        reactor: Any,
+        log_file: Path | None = None,
+        *,
+        own_log: bool = True,
+        half: Half | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        config, self.warnings = load_with_warnings(source)
+        config, self.warnings = load_service(source, half)
         self.log_writer = _log_writer(config, log_file) if own_log else None
         self.parent_process = Parent(
             config,
@@ -64,6 +85,7 @@ class Router(MultiService):
             log_lines=self.log_writer.write if self.log_writer is not None else publish_all,
             make_access_log=lambda config: _access_log(config, reactor),
             set_level=self._set_level,
+            half=half,
         )
         self.addService(self.parent_process)  # type: ignore[no-untyped-call]
 
@@ -88,11 +110,11 @@ class TwistdRouter(Router):
     It keeps the terminal that started it for that: when daemonised, standard error is gone by then.
     """
 
-    def __init__(self, source: Path, reactor: Any, twistd: dict[str, Any]) -> None:
+    def __init__(self, source: Path, reactor: Any, twistd: dict[str, Any], half: Half | None = None) -> None:
         self.twistd = twistd
         self.terminal = os.dup(2)
         own_log = not (twistd.get("syslog") or twistd.get("logger"))
-        super().__init__(source, reactor, _stdout_place(twistd), own_log=own_log)
+        super().__init__(source, reactor, _stdout_place(twistd), own_log=own_log, half=half)
 
     def setServiceParent(self, parent: Any) -> None:
         if self.log_writer is not None:
@@ -153,7 +175,7 @@ def makeService(options: Options) -> IService:
     try:
         source = find_config(options["config"])
         twistd = cast("dict[str, Any]", options.parent or {})
-        return cast(IService, TwistdRouter(source, reactor, twistd))
+        return cast(IService, TwistdRouter(source, reactor, twistd, options.half))
     except DcrouterError as error:
         tell(2, error)
         raise SystemExit(1) from None
@@ -168,7 +190,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         options.parseOptions(list(arguments))  # type: ignore[no-untyped-call]
         source = find_config(options["config"])
-        router = Router(source, reactor)
+        router = Router(source, reactor, half=options.half)
         assert router.log_writer is not None
         router.log_writer.file.open()
         globalLogBeginner.beginLoggingTo([cast(ILogObserver, router.log_writer)])

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from dcrouter.admin.client import ApiError, ask
 from dcrouter.admin.control import Command
-from dcrouter.admin.places import also_behind, service_socket
+from dcrouter.admin.places import also_behind, mail_socket
 from dcrouter.admin.report import duration, word
 
 
@@ -33,14 +33,14 @@ def add_bans_command(command: Command) -> argparse.ArgumentParser:
 
 
 def list_bans(arguments: argparse.Namespace) -> int:
-    found = list(_all(service_socket(arguments)))
+    found = list(_all(mail_socket(arguments)))
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(ban_lines(found)))
     return 0
 
 
 def clear_bans(arguments: argparse.Namespace) -> int:
     """Exit status 1 where one of the addresses is not banned; the others are lifted all the same."""
-    socket = service_socket(arguments)
+    socket = mail_socket(arguments)
     lifted = failed = 0
     for target in [f"/bans/{quote(address, safe='')}" for address in arguments.addresses] or ["/bans"]:
         try:

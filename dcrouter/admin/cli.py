@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 from dcrouter import __version__
 from dcrouter.admin.bans import add_bans_command
@@ -26,6 +27,7 @@ from dcrouter.admin.readable import problems_as
 from dcrouter.admin.report import status_lines
 from dcrouter.admin.table import draw, rows
 from dcrouter.config.code import code_of
+from dcrouter.config.halves import Half
 from dcrouter.config.load import load, load_with_warnings
 from dcrouter.config.schema import json_schema
 from dcrouter.control.privileges import find_account
@@ -57,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Become the service: the same that twistd runs, with the same process id as the command."""
     source = find_config(arguments.config)
+    only = ["--only", arguments.only] if arguments.only is not None else []
     try:
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "dcrouter.tap", "--config", str(source)])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "dcrouter.tap", "--config", str(source), *only])
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
         raise StartError(
@@ -68,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     source = find_config(arguments.config if arguments.file is None else arguments.file)
-    config, warnings = load_with_warnings(source)
+    config, warnings = load_with_warnings(source, half=arguments.only)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.as_user:
@@ -96,7 +99,7 @@ def schema(arguments: argparse.Namespace) -> int:
 
 
 def routes(arguments: argparse.Namespace) -> int:
-    table = rows(load(find_config(arguments.config if arguments.file is None else arguments.file)))
+    table = rows(load(find_config(arguments.config if arguments.file is None else arguments.file), arguments.only))
     print(json.dumps(table, indent=1) if arguments.json else draw(table))
     return 0
 
@@ -150,6 +153,8 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
     for one in (asked, *controls):
         one.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
+    for one in (started, checked, shown, asked, *controls):
+        one.add_argument("--only", choices=get_args(Half), help="that half of two services (email.remote)")
     for one in (shown, rooted, asked, *controls):
         one.add_argument("--json", action="store_true", help="for programs")
     return parser

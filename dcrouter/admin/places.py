@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import socket
 import stat
 from pathlib import Path
 
 from dcrouter.config.document import compose, read_text
 from dcrouter.config.findings import Findings
+from dcrouter.config.halves import DIRECTORY
 from dcrouter.config.load import load
 from dcrouter.config.nodes import Mapping, Node, Scalar
 from dcrouter.errors import ConfigError, StartError
@@ -67,6 +69,28 @@ def told_socket(path: Path) -> Path | None:
     return default if default.exists() and not told.exists() else told
 
 
+def _of_mail_half(path: Path) -> Path | None:
+    """The admin socket of a mail half that is a service of its own, which the configuration `path` may have."""
+    try:
+        text = read_text(path)
+    except ConfigError:
+        return None
+    root = compose(text, os.environ, Findings())
+    state_dir = _text(root, "state_dir") if isinstance(root, Mapping) else ""
+    return path.absolute().parent / (state_dir or "state") / DIRECTORY / "admin.sock"
+
+
+def _answers(path: Path) -> bool:
+    """Whether a service listens there."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(1.0)
+        try:
+            asked.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 def _text(node: Mapping, *keys: str) -> str:
     """The text at the end of these keys, "" where there is none."""
     found: Node = node
@@ -77,12 +101,22 @@ def _text(node: Mapping, *keys: str) -> str:
     return found.text if isinstance(found, Scalar) else ""
 
 
+def mail_socket(arguments: argparse.Namespace) -> Path:
+    """As `service_socket`, of the mail half where that is a service of its own."""
+    half = None if arguments.socket else _of_mail_half(find_config(arguments.config))
+    return half if half is not None and _answers(half) else service_socket(arguments)
+
+
 def service_socket(arguments: argparse.Namespace) -> Path:
     """As `--socket` says, or the configuration, which may be wrong elsewhere: while it is being edited, the service
-    still runs with the old one.
+    still runs with the old one. `--only mail`: of that half.
     """
     if arguments.socket:
         return Path(arguments.socket)
+    if getattr(arguments, "only", None) == "mail":
+        half = _of_mail_half(find_config(arguments.config))
+        if half is not None:
+            return half
     if (told := told_socket(find_config(arguments.config))) is not None:
         return told
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from dcrouter.admin.client import ApiError, ask
-from dcrouter.admin.places import find_config, service_socket
+from dcrouter.admin.places import find_config, mail_socket
 from dcrouter.admin.report import duration, word
 from dcrouter.config.load import load
 from dcrouter.mail.queue.backup import back_up
@@ -79,7 +79,7 @@ def show_list(arguments: argparse.Namespace) -> int:
         wanted = {**_filters(arguments), "limit": min(PAGE, arguments.limit - len(found))}
         if place is not None:
             wanted["after"] = place
-        answer = ask(service_socket(arguments), "GET", f"/queue?{urlencode(wanted)}")
+        answer = ask(mail_socket(arguments), "GET", f"/queue?{urlencode(wanted)}")
         found += answer["messages"]
         place = answer["next"]
         if place is None:
@@ -92,13 +92,13 @@ def show_list(arguments: argparse.Namespace) -> int:
 
 
 def show_message(arguments: argparse.Namespace) -> int:
-    shown = ask(service_socket(arguments), "GET", f"/queue/{quote(arguments.id, safe='')}")["message"]
+    shown = ask(mail_socket(arguments), "GET", f"/queue/{quote(arguments.id, safe='')}")["message"]
     print(json.dumps(shown, indent=1) if arguments.json else "\n".join(message_lines(shown)))
     return 0
 
 
 def show_stats(arguments: argparse.Namespace) -> int:
-    stats = ask(service_socket(arguments), "GET", f"/queue/stats?{urlencode({'top': arguments.top})}")["stats"]
+    stats = ask(mail_socket(arguments), "GET", f"/queue/stats?{urlencode({'top': arguments.top})}")["stats"]
     now = datetime.now(UTC).timestamp()
     print(json.dumps(stats, indent=1) if arguments.json else "\n".join(stats_lines(stats, now)))
     return 0
@@ -114,7 +114,7 @@ def change(arguments: argparse.Namespace) -> int:
     place: str | None = None
     while True:
         # Every request does a part, so that none of them takes long.
-        answer = ask(service_socket(arguments), "POST", f"/queue/{arguments.verb}", {**wanted, "after": place})
+        answer = ask(mail_socket(arguments), "POST", f"/queue/{arguments.verb}", {**wanted, "after": place})
         changed += answer["changed"]
         place = answer["next"]
         if place is None:

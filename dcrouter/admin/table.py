@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dcrouter.config.actions import Block, Forward, Handler, MailHandover, Redirect, Respond, Static
+from dcrouter.config.actions import Block, Forward, Handler, MailHandover, MailRelay, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import PortRange
@@ -109,7 +109,7 @@ def _tls(route: Route) -> str:
 
 
 def _action(route: Route, protocol: str) -> str:
-    action = route.action
+    action, ports = route.action, route.match.ports
     if isinstance(action, Forward):
         text = "forward to " + ", ".join(_target(target) for target in action.targets)
         if action.select is not None:
@@ -131,6 +131,10 @@ def _action(route: Route, protocol: str) -> str:
         return f"block {action.status}" if protocol == "http" else "block"
     if isinstance(action, Handler):
         return f"handler {action.factory}"
+    if isinstance(action, MailRelay):
+        outer = dict.fromkeys(port for given in ports for port in range(given.start, given.end + 1))
+        inner = dict.fromkeys(map(action.remote.port, outer))
+        return f"mail ({action.kind}) at {_host(str(action.remote.host))}:{','.join(map(str, inner))}"
     return f"mail ({action.kind})"
 
 

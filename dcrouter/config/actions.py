@@ -11,6 +11,7 @@ from dcrouter.config.health import Health
 from dcrouter.config.http import AnswerHeaders, FileName, Headers, PathRewrite
 from dcrouter.config.lines import RedirectTemplate
 from dcrouter.config.match import Address
+from dcrouter.config.remote import Remote
 from dcrouter.config.targets import Balance, Target
 from dcrouter.config.through import ProxyUrl
 from dcrouter.wire.http1 import check_header
@@ -155,6 +156,16 @@ class MailHandover:
         default="smtp",
         metadata=key("How mail is spoken: `smtp` and `submission` with STARTTLS, `smtps` with TLS at once."),
     )
+
+
+@frozen(kw_only=True)
+class MailRelay(MailHandover):
+    """The connection goes to the mail half, which is a service of its own: what `email.remote` makes of a handover.
+
+    Never read from a file, and never sent to another process.
+    """
+
+    remote: Remote
 
 
 Action = Forward | Redirect | Respond | Static | Block | Handler | MailHandover

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import evolve
 
-from dcrouter.config.actions import Block, Handler, MailHandover, Redirect, Respond, Static
+from dcrouter.config.actions import Block, Handler, MailHandover, MailRelay, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.findings import spell
 from dcrouter.config.httpkeys import feature_keys
@@ -19,6 +19,7 @@ from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.match import Address, Match, PortRange
 from dcrouter.config.names import REGEX
 from dcrouter.config.overlap import NameSet, listen_overlap, ports_overlap
+from dcrouter.config.remote import Remote
 from dcrouter.config.routes import Defaults, Protocol, Route
 from dcrouter.config.security import RouteSecurity
 
@@ -26,7 +27,19 @@ from dcrouter.config.security import RouteSecurity
 def effective_routes(config: Config) -> tuple[Route, ...]:
     """All enabled routes in the order of the file, then the generated mail routes."""
     own = tuple(route for route in config.routes if route.enabled)
-    return own if config.email is None else (*own, *mail_routes(config.email, config.defaults))
+    if config.email is None:
+        return own
+    routes = (*own, *mail_routes(config.email, config.defaults))
+    remote = config.email.remote
+    return routes if remote is None else tuple(_relayed(route, remote) for route in routes)
+
+
+def _relayed(route: Route, remote: Remote) -> Route:
+    """A mail route where the mail half is another service, which looks after slow clients itself."""
+    if not isinstance(route.action, MailHandover):
+        return route
+    security = evolve(route.security, min_rate=None)
+    return evolve(route, action=MailRelay(kind=route.action.kind, remote=remote), security=security)
 
 
 def mail_routes(email: Email, defaults: Defaults) -> tuple[Route, ...]:

@@ -22,49 +22,65 @@ from dcrouter.config.checks.equals import check_equals
 from dcrouter.config.checks.expressions import check_expressions
 from dcrouter.config.checks.loops import check_loops
 from dcrouter.config.checks.protocols import check_protocols
+from dcrouter.config.checks.remote import check_remote
 from dcrouter.config.checks.rules import check_rules
 from dcrouter.config.checks.unique import check_names
 from dcrouter.config.document import compose, read_text
 from dcrouter.config.findings import Findings
+from dcrouter.config.halves import Half, halved, of_half, undecided
 from dcrouter.config.place import Invalid, Place
 from dcrouter.config.plain import from_plain, to_plain
 from dcrouter.config.read import Reader
 from dcrouter.errors import ConfigError
 
-__all__ = ["from_plain", "load", "load_with_warnings", "to_plain"]
+__all__ = ["from_plain", "load", "load_service", "load_with_warnings", "to_plain"]
 
 
-def load(path: Path) -> Config:
+def load(path: Path, half: Half | None = None) -> Config:
     """The configuration in `path`; ConfigError with every problem of it."""
-    return load_with_warnings(path)[0]
+    return load_with_warnings(path, half=half)[0]
 
 
-def load_with_warnings(path: Path, environment: Mapping[str, str] | None = None) -> tuple[Config, tuple[str, ...]]:
-    """The configuration, and warnings of what is hardly meant; `environment`: None for the process's own."""
+def load_service(path: Path, half: Half | None) -> tuple[Config, tuple[str, ...]]:
+    """The same for a service that is to run."""
+    config, warnings = load_with_warnings(path, half=half)
+    problem = undecided(config, half)
+    if problem is not None:
+        raise ConfigError([f"{path}: {problem}"])
+    return config, warnings
+
+
+def load_with_warnings(
+    path: Path, environment: Mapping[str, str] | None = None, half: Half | None = None
+) -> tuple[Config, tuple[str, ...]]:
+    """The configuration, and warnings of what is hardly meant; `environment`: None for the process's own. `half`: as
+    that half of two services has it (config/halves.py).
+    """
     findings = Findings()
     text = read_text(path)
     root = compose(text, os.environ if environment is None else environment, findings)
     config = None
     if root is not None:
-        place = Place.root(root, findings)
+        place = Place.root(halved(root, half, path.absolute().parent, findings), findings)
         reader = Reader(path.absolute().parent)
         try:
             config = reader.read(place, Config)
         except Invalid:
             config = None
         else:
-            _check(config, place, reader)
+            _check(config, place, reader, half)
+            config = of_half(config, half, place)
     if config is None or findings.problems or findings.elsewhere:
         here = [problem.show(str(path)) for problem in sorted(findings.problems)]
         raise ConfigError([*here, *findings.elsewhere])
     return config, tuple(warning.show(str(path)) for warning in sorted(findings.warnings))
 
 
-def _check(config: Config, root: Place, reader: Reader) -> None:
+def _check(config: Config, root: Place, reader: Reader, half: Half | None) -> None:
     """What no value can know of itself."""
     findings = root.findings
     check_names(root, config.email)
-    if config.email is not None:
+    if config.email is not None and half != "proxy":
         check_accounts(config.email, root, reader)
         check_rules(config.email, root, reader)
     check_covers(config, root, reader)
@@ -76,5 +92,6 @@ def _check(config: Config, root: Place, reader: Reader) -> None:
         check_protocols(config, reader)
         check_equals(config, reader)
         check_loops(config, reader)
+        check_remote(config, root)
     if not config.routes and config.email is None and not findings.problems:
         root.warn("there is neither `routes` nor `email`: nothing is listened on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from attrs import Factory, field, frozen
@@ -15,6 +16,7 @@ from dcrouter.config.lines import Line
 from dcrouter.config.match import Address, Network
 from dcrouter.config.patterns import MailAddress
 from dcrouter.config.queue import Bounces, Queue
+from dcrouter.config.remote import Remote
 from dcrouter.config.rules import Reject, Rule
 from dcrouter.config.security import Security
 from dcrouter.config.tls import CertificateChoice
@@ -61,7 +63,10 @@ class MailTimeouts:
 
 @frozen(kw_only=True)
 class Email:
-    """The mail half; without it dcrouter takes no mail. `security` stands instead of defaults.security on its ports."""
+    """The mail half; without it dcrouter takes no mail. `security` stands instead of defaults.security on its ports.
+
+    `home`: where the queue and Maildirs are, None: state_dir.
+    """
 
     hostname: HostName = field(metadata=key("Who we are: banner, EHLO, Received, and the certificate's name."))
     banner: Line = field(default="ESMTP", metadata=key("Text behind the host name in the greeting."))
@@ -79,6 +84,10 @@ class Email:
     certificate: CertificateChoice = field(
         default="auto",
         metadata=key("`auto`: of certificates.files, else of the internal CA; `internal`; or {cert, key}."),
+    )
+    remote: Remote | None = field(
+        default=None,
+        metadata=key("Where the mail half is, when it is a service of its own.", default="it is part of this one"),
     )
     max_message_size: Size = field(default=50 * 1024 * 1024, metadata=key("Told to clients as SIZE."))
     max_recipients: Annotated[int, counted(1, 100_000)] = field(
@@ -119,3 +128,4 @@ class Email:
     default_action: Reject = field(factory=Reject, metadata=key("For recipients that no rule matches."))
     queue: Queue = field(factory=Queue, metadata=key("Mail that was taken and not yet passed on."))
     bounces: Bounces = field(factory=Bounces, metadata=key("What senders are told."))
+    home: Path | None = None

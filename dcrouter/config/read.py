@@ -65,7 +65,7 @@ class Reader:
             (attrs.has, lambda cls: ClassReader(cls, self._reading)),
             (lambda type_: bool(words_of(type_)), _words),
             (lambda type_: element_of(type_) is not None, self._list),
-            (_is_mapping, self._text_mapping),
+            (_is_mapping, self._mapping),
             (lambda type_: bool(variants_of(type_)), self._variant),
             (_is_word_or_class, self._word_or_class),
             (lambda type_: without_none(type_)[1], self._optional),
@@ -124,12 +124,18 @@ class Reader:
 
         return read
 
-    def _text_mapping(self, type_: Any) -> Read:
-        def read(place: Place, _: Any) -> dict[str, str]:
-            values, complete = {}, True
+    def _mapping(self, type_: Any) -> Read:
+        """Of text, or of what has a form; keys that are numbers are written as such."""
+        named, wanted = get_args(type_)
+        form = form_of(named)
+
+        def read(place: Place, _: Any) -> dict[Any, Any]:
+            values: dict[Any, Any] = {}
+            complete = True
+            hook = self._converter.get_structure_hook(wanted)
             for word, child in place.entries():
                 try:
-                    values[word] = _text(child, str)
+                    values[word if form is None else _key(child, word, form)] = hook(child, wanted)
                 except Invalid:
                     complete = False
             if not complete:
@@ -201,6 +207,13 @@ class Reader:
             return Secret(data.decode().rstrip("\r\n"))
         except UnicodeDecodeError:
             file.fail(f"{path} is not UTF-8")
+
+
+def _key(place: Place, word: str, form: Form) -> Any:
+    try:
+        return form.read(int(word) if form.typed and word.isdecimal() else word)
+    except ValueError as error:
+        place.fail(f"the key: {error}")
 
 
 def _is_mapping(type_: Any) -> bool:

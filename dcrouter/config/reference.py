@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import attrs
 
@@ -100,7 +100,12 @@ class _Reference:
             return "`true` `false`"
         if get_args(inner) and not _is_mapping(inner):
             return " or ".join(self.value(one, path) for one in get_args(inner))
-        return "a mapping of text" if _is_mapping(inner) else "text"
+        if _is_mapping(inner):
+            named, wanted = get_args(inner)
+            if wanted is str:
+                return "a mapping of text"
+            return f"a mapping of {self.value(named, path)} to {self.value(wanted, path)}"
+        return "text"
 
 
 def reference() -> str:
@@ -130,7 +135,8 @@ def _link(title: str) -> str:
 
 
 def _is_mapping(type_: Any) -> bool:
-    return bool(get_args(type_)) and get_args(type_) == (str, str)
+    origin: Any = get_origin(type_)
+    return origin is dict
 
 
 if __name__ == "__main__":

@@ -106,7 +106,10 @@ class Defaults:
 
 @frozen(kw_only=True)
 class ProxyProtocol:
-    """Peers that MUST begin with a PROXY v1 or v2 header; from others a header is never interpreted."""
+    """Peers that MUST begin with a PROXY v1 or v2 header; from others a header is never interpreted.
+
+    `only`: nobody else may connect.
+    """
 
     from_: tuple[Network, ...] = field(
         metadata=key("Networks of the peers.", name="from", nonempty="no peer would match")
@@ -115,6 +118,7 @@ class ProxyProtocol:
         default=None, metadata=key("On which ports.", scalar=True, nonempty="no port would match", default="all")
     )
     timeout: Duration = field(default=3.0, metadata=key("For the whole header."))
+    only: bool = False
 
 
 @frozen(kw_only=True)

@@ -106,7 +106,9 @@ def _type(type_: Any, definitions: dict[str, Schema]) -> Schema:
     if type_ is bool:
         return {"anyOf": [{"type": "boolean"}, _refer("variable")]}
     if _is_mapping(type_):
-        return {"type": "object", "additionalProperties": _TEXT}
+        named, value = get_args(type_)
+        numbers = {"propertyNames": {"pattern": "^[0-9]+$"}} if named is not str else {}
+        return {"type": "object", **numbers, "additionalProperties": _type(value, definitions)}
     if get_args(type_):
         return {"anyOf": [_type(one, definitions) for one in get_args(type_)]}
     return dict(_TEXT)

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from dcrouter.config.admin import Config
 from dcrouter.config.code import code_of
 from dcrouter.config.effective import effective_routes
+from dcrouter.config.halves import Half
 from dcrouter.control import ports, privileges, records
 from dcrouter.control.certificates import CertificateWatch
 from dcrouter.control.child import Command, command
@@ -40,7 +41,7 @@ from dcrouter.control.names import DENIAL, Names, names_of
 from dcrouter.control.operations import Operations
 from dcrouter.control.ports import Listener
 from dcrouter.control.reload import Loaded, Reloads
-from dcrouter.control.roles import roles
+from dcrouter.control.roles import mail_home, roles, without_mail
 from dcrouter.control.sinks import AccessLog, LogLines, LogSink
 from dcrouter.control.state import StateDirectory
 from dcrouter.control.status import status_of
@@ -65,7 +66,7 @@ class Parent(Service):
     `access_log` is closed at the end. `window` makes the operator's window: a service that is started last and stopped
     last. `log_sink` and `access_log` are opened anew on SIGUSR1. `log_lines` takes what children log. `failure`: why
     the start failed after the reactor ran. `make_access_log`: that of another configuration, not open yet. `set_level`
-    makes a word of LogLevel that of the log.
+    makes a word of LogLevel that of the log. `half`: which one of two services it is.
     """
 
     log = Logger()
@@ -84,9 +85,11 @@ class Parent(Service):
         command: Command = command,
         make_access_log: Callable[[Config], AccessLog | None] = lambda config: None,
         set_level: Callable[[str], None] = lambda level: None,
+        half: Half | None = None,
     ) -> None:
         self.config = config
         self.source = source
+        self.half = half
         self.plain = plain
         self.reactor = reactor
         self.access_log = access_log
@@ -101,7 +104,7 @@ class Parent(Service):
         self.state: State = "stopped"
         self.failure: StartError | None = None
         self.listeners: tuple[Listener, ...] = ()
-        self.state_directory = StateDirectory(config.state_dir)
+        self.state_directory = StateDirectory(config.state_dir, mail_home(config))
         self.office = Office(config, reactor, ToEdge(lambda: self.children), lambda: self.certificates.look_soon())
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
         store = CertificateStore(config, self.routes, time.time, acme=self.office.credentials)
@@ -230,8 +233,8 @@ class Parent(Service):
 
     def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         """A question to the mail process: its answer; Unreachable where there is none."""
-        if self.children is None or self.config.email is None:
-            raise Unreachable("there is no mail process: the configuration has no `email`")
+        if self.children is None or "mail" not in roles(self.config):
+            raise Unreachable(f"there is no mail process: {without_mail(self.config)}")
         return self.children.ask("mail", kind, fields, timeout=MAIL_ANSWERS)
 
     # What the children are told, and tell.

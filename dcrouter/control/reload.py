@@ -26,7 +26,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.changes import Changes, changes, needs_restart
 from dcrouter.config.code import code_of, of_handlers
 from dcrouter.config.effective import effective_routes
-from dcrouter.config.load import load_with_warnings, to_plain
+from dcrouter.config.load import load_service, to_plain
 from dcrouter.config.routes import Route
 from dcrouter.control import ports
 from dcrouter.control.credentials import order_of, pieces
@@ -141,7 +141,7 @@ class Reloads:
         problems: tuple[str, ...] = ()
         changed = ""
         try:
-            config, warnings = load_with_warnings(self.parent.source)
+            config, warnings = load_service(self.parent.source, self.parent.half)
             changed = str(await self._change(config))
         except ConfigError as error:
             problems = tuple(error.problems)

@@ -27,16 +27,24 @@ MAX_WORDS = 100
 
 
 class StateDirectory:
-    """`open` takes it, `close` gives it back. `lock` is the descriptor that children inherit, -1 while not open."""
+    """`open` takes it, `close` gives it back. `lock` is the descriptor that children inherit, -1 while not open.
 
-    def __init__(self, path: Path) -> None:
+    `home`: another one, which is made if it is not there, and which others have too.
+    """
+
+    def __init__(self, path: Path, home: Path | None = None) -> None:
         self.path = path
+        self.home = home
         self.lock = -1
 
     def open(self, account: Account | None = None) -> None:
         """Create, lock and check the directory, and hand it to `account`; StartError, with nothing kept open."""
-        self._create()
+        for path in (self.home, self.path):
+            if path is not None:
+                self._create(path)
         try:
+            if account is not None and self.home is not None and self.home.stat().st_uid != account.uid:
+                os.chown(self.home, account.uid, account.gid)
             self._take_lock()
             self._check_version()
             if account is not None:
@@ -54,20 +62,20 @@ class StateDirectory:
             os.close(self.lock)
             self.lock = -1
 
-    def _create(self) -> None:
+    def _create(self, path: Path) -> None:
         try:
-            make_directory(self.path)
-            if stat.S_IMODE(self.path.stat().st_mode) & 0o077 and self.path.stat().st_uid == os.geteuid():
-                self.path.chmod(0o700)
+            make_directory(path)
+            if stat.S_IMODE(path.stat().st_mode) & 0o077 and path.stat().st_uid == os.geteuid():
+                path.chmod(0o700)
         except FileExistsError:
-            raise StartError(f"state_dir: {self.path} is not a directory") from None
+            raise StartError(f"state_dir: {path} is not a directory") from None
         except OSError as error:
             raise StartError(
-                f"state_dir: cannot create {self.path}: {error.strerror}; "
+                f"state_dir: cannot create {path}: {error.strerror}; "
                 "create it for the user that runs dcrouter, or set state_dir to a place where it may write"
             ) from error
-        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
-            raise StartError(f"state_dir: {self.path} belongs to {_owner(self.path)}: not writable by this user")
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise StartError(f"state_dir: {path} belongs to {_owner(path)}: not writable by this user")
 
     def _take_lock(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,8 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from dcrouter.config.admin import Config
 from dcrouter.config.mail import Email
 from dcrouter.config.security import MinRate
-from dcrouter.errors import StartError
+from dcrouter.durable import lock, make_directory
+from dcrouter.errors import StartError, StoreError
 from dcrouter.events import DeliveryDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.authentication.checks import Authentication
@@ -42,6 +44,9 @@ from dcrouter.tls.chooser import Chooser
 
 DIRECTORY = "mail"
 """Under state_dir: the queue's database and its spool."""
+
+LOCK = "lock"
+"""In it: held by the process that has the queue."""
 
 CLOSE_WITHIN = 10.0
 """Seconds for attempts to end and be settled at close; one that does not is made again after the next start."""
@@ -85,7 +90,9 @@ class Mta:
         self._reactor = reactor
         self._on_closed = on_closed
         self._rules = Rules(config.email)
-        queue, directory = config.email.queue, config.state_dir / DIRECTORY
+        home = config.email.home or config.state_dir
+        queue, directory = config.email.queue, home / DIRECTORY
+        self._directory, self._lock = directory, -1
         self._store: Store
         if queue.store == "memory":
             self._store = MemoryStore(directory, reactor)
@@ -105,7 +112,7 @@ class Mta:
         self._attempts = Attempts(
             self._rules,
             Bodies(self._store, budget),
-            config.state_dir,
+            home,
             config.email.hostname,
             reactor,
             patience or Patience(down=_down(config.email)),
@@ -143,6 +150,13 @@ class Mta:
 
     def start(self) -> None:
         """Opens the store, which blocks, and takes up what is queued. Raises StoreError."""
+        try:
+            make_directory(self._directory)
+            self._lock = lock(self._directory / LOCK)
+        except BlockingIOError:
+            raise StoreError(f"{self._directory} is in use by another dcrouter, or one of its halves") from None
+        except OSError as error:
+            raise StoreError(f"the mail queue in {self._directory}: {error}") from error
         ids = self._ids = Ids.after(self._store.open())
         self._attempts.start()
         self._login.open()
@@ -237,6 +251,8 @@ class Mta:
             self._attempts.close()
             self._guards.close()
             self._store.close()
+            if self._lock != -1:
+                os.close(self._lock)
 
         return idle.addCallback(shut)
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from dcrouter.config.actions import Block, Forward, Handler, MailHandover, Redirect, Respond, Static
+from dcrouter.config.actions import Block, Forward, Handler, MailHandover, MailRelay, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
 from dcrouter.config.match import Match
@@ -19,7 +19,7 @@ from dcrouter.net.threads import Threads
 from dcrouter.proxy.actions.close import CloseAction
 from dcrouter.proxy.actions.forward import ForwardAction
 from dcrouter.proxy.actions.handler import HandlerAction
-from dcrouter.proxy.actions.mail import MailAction
+from dcrouter.proxy.actions.mail import MailAction, MailRelayAction
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.asking import Asking
 from dcrouter.proxy.bound import Action, BoundRoute
@@ -142,8 +142,16 @@ class Binding:
                 return (HttpConnections() if spoken == "http" else CloseAction()), BlockAnswer(action)
             case Handler():
                 return HandlerAction(), None
+            case MailRelay():
+                return self._mail_relay(route.name, action), None
             case MailHandover():
                 return MailAction(action.kind), None
+
+    def _mail_relay(self, name: str, relay: MailRelay) -> Action:
+        target = Target(host=str(relay.remote.host), port=None)
+        targets = Targets(name, Forward(targets=(target,)), self._addresses, self._state)
+        self.targets.append(targets)
+        return MailRelayAction(relay.kind, ForwardAction(targets, Reach(), "v2", port=relay.remote.port))
 
     def _selection(self, action: Forward, targets: Targets) -> Selection | None:
         if action.select is None:

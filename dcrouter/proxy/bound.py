@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from dcrouter.config.actions import Forward, Handler, MailHandover
+from dcrouter.config.actions import Forward, Handler, MailHandover, MailRelay
 from dcrouter.config.effective import certified_name, needs_bytes
 from dcrouter.config.routes import Route
 from dcrouter.proxy.admission import Admission
@@ -83,10 +83,11 @@ class BoundRoute:
         self.speaks_tls = route.tls is not None
         self.terminates = route.tls is not None and route.tls.mode != "passthrough"
         self.is_mail = isinstance(route.action, MailHandover)
-        self.is_handed = isinstance(route.action, MailHandover | Handler)
+        relays = isinstance(route.action, MailRelay)
+        self.is_handed = isinstance(route.action, MailHandover | Handler) and not relays
         self.needs_bytes = needs_bytes(route)
         forward = route.action if isinstance(route.action, Forward) else None
-        introduces = forward is not None and forward.proxy_protocol is not None
+        introduces = relays or (forward is not None and forward.proxy_protocol is not None)
         self.asks = isinstance(route.action, Handler) or (forward is not None and forward.select is not None)
         self.needs_local = introduces or route.match.listen is not None or self.asks
         told = route.tls.alpn if route.tls is not None else None

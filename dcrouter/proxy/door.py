@@ -26,6 +26,9 @@ RESET = b"\x01\0\0\0\0\0\0\0"
 """SO_LINGER as socket(7) has it: on, for no time."""
 
 
+NOT_INTRODUCED = "not introduced"
+"""Who comes past the edges, where all come through them."""
+
 MOST_ASKED = 8
 """Routes, or kinds of lists, that are asked about a client whose route is not known yet."""
 
@@ -41,12 +44,15 @@ class Door:
         known = [admission] if only is None else [admission, only.admission]
         self._known = [one for one in known if one.limited]
         self._possible = [] if only is not None else _possible(table, fallback)
-        self.guarded = bool(self._known or self._possible)
+        self.guarded = bool(self._known or self._possible or introducers.only)
 
     def refuses(self, address: str, entered: list[Admission]) -> str | None:
         """Why a connection from `address` is not let in, or None: then it is counted, by what is `entered` now."""
-        if self._introducers is not None and self._introducers.timeout(address) is not None:
-            return None
+        if self._introducers is not None:
+            if self._introducers.timeout(address) is not None:
+                return None
+            if self._introducers.only:
+                return NOT_INTRODUCED
         refused = None
         for admission in self._possible:
             refused = admission.refusal(address)

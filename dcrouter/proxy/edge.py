@@ -332,7 +332,7 @@ class Edge:
         if self._resting or not self._accepting:
             return
         for listener in self._listeners:
-            if listener.table.mail and not self.mail.ready:
+            if listener.table.hands_mail and not self.mail.ready:
                 listener.pause()
             else:
                 listener.start()

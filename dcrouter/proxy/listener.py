@@ -27,14 +27,18 @@ EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class Introducers:
-    """Peers that must begin with a PROXY header on one port, and how long they may take."""
+    """Peers that must begin with a PROXY header on one port, and how long they may take. `only`: nobody else may
+    connect.
+    """
 
     def __init__(self, entries: tuple[ProxyProtocol, ...], port: int) -> None:
-        self._entries = [
-            (Networks(entry.from_), entry.timeout)
+        here = [
+            entry
             for entry in entries
             if entry.ports is None or any(given.start <= port <= given.end for given in entry.ports)
         ]
+        self.only = any(entry.only for entry in here)
+        self._entries = [(Networks(entry.from_), entry.timeout) for entry in here]
 
     def __bool__(self) -> bool:
         return bool(self._entries)

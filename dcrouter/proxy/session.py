@@ -22,6 +22,7 @@ from dcrouter.net.stream import Plain, Stream, Tls
 from dcrouter.proxy import challenges, peek
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.bound import BoundRoute
+from dcrouter.proxy.door import NOT_INTRODUCED
 from dcrouter.proxy.http.connection import Connection
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.linger import linger
@@ -116,6 +117,8 @@ class Session:
             if introducers and (seconds := introducers.timeout(facts.peer[0])) is not None:
                 self.enter("proxy_header", seconds)
                 await peek.proxy_header(self)
+            elif introducers.only:  # the door is not asked while authorities are awaited
+                raise NotAdmitted(NOT_INTRODUCED, edge.refusal(self.listener, facts, NOT_INTRODUCED))
             if self.listener.admission not in self.entered:
                 self._admit(self.listener.admission)
             if (edge.challenges or self.listener.responds) and await challenges.answered(self):

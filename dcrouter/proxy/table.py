@@ -109,10 +109,10 @@ class PortTable:
     """The routes of one port (or of several ports that have the same ones).
 
     `only`: the route that takes every connection without a look, if there is one. `terminates`: the route that ends the
-    TLS of every client, whatever name it asks for, always with the same certificate. `needs_local`: some route asks for
-    the address that the client connected to. `mail`: every route here is the mail server's. `expects_http`: a plain
-    connection may have to be told by its request; `expects_tls`: some route speaks TLS.
-    `client_first`: whoever connects has to say something before anything is decided.
+    TLS of every client, whatever name it asks for, always with the same certificate. `needs_local`: some route asks
+    for the address that the client connected to. `mail`: every route here is the mail server's; `hands_mail`: which
+    is a process beside us. `expects_http`: a plain connection may have to be told by its request; `expects_tls`:
+    some route speaks TLS. `client_first`: whoever connects has to say something before anything is decided.
     """
 
     def __init__(self, routes: Sequence[tuple[int, BoundRoute]], clock: Clock = time.time) -> None:
@@ -136,6 +136,7 @@ class PortTable:
         self.expects_http = any(bound.needs_bytes and not bound.speaks_tls for bound in self.routes)
         self.expects_tls = any(bound.speaks_tls for bound in self.routes)
         self.mail = bool(self.routes) and all(bound.is_mail for bound in self.routes)
+        self.hands_mail = self.mail and any(bound.is_handed for bound in self.routes)
         self._asks_path = any(bound.route.match.path is not None for bound in self.routes)
         first_of: dict[Conditions | None, int] = {}
         shared = _Shared(clock)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,16 @@ class ForwardAction:
         reach: Reach,
         introduces: Version | None = None,
         selection: Selection | None = None,
+        port: Callable[[int], int] = int,
     ) -> None:
-        """`introduces`: the PROXY header that targets get. `selection`: who says which of them, None: nobody."""
+        """`introduces`: the PROXY header that targets get. `selection`: who says which of them, None: nobody. `port`:
+        what `preserve` makes of the port that the client connected to.
+        """
         self.targets = targets
         self.reach = reach
         self._introduces = introduces
         self._selection = selection
+        self._port = port
 
     async def run(self, session: Session) -> None:
         stream, target = await self._connect(session)
@@ -77,7 +82,7 @@ class ForwardAction:
         """A connection to the first target that takes it, where it counts as active from then on; Unreachable with the
         last reason where none does.
         """
-        task, port = session.task, session.facts.local[1]
+        task, port = session.task, self._port(session.facts.local[1])
         if self._selection is None:
             order = self.targets.order(session.facts, task.engine.now)
         else:
