@@ -200,16 +200,23 @@ class MailProtocol(Conversation, Protocol):
 
     def _expect(self, answered: bool) -> None:
         """When the client's next move is due; the greeting's deadline is not moved by anything but EHLO."""
-        timeouts = self.sessions.timeouts
-        if self.machine.in_data:
-            self.awaited = "data"
-            assert self.transaction is not None
-            self.deadline = self.transaction.due(self.sessions.clock.seconds(), timeouts.data)
-        elif answered and (self.machine.helo or self.awaited != "greeting"):
-            if self.awaited == "greeting":
-                self.sessions.admission.met(self.client)
+        if self.awaited == "greeting":
+            if not self.machine.helo:
+                return
+            self.sessions.admission.met(self.client)
             self.awaited = "command"
-            self.deadline = self.sessions.clock.seconds() + timeouts.command
+        timeouts, now = self.sessions.timeouts, self.sessions.clock.seconds()
+        in_data = self.machine.in_data
+        if self.transaction is not None and self.transaction.begun:
+            self.awaited = "data" if in_data else "command"
+            self.deadline = self.transaction.due(now, timeouts.data if in_data else timeouts.command)
+        elif in_data:  # octets of BDAT that are of no use: they have that time altogether
+            if self.awaited != "end of data":
+                self.awaited = "end of data"
+                self.deadline = now + timeouts.data
+        elif answered:
+            self.awaited = "command"
+            self.deadline = now + timeouts.command
 
     def answered(self, reply: bytes) -> None:
         """The answer that came later, or at once: the session goes on where it stood."""

@@ -50,6 +50,7 @@ class Transaction:
         self.helo = ""
         self.sender = sender.address
         self._announced = sender.size or 0
+        self._binary = sender.binary
         self._sessions = sessions
         self._session = session
         self._client = client
@@ -60,6 +61,11 @@ class Transaction:
         self._intake: Intake | None = None
         self._span_began = 0.0
         self._moved = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether octets of the message are here, or come next."""
+        return self._intake is not None
 
     @property
     def backlogged(self) -> bool:
@@ -176,7 +182,8 @@ class Transaction:
             ),
             received=round(time.time(), 3),
             size=intake.size,
-            eightbit=intake.eightbit,
+            eightbit=intake.eightbit or self._binary,
+            binary=self._binary,
             spooled=intake.spooled,
             octets=intake.octets,
             dotless=dotless,

@@ -1,7 +1,7 @@
 """An SMTP command line: its verb, and what MAIL, RCPT and EHLO say behind it.
 
 Contract: functions over the text of one line without its CRLF; a value out, or WireError whose `reply` answers the
-line. RFC 5321 4.1.1, 4.1.2; SIZE: RFC 1870; BODY: RFC 6152; AUTH: RFC 4954.
+line. RFC 5321 4.1.1, 4.1.2; SIZE: RFC 1870; BODY: RFC 6152, 3030; AUTH: RFC 4954; BDAT: RFC 3030 2.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ MAX_AUTH_LINE = 12288
 VERBS = frozenset({"EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT", "STARTTLS", "AUTH"})
 """What we understand."""
 
-FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "PRI", "BDAT"})
-"""Verbs whose next lines are content, not commands: HTTP sent to a mail port, and BDAT, which is not offered. Reading
-on would run that content as commands."""
+FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "PRI"})
+"""Verbs whose next lines are content, not commands: HTTP sent to a mail port. Reading on would run that content as
+commands."""
 
 KNOWN_ELSEWHERE = frozenset({"EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BURL", "XCLIENT", "XFORWARD"})
 """Verbs of other servers: 502 instead of 500."""
 
+_BODIES = ("7BIT", "8BITMIME", "BINARYMIME")
+_CHUNK = re.compile(r"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]{2,64}\]")
 _SIZE = re.compile(r"[0-9]{1,20}")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
@@ -37,12 +39,13 @@ _XCHAR = re.compile(r"\+([0-9A-F]{2})")
 
 class Sender(NamedTuple):
     """What MAIL said. `address` "" is the null reverse-path; `size` octets as declared, or None; `eightbit`:
-    BODY=8BITMIME.
+    BODY=8BITMIME or BINARYMIME, `binary`: the latter.
     """
 
     address: str
     size: int | None
     eightbit: bool
+    binary: bool = False
 
 
 def parse_greeting(argument: str) -> str:
@@ -63,19 +66,20 @@ def parse_mail(argument: str) -> Sender:
     if not rest:
         return Sender(address, None, False)
     size: int | None = None
-    eightbit = auth = False
+    body = ""
+    auth = False
     for keyword, value in _parameters(rest):
         if keyword == "SIZE" and size is None and _SIZE.fullmatch(value):
             size = int(value)
-        elif keyword == "BODY" and value.upper() in ("7BIT", "8BITMIME"):
-            eightbit = value.upper() == "8BITMIME"
+        elif keyword == "BODY" and not body and value.upper() in _BODIES:
+            body = value.upper()
         elif keyword == "AUTH" and not auth and _is_submitter(value):
             auth = True
         elif keyword in ("SIZE", "BODY", "AUTH"):
             raise WireError(f"bad {keyword}", b"501 5.5.4 Bad value of a MAIL parameter")
         else:
             raise WireError(f"unknown parameter {keyword}", b"555 5.5.4 MAIL parameter not recognized")
-    return Sender(address, size, eightbit)
+    return Sender(address, size, body in ("8BITMIME", "BINARYMIME"), body == "BINARYMIME")
 
 
 def parse_recipient(argument: str) -> str:
@@ -85,6 +89,12 @@ def parse_recipient(argument: str) -> str:
         for keyword, _value in _parameters(rest):
             raise WireError(f"unknown parameter {keyword}", b"555 5.5.4 RCPT parameter not recognized")
     return address
+
+
+def parse_chunk(argument: str) -> tuple[int, bool] | None:
+    """`size [LAST]` of BDAT: so many octets follow, and whether they are the last; None: nobody knows how many."""
+    found = _CHUNK.fullmatch(argument)
+    return None if found is None else (int(found[1]), found[2] is not None)
 
 
 def parse_auth(argument: str) -> tuple[str, bytes | None]:

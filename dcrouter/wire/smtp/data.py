@@ -1,10 +1,10 @@
-"""A message on its way through DATA: `Unstuffer` takes it off the wire, `Stuffer` puts it there.
+"""A message on its way through DATA or BDAT: `Unstuffer` and `Chunks` take it off the wire, `Stuffer` puts it there.
 
-Contract: both take bytes cut anywhere, keep at most four of them, and look at chunks, never at lines. Only CRLF.CRLF
+Contract: all take bytes cut anywhere, keep at most four of them, and look at chunks, never at lines. Only CRLF.CRLF
 ends a message (the CRLF of the DATA line counts as its first). A lone CR, a lone LF, a NUL or a line beyond
 MAX_TEXT_LINE makes a received message bad: it is read to its true end and then refused. What `Stuffer` emits contains
-none of them, whatever it was given. RFC 5321 2.3.8, 4.1.1.4, 4.5.2, 4.5.3.1.6; SMTP smuggling, CVE-2023-51764 and its
-kin.
+none of them, whatever it was given. Lengths end what comes by BDAT; but it is judged alike, unless it is said to be
+binary. RFC 5321 2.3.8, 4.1.1.4, 4.5.2, 4.5.3.1.6; RFC 3030; SMTP smuggling, CVE-2023-51764 and its kin.
 """
 
 from __future__ import annotations
@@ -22,20 +22,44 @@ _END = b"\r\n.\r\n"
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
 
 
-class Unstuffer:
-    """One message coming in. `flaw`: why it must be refused, None as long as it is well-formed. `ended`: its end was
-    seen. `dotless`: no line began with a dot so far; such a message, if well-formed, leaves again as it came.
+class _Lines:
+    """The lines of a message that comes in, as far as they are judged. `flaw`: why it must be refused, None as long as
+    it is well-formed.
     """
 
-    __slots__ = ("_carry", "_line", "_skip", "dotless", "ended", "flaw")
+    __slots__ = ("_line", "flaw")
 
     def __init__(self) -> None:
         self.flaw: Flaw | None = None
+        self._line = 0
+
+    def _measure(self, piece: bytes) -> None:
+        """Jumps from line end to line end, as far as a line may be long at a time."""
+        size = len(piece)
+        start = -self._line
+        while size - start > MAX_TEXT_LINE:
+            end = piece.rfind(b"\r\n", max(start, 0), start + MAX_TEXT_LINE + 2)
+            if end < 0:
+                self.flaw = "long-line"
+                return
+            start = end + 2
+        end = piece.rfind(b"\r\n", max(start, 0))
+        self._line = size - (end + 2 if end >= 0 else start)
+
+
+class Unstuffer(_Lines):
+    """One message coming in by DATA. `ended`: its end was seen. `dotless`: no line began with a dot so far; such a
+    message, if well-formed, leaves again as it came.
+    """
+
+    __slots__ = ("_carry", "_skip", "dotless", "ended")
+
+    def __init__(self) -> None:
+        super().__init__()
         self.ended = False
         self.dotless = True
         self._carry = b"\r\n"  # the end of the DATA line: an end mark may follow at once
         self._skip = 2
-        self._line = 0
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
         """(the message's next octets, unstuffed; what follows its end). The latter is empty until `ended`."""
@@ -63,18 +87,34 @@ class Unstuffer:
             self._measure(piece)
         return piece if self.flaw is None else b""
 
-    def _measure(self, piece: bytes) -> None:
-        """Jumps from line end to line end, as far as a line may be long at a time."""
-        size = len(piece)
-        start = -self._line
-        while size - start > MAX_TEXT_LINE:
-            end = piece.rfind(b"\r\n", max(start, 0), start + MAX_TEXT_LINE + 2)
-            if end < 0:
-                self.flaw = "long-line"
-                return
-            start = end + 2
-        end = piece.rfind(b"\r\n", max(start, 0))
-        self._line = size - (end + 2 if end >= 0 else start)
+
+class Chunks(_Lines):
+    """One message coming in by BDAT, as its chunks' octets; `binary`: its lines are not judged."""
+
+    __slots__ = ("_binary", "_carry")
+
+    def __init__(self, *, binary: bool) -> None:
+        super().__init__()
+        self._binary = binary
+        self._carry = b""  # a CR whose LF may come with the next octets, of the next chunk even
+
+    def receive(self, data: bytes) -> bytes:
+        """The message's next octets."""
+        if self._binary:
+            return data
+        data = self._carry + data
+        self._carry = data[-1:] if data.endswith(b"\r") else b""
+        piece = data[:-1] if self._carry else data
+        if not _well_formed(piece):
+            self.flaw = "stray"
+        if self.flaw is None:
+            self._measure(piece)
+        return piece if self.flaw is None else b""
+
+    def end(self) -> None:
+        """There is no further chunk."""
+        if self._carry:
+            self.flaw = "stray"
 
 
 def _well_formed(piece: bytes) -> bool:

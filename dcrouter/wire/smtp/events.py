@@ -37,7 +37,7 @@ class Limits:
             keywords.append("STARTTLS")
         if self.auth and tls:
             keywords.append(f"AUTH {' '.join(self.auth)}")
-        return [*keywords, "ENHANCEDSTATUSCODES", "8BITMIME"]
+        return [*keywords, "ENHANCEDSTATUSCODES", "8BITMIME", "CHUNKING", "BINARYMIME"]
 
 
 class Mail(NamedTuple):
@@ -54,7 +54,7 @@ class Recipient(NamedTuple):
 
 @frozen
 class DataStart:
-    """354 is on its way; `Data` and `EndOfData` follow."""
+    """354 is on its way, or the first chunk of BDAT; `Data` and `EndOfData` follow, commands between them perhaps."""
 
 
 class Data(NamedTuple):
@@ -88,7 +88,7 @@ class StartTls:
 
 @frozen
 class Reset:
-    """The transaction, if there was one, is gone."""
+    """The transaction is gone, and what has come of its message."""
 
 
 Event = Mail | Recipient | DataStart | Data | EndOfData | Auth | StartTls | Reset

@@ -36,6 +36,8 @@ def starttls(session: Session, argument: str) -> Event | None:
         return session.error(said.NO_ARGUMENT)
     if not session.esmtp:
         return session.error(said.EHLO_FIRST)
+    if session.sender is not None:
+        return session.error(said.IN_TRANSACTION)
     if not session.input.empty:
         return session.leave(said.AFTER_STARTTLS)
     session.asked = "STARTTLS"
@@ -53,7 +55,7 @@ def auth(session: Session, argument: str) -> Event | None:
     if session.authenticated:
         return session.error(said.AUTH_AGAIN)
     if session.sender is not None:
-        return session.error(said.AUTH_TOO_LATE)
+        return session.error(said.IN_TRANSACTION)
     mechanism, initial = parse_auth(argument)
     if mechanism not in limits.auth:
         return session.error(said.UNKNOWN_MECHANISM)

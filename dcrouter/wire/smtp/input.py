@@ -51,6 +51,14 @@ class Input:
         self.clear()
         return octets
 
+    def take_up_to(self, most: int) -> bytes:
+        """As much of it as there is, and not more than that."""
+        if len(self._octets) - self._at <= most:
+            return self.take()
+        octets = self._octets[self._at : self._at + most]
+        self._at += most
+        return octets
+
     def put_back(self, octets: bytes) -> None:
         """What was taken and is not wanted after all; only while it is empty."""
         self._octets = octets

@@ -32,7 +32,7 @@ def mail(session: Session, argument: str) -> Event | None:
 
 
 def rcpt(session: Session, argument: str) -> Event | None:
-    if session.sender is None:
+    if session.sender is None or session.message is not None:
         return session.error(said.BAD_SEQUENCE)
     address = parse_recipient(argument)
     if session.recipients >= session.limits.max_recipients:
@@ -46,10 +46,16 @@ def data(session: Session, argument: str) -> Event | None:
         refusal = said.BAD_SEQUENCE
     elif argument:
         refusal = said.NO_ARGUMENT
+    elif session.message is not None:
+        refusal = said.DATA_AND_BDAT
+    elif session.sender.binary:
+        refusal = said.BINARY_BY_BDAT
     elif not session.recipients:
         refusal = said.NO_RECIPIENTS
     else:
-        session.data = Unstuffer()
+        session.message = Unstuffer()
+        session.taking = _take
+        session.left = -1
         session.size = 0
         session.say(said.GO_AHEAD)
         return events.DataStart()
@@ -59,8 +65,10 @@ def data(session: Session, argument: str) -> Event | None:
     return session.error(refusal)
 
 
-def octets(session: Session, incoming: Unstuffer) -> Event | None:
+def _take(session: Session) -> Event | None:
     """What has come of a message in DATA."""
+    incoming = session.message
+    assert isinstance(incoming, Unstuffer)
     found, rest = incoming.receive(session.input.take())
     if rest:
         session.input.put_back(rest)
@@ -68,7 +76,7 @@ def octets(session: Session, incoming: Unstuffer) -> Event | None:
     too_big = session.size > session.limits.max_size
     if not incoming.ended:
         return events.Data(found) if found and not too_big else None
-    session.data = None
+    session.taking = None
     session.asked = "DATA"
     if incoming.flaw is not None:
         session.conduct.error()

@@ -26,10 +26,14 @@ LONE_LF = b"500 5.5.2 Lines end with CRLF, not with a lone LF"
 STRAY_IN_COMMAND = b"500 5.5.2 Lone CR or NUL in a command"
 
 BAD_SEQUENCE = b"503 5.5.1 Bad sequence of commands"
+IN_TRANSACTION = b"503 5.5.1 Not within a transaction"
 EHLO_FIRST = b"503 5.5.1 EHLO first"
 TLS_FIRST = b"530 5.7.0 Must issue a STARTTLS command first"
 LOGIN_FIRST = b"530 5.7.0 Authentication required"
 NO_RECIPIENTS = b"554 5.5.1 No valid recipients"
+BAD_CHUNK = b"501 5.5.4 Expected BDAT size [LAST]"
+DATA_AND_BDAT = b"503 5.5.1 DATA and BDAT are not mixed"
+BINARY_BY_BDAT = b"503 5.5.1 BODY=BINARYMIME comes by BDAT"
 NOT_WAITED = b"554 5.5.0 Message sent without waiting for 354"
 
 TLS_ACTIVE = b"503 5.5.1 TLS is active already"
@@ -39,10 +43,10 @@ AFTER_STARTTLS = b"554 5.5.0 Nothing may follow STARTTLS before the TLS handshak
 NO_AUTH = b"502 5.5.1 AUTH is not offered"
 AUTH_IN_CLEAR = b"538 5.7.11 Encryption is required: STARTTLS first"
 AUTH_AGAIN = b"503 5.5.1 Already authenticated"
-AUTH_TOO_LATE = b"503 5.5.1 Not within a transaction"
 UNKNOWN_MECHANISM = b"504 5.5.4 Unrecognized authentication type"
 
 TOO_BIG = b"552 5.3.4 Message too big"
+CHUNK = b"250 2.0.0 %d octets received\r\n"
 FLAWS = {
     "stray": b"550 5.5.2 Lone CR, LF or NUL in the message; lines end with CRLF",
     "long-line": b"554 5.6.0 A line of the message is longer than 65536 octets",

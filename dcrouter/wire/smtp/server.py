@@ -13,7 +13,8 @@ How it is driven:
 
 Laws: replies in the order of the commands; nothing is read past STARTTLS, and whatever was pipelined behind it ends
 the session; a second EHLO is a RSET; DATA is read to its true end whatever is wrong with it; AUTH is neither offered
-nor taken in clear. RFC 5321, 1870, 2034, 2920, 3207, 4954, 6152.
+nor taken in clear; the octets of a chunk of BDAT are never run as commands, whatever is wrong with them.
+RFC 5321, 1870, 2034, 2920, 3030, 3207, 4954, 6152.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dcrouter.errors import WireError
-from dcrouter.wire.smtp import hello, mailing, said
+from dcrouter.wire.smtp import chunking, hello, mailing, said
 from dcrouter.wire.smtp.command import FOREIGN, KNOWN_ELSEWHERE, MAX_AUTH_LINE, MAX_COMMAND_LINE, parse_response
 from dcrouter.wire.smtp.events import Event
 from dcrouter.wire.smtp.session import Session
@@ -45,8 +46,8 @@ class Server(Session):
 
     @property
     def in_data(self) -> bool:
-        """Whether message octets are what comes next."""
-        return self.data is not None
+        """Whether message octets are what comes next, if only to be thrown away."""
+        return self.taking is not None
 
     def receive(self, data: bytes) -> None:
         if not self.closed:
@@ -60,10 +61,10 @@ class Server(Session):
     def next_event(self) -> Event | None:
         """The next thing the caller must do, or None: more bytes, an answer or the end are awaited."""
         while self.asked is None and not self.closed:
-            if self.data is not None:
-                if self.input.empty:
+            if self.taking is not None:
+                if self.left and self.input.empty:
                     return None
-                event = mailing.octets(self, self.data)
+                event = self.taking(self)
             else:
                 longest = MAX_AUTH_LINE if self.tls and self._auth_comes_next() else MAX_COMMAND_LINE
                 line = self.input.line(longest)
@@ -81,15 +82,14 @@ class Server(Session):
         last: bytes | None = None
         if asked == "MAIL":
             if not accepted:
-                self.sender = None
+                self.forget()
         elif asked == "RCPT":
             if accepted:
                 self.recipients += 1
             else:
                 last = self.conduct.refused_recipient()
         elif asked == "DATA":
-            self.sender = None
-            self.recipients = 0
+            self.forget()
             if accepted:
                 self.conduct.message()
         elif asked == "AUTH":
@@ -113,8 +113,7 @@ class Server(Session):
         self.helo = ""
         self.esmtp = False
         self.authenticated = False
-        self.sender = None
-        self.recipients = 0
+        self.forget()
         self.exchange = None
         self.asked = None
 
@@ -171,6 +170,7 @@ COMMANDS: dict[str, Callable[[Session, str], Event | None]] = {
     "MAIL": mailing.mail,
     "RCPT": mailing.rcpt,
     "DATA": mailing.data,
+    "BDAT": chunking.bdat,
     "RSET": mailing.rset,
     "NOOP": _noop,
     "VRFY": _vrfy,

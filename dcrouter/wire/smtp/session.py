@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from dcrouter.wire.sasl import Exchange
 from dcrouter.wire.smtp import events
 from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.conduct import Conduct
-from dcrouter.wire.smtp.data import Unstuffer
+from dcrouter.wire.smtp.data import Chunks, Unstuffer
 from dcrouter.wire.smtp.events import Event, Limits
 from dcrouter.wire.smtp.input import Input
+
+
+class Chunk(NamedTuple):
+    """What a BDAT command said: `size` octets, the `last` of the message or not; `refusal`: its answer already, they
+    are thrown away.
+    """
+
+    size: int
+    last: bool
+    refusal: bytes | None = None
+
+
+NO_CHUNK = Chunk(0, False)
 
 
 class Session:
@@ -16,7 +32,9 @@ class Session:
     `authenticated`: after a 235.
 
     `asked`: the verb whose answer is awaited, TLS during the handshake. `sender`: of the transaction under way, which
-    has so many `recipients`; `data`: while message octets come, so far `size` of them; `exchange`: while AUTH goes on.
+    has so many `recipients`; `message`: what of it comes by DATA or BDAT, so far `size` octets. `taking`: what is done
+    with the octets that come next, None where commands do; of `chunk`, what BDAT said last, so many are `left` to come
+    (-1 in DATA: nobody knows). `exchange`: while AUTH goes on.
 
     What replies to a command gives None for an event, so that a command can end with it.
     """
@@ -35,9 +53,12 @@ class Session:
         self.asked: str | None = None
         self.sender: Sender | None = None
         self.recipients = 0
-        self.data: Unstuffer | None = None
+        self.message: Unstuffer | Chunks | None = None
+        self.taking: Callable[[Session], Event | None] | None = None
+        self.chunk = NO_CHUNK
         self.exchange: Exchange | None = None
         self.size = 0
+        self.left = 0
         self.conduct = Conduct()
 
     def close(self, reply: bytes) -> None:
@@ -49,11 +70,17 @@ class Session:
     def end(self) -> None:
         """All has been said."""
         self.closed = True
-        self.sender = None
-        self.data = None
+        self.forget()
+        self.taking = None
         self.exchange = None
         self.asked = None
         self.input.clear()
+
+    def forget(self) -> None:
+        """There is no transaction any more."""
+        self.sender = None
+        self.recipients = 0
+        self.message = None
 
     def say(self, line: bytes) -> Event | None:
         self.output.append(line)
@@ -62,8 +89,7 @@ class Session:
     def restart(self, line: bytes) -> Event | None:
         """A reply to a command that undoes the transaction, if there is one."""
         began, undone = self.sender is not None, self.recipients
-        self.sender = None
-        self.recipients = 0
+        self.forget()
         self.idle_reply(line, undone)
         return events.Reset() if began else None
 
