@@ -23,6 +23,9 @@ from dcrouter.mail.delivery.attempt import Attempts
 from dcrouter.mail.delivery.bounce import Notifications
 from dcrouter.mail.delivery.destination import DOWN, Patience
 from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers, OwnAddresses
+from dcrouter.mail.delivery.policy.fetch import HTTPS_PORT, Https
+from dcrouter.mail.delivery.policy.mtasts import MtaSts
+from dcrouter.mail.delivery.policy.policies import Policies, Wanted
 from dcrouter.mail.message import Ids
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies, Budget
@@ -81,6 +84,7 @@ class Mta:
         ca_files: Mapping[str, bytes] | None = None,
         patience: Patience | None = None,
         mx_port: int = SMTP_PORT,
+        https_port: int = HTTPS_PORT,
         on_limit: Told | None = None,
     ) -> None:
         if config.email is None:
@@ -100,6 +104,14 @@ class Mta:
             self._store = SqliteStore(directory, reactor)
         self._mx_port = mx_port
         self._resolver = Resolver(config.resolver, reactor)
+        self._sts = MtaSts(
+            directory,
+            self._resolver,
+            Https(reactor, self._resolver, port=https_port).get,
+            time.time,
+            lambda *call: self._attempts.in_thread(*call),
+            lambda *problem: None,
+        )
         self._room = Room(
             lambda: self._store.messages,
             queue.max_size,
@@ -200,9 +212,10 @@ class Mta:
     def _notifications(self, ids: Ids) -> Notifications:
         return Notifications(self._email, self._rules, ids.next, time.time)
 
-    def _exchangers(self, config: Config, email: Email) -> Exchangers:
+    def _exchangers(self, config: Config, email: Email) -> Policies:
         own = OwnAddresses(email, config.listen, self._mx_port)
-        return Exchangers(self._resolver, email.hostname, own)
+        exchangers = Exchangers(self._resolver, email.hostname, own)
+        return Policies(exchangers, self._resolver, self._sts, lambda domain, host: Wanted())
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:
         """The authorities that rules name have changed."""

@@ -75,11 +75,14 @@ class TlsaAnswer:
 class Resolved:
     """`addresses` of a host as `resolver.addresses` orders them, never empty. `seconds`: for how long they may be
     believed. `missing`: families (RdataType.A, AAAA) of which nobody could tell whether there are any.
+    `name`: at the end of its CNAMEs; `secure`: all of it is DNSSEC-valid, as a trusted server says.
     """
 
     addresses: tuple[str, ...]
     seconds: float
     missing: tuple[RdataType, ...] = ()
+    name: str = ""
+    secure: bool = False
 
 
 class Resolver:
@@ -213,6 +216,7 @@ class Resolver:
         found: list[str] = []
         problems: list[BaseException] = []
         missing: list[RdataType] = []
+        answers: list[Answer] = []
         seconds = LONGEST
         for family, (_, result) in zip(self._families, await asked, strict=True):
             if isinstance(result, Failure):
@@ -222,10 +226,17 @@ class Resolver:
                     missing.append(family)
                     seconds = min(seconds, FAILURE)
             else:
+                answers.append(result)
                 found += [record.to_text() for record in result.records]
                 seconds = min(seconds, max(result.ttl, SHORTEST))
         if found:
-            return Resolved(addresses=tuple(found), seconds=seconds, missing=tuple(missing))
+            return Resolved(
+                addresses=tuple(found),
+                seconds=seconds,
+                missing=tuple(missing),
+                name=answers[0].name,
+                secure=all(answer.secure for answer in answers),
+            )
         for problem in sorted(problems, key=lambda one: isinstance(one, NoSuchName)):
             raise problem
         raise NoAddress(f"{name} has no address")

@@ -27,27 +27,28 @@ class Peer:
     """The target of one session. `name`: a DNS name or an address; None only where nothing is verified.
 
     `problem`: what was wrong with the chain, once the handshake has failed for it. `early`: the name is checked in the
-    handshake, which fails for it too.
+    handshake, which fails for it too. `lenient`: a chain that is wrong is a `problem`, and no failure.
     """
 
-    __slots__ = ("_early", "_name", "_verify", "problem")
+    __slots__ = ("_early", "_lenient", "_name", "problem", "verifies")
 
-    def __init__(self, name: str | None, *, verify: bool, early: bool = False) -> None:
+    def __init__(self, name: str | None, *, verify: bool, early: bool = False, lenient: bool = False) -> None:
         self.problem: str | None = None
+        self.verifies = verify
         self._name = name
-        self._verify = verify
         self._early = early
+        self._lenient = lenient
 
     def expect(self, connection: SSL.Connection) -> None:
         """Before the handshake: ask for the name by SNI, which never carries an address, and listen to the verdict."""
-        if self._verify:
+        if self.verifies:
             connection.set_verify(SSL.VERIFY_PEER, self._remember)
         if self._name is not None and not is_address(self._name):
             connection.set_tlsext_host_name(self._name.encode("idna"))
 
     def check(self, connection: SSL.Connection) -> None:
         """After the handshake: TlsError where its certificate is for somebody else."""
-        if not self._verify:
+        if not self.verifies:
             return
         self._judge(connection.get_peer_certificate(as_cryptography=True))
 
@@ -75,7 +76,7 @@ class Peer:
             except (TlsError, ValueError) as error:
                 self.problem = str(error)
                 return False
-        return bool(good)
+        return bool(good) or self._lenient
 
 
 def _names(certificate: x509.Certificate | None) -> str:

@@ -51,8 +51,8 @@ UNCHECKED = AuthenticationResults(spf=False, dkim=False, dmarc="ignore", arc=Fal
 class House:
     """One mail half. It closes itself at the end of the test, unless `close` was called before.
 
-    `mx_port`: where it looks for mail exchangers; `resolver`: of the configuration, to find them; `ca_files`: path ->
-    PEM of those that rules name.
+    `mx_port`, `https_port`: where it looks for mail exchangers, and for MTA-STS policies; `resolver`: of the
+    configuration, to find them; `ca_files`: path -> PEM of those that rules name.
     """
 
     def __init__(self, case: TestCase, *rules: Rule, state: Path | None = None, **email: Any) -> None:
@@ -65,6 +65,7 @@ class House:
         self._open = True
         patience, mx_port = email.pop("patience", None), email.pop("mx_port", 25)
         ca_files = email.pop("ca_files", None)
+        https_port = email.pop("https_port", 443)
         resolver = email.pop("resolver", Resolver())
         email.setdefault("timeouts", MailTimeouts())
         email.setdefault("authentication_results", UNCHECKED)
@@ -85,6 +86,7 @@ class House:
             ca_files=ca_files,
             patience=patience,
             mx_port=mx_port,
+            https_port=https_port,
             on_limit=self.limited.append,
         )
         self.mta.start()

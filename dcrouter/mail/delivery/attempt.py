@@ -22,8 +22,8 @@ from dcrouter.mail.delivery import maildir
 from dcrouter.mail.delivery.content import StoredContent
 from dcrouter.mail.delivery.destination import Destination, Patience
 from dcrouter.mail.delivery.destinations import Destinations
-from dcrouter.mail.delivery.exchange import Group, grouped
-from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers
+from dcrouter.mail.delivery.exchange import Finder, Group, grouped
+from dcrouter.mail.delivery.exchangers import SMTP_PORT
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
 from dcrouter.mail.delivery.outcome import Deferred as Later
@@ -57,7 +57,7 @@ class Attempts:
         patience: Patience,
         *,
         resolver: Resolver,
-        exchangers: Exchangers,
+        exchangers: Finder,
         ca_files: Mapping[str, bytes],
         recovered: Callable[[str], None],
         mx_port: int = SMTP_PORT,
@@ -77,7 +77,7 @@ class Attempts:
     def start(self) -> None:
         self._files.start()
 
-    def reload(self, rules: Rules, exchangers: Exchangers, ca_files: Mapping[str, bytes], down: float) -> None:
+    def reload(self, rules: Rules, exchangers: Finder, ca_files: Mapping[str, bytes], down: float) -> None:
         """For attempts that begin from now on; next hops, their connections and what is known of them stay."""
         self._rules = rules
         self._exchangers = exchangers
@@ -166,7 +166,15 @@ class Attempts:
             return succeed([group.exchangers] * len(group.numbers))
         destinations: list[Destination] = []
         for exchanger in group.exchangers:
-            destination = self.destinations.of(NextHop(host=exchanger.host, port=self._mx_port))
+            security = exchanger.security
+            hop = NextHop(
+                host=exchanger.host,
+                port=self._mx_port,
+                tls=security.tls,
+                dane=security.dane,
+                tested=security.tested,
+            )
+            destination = self.destinations.of(hop)
             destination.dialer.addresses = exchanger.addresses
             destinations.append(destination)
         if len(destinations) > 1:

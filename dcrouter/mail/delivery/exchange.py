@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred as TwistedDeferred
 from twisted.internet.defer import DeferredSemaphore, gatherResults
 
-from dcrouter.mail.delivery.exchangers import Exchange, Exchanger, Exchangers
+from dcrouter.mail.delivery.exchangers import Exchange, Exchanger
+from dcrouter.mail.delivery.nexthop import Security
 from dcrouter.mail.delivery.outcome import Deferred, Failed
 from dcrouter.wire.smtp.address import split
 
@@ -23,7 +24,13 @@ class Group(NamedTuple):
     numbers: list[int]
 
 
-def grouped(addresses: Sequence[str], exchangers: Exchangers) -> TwistedDeferred[list[Group]]:
+class Finder(Protocol):
+    """Who knows the exchangers of a domain."""
+
+    def of(self, domain: str) -> TwistedDeferred[Exchange]: ...
+
+
+def grouped(addresses: Sequence[str], exchangers: Finder) -> TwistedDeferred[list[Group]]:
     """Every recipient is in one group. Never fails."""
     domains: dict[str, list[int]] = {}
     for number, address in enumerate(addresses):
@@ -39,10 +46,10 @@ def grouped(addresses: Sequence[str], exchangers: Exchangers) -> TwistedDeferred
 def _merged(found: list[Exchange], numbers: list[list[int]]) -> list[Group]:
     """Equal exchangers may be in another order: they are shuffled."""
     groups: list[Group] = []
-    same: dict[frozenset[tuple[int, str]], Group] = {}
+    same: dict[frozenset[tuple[int, str, Security]], Group] = {}
     for exchange, own in zip(found, numbers, strict=True):
         if not isinstance(exchange, Deferred | Failed):
-            key = frozenset((one.preference, one.host) for one in exchange)
+            key = frozenset((one.preference, one.host, one.security) for one in exchange)
             if key in same:
                 same[key].numbers.extend(own)
                 continue

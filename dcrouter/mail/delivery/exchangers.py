@@ -25,8 +25,9 @@ from twisted.python.failure import Failure
 from dcrouter.config.mail import Email
 from dcrouter.config.match import Address
 from dcrouter.errors import NoAddress, NoSuchName, Unreachable
+from dcrouter.mail.delivery.nexthop import WELCOME, Security
 from dcrouter.mail.delivery.outcome import Deferred, Failed
-from dcrouter.net.resolver import MxAnswer, Resolver
+from dcrouter.net.resolver import MxAnswer, Resolved, Resolver
 
 SMTP_PORT = 25
 """On which every exchanger listens (RFC 5321 4.5.4.2)."""
@@ -39,13 +40,16 @@ MAX_ADDRESSES = 20
 @frozen(kw_only=True)
 class Exchanger:
     """`host`: the name to expect in its certificate; of an address literal, the address. `addresses`: as text, at least
-    one, in the order to try. `secure`: DNSSEC vouches for its being the domain's exchanger.
+    one, in the order to try. `secure`: DNSSEC vouches for its being the domain's exchanger, and for its addresses;
+    `alias`: where its CNAMEs lead, "" where it has none. `security`: what a session with it must have.
     """
 
     host: str
     addresses: tuple[str, ...]
     preference: int = 0
     secure: bool = False
+    alias: str = ""
+    security: Security = WELCOME
 
 
 Exchange = tuple[Exchanger, ...] | Deferred | Failed
@@ -105,24 +109,28 @@ class Exchangers:
         hosts.sort(key=lambda one: one[0])
         own = min((preference for preference, host in hosts if host == self._hostname), default=None)
         hosts = hosts[:MAX_HOSTS]
-        asked = DeferredList([self._resolver.addresses(f"{host}.") for _, host in hosts], consumeErrors=True)
-        answers = [result for _, result in await asked]
-        for (preference, _), addresses in zip(hosts, answers, strict=True):
-            if not isinstance(addresses, Failure) and any(self._ours(address) for address in addresses):
+        asked = DeferredList([self._resolver.resolve(f"{host}.") for _, host in hosts], consumeErrors=True)
+        answers: list[Resolved | Failure] = [result for _, result in await asked]
+        for (preference, _), resolved in zip(hosts, answers, strict=True):
+            if not isinstance(resolved, Failure) and any(self._ours(address) for address in resolved.addresses):
                 own = preference if own is None else min(own, preference)
         exchangers: list[Exchanger] = []
         reasons: list[str] = []
         room = MAX_ADDRESSES
-        for (preference, host), addresses in zip(hosts, answers, strict=True):
+        for (preference, host), resolved in zip(hosts, answers, strict=True):
             if own is not None and preference >= own:
                 break
-            if isinstance(addresses, Failure):
-                if addresses.check(NoSuchName, NoAddress) is None:
-                    reasons.append(addresses.getErrorMessage())
+            if isinstance(resolved, Failure):
+                if resolved.check(NoSuchName, NoAddress) is None:
+                    reasons.append(resolved.getErrorMessage())
             elif room:
-                tried = addresses[:room]
+                tried = resolved.addresses[:room]
                 room -= len(tried)
-                exchangers.append(Exchanger(host=host, addresses=tried, preference=preference, secure=found.secure))
+                secure = found.secure and resolved.secure
+                alias = "" if resolved.name == host else resolved.name
+                exchangers.append(
+                    Exchanger(host=host, addresses=tried, preference=preference, secure=secure, alias=alias)
+                )
         if exchangers:
             return tuple(exchangers)
         if reasons:

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from dcrouter.config.rules import Deliver, MailForward, OutboundTls, SmartHostAuth
 from dcrouter.config.targets import SimpleTarget
+from dcrouter.tls.dane import Tlsa
 
 SMTP_PORT = 25
 SMTPS_PORT = 465
@@ -15,9 +16,35 @@ SMTPS_PORT = 465
 
 
 @frozen(kw_only=True, cache_hash=True)
+class Dane:
+    """What DNS says of an exchanger's certificate (RFC 7672): usable `records`, none where TLS is all that can be had;
+    `names`: those that it may be for.
+    """
+
+    records: tuple[Tlsa, ...]
+    names: tuple[str, ...]
+
+
+@frozen(kw_only=True, cache_hash=True)
+class Security:
+    """What a session must have. `dane` counts before all else. `tested`: its certificate is looked at as if TLS were
+    required, and only told of (MTA-STS, `mode: testing`).
+    """
+
+    tls: OutboundTls = "opportunistic"
+    dane: Dane | None = None
+    tested: bool = False
+
+
+WELCOME = Security()
+"""TLS, if it can be had."""
+
+
+@frozen(kw_only=True, cache_hash=True)
 class NextHop:
     """A server at `host`:`port` or behind the socket `unix`. `host`, name or address, is also what its certificate must
-    be for where `tls` is required. `ca`: the file of the authorities to trust, None: the system's.
+    be for where `tls` is required. `ca`: the file of the authorities to trust, None: the system's. `dane`, `tested`: as
+    of Security.
     """
 
     host: str | None = None
@@ -27,6 +54,8 @@ class NextHop:
     tls: OutboundTls = "opportunistic"
     ca: str | None = None
     auth: SmartHostAuth | None = None
+    dane: Dane | None = None
+    tested: bool = False
 
     @property
     def target(self) -> str:

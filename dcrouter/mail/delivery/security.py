@@ -1,4 +1,4 @@
-"""TLS towards next hops: with anybody who offers it, or only with whom a certificate proves to be the right one.
+"""TLS towards next hops: with anybody who offers it, or only with whom authorities, or DNS, prove to be the right one.
 
 A Context is made when first needed and kept: one for all that is opportunistic, one for each file of authorities.
 RFC 3207, 8314.
@@ -15,7 +15,8 @@ from zope.interface import implementer
 
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.errors import TlsError
-from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.nexthop import Dane, NextHop
+from dcrouter.tls import dane
 from dcrouter.tls.peer import Peer
 from dcrouter.tls.profile import client_context
 
@@ -37,37 +38,52 @@ class Contexts:
 
     def session(self, hop: NextHop) -> Session:
         """For one connection. Raises TlsError where there is nothing to verify against."""
-        if hop.tls != "required":
+        if hop.dane is not None or (hop.tls != "required" and not hop.tested):
             if self._any is None:
                 self._any = client_context(UpstreamTls(verify=False), None)
-            return Session(self._any, hop.host, verify=False)
+            return Session(self._any, hop.host, verify=False, records=hop.dane)
         if hop.host is None:
             raise TlsError("a unix socket has no name that a certificate could be for")
-        return self.verified(hop.host, hop.ca)
+        return self.verified(hop.host, hop.ca, lenient=hop.tested)
 
-    def verified(self, host: str, ca: str | None = None) -> Session:
+    def verified(self, host: str, ca: str | None = None, *, lenient: bool = False) -> Session:
         """For one connection with a peer that proves to be `host`, to the authorities of the file `ca`, or the
-        system's.
+        system's. `lenient`: as of Session.
         """
         context = self._verifying.get(ca)
         if context is None:
             context = client_context(UpstreamTls(verify=True), self._ca_files[ca] if ca is not None else None)
             self._verifying[ca] = context
-        return Session(context, host, verify=True)
+        return Session(context, host, verify=True, lenient=lenient)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class Session:
-    """TLS on one connection: given to its transport, asked when the handshake is over."""
+    """TLS on one connection: given to its transport, asked when the handshake is over. `records`: what its certificate
+    is held against instead of the authorities. `lenient`: what is wrong with it is only remembered. `proven`: once it
+    was checked, whether the peer has proved who it is.
+    """
 
-    def __init__(self, context: SSL.Context, name: str | None, *, verify: bool) -> None:
+    def __init__(
+        self,
+        context: SSL.Context,
+        name: str | None,
+        *,
+        verify: bool,
+        records: Dane | None = None,
+        lenient: bool = False,
+    ) -> None:
+        self.proven = False
         self._context = context
-        self._peer = Peer(name, verify=verify)
+        self._dane = records
+        self._lenient = lenient
+        self._peer = Peer(name, verify=verify, lenient=lenient)
+        self._problem: str | None = None
 
     @property
     def problem(self) -> str | None:
-        """What was wrong with the next hop's certificates, once the handshake has failed for it."""
-        return self._peer.problem
+        """What was wrong with the next hop's certificates, once the handshake has failed for it, or has not."""
+        return self._problem or self._peer.problem
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
@@ -82,4 +98,13 @@ class Session:
 
     def prove(self, connection: SSL.Connection) -> None:
         """After the handshake: TlsError where the peer is somebody else."""
-        self._peer.check(connection)
+        try:
+            self._peer.check(connection)
+            if self._dane is not None and self._dane.records:
+                chain = connection.get_peer_cert_chain(as_cryptography=True) or ()
+                dane.verify(self._dane.records, chain, self._dane.names)
+        except TlsError as error:
+            self._problem = str(error)
+            if not self._lenient:
+                raise
+        self.proven = self.problem is None and (self._peer.verifies or bool(self._dane and self._dane.records))

@@ -1,0 +1,319 @@
+"""DANE and MTA-STS towards exchangers that are real TLS servers, by a DNS server and a policy host of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import SSL
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from dcrouter.config.rules import Mta, Rule, RuleMatch
+from dcrouter.config.tls import TlsProfile
+from dcrouter.tls.credential import Credential
+from dcrouter.tls.profile import server_context
+from dcrouter.tls.trust import system_trust
+from tests.mail.house import QUICK, House, in_thread, send
+from tests.mail.nexthop import ScriptedHop
+from tests.support.certificates import Authority
+from tests.support.facts import until
+from tests.support.nameserver import Nameserver
+
+DOMAIN = "x.test"
+MX = "mx.x.test"
+OUT = Rule(name="out", match=RuleMatch(recipients=("*@x.test", "*@y.test")), action=Mta())
+ENFORCED = b"version: STSv1\nmode: enforce\nmx: mx.x.test\nmax_age: 86400\n"
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _Tls:
+    def __init__(self, credential: Credential) -> None:
+        self._context = server_context([credential], TlsProfile())
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+
+class PolicyHost(Resource):
+    """`mta-sts.x.test`: gives `policy` with `status`, and counts who came."""
+
+    isLeaf = True
+
+    def __init__(self, case: TestCase, credential: Credential, policy: bytes = ENFORCED) -> None:
+        super().__init__()
+        self.policy = policy
+        self.status = 200
+        self.media_type = "text/plain; charset=utf-8"
+        self.asked: list[bytes] = []
+        site = Site(self)
+        site.noisy = False
+        port = reactor.listenTCP(0, TLSMemoryBIOFactory(_Tls(credential), False, site), interface="127.0.0.1")
+        self.port = port.getHost().port
+        case.addCleanup(port.stopListening)
+
+    def render_GET(self, request: Any) -> bytes:
+        self.asked.append(request.getRequestHostname() + request.path)
+        request.setResponseCode(self.status)
+        if self.status == 302:
+            request.setHeader("location", "https://mta-sts.x.test/elsewhere")
+        request.setHeader("content-type", self.media_type)
+        return self.policy
+
+
+class PolicyCase(TestCase):
+    def setUp(self) -> None:
+        self.dns = Nameserver(self)
+        self.dns.secure = True
+        self.authority = Authority()
+        self.good = self.authority.credential([MX])
+        self.dns.add(DOMAIN, "MX", f"10 {MX}.")
+        self.dns.add(MX, "A", "127.0.0.1")
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(self.authority.root_pem)
+        self.patch(os, "environ", {**os.environ, "SSL_CERT_FILE": path})
+        system_trust.cache_clear()
+        self.addCleanup(system_trust.cache_clear)
+
+    def house(self, hop: ScriptedHop, **more: Any) -> House:
+        more.setdefault("resolver", self.dns.config(timeout=1.0))
+        return House(self, OUT, patience=QUICK, mx_port=hop.port, **more)
+
+    def tlsa(self, credential: Credential, usage: int = 3, *, name: str = f"_25._tcp.{MX}") -> None:
+        key = credential.private_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.dns.add(name, "TLSA", f"{usage} 1 1 {hashlib.sha256(key).hexdigest()}")
+
+    @inlineCallbacks
+    def outcome(self, house: House, recipient: str = f"b@{DOMAIN}") -> Any:
+        """Sends a message; gives the event of its first attempt."""
+        count = len(house.done)
+        yield in_thread(send, house.listen(), recipient)
+        yield until(lambda: len(house.done) > count)
+        yield house.idle()
+        return house.done[count]
+
+
+class DaneTests(PolicyCase):
+    @inlineCallbacks
+    def test_the_certificate_that_dns_means(self) -> Any:
+        """RFC 7672 3.1.1: whoever has signed it, and whatever its name is."""
+        strange = Authority().credential(["somebody.else"], days=-1)
+        self.tlsa(strange)
+        hop = ScriptedHop(self, tls=strange)
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, hop.secured), ("delivered", 1))
+
+    @inlineCallbacks
+    def test_another_certificate(self) -> Any:
+        """RFC 7672 2.2: it waits, and is never sent in clear, nor once more without."""
+        self.tlsa(self.authority.credential([MX]))
+        hop = ScriptedHop(self, tls=self.good)
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, hop.messages), ("deferred", []))
+        self.assertIn("4.7.5 mx.x.test:", done.reply)
+        self.assertIn("DANE: no TLSA record is of its certificate", done.reply)
+
+    @inlineCallbacks
+    def test_no_starttls(self) -> Any:
+        """RFC 7672 2.2: TLSA records promise it."""
+        self.tlsa(self.good)
+        hop = ScriptedHop(self)
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, hop.messages), ("deferred", []))
+
+    @inlineCallbacks
+    def test_records_that_mean_nothing(self) -> Any:
+        """RFC 7672 2.1.1: there are some, so TLS is a must; with anybody."""
+        self.tlsa(self.good, usage=1)
+        hop = ScriptedHop(self, tls=Authority().credential(["somebody.else"]))
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, hop.secured), ("delivered", 1))
+        plain = ScriptedHop(self)
+        done = yield self.outcome(self.house(plain))
+        self.assertEqual((done.outcome, plain.messages), ("deferred", []))
+
+    @inlineCallbacks
+    def test_nobody_can_tell(self) -> Any:
+        """RFC 7672 2.1.2: SERVFAIL for TLSA is no "there are none"; the next exchanger may be better off."""
+        self.dns.behave("SERVFAIL", f"_25._tcp.{MX}", "TLSA")
+        hop = ScriptedHop(self, tls=self.good)
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, hop.connections), ("deferred", 0))
+        self.assertIn("4.7.5 mx.x.test: its TLSA records cannot be had", done.reply)
+        self.dns.add(DOMAIN, "MX", f"10 {MX}.", "20 second.x.test.", ttl=1)
+        self.dns.add("second.x.test", "A", "127.0.0.1")
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, done.target), ("delivered", f"second.x.test:{hop.port}"))
+
+    @inlineCallbacks
+    def test_nothing_that_dnssec_does_not_vouch_for(self) -> Any:
+        """RFC 7672 2.2: without it nobody is asked for TLSA, and TLS is as good as it comes."""
+        self.dns.secure = False
+        self.tlsa(self.authority.credential([MX]))
+        hop = ScriptedHop(self, tls=self.good)
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual(done.outcome, "delivered")
+        self.assertEqual([name for name, kind, _ in self.dns.questions if kind == "TLSA"], [])
+
+    @inlineCallbacks
+    def test_an_alias(self) -> Any:
+        """RFC 7672 2.2.2: records are looked for where a CNAME of the exchanger leads, then at its own name."""
+        self.dns.remove(MX, "A")
+        self.dns.add(MX, "CNAME", "real.y.test.")
+        self.dns.add("real.y.test", "A", "127.0.0.1")
+        self.tlsa(self.authority.credential([MX]))
+        self.tlsa(self.good, name="_25._tcp.real.y.test")
+        hop = ScriptedHop(self, tls=self.good)
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, hop.secured), ("delivered", 1))
+
+    @inlineCallbacks
+    def test_it_comes_before_mta_sts(self) -> Any:
+        """RFC 8461 2: a policy that would let it pass does not."""
+        host = PolicyHost(self, self.authority.credential(["mta-sts.x.test"]))
+        self.dns.add("_mta-sts.x.test", "TXT", '"v=STSv1; id=1;"')
+        self.dns.add("mta-sts.x.test", "A", "127.0.0.1")
+        self.tlsa(self.authority.credential([MX]))
+        hop = ScriptedHop(self, tls=self.good)
+        done = yield self.outcome(self.house(hop, https_port=host.port))
+        self.assertEqual((done.outcome, host.asked), ("deferred", []))
+
+
+class MtaStsTests(PolicyCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.host = PolicyHost(self, self.authority.credential(["mta-sts.x.test"]))
+        self.announce("1")
+        self.dns.add("mta-sts.x.test", "A", "127.0.0.1")
+
+    def announce(self, id: str) -> None:
+        self.dns.add("_mta-sts.x.test", "TXT", f'"v=STSv1; id={id};"', ttl=1)
+
+    def house(self, hop: ScriptedHop, **more: Any) -> House:
+        return super().house(hop, https_port=self.host.port, **more)
+
+    @inlineCallbacks
+    def test_a_certificate_for_its_name(self) -> Any:
+        """RFC 8461 4.1 and 4.2: delivered by TLS to a host of the policy that proves its name; the policy is fetched
+        once.
+        """
+        hop = ScriptedHop(self, tls=self.good)
+        house = self.house(hop)
+        for _ in range(2):
+            done = yield self.outcome(house)
+            self.assertEqual(done.outcome, "delivered")
+        self.assertEqual(self.host.asked, [b"mta-sts.x.test/.well-known/mta-sts.txt"])
+
+    @inlineCallbacks
+    def test_one_that_is_wrong(self) -> Any:
+        """RFC 8461 5: another name, an unknown signer, no TLS at all: it waits."""
+        for hop in (
+            ScriptedHop(self, tls=self.authority.credential(["other.test"])),
+            ScriptedHop(self, tls=Authority().credential([MX])),
+            ScriptedHop(self),
+        ):
+            done = yield self.outcome(self.house(hop))
+            self.assertEqual((done.outcome, hop.messages), ("deferred", []))
+            self.assertIn("4.7.", done.reply)
+
+    @inlineCallbacks
+    def test_an_exchanger_that_the_policy_does_not_name(self) -> Any:
+        """RFC 8461 5: passed over for the next one; without another the mail waits."""
+        self.dns.add(DOMAIN, "MX", "5 evil.test.", f"10 {MX}.")
+        self.dns.add("evil.test", "A", "127.0.0.1")
+        hop = ScriptedHop(self, tls=self.good)
+        house = self.house(hop)
+        done = yield self.outcome(house)
+        self.assertEqual((done.outcome, done.target), ("delivered", f"{MX}:{hop.port}"))
+        self.dns.add(DOMAIN, "MX", "5 evil.test.")
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual(done.outcome, "deferred")
+        self.assertIn("4.7.5 evil.test: the MTA-STS policy of x.test does not name it", done.reply)
+
+    @inlineCallbacks
+    def test_testing(self) -> Any:
+        """RFC 8461 5: as if there were none, but that what is wrong is known."""
+        self.host.policy = ENFORCED.replace(b"enforce", b"testing").replace(b"mx.x.test", b"other.test")
+        hop = ScriptedHop(self, tls=Authority().credential(["somebody.else"]))
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, hop.secured), ("delivered", 1))
+
+    @inlineCallbacks
+    def test_no_policy_can_be_had(self) -> Any:
+        """RFC 8461 3.3: redirects are not followed, the host must prove its name, the type is text/plain; without one
+        mail goes as ever, and the host is not asked for each message.
+        """
+        hop = ScriptedHop(self)
+
+        def redirected() -> None:
+            self.host.status = 302
+
+        def mistyped() -> None:
+            self.host.status, self.host.media_type = 200, "text/html"
+
+        def nonsense() -> None:
+            self.host.media_type, self.host.policy = "text/plain", b"<html>"
+
+        def large() -> None:
+            self.host.policy = ENFORCED + b"x: y\n" * 20_000
+
+        for change in (redirected, mistyped, nonsense, large):
+            change()
+            self.host.asked.clear()
+            house = self.house(hop)
+            for _ in range(2):
+                done = yield self.outcome(house)
+                self.assertEqual(done.outcome, "delivered", change.__name__)
+            self.assertEqual(len(self.host.asked), 1, change.__name__)
+
+    @inlineCallbacks
+    def test_a_policy_host_that_is_somebody_else(self) -> Any:
+        """RFC 8461 3.3: no certificate for mta-sts.x.test, no policy."""
+        self.host = PolicyHost(self, self.authority.credential(["other.test"]))
+        hop = ScriptedHop(self)
+        done = yield self.outcome(self.house(hop))
+        self.assertEqual((done.outcome, self.host.asked), ("delivered", []))
+
+    @inlineCallbacks
+    def test_it_holds_over_a_restart_and_without_its_record(self) -> Any:
+        """RFC 8461 3.1 and 10.2: who takes the record or the host away gains nothing."""
+        hop = ScriptedHop(self, tls=self.good)
+        house = self.house(hop)
+        yield self.outcome(house)
+        yield house.close()
+        self.dns.remove("_mta-sts.x.test", "TXT")
+        bad = ScriptedHop(self, tls=self.authority.credential(["other.test"]))
+        done = yield self.outcome(self.house(bad, state=house.state))
+        self.assertEqual((done.outcome, bad.messages), ("deferred", []))
+
+    @inlineCallbacks
+    def test_another_id_brings_another_policy(self) -> Any:
+        """RFC 8461 3.1: fetched again, and the old one holds where that fails."""
+        hop = ScriptedHop(self)
+        house = self.house(hop)
+        done = yield self.outcome(house)
+        self.assertEqual(done.outcome, "deferred")
+        self.host.policy = b"version: STSv1\nmode: none\nmax_age: 86400\n"
+        self.announce("2")
+        yield house.close()
+        done = yield self.outcome(self.house(hop, state=house.state))
+        self.assertEqual((done.outcome, len(self.host.asked)), ("delivered", 2))
+
+    @inlineCallbacks
+    def test_each_domain_has_its_own(self) -> Any:
+        """RFC 8461 4: two domains with one exchanger, of which one has a policy."""
+        self.dns.add("y.test", "MX", f"10 {MX}.")
+        hop = ScriptedHop(self)
+        house = self.house(hop)
+        strict = yield self.outcome(house)
+        free = yield self.outcome(house, "b@y.test")
+        self.assertEqual((strict.outcome, free.outcome), ("deferred", "delivered"))
