@@ -26,6 +26,7 @@ from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers, OwnAddresse
 from dcrouter.mail.delivery.policy.fetch import HTTPS_PORT, Https
 from dcrouter.mail.delivery.policy.mtasts import MtaSts
 from dcrouter.mail.delivery.policy.policies import Policies, Wanted
+from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.message import Ids
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies, Budget
@@ -146,7 +147,8 @@ class Mta:
         )
         self._operator = Operator(self._store, self._queue, time.time, self._attempts.destinations.try_all)
         self._login = Login(config.email.auth, reactor)
-        self._guards = Guards(directory, self._resolver, reactor, time.time, self._attempts.in_thread, on_limit)
+        self._ledger = Ledger(directory, reactor, time.time, self._attempts.in_thread)
+        self._guards = Guards(self._ledger, self._resolver, reactor, time.time, on_limit)
         self._admission = Admission(
             config.email,
             self._rules,
@@ -262,7 +264,7 @@ class Mta:
             self._login.close()
             self._resolver.close()
             self._attempts.close()
-            self._guards.close()
+            self._ledger.close()
             self._store.close()
             if self._lock != -1:
                 os.close(self._lock)

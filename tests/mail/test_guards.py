@@ -37,7 +37,7 @@ class LimitTests(TestCase):
             await in_thread(send, house.listen(), "u@local.test")
 
         def written() -> list[object]:
-            with sqlite3.connect(house.state / "mail" / "guards.db") as database:
+            with sqlite3.connect(house.state / "mail" / "ledger.db") as database:
                 return database.execute("SELECT value FROM row").fetchall()
 
         await until(lambda: written() == [(2.0,)])
@@ -75,7 +75,7 @@ class LimitTests(TestCase):
         """And nothing to pay."""
         house = House(self)
         await in_thread(send, house.listen(), "u@local.test")
-        self.assertFalse((house.state / "mail" / "guards.db").exists())
+        self.assertFalse((house.state / "mail" / "ledger.db").exists())
 
 
 class ListTests(TestCase):

@@ -16,7 +16,7 @@ from hashlib import blake2b
 
 from dcrouter.config.guards import Greylist
 from dcrouter.config.patterns import split
-from dcrouter.mail.server.guards.ledger import Ledger, Row, Table
+from dcrouter.mail.ledger import Ledger, Row, Table
 from dcrouter.match.addresses import network_key
 
 RETRY = 2 * 86400.0

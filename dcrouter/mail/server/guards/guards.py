@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from dcrouter.config.mail import Email
 from dcrouter.mail.envelope import Client
+from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.server.guards.dnsbl import Lists, Sum
 from dcrouter.mail.server.guards.greylist import Greylisting
-from dcrouter.mail.server.guards.ledger import Ledger
 from dcrouter.mail.server.guards.limits import RateLimits, Refusal, Tally, Told
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.address import POSTMASTER, split
@@ -22,21 +21,14 @@ LONGEST_REPLY = 510
 
 
 class Guards:
-    """`directory`: where the ledger is. `now`: UTC epoch seconds. `told` hears of alerts."""
+    """`now`: UTC epoch seconds. `told` hears of alerts."""
 
     def __init__(
-        self,
-        directory: Path,
-        resolver: Resolver,
-        reactor: Any,
-        now: Callable[[], float],
-        in_thread: Callable[..., Deferred[Any]],
-        told: Told | None = None,
+        self, ledger: Ledger, resolver: Resolver, reactor: Any, now: Callable[[], float], told: Told | None = None
     ) -> None:
-        self._ledger = Ledger(directory, reactor, now, in_thread)
-        self.limits = RateLimits(self._ledger, reactor.seconds, now, told)
+        self.limits = RateLimits(ledger, reactor.seconds, now, told)
         self._lists = Lists(resolver, reactor)
-        self._greylist = Greylisting(self._ledger, now)
+        self._greylist = Greylisting(ledger, now)
         self._reject_at = 0
 
     def reload(self, email: Email) -> None:
@@ -45,10 +37,6 @@ class Guards:
         self._lists.reload(email.dnsbl)
         self._greylist.reload(email.greylist)
         self._reject_at = email.dnsbl_reject_at
-
-    def close(self) -> None:
-        """Makes durable what is not yet; blocks."""
-        self._ledger.close()
 
     def tally(self, session: str, size: int) -> Tally | None:
         """For a message that begins; None where nothing is guarded."""

@@ -24,7 +24,7 @@ from dcrouter.config.patterns import split
 from dcrouter.config.units import written_frequency
 from dcrouter.events import LimitReached
 from dcrouter.mail.envelope import Client
-from dcrouter.mail.server.guards.ledger import Ledger, Row, Table
+from dcrouter.mail.ledger import Ledger, Row, Table
 from dcrouter.match.addresses import count_key, network_key
 from dcrouter.net.limits import Buckets, Memory
 

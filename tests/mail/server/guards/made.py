@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
-from dcrouter.mail.server.guards.ledger import Ledger
+from dcrouter.mail.ledger import Ledger
 
 START = 1_800_000_000.0
 """UTC epoch seconds when a test begins: 08:00 of a day, and a whole minute."""

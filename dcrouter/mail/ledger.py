@@ -1,7 +1,7 @@
-"""What guards remember over a restart: rows in memory, written to one SQLite file a moment later, many at once.
+"""What is counted and learnt, over a restart: rows in memory, written to one SQLite file a moment later, many at once.
 
 No message waits for it: a process that is killed forgets at most what it has learnt in the last WRITE_AFTER seconds. A
-file that cannot be used is told of and done without: guards then begin anew, and mail flows.
+file that cannot be used is told of and done without: all then begins anew, and mail flows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from dcrouter.durable import make_directory
 
-FILE = "guards.db"
+FILE = "ledger.db"
 WRITE_AFTER = 1.0
 """Seconds in which changes gather."""
 AGAIN_AFTER = 30.0
@@ -129,7 +129,7 @@ class Ledger:
             self._database = self._connected()
         except (OSError, sqlite3.Error) as error:
             self._log.error(
-                "{path} cannot be used, so limits and greylisting begin anew with each start: {reason}",
+                "{path} cannot be used, so limits, greylisting and counts begin anew with each start: {reason}",
                 path=str(self._path),
                 reason=str(error),
             )

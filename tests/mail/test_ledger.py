@@ -9,8 +9,8 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.mail.server.guards import ledger
-from dcrouter.mail.server.guards.ledger import WRITE_AFTER, Ledger, Row
+from dcrouter.mail import ledger
+from dcrouter.mail.ledger import WRITE_AFTER, Ledger, Row
 from tests.mail.server.guards.made import START, made_ledger
 
 
