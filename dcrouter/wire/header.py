@@ -47,6 +47,13 @@ def count(head: bytes, name: bytes) -> int:
     return len(re.findall(rb"\r\n" + re.escape(name) + rb"[ \t]*:", (b"\r\n" + head).lower()))
 
 
+def is_tls_optional(head: bytes) -> bool:
+    """Whether a field of `head` says `TLS-Required: No` (RFC 8689 3)."""
+    return b"s-required" in head.lower() and any(
+        name == "tls-required" and value.strip().lower() == b"no" for name, value in fields(head)
+    )
+
+
 def fields(head: bytes) -> Iterator[tuple[str, bytes]]:
     """(name in lower case, value with its folding) of each field, in order."""
     for found in _FIELD.finditer(head):

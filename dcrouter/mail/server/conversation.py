@@ -103,15 +103,15 @@ class Conversation(ABC):
             self.client, transaction.sender, event.address, transaction.taken, transaction.tally
         )
         if isinstance(admitted, Deferred):
-            self._answer_later(admitted.addCallback(self._admitted, transaction, event.address))
+            self._answer_later(admitted.addCallback(self._admitted, transaction, event))
         else:
-            self.machine.answer(self._admitted(admitted, transaction, event.address))
+            self.machine.answer(self._admitted(admitted, transaction, event))
 
-    def _admitted(self, admitted: Admitted, transaction: Transaction, address: str) -> bytes:
+    def _admitted(self, admitted: Admitted, transaction: Transaction, event: events.Recipient) -> bytes:
         if admitted.rule is not None:
-            transaction.admit(admitted.address, admitted.rule)
+            transaction.admit(admitted.address, admitted.rule, event.report)
         else:
-            log_refusal(self.facts, address, admitted)
+            log_refusal(self.facts, event.address, admitted)
         return admitted.reply
 
     def _data_start(self, event: events.DataStart) -> None:

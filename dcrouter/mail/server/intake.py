@@ -23,7 +23,7 @@ from dcrouter.durable import sync_directory
 from dcrouter.errors import Refused, StoreError, StoreFull
 from dcrouter.mail.message import spool_path
 from dcrouter.mail.server.spool import HEADER, Spool
-from dcrouter.wire.header import block, count
+from dcrouter.wire.header import block, count, is_tls_optional
 
 MAX_BACKLOG = 1024 * 1024
 """Octets of one message that may wait for the disk before the client has to."""
@@ -62,7 +62,7 @@ class Intake:
 
     `complete`, where given, adds to its header. `room` is called when there is no backlog (any more). `refusal`: the
     reply that the message has earned by its header, once that has been looked at, after `end` at the latest; or for
-    want of space. `announced`: octets that the client said it has.
+    want of space. `announced`: octets that the client said it has. `tls_optional`: the header says `TLS-Required: No`.
     """
 
     _log = Logger()
@@ -81,6 +81,7 @@ class Intake:
         self.eightbit = False
         self.spooled = False
         self.refusal: bytes | None = None
+        self.tls_optional = False
         self._spool = spool
         self._path = spool_path(spool.directory, message)
         self._room = room
@@ -204,6 +205,7 @@ class Intake:
         try:
             if count(head, b"received") + 1 >= MAX_HOPS:
                 raise Refused("too many hops", _LOOP)
+            self.tls_optional = is_tls_optional(head)
             if (self._complete is not None or self._screen is not None) and (len(head) > HEADER or not whole):
                 raise Refused("a header beyond 64 KB", _LONG_HEADER)
             if self._screen is not None:

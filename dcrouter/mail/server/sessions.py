@@ -34,6 +34,7 @@ from dcrouter.net.adopt import adopt
 from dcrouter.net.floor import REASON, Pace
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.smtp.events import Limits
+from dcrouter.wire.smtp.parameters import Offers
 
 TICK = 0.25
 """Seconds: how late a timeout may be noticed."""
@@ -222,8 +223,21 @@ def _too_slow(session: MailProtocol, pace: Pace, now: float) -> bool:
     return now >= pace.ends and pace.too_slow(now, moved)
 
 
+MAX_HOLD = 30 * 86_400
+"""Seconds that a message may be held before it is sent (RFC 4865)."""
+
+
+def _offers(kind: MailKind, *, may_relay: bool) -> Offers:
+    """DSN only to who may relay: others learn nothing from us of what becomes of mail. To hold mail, and to send it
+    before others', is for those who submit it (RFC 4865 2, RFC 6710 3).
+    """
+    submits = may_relay and kind != "smtp"
+    return Offers(dsn=may_relay, hold=MAX_HOLD if submits else 0, priority=submits)
+
+
 def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:
     kind = client.kind
+    auth_required = kind in email.auth.required and not client.trusted
     return Limits(
         hostname=email.hostname,
         banner=email.banner,
@@ -232,5 +246,7 @@ def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:
         starttls=kind != "smtps",
         tls_required=email.require_tls == "always" or email.require_tls == kind,
         auth=offered,
-        auth_required=kind in email.auth.required and not client.trusted,
+        auth_required=auth_required,
+        offers=_offers(kind, may_relay=client.trusted or auth_required),
+        offers_to_users=_offers(kind, may_relay=True),
     )

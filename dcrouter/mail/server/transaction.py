@@ -14,13 +14,14 @@ from twisted.python.failure import Failure
 from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.authentication.checks import Checks
 from dcrouter.mail.authentication.results import Judgement
-from dcrouter.mail.envelope import Client, Envelope, Recipient
+from dcrouter.mail.envelope import PLAIN, Client, Envelope, Recipient, Terms
 from dcrouter.mail.message import Message
 from dcrouter.mail.server.guards.limits import Tally
 from dcrouter.mail.server.intake import FULL, Intake
 from dcrouter.mail.server.submission import complete
 from dcrouter.mail.server.users import User
 from dcrouter.wire.smtp.command import Sender
+from dcrouter.wire.smtp.parameters import NO_REPORT, NO_WISHES, Report
 
 if TYPE_CHECKING:
     from dcrouter.mail.server.sessions import Sessions
@@ -49,6 +50,8 @@ class Transaction:
         self.tally: Tally | None = None
         self.helo = ""
         self.sender = sender.address
+        self._wishes = sender.wishes
+        self._reports: dict[str, Report] = {}
         self._announced = sender.size or 0
         self._binary = sender.binary
         self._sessions = sessions
@@ -72,9 +75,13 @@ class Transaction:
         """Whether the client has to wait for the disk."""
         return self._intake is not None and self._intake.backlogged
 
-    def admit(self, address: str, rule: str) -> None:
-        """One more recipient. With the first one begins what is checked of a stranger."""
+    def admit(self, address: str, rule: str, report: Report = NO_REPORT) -> None:
+        """One more recipient, and what the sender wants to hear of it. With the first one begins what is checked of a
+        stranger.
+        """
         self.recipients[address] = rule
+        if report is not NO_REPORT:
+            self._reports[address] = report
         client = self._client
         if self._checks is None and client.kind == "smtp" and not client.may_relay:
             self._checks = self._sessions.authentication.check(client.address, self.helo, self.sender)
@@ -174,9 +181,10 @@ class Transaction:
                 session=self._session,
                 sender=self.sender,
                 recipients=tuple(
-                    Recipient(number=number, address=address, rule=rule)
+                    self._recipient(number, address, rule)
                     for number, (address, rule) in enumerate(self.recipients.items())
                 ),
+                terms=self._terms(intake),
                 may_relay=self._client.may_relay,
                 vouched=self._vouched,
             ),
@@ -189,6 +197,24 @@ class Transaction:
             dotless=dotless,
         )
         return self._sessions.keep(message).addCallback(lambda _: message)
+
+    def _recipient(self, number: int, address: str, rule: str) -> Recipient:
+        notify, orcpt = self._reports.get(address, NO_REPORT)
+        return Recipient(number=number, address=address, rule=rule, notify=notify, orcpt=orcpt)
+
+    def _terms(self, intake: Intake) -> Terms:
+        """REQUIRETLS goes before what the header says (RFC 8689 5)."""
+        wishes = self._wishes
+        if wishes is NO_WISHES and not intake.tls_optional:
+            return PLAIN
+        return Terms(
+            requiretls=wishes.requiretls,
+            tls_optional=intake.tls_optional and not wishes.requiretls,
+            ret=wishes.ret,
+            envid=wishes.envid,
+            priority=wishes.priority,
+            release=wishes.release,
+        )
 
     def _kept(self, message: Message) -> bytes:
         self._sessions.admission.received(self.tally, message.size)

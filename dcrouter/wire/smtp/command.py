@@ -12,6 +12,16 @@ from typing import NamedTuple
 from dcrouter.errors import WireError
 from dcrouter.wire.sasl import decode
 from dcrouter.wire.smtp.address import is_domain, parse_path
+from dcrouter.wire.smtp.parameters import (
+    NO_OFFERS,
+    NO_REPORT,
+    NO_WISHES,
+    Offers,
+    Report,
+    Wishes,
+    parse_report,
+    parse_wishes,
+)
 
 MAX_COMMAND_LINE = 2048
 """Octets; RFC 5321 4.5.3.1.4 asks for 512 plus what each extension adds to MAIL. Postfix takes as many."""
@@ -39,13 +49,14 @@ _XCHAR = re.compile(r"\+([0-9A-F]{2})")
 
 class Sender(NamedTuple):
     """What MAIL said. `address` "" is the null reverse-path; `size` octets as declared, or None; `eightbit`:
-    BODY=8BITMIME or BINARYMIME, `binary`: the latter.
+    BODY=8BITMIME or BINARYMIME, `binary`: the latter; `wishes`: all else.
     """
 
     address: str
     size: int | None
     eightbit: bool
     binary: bool = False
+    wishes: Wishes = NO_WISHES
 
 
 def parse_greeting(argument: str) -> str:
@@ -58,9 +69,9 @@ def parse_greeting(argument: str) -> str:
     raise WireError("not a host name", b"501 5.5.4 Give your host name")
 
 
-def parse_mail(argument: str) -> Sender:
-    """`FROM:<path> SIZE=.. BODY=.. AUTH=..`; who first submitted the message is not trusted to anybody, but must be
-    well-formed (RFC 4954 5).
+def parse_mail(argument: str, offers: Offers = NO_OFFERS, *, tls: bool = False, now: float = 0.0) -> Sender:
+    """`FROM:<path> SIZE=.. BODY=.. AUTH=..`, and what `offers` has; who first submitted the message is not trusted to
+    anybody, but must be well-formed (RFC 4954 5). `now`: UTC epoch seconds.
     """
     address, rest = parse_path(_behind(argument, "FROM:"), null=True)
     if not rest:
@@ -68,6 +79,7 @@ def parse_mail(argument: str) -> Sender:
     size: int | None = None
     body = ""
     auth = False
+    wishes: list[tuple[str, str]] = []
     for keyword, value in _parameters(rest):
         if keyword == "SIZE" and size is None and _SIZE.fullmatch(value):
             size = int(value)
@@ -78,17 +90,15 @@ def parse_mail(argument: str) -> Sender:
         elif keyword in ("SIZE", "BODY", "AUTH"):
             raise WireError(f"bad {keyword}", b"501 5.5.4 Bad value of a MAIL parameter")
         else:
-            raise WireError(f"unknown parameter {keyword}", b"555 5.5.4 MAIL parameter not recognized")
-    return Sender(address, size, body in ("8BITMIME", "BINARYMIME"), body == "BINARYMIME")
+            wishes.append((keyword, value))
+    asked = parse_wishes(wishes, offers, tls=tls, now=now) if wishes else NO_WISHES
+    return Sender(address, size, body in ("8BITMIME", "BINARYMIME"), body == "BINARYMIME", asked)
 
 
-def parse_recipient(argument: str) -> str:
-    """`TO:<path>`; the address, POSTMASTER for `<postmaster>`."""
+def parse_recipient(argument: str, offers: Offers = NO_OFFERS) -> tuple[str, Report]:
+    """`TO:<path>`, and what `offers` has; the address is POSTMASTER for `<postmaster>`."""
     address, rest = parse_path(_behind(argument, "TO:"), postmaster=True)
-    if rest:
-        for keyword, _value in _parameters(rest):
-            raise WireError(f"unknown parameter {keyword}", b"555 5.5.4 RCPT parameter not recognized")
-    return address
+    return address, parse_report(_parameters(rest), offers) if rest else NO_REPORT
 
 
 def parse_chunk(argument: str) -> tuple[int, bool] | None:

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from attrs import frozen
 
 from dcrouter.wire.sasl import Credentials
 from dcrouter.wire.smtp.command import Sender
+from dcrouter.wire.smtp.parameters import NO_OFFERS, NO_REPORT, Offers, Report
 
 
 @frozen(kw_only=True)
@@ -18,7 +21,8 @@ class Limits:
     """What one server offers and asks for.
 
     `max_size`: octets of a message. `auth`: the mechanisms (of sasl.MECHANISMS) that are offered under TLS.
-    `auth_required`, `tls_required`: MAIL waits for a login, for TLS.
+    `auth_required`, `tls_required`: MAIL waits for a login, for TLS. `offers`: what else; `offers_to_users`: after a
+    login. `now`: the wall clock.
     """
 
     hostname: str
@@ -29,6 +33,9 @@ class Limits:
     tls_required: bool = False
     auth: tuple[str, ...] = ()
     auth_required: bool = False
+    offers: Offers = NO_OFFERS
+    offers_to_users: Offers = NO_OFFERS
+    now: Callable[[], float] = time.time
 
     def keywords(self, tls: bool) -> list[str]:
         """What EHLO announces."""
@@ -47,9 +54,10 @@ class Mail(NamedTuple):
 
 
 class Recipient(NamedTuple):
-    """`address` wants to be a recipient; answer with 250 or a refusal."""
+    """`address` wants to be a recipient, and the sender to hear of it by `report`; answer with 250 or a refusal."""
 
     address: str
+    report: Report = NO_REPORT
 
 
 @frozen

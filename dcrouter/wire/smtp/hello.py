@@ -18,7 +18,8 @@ def ehlo(session: Session, argument: str) -> Event | None:
     session.helo = parse_greeting(argument)
     session.esmtp = True
     limits = session.limits
-    return session.restart(reply(250, f"{limits.hostname} greets {session.helo}", *limits.keywords(session.tls)))
+    keywords = limits.keywords(session.tls) + session.offers.keywords(tls=session.tls, now=limits.now())
+    return session.restart(reply(250, f"{limits.hostname} greets {session.helo}", *keywords))
 
 
 def helo(session: Session, argument: str) -> Event | None:

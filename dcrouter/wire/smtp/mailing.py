@@ -22,7 +22,7 @@ def mail(session: Session, argument: str) -> Event | None:
         return session.error(said.TLS_FIRST)
     if limits.auth_required and not session.authenticated:
         return session.error(said.LOGIN_FIRST)
-    sender = parse_mail(argument)
+    sender = parse_mail(argument, session.offers, tls=session.tls, now=limits.now())
     if sender.size is not None and sender.size > limits.max_size:
         return session.error(said.TOO_BIG)
     session.sender = sender
@@ -34,11 +34,11 @@ def mail(session: Session, argument: str) -> Event | None:
 def rcpt(session: Session, argument: str) -> Event | None:
     if session.sender is None or session.message is not None:
         return session.error(said.BAD_SEQUENCE)
-    address = parse_recipient(argument)
+    address, report = parse_recipient(argument, session.offers)
     if session.recipients >= session.limits.max_recipients:
         return session.say(said.TOO_MANY_RECIPIENTS)
     session.asked = "RCPT"
-    return events.Recipient(address)
+    return events.Recipient(address, report)
 
 
 def data(session: Session, argument: str) -> Event | None:

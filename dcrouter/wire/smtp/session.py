@@ -12,6 +12,7 @@ from dcrouter.wire.smtp.conduct import Conduct
 from dcrouter.wire.smtp.data import Chunks, Unstuffer
 from dcrouter.wire.smtp.events import Event, Limits
 from dcrouter.wire.smtp.input import Input
+from dcrouter.wire.smtp.parameters import Offers
 
 
 class Chunk(NamedTuple):
@@ -60,6 +61,11 @@ class Session:
         self.size = 0
         self.left = 0
         self.conduct = Conduct()
+
+    @property
+    def offers(self) -> Offers:
+        """What MAIL and RCPT may ask for."""
+        return self.limits.offers_to_users if self.authenticated else self.limits.offers
 
     def close(self, reply: bytes) -> None:
         """The last reply (without its CRLF): whatever the client sends from now on is not read."""

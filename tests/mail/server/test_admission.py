@@ -214,7 +214,7 @@ class OpenRelayTests(SynchronousTestCase):
 
     def reply(self, client: Client, sender: str, path: str) -> bytes:
         try:
-            address = parse_recipient(f"TO:{path}")
+            address, _ = parse_recipient(f"TO:{path}")
         except WireError as error:
             return error.reply or b""
         admitted = self.admission.recipient(client, sender, address, {})

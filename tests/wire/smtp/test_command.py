@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
 from dcrouter.wire.smtp.command import Sender, parse_auth, parse_greeting, parse_mail, parse_recipient
+from dcrouter.wire.smtp.parameters import NO_REPORT
 
 
 class CommandTests(SynchronousTestCase):
@@ -18,7 +19,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_rcpt_gives_the_address(self) -> None:
         """Spaces behind the colon are tolerated."""
-        self.assertEqual(parse_recipient("TO:  <a@b.example>"), "a@b.example")
+        self.assertEqual(parse_recipient("TO:  <a@b.example>"), ("a@b.example", NO_REPORT))
 
     def test_names_of_clients(self) -> None:
         """Names, underscores, a final dot and literals pass; what could leave a Received field does not."""
