@@ -1,7 +1,7 @@
 """What follows from the configuration without being written in it: mail routes, protocols, the addresses to bind.
 
 `email.ports` become routes behind those of the file: smtp-25, submission-587, smtps-465, and `kind-port` for others.
-They take email.security (and their port's own max_connections), the default timeouts, and no TLS: that is the mail
+They take email.security, the default timeouts, and no TLS: that is the mail
 server's.
 """
 
@@ -53,9 +53,8 @@ def mail_route_name(port: MailPort) -> str:
 
 
 def _mail_route(port: MailPort, email: Email, defaults: Defaults) -> Route:
-    security = email.security
-    if port.max_connections is not None:
-        security = evolve(security, max_connections=port.max_connections)
+    # How many there are is the mail process's to count: it knows who may go (mail/server/slots.py).
+    security = evolve(email.security, max_connections=None)
     return Route(
         name=mail_route_name(port),
         match=Match(ports=(PortRange(start=port.port, end=port.port),), listen=port.listen),

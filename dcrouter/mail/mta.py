@@ -40,6 +40,7 @@ from dcrouter.mail.server.admission import Admission
 from dcrouter.mail.server.guards.guards import Guards
 from dcrouter.mail.server.guards.limits import Told
 from dcrouter.mail.server.login import Login
+from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.sessions import Sessions
 from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.verify import asked_hops, in_turn
@@ -121,6 +122,7 @@ class Mta:
             reactor.seconds,
             lambda: self._spool.coming,
         )
+        self._memory = Memory(reactor.seconds)
         budget = Budget()
         self._attempts = Attempts(
             self._rules,
@@ -155,7 +157,7 @@ class Mta:
             clock=reactor,
             in_thread=self._attempts.in_thread,
             ask=in_turn(self._attempts.destinations.verify, asked_hops),
-            full=lambda size: self._queue.full or not self._spool.has_room(size),
+            full=lambda size: self._queue.full or self._memory.short or not self._spool.has_room(size),
             guards=self._guards,
         )
         self._spool = Spool(self._store.spool, self._attempts.in_thread, self._room)
@@ -185,6 +187,7 @@ class Mta:
             spool=self._spool,
             keep=self._queue.put,
             closed=self._on_closed,
+            memory=self._memory,
         )
         notices = self._notifications(ids) if self._email.bounces.dsn else None
         self._queue.start((rule.name for rule in self._email.rules), notices)
@@ -281,6 +284,7 @@ class Mta:
             "bytes_out": sessions.bytes_out if sessions is not None else 0,
             "ends": sessions.ends if sessions is not None else {},
             "queued": self._store.messages,
+            **(sessions.slots.status() if sessions is not None else {}),
             **self._login.status(),
             **self._admission.status(),
             **self._resolver.status(),

@@ -63,7 +63,8 @@ class Plan:
         self.trusted_proxies = Networks(config.http.trusted_proxies)
         self.web = Admission.kept(_of_all(config.defaults.security), state, "all", "web")
         email = config.email
-        security = _of_all(email.security) if email is not None else Security()
+        # All but `max_connections`, as in config/effective.py.
+        security = evolve(_of_all(email.security), max_connections=None) if email is not None else Security()
         self.mail = Admission.kept(security, state, "all", "mail")
         self._tables = by_port
         self._handed = {bound.route.name: bound for bound in routes if bound.is_handed}

@@ -119,14 +119,13 @@ class EffectiveRoutesTests(FileTestCase):
         """
 
     def test_mail_routes_stand_behind_those_of_the_file(self) -> None:
-        """With their own names, kinds, security and addresses."""
+        """With their own names, kinds, security and addresses; `max_connections` is the mail process's to keep."""
         routes = effective_routes(self.config(self.TEXT))
         self.assertEqual(
             [route.name for route in routes], ["a", "smtp-25", "submission-587", "smtps-465", "submission-2525"]
         )
         self.assertEqual(routes[3].action, MailHandover(kind="smtps"))
-        self.assertEqual(routes[1].security, RouteSecurity(max_connections=7, max_connections_per_ip=50))
-        self.assertEqual(routes[4].security, RouteSecurity(max_connections=3, max_connections_per_ip=50))
+        self.assertEqual(routes[1].security, RouteSecurity(max_connections_per_ip=50))
         self.assertEqual(routes[4].match.listen, (ip_address("127.0.0.1"),))
         self.assertEqual(routes[1].timeouts.idle, 9)
 

@@ -30,6 +30,9 @@ from dcrouter.wire.smtp import said
 if TYPE_CHECKING:
     from dcrouter.mail.server.sessions import Sessions
 
+NO_SLOT = "no free slot"
+"""Why a session ends that makes room, or for which there is none."""
+
 CLOSE_WITHIN = 5.0
 """Seconds for the last reply, and for TLS to say goodbye; then the connection is cut."""
 
@@ -63,7 +66,9 @@ class MailProtocol(Conversation, Protocol):
         self._outlet = Outlet(self.transport)
         self.deadline = self._began + self.sessions.timeouts.greeting
         if self.client.kind != "smtp" and self.sessions.banned(self.client):
-            self._turn_away()
+            self._turn_away(BANNED, ACCESS_DENIED, "banned")
+        elif not self.sessions.enter(self):
+            self._turn_away(said.BUSY, b"", NO_SLOT)
         elif self.facts.kind == "smtps":
             self._begin_tls()
         else:
@@ -109,6 +114,19 @@ class MailProtocol(Conversation, Protocol):
             return
         self.machine.close(b"421 4.4.2 Timeout")
         self._end("router", reason)
+
+    def shed(self) -> None:
+        """Somebody else needs its place."""
+        if self.account.ending is None and not self._securing:
+            self.machine.close(said.BUSY)
+            self._end("router", NO_SLOT)
+        else:
+            self.account.ended("router", NO_SLOT)
+            self.abort()
+
+    @property
+    def port(self) -> str | None:
+        return self.facts.route
 
     def drain(self) -> None:
         """No further transaction; a session without one ends now."""
@@ -162,12 +180,13 @@ class MailProtocol(Conversation, Protocol):
 
     # ------------------------------------------------------------------ the session
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, words: bytes, alert: bytes, reason: str) -> None:
+        """With `words` in clear, or an `alert` where TLS comes first."""
         if self.facts.kind == "smtps":
-            self._refuse_tls(ACCESS_DENIED, "banned", "router")
+            self._refuse_tls(alert, reason, "router")
         else:
-            self.machine.close(BANNED)
-            self._end("router", "banned")
+            self.machine.close(words)
+            self._end("router", reason)
 
     def _greet(self) -> None:
         if self.sessions.draining:
@@ -204,6 +223,7 @@ class MailProtocol(Conversation, Protocol):
             if not self.machine.helo:
                 return
             self.sessions.admission.met(self.client)
+            self.sessions.slots.spoke(self)
             self.awaited = "command"
         timeouts, now = self.sessions.timeouts, self.sessions.clock.seconds()
         in_data = self.machine.in_data

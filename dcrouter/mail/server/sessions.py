@@ -27,7 +27,9 @@ from dcrouter.mail.message import Ids, Message
 from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import Admission
 from dcrouter.mail.server.login import Login
+from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.protocol import MailProtocol
+from dcrouter.mail.server.slots import Slots, room_for_sessions
 from dcrouter.mail.server.spool import Spool
 from dcrouter.match.addresses import Networks
 from dcrouter.net.adopt import adopt
@@ -60,6 +62,7 @@ class Sessions:
         spool: Spool,
         keep: Callable[[Message], Deferred[None]],
         closed: Callable[[SessionClosed], None] | None,
+        memory: Memory,
     ) -> None:
         self.timeouts = email.timeouts
         self.hostname = email.hostname
@@ -77,6 +80,8 @@ class Sessions:
         """route -> termination code -> sessions that ended so."""
         self.bytes_in = 0
         self.bytes_out = 0
+        self.slots = Slots(email, room_for_sessions(memory.total, apart=email.home is not None))
+        self._memory = memory
         self._email = email
         self._trusted = Networks(email.trusted)
         self._limits: dict[tuple[MailKind, bool, tuple[str, ...]], Limits] = {}
@@ -92,6 +97,7 @@ class Sessions:
         self.chooser = chooser
         self._email = email
         self._trusted = Networks(email.trusted)
+        self.slots.reload(email)
         self.authentication.reload(email)
         self._limits.clear()
 
@@ -131,6 +137,13 @@ class Sessions:
         """Whether it is turned away where clients log in; mail from servers does not suffer from it."""
         return not client.trusted and self.login.banned(client.address)
 
+    def enter(self, session: MailProtocol) -> bool:
+        """Whether there is a slot for it, and memory."""
+        if self._memory.short:
+            self.slots.turned_away += 1
+            return False
+        return self.slots.enter(session)
+
     def begin(self, facts: ConnectionFacts, least: MinRate | None = None) -> MailProtocol:
         """A session for a transport that is being made."""
         session = MailProtocol(self, facts)
@@ -145,6 +158,7 @@ class Sessions:
     def gone(self, session: MailProtocol, event: SessionClosed) -> None:
         """A session's connection has ended."""
         self._sessions.discard(session)
+        self.slots.leave(session)
         self._paces.pop(session, None)
         ends = self.ends.setdefault(event.route or "-", {})
         ends[event.termination] = ends.get(event.termination, 0) + 1

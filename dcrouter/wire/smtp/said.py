@@ -13,6 +13,7 @@ TOO_MANY_RECIPIENTS = b"452 4.5.3 Too many recipients\r\n"
 
 BYE = b"221 2.0.0 Bye"
 CLOSING = b"421 4.3.2 This server is closing"
+BUSY = b"421 4.3.2 Too many connections, try again later"
 
 NOT_RECOGNIZED = b"500 5.5.2 Command not recognized"
 NOT_IMPLEMENTED = b"502 5.5.1 Command not implemented"
