@@ -66,6 +66,12 @@ def element_of(type_: Any) -> Any:
     return get_args(type_)[0] if get_origin(type_) is tuple else None
 
 
+def is_mapping(type_: Any) -> bool:
+    """Whether it is `dict[str, X]`: a mapping whose keys the operator chooses."""
+    origin: Any = get_origin(type_)
+    return origin is dict
+
+
 def words_of(type_: Any) -> tuple[str, ...]:
     """`Literal[...]` -> its words; empty for what is none."""
     return tuple(map(str, get_args(type_))) if get_origin(type_) is Literal else ()

@@ -25,6 +25,7 @@ from dcrouter.config.checks.protocols import check_protocols
 from dcrouter.config.checks.remote import check_remote
 from dcrouter.config.checks.rules import check_rules
 from dcrouter.config.checks.unique import check_names
+from dcrouter.config.checks.zones import check_zones
 from dcrouter.config.document import compose, read_text
 from dcrouter.config.findings import Findings
 from dcrouter.config.halves import Half, halved, of_half, undecided
@@ -83,6 +84,7 @@ def _check(config: Config, root: Place, reader: Reader, half: Half | None) -> No
     if config.email is not None and half != "proxy":
         check_accounts(config.email, root, reader)
         check_rules(config.email, root, reader)
+        check_zones(config.email, root, reader)
     check_covers(config, root, reader)
     check_outward(config, root)
     check_certified(config, root, reader)

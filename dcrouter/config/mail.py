@@ -20,6 +20,7 @@ from dcrouter.config.remote import Remote
 from dcrouter.config.rules import Reject, Rule
 from dcrouter.config.security import Security
 from dcrouter.config.tls import CertificateChoice
+from dcrouter.config.zones import Shape, Zone
 
 RequireTls = Literal["never", "submission", "always"]
 
@@ -127,5 +128,16 @@ class Email:
     rules: tuple[Rule, ...] = field(default=(), metadata=key("What happens to each recipient; the first match wins."))
     default_action: Reject = field(factory=Reject, metadata=key("For recipients that no rule matches."))
     queue: Queue = field(factory=Queue, metadata=key("Mail that was taken and not yet passed on."))
+    zones: dict[str, Zone] = field(
+        factory=dict,
+        metadata=key("Who sends to the world, and how much, by name.", default="`default` alone"),
+    )
+    destinations: dict[str, Shape] = field(
+        factory=dict,
+        metadata=key(
+            "What destinations bear: by the name of a provider (with `mx`), or by domain; `default` for all others.",
+            default="`default` alone",
+        ),
+    )
     bounces: Bounces = field(factory=Bounces, metadata=key("What senders are told."))
     home: Path | None = None

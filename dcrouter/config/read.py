@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import attrs
 from attrs import evolve
@@ -25,7 +25,7 @@ from dcrouter.config.checks.values import WITHIN
 from dcrouter.config.classes import ClassReader, Reading, unknown
 from dcrouter.config.findings import meant
 from dcrouter.config.forms import Form, Secret, form_of
-from dcrouter.config.keys import element_of, fields_of, variants_of, without_none, words_of
+from dcrouter.config.keys import element_of, fields_of, is_mapping, variants_of, without_none, words_of
 from dcrouter.config.mail import MailPort
 from dcrouter.config.named import read_named
 from dcrouter.config.nodes import Mapping as MappingNode
@@ -65,7 +65,7 @@ class Reader:
             (attrs.has, lambda cls: ClassReader(cls, self._reading)),
             (lambda type_: bool(words_of(type_)), _words),
             (lambda type_: element_of(type_) is not None, self._list),
-            (_is_mapping, self._mapping),
+            (is_mapping, self._mapping),
             (lambda type_: bool(variants_of(type_)), self._variant),
             (_is_word_or_class, self._word_or_class),
             (lambda type_: without_none(type_)[1], self._optional),
@@ -216,18 +216,13 @@ def _key(place: Place, word: str, form: Form) -> Any:
         place.fail(f"the key: {error}")
 
 
-def _is_mapping(type_: Any) -> bool:
-    origin: Any = get_origin(type_)
-    return origin is dict
-
-
 def _is_word_or_class(type_: Any) -> bool:
     options = get_args(type_)
     return len(options) == 2 and bool(words_of(options[0])) and attrs.has(options[1])
 
 
 def _is_scalar(type_: Any) -> bool:
-    return not attrs.has(type_) and element_of(type_) is None and not _is_mapping(type_)
+    return not attrs.has(type_) and element_of(type_) is None and not is_mapping(type_)
 
 
 def _words(type_: Any) -> Read:

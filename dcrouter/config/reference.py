@@ -8,14 +8,23 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import attrs
 
 from dcrouter.config.admin import Config
 from dcrouter.config.classes import SHORT
 from dcrouter.config.forms import form_of
-from dcrouter.config.keys import Field, element_of, fields_of, is_variant, variants_of, without_none, words_of
+from dcrouter.config.keys import (
+    Field,
+    element_of,
+    fields_of,
+    is_mapping,
+    is_variant,
+    variants_of,
+    without_none,
+    words_of,
+)
 from dcrouter.config.written import written_default
 
 _HEAD = """# routes.yaml
@@ -98,13 +107,15 @@ class _Reference:
             return short + _link(self.want(inner, f"`{path}`"))
         if inner is bool:
             return "`true` `false`"
-        if get_args(inner) and not _is_mapping(inner):
-            return " or ".join(self.value(one, path) for one in get_args(inner))
-        if _is_mapping(inner):
+        if is_mapping(inner):
             named, wanted = get_args(inner)
             if wanted is str:
                 return "a mapping of text"
+            if named is str:
+                return f"a mapping of names: {self.value(wanted, path + '.NAME')}"
             return f"a mapping of {self.value(named, path)} to {self.value(wanted, path)}"
+        if get_args(inner):
+            return " or ".join(self.value(one, path) for one in get_args(inner))
         return "text"
 
 
@@ -132,11 +143,6 @@ def _link(title: str) -> str:
     """To a section, by the anchor that Markdown renderers make of its title."""
     anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
     return f"[{title}](#{anchor})"
-
-
-def _is_mapping(type_: Any) -> bool:
-    origin: Any = get_origin(type_)
-    return origin is dict
 
 
 if __name__ == "__main__":

@@ -105,6 +105,10 @@ class Mta:
     """The message goes to the mail servers of the recipient's domain, which its MX records name."""
 
     type: Literal["mta"] = field(default="mta", metadata=key("What happens to the message."))
+    zone: Name | None = field(
+        default=None,
+        metadata=key("Which of `zones` sends it.", default="the first whose `match` holds, else `default`"),
+    )
 
 
 @frozen(kw_only=True)

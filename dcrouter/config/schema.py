@@ -7,14 +7,14 @@ values with each other is said by `dcrouter check` alone. JSON Schema draft 2020
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import attrs
 
 from dcrouter.config.admin import Config
 from dcrouter.config.classes import SHORT
 from dcrouter.config.forms import Form, Secret, form_of
-from dcrouter.config.keys import Field, element_of, fields_of, variants_of, without_none, words_of
+from dcrouter.config.keys import Field, element_of, fields_of, is_mapping, variants_of, without_none, words_of
 from dcrouter.config.written import written_default
 
 Schema = dict[str, Any]
@@ -71,10 +71,10 @@ def _field(field: Field, definitions: dict[str, Schema]) -> Schema:
     inner, optional = without_none(field.type)
     schema = _type(inner, definitions)
     if field.key.nonempty is not None:
-        schema["minProperties" if attrs.has(inner) or _is_mapping(inner) else "minItems"] = 1
+        schema["minProperties" if attrs.has(inner) or is_mapping(inner) else "minItems"] = 1
     if field.key.scalar:
         schema = {"anyOf": [_type(element_of(inner), definitions), schema]}
-    if optional and element_of(inner) is None and not attrs.has(inner) and not _is_mapping(inner):
+    if optional and element_of(inner) is None and not attrs.has(inner) and not is_mapping(inner):
         schema = {"anyOf": [schema, {"type": "null"}]}
     return schema
 
@@ -105,7 +105,7 @@ def _type(type_: Any, definitions: dict[str, Schema]) -> Schema:
         return {"anyOf": [_TEXT, from_file]}
     if type_ is bool:
         return {"anyOf": [{"type": "boolean"}, _refer("variable")]}
-    if _is_mapping(type_):
+    if is_mapping(type_):
         named, value = get_args(type_)
         numbers = {"propertyNames": {"pattern": "^[0-9]+$"}} if named is not str else {}
         return {"type": "object", **numbers, "additionalProperties": _type(value, definitions)}
@@ -135,8 +135,3 @@ def _reference(name: str, definitions: dict[str, Schema], make: Callable[[], Sch
 
 def _refer(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
-
-
-def _is_mapping(type_: Any) -> bool:
-    origin: Any = get_origin(type_)
-    return origin is dict

@@ -128,7 +128,7 @@ class Mta:
             self._rules,
             Bodies(self._store, budget),
             home,
-            config.email.hostname,
+            config.email,
             reactor,
             patience or Patience(down=_down(config.email)),
             resolver=self._resolver,
@@ -207,7 +207,7 @@ class Mta:
         assert self._sessions is not None and self._ids is not None
         email, queue = to.email, to.email.queue
         self._email, self._rules = email, to.rules
-        self._attempts.reload(to.rules, self._exchangers(to.config, email), to.ca_files, _down(email))
+        self._attempts.reload(email, to.rules, self._exchangers(to.config, email), to.ca_files, _down(email))
         self._admission.reload(email, to.rules)
         self._login.reload(email.auth)
         self._sessions.reload(email, chooser)

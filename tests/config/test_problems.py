@@ -149,9 +149,7 @@ class ProblemTests(FileTestCase):
         for text, problem in (
             ("workers: 1", "workers: unknown key (known here: version,"),
             ("metrics: {}", "metrics: unknown key"),
-            ("email: {hostname: a.b, zones: {}}", "email.zones: unknown key"),
             ("email: {hostname: a.b, pools: {}}", "email.pools: unknown key"),
-            ("email: {hostname: a.b, destinations: {}}", "email.destinations: unknown key"),
             ("email: {hostname: a.b, egress: []}", "email.egress: unknown key"),
             ("email: {hostname: a.b, pipelines: {}}", "email.pipelines: unknown key"),
             ("email: {hostname: a.b, auth: {ldap: {}}}", "email.auth.ldap: unknown key (known here: required,"),
@@ -161,10 +159,6 @@ class ProblemTests(FileTestCase):
             ("email: {hostname: a.b, bounces: {verp: true}}", "email.bounces.verp: unknown key"),
             ("email: {hostname: a.b, rules: [{process: x}]}", "email.rules[0].process: unknown key"),
             ("email: {hostname: a.b, rules: [{match: {headers: {}}}]}", "email.rules[0].match.headers: unknown key"),
-            (
-                "email: {hostname: a.b, rules: [{name: a, action: {type: mta, zone: default}}]}",
-                "email.rules[0].action.zone: unknown key (known here: type)",
-            ),
             (
                 "email: {hostname: a.b, rules: [{name: a, action: {type: forward, health: {}, target: {}}}]}",
                 "email.rules[0].action.health: unknown key",

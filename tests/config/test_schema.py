@@ -84,7 +84,8 @@ class SchemaTests(SynchronousTestCase):
             "resolver: {trust_ad: yes please}",
             "email: {hostname: a.b, auth: {users: [{name: a, password_hash: secret}]}}",
             "email: {hostname: a.b, rules: [{name: a, limits: {messages: 5}, action: {type: mta}}]}",
-            "email: {hostname: a.b, rules: [{name: a, action: {type: mta, zone: b}}]}",
+            "email: {hostname: a.b, zones: {a: {connections: 0}}}",
+            "email: {hostname: a.b, destinations: {a: {speed: 1}}}",
             "email: {hostname: a.b, queue: {store: redis}}",
         ):
             self.assertNotEqual(self.errors(text), [], text)

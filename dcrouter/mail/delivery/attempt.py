@@ -3,7 +3,7 @@
 1. The rule is looked up now, not when the message came: fix a target, and its mail flows. A rule that is gone holds it.
 2. `forward`: the rule's targets in the order of its balance, those that were just found down last. At most `retries`
    others after the first.
-3. `mta`: the exchangers of each recipient's domain; recipients that share those share a transaction.
+3. `mta`: the exchangers of each recipient's domain (outbound.py).
 4. `deliver`: an LMTP server, or a file per recipient, written in a few threads.
 """
 
@@ -17,24 +17,23 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from dcrouter.config.mail import Email
 from dcrouter.config.rules import Deliver, MailForward, Mta, Reject
 from dcrouter.mail.delivery import maildir
 from dcrouter.mail.delivery.content import StoredContent
 from dcrouter.mail.delivery.destination import Destination, Patience
 from dcrouter.mail.delivery.destinations import Destinations
-from dcrouter.mail.delivery.exchange import Finder, Group, grouped
+from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.exchangers import SMTP_PORT
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
+from dcrouter.mail.delivery.outbound import Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
 from dcrouter.net.resolver import Resolver
-
-MAX_EXCHANGERS = 5
-"""Hosts of a domain that one attempt tries; the others have their turn when these are known to be down."""
 
 THREADS = 4
 """That write and read files: fsync is what they wait for, and four of them wait for one disk well."""
@@ -52,7 +51,7 @@ class Attempts:
         rules: Rules,
         store: Bodies,
         state_dir: Path,
-        hostname: str,
+        email: Email,
         reactor: Any,
         patience: Patience,
         *,
@@ -62,14 +61,15 @@ class Attempts:
         recovered: Callable[[str], None],
         mx_port: int = SMTP_PORT,
     ) -> None:
+        hostname = email.hostname
         self.destinations = Destinations(hostname, resolver, reactor, patience, ca_files=ca_files, recovered=recovered)
+        self.destinations.limits.reload(email)
         self._rules = rules
         self._store = store
         self._state_dir = state_dir
         self._hostname = hostname
         self._reactor = reactor
-        self._exchangers = exchangers
-        self._mx_port = mx_port
+        self._outbound = Outbound(self.destinations, exchangers, mx_port, self._send)
         self._files = ThreadPool(0, THREADS, "mail-files")
         self._hops: dict[str, tuple[MailForward | Deliver, list[NextHop]]] = {}
         self._turns: dict[str, int] = {}
@@ -77,11 +77,14 @@ class Attempts:
     def start(self) -> None:
         self._files.start()
 
-    def reload(self, rules: Rules, exchangers: Finder, ca_files: Mapping[str, bytes], down: float) -> None:
+    def reload(
+        self, email: Email, rules: Rules, exchangers: Finder, ca_files: Mapping[str, bytes], down: float
+    ) -> None:
         """For attempts that begin from now on; next hops, their connections and what is known of them stay."""
         self._rules = rules
-        self._exchangers = exchangers
+        self._outbound.exchangers = exchangers
         self._hops = {name: known for name, known in self._hops.items() if rules.named(name) is not None}
+        self.destinations.limits.reload(email)
         self.destinations.reload(ca_files, down)
 
     def break_off(self) -> None:
@@ -106,7 +109,7 @@ class Attempts:
         if isinstance(action, Deliver) and action.maildir is not None:
             return self._deliver(message, action.maildir)
         if isinstance(action, Mta):
-            return self._to_exchangers(message)
+            return self._outbound.attempt(message, action)
         return self._send(message, range(len(recipients)), self._order(name, action))
 
     # ------------------------------------------------------------------ to other servers
@@ -141,45 +144,6 @@ class Attempts:
             destinations = destinations[turn:] + destinations[:turn]
         destinations.sort(key=lambda destination: destination.down)
         return destinations[: 1 + action.retries]
-
-    def _to_exchangers(self, message: Message) -> Deferred[list[Outcome]]:
-        addresses = [one.address for one in message.envelope.recipients]
-        return grouped(addresses, self._exchangers).addCallback(self._to_groups, message)
-
-    def _to_groups(self, groups: list[Group], message: Message) -> Deferred[list[Outcome]]:
-        sent = [self._to_group(group, message) for group in groups]
-        if len(groups) == 1:
-            return sent[0]
-
-        def in_order(lists: list[list[Outcome]]) -> list[Outcome]:
-            by_number = {
-                number: outcome
-                for group, outcomes in zip(groups, lists, strict=True)
-                for number, outcome in zip(group.numbers, outcomes, strict=True)
-            }
-            return [by_number[number] for number in range(len(by_number))]
-
-        return gatherResults(sent).addCallback(in_order)
-
-    def _to_group(self, group: Group, message: Message) -> Deferred[list[Outcome]]:
-        if isinstance(group.exchangers, Later | Failed):
-            return succeed([group.exchangers] * len(group.numbers))
-        destinations: list[Destination] = []
-        for exchanger in group.exchangers:
-            security = exchanger.security
-            hop = NextHop(
-                host=exchanger.host,
-                port=self._mx_port,
-                tls=security.tls,
-                dane=security.dane,
-                tested=security.tested,
-            )
-            destination = self.destinations.of(hop)
-            destination.dialer.addresses = exchanger.addresses
-            destinations.append(destination)
-        if len(destinations) > 1:
-            destinations.sort(key=lambda destination: destination.down)
-        return self._send(message, group.numbers, destinations[:MAX_EXCHANGERS])
 
     # ------------------------------------------------------------------ deliver
 

@@ -9,6 +9,7 @@ hears `unanswered`, and tries again later. That may become a second copy (RFC 10
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 from typing import Protocol as Shape
 
@@ -60,10 +61,13 @@ TIMEOUTS: dict[Phase, float] = {
 
 
 class Sending(Shape):
-    """One transaction that waits for a connection, or is on one."""
+    """One transaction that waits for a connection, or is on one. `ticket`: the same each time that it comes."""
 
     transaction: Transaction
     content: Content
+
+    @property
+    def ticket(self) -> Hashable: ...
 
     def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
         """One reply for each recipient."""
@@ -73,6 +77,9 @@ class Sending(Shape):
 
     def unreachable(self, trouble: Trouble) -> None:
         """The message has not left."""
+
+    def postponed(self, seconds: float, reason: str, target: str) -> None:
+        """Nothing was tried: it may come again then, or when `target`, where it is named, is woken."""
 
 
 class Trouble(NamedTuple):
@@ -101,8 +108,9 @@ class Owner(Shape):
 
 @implementer(IHandshakeListener)
 class Connection(Protocol):
-    """`carried`: how many messages it has carried. `established`: it was ready once. `no_tls`: it ended because TLS
-    could not be had. `session`: its TLS, None: never; `implicit`: from the first octet on.
+    """`carried`: how many messages it has carried; `since`: when it was opened. `established`: it was ready once.
+    `no_tls`: it ended because TLS could not be had. `session`: its TLS, None: never; `implicit`: from the first octet
+    on.
     """
 
     def __init__(
@@ -117,6 +125,7 @@ class Connection(Protocol):
         implicit: bool = False,
     ) -> None:
         self.carried = 0
+        self.since = 0.0
         self.established = False
         self.no_tls = False
         self.peer = Peer(target)

@@ -5,11 +5,11 @@
    elsewhere; for a while afterwards new ones hear so at once. When it answers again, `recovered` is told.
 3. Where TLS is only welcome and fails, the following connections are made in clear, for a while.
 4. What waits for a next hop that is slow is cut down to a few, so that the others' mail is not behind it.
+5. Its gates (mail/shaping) say how many connections there may be, what each may carry, and when a message may leave.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,15 +25,10 @@ from dcrouter.mail.delivery.client import TIMEOUTS, Connection, Sending, Trouble
 from dcrouter.mail.delivery.dial import Dialer
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.security import Contexts
-from dcrouter.mail.delivery.slots import Slots
+from dcrouter.mail.shaping.gates import Gate, Gates
+from dcrouter.mail.shaping.line import Line
 from dcrouter.wire.smtp.client import Client, Credentials, Phase
 from dcrouter.wire.smtp.opening import NO_LOGIN
-
-MAX_CONNECTIONS = 20
-"""To one next hop at once."""
-
-MAX_CARRIED = 100
-"""Messages on one connection; then it is opened anew, so that a next hop behind a balancer gets its share."""
 
 DOWN = 10.0
 """Seconds for which a next hop that could not be reached is not tried again; less where mail is tried again sooner."""
@@ -46,6 +41,9 @@ SLOW = 10.0
 
 KEPT_BY_SLOW = 100
 """Messages that may wait for a slow next hop; all others are deferred, and woken when these have gone."""
+
+WOKEN_AT_LATEST = 600.0
+"""Seconds after which a message comes again that waits for a gate behind which too many wait."""
 
 
 @frozen(kw_only=True)
@@ -69,7 +67,7 @@ class Destination:
         *,
         name: str,
         contexts: Contexts,
-        slots: Slots,
+        gates: Gates,
         recovered: Callable[[str], None],
         reactor: Any,
         patience: Patience,
@@ -79,14 +77,14 @@ class Destination:
         self.dialer = dialer
         self._name = name
         self._contexts = contexts
-        self._slots = slots
+        self.gates = gates
         self._recovered = recovered
         self._reactor = reactor
         self.patience = patience
         self._credentials = (
             Credentials(user=hop.auth.user, password=hop.auth.password) if hop.auth is not None else None
         )
-        self._waiting: deque[tuple[Sending, float]] = deque()
+        self._waiting = Line(gates, reactor.seconds)
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
         self._opening: set[Deferred[Any]] = set()
@@ -100,20 +98,22 @@ class Destination:
 
     def send(self, sending: Sending) -> None:
         """One of its methods is called, once, perhaps before this returns."""
-        if self._idle:
-            self._idle.pop().send(sending)
-        elif self._closed or self._reactor.seconds() < self._down_until:
+        if self._closed or (not self._idle and self._reactor.seconds() < self._down_until):
             sending.unreachable(self._trouble or Trouble(self.target, "closing"))
-        elif self._slow() and len(self._waiting) >= KEPT_BY_SLOW:
+        elif (later := self.gates.book(sending.ticket)) is not None:
+            sending.postponed(later.seconds, f"the rate of {later.name} is reached", "")
+        elif len(self._waiting) >= KEPT_BY_SLOW and self._slow():
             self._too_many(sending)
+        elif self._waiting and (gate := self.gates.crowded()) is not None:
+            self._too_many_behind(gate, sending)
         else:
-            self._waiting.append((sending, self._reactor.seconds()))
-            self._open()
+            self._waiting.append(sending)
+            self._serve()
             self._look_later()
 
     def again(self, sending: Sending) -> None:
         """From within its `finished`: a further transaction, the next on that connection if it can carry one."""
-        self._waiting.appendleft((sending, self._reactor.seconds()))
+        self._waiting.put_first(sending)
 
     @property
     def down(self) -> bool:
@@ -129,12 +129,12 @@ class Destination:
         """Whether nothing is lost by forgetting it."""
         now = self._reactor.seconds()
         busy = self._connections or self._opening or self._waiting
-        return not busy and self._trouble is None and now >= self._clear_until
+        return not busy and self._trouble is None and now >= self._clear_until and self.gates.quiet
 
     def close(self) -> None:
         """Ends every connection; whatever is under way is unreachable."""
         self._closed = True
-        self._slots.leave(self)
+        self.gates.leave(self)
         for opening in list(self._opening):
             opening.cancel()
         for connection in list(self._connections):
@@ -153,17 +153,21 @@ class Destination:
     def ready(self, connection: Connection) -> None:
         if self._trouble is not None:
             self._up()
-        if connection.carried >= MAX_CARRIED or self._closed:
+        if self._closed or self._has_done_enough(connection):
             connection.leave()
             self._gone(connection)
             self._open()
-        elif self._waiting:
-            connection.send(self._waiting.popleft()[0])
-            if self._cut_down and len(self._waiting) <= KEPT_BY_SLOW // 2:
-                self._cut_down = False
-                self._recovered(self.target)
-        else:
-            self._idle.append(connection)
+            return
+        self._idle.append(connection)
+        self._serve()
+        if self._cut_down and len(self._waiting) <= KEPT_BY_SLOW // 2:
+            self._cut_down = False
+            self._recovered(self.target)
+
+    def _has_done_enough(self, connection: Connection) -> bool:
+        gates = self.gates
+        old = self._reactor.seconds() - connection.since >= gates.seconds
+        return connection.carried >= gates.messages or old or gates.over
 
     def tired(self, connection: Connection) -> None:
         if connection in self._idle:
@@ -174,7 +178,7 @@ class Destination:
         self._gone(connection)
         if sending is not None:
             if connection.untouched and not self._closed:
-                self._waiting.appendleft((sending, self._reactor.seconds()))  # the server had closed a kept connection
+                self._waiting.put_first(sending)  # the server had closed a kept connection
             else:
                 sending.unreachable(trouble)
         if connection.established:
@@ -200,19 +204,35 @@ class Destination:
         self._idle.pop(0).leave()
         return True
 
+    def token(self) -> None:
+        """A message may leave."""
+        self._serve()
+
+    def _serve(self) -> None:
+        """Idle connections carry what waits, as far as it may leave now; more of them are opened."""
+        while self._idle and self._waiting:
+            if self.gates.free() < 1:
+                self.gates.line_up(self)
+                return
+            self.gates.spend()
+            self._idle.pop().send(self._waiting.next())
+        self._open()
+
     def _open(self) -> None:
-        """One more connection, if more messages wait than connections are on their way."""
-        if self._closed or len(self._connections) + len(self._opening) >= MAX_CONNECTIONS:
+        """One more connection, if more messages wait, and may leave, than connections are on their way."""
+        if self._closed or not self._waiting:
             return
-        if len(self._waiting) <= len(self._opening) + sum(1 for one in self._connections if not one.established):
-            return
-        if not self._slots.take(self):
+        coming = len(self._opening) + sum(1 for one in self._connections if not one.established)
+        free = self.gates.free()
+        if free < 1:
+            self.gates.line_up(self)
+        if coming >= min(len(self._waiting), free) or not self.gates.take(self):
             return
         try:
             factory = self._factory()
         except TlsError as error:
             self._failed(Trouble(self.target, str(error), "4.7.5"), tried_all=True)
-            self._slots.give(self)
+            self.gates.give(self)
             return
         opening = self.dialer.connect(factory)
         self._opening.add(opening)
@@ -244,10 +264,11 @@ class Destination:
         self._opening.discard(opening)
         if isinstance(result, Failure):
             self._failed(Trouble(self.target, result.getErrorMessage()), tried_all=True)
-            self._slots.give(self)
+            self.gates.give(self)
             return
         connection, address = result
         connection.opened(address)
+        connection.since = self._reactor.seconds()
         self._connections.add(connection)
         if self._closed:
             connection.abort("closing")
@@ -255,7 +276,7 @@ class Destination:
     def _gone(self, connection: Connection) -> None:
         if connection in self._connections:
             self._connections.discard(connection)
-            self._slots.give(self)
+            self.gates.give(self)
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -287,27 +308,33 @@ class Destination:
         self._refuse_waiting(trouble)
 
     def _refuse_waiting(self, trouble: Trouble) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for sending, _ in waiting:
+        for sending in self._waiting.cut(0):
             sending.unreachable(trouble)
 
     # ------------------------------------------------------------------ a slow one
 
     def _slow(self) -> bool:
-        return bool(self._waiting and self._reactor.seconds() - self._waiting[0][1] > SLOW)
+        return self._waiting.age > SLOW
 
     def _too_many(self, sending: Sending) -> None:
         self._cut_down = True
         sending.unreachable(Trouble(self.target, "too many messages wait for it already", "4.4.5"))
 
+    def _too_many_behind(self, gate: Gate, sending: Sending) -> None:
+        gate.cut_down = True
+        sending.postponed(WOKEN_AT_LATEST, f"too many messages wait for {gate.name} already", gate.name)
+
     def _look_later(self) -> None:
-        if self._watch is None and len(self._waiting) > KEPT_BY_SLOW:
+        if self._watch is None and len(self._waiting) > 1:
             self._watch = self._reactor.callLater(SLOW, self._look)
 
     def _look(self) -> None:
         self._watch = None
-        if self._slow():
-            late = [self._waiting.pop()[0] for _ in range(len(self._waiting) - KEPT_BY_SLOW)]
-            for sending in reversed(late):
+        gate = self.gates.crowded()
+        if gate is not None:
+            for sending in self._waiting.cut(gate.share(len(self._waiting))):
+                self._too_many_behind(gate, sending)
+        if self._slow() and len(self._waiting) > KEPT_BY_SLOW:
+            for sending in self._waiting.cut(KEPT_BY_SLOW):
                 self._too_many(sending)
         self._look_later()

@@ -17,7 +17,8 @@ from dcrouter.mail.delivery.dial import Dialer
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.mail.delivery.security import Contexts
-from dcrouter.mail.delivery.slots import Slots
+from dcrouter.mail.shaping.lane import Lane
+from dcrouter.mail.shaping.limits import Limits
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.client import Transaction
 from dcrouter.wire.smtp.reply import Reply
@@ -28,7 +29,7 @@ MANY = 2000
 
 class Destinations:
     """`name`: ours, for EHLO. `ca_files`: path -> PEM. `recovered`: hears the target of a next hop that answers again,
-    or takes mail again that it was too slow for.
+    or takes mail again that it was too slow for. `limits`: how many connections there may be, and what they carry.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Destinations:
         *,
         ca_files: Mapping[str, bytes],
         recovered: Callable[[str], None],
-        slots: Slots | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._name = name
         self._resolver = resolver
@@ -48,13 +49,15 @@ class Destinations:
         self._patience = patience
         self._recovered = recovered
         self._contexts = Contexts(ca_files)
-        self._slots = slots or Slots()
-        self._known: dict[NextHop, Destination] = {}
+        self.limits = limits or Limits(reactor, recovered)
+        self._known: dict[tuple[NextHop, Lane | None], Destination] = {}
+        self._retired: list[Destination] = []
         self._many = 2 * MANY
 
     def reload(self, ca_files: Mapping[str, bytes], down: float) -> None:
         """Other authorities, and seconds for which a next hop that was found down is left alone."""
         self.believe(ca_files)
+        self._retire()
         self._patience = evolve(self._patience, down=down)
         for destination in self._known.values():
             destination.patience = self._patience
@@ -63,17 +66,18 @@ class Destinations:
         """Other authorities, for sessions that begin from now on."""
         self._contexts.reload(ca_files)
 
-    def of(self, hop: NextHop) -> Destination:
-        destination = self._known.get(hop)
+    def of(self, hop: NextHop, lane: Lane | None = None) -> Destination:
+        """`lane` None: a rule names the next hop."""
+        destination = self._known.get((hop, lane))
         if destination is None:
             if len(self._known) >= self._many:
                 self._forget()
-            destination = self._known[hop] = Destination(
+            destination = self._known[hop, lane] = Destination(
                 hop,
                 Dialer(hop, self._resolver, self._reactor, self._patience.connect),
                 name=self._name,
                 contexts=self._contexts,
-                slots=self._slots,
+                gates=self.limits.gates(hop, lane),
                 recovered=self._recovered,
                 reactor=self._reactor,
                 patience=self._patience,
@@ -94,12 +98,21 @@ class Destinations:
             destination.try_again()
 
     def close(self) -> None:
-        for destination in self._known.values():
+        for destination in (*self._known.values(), *self._retired):
             destination.close()
+        self.limits.close()
+
+    def _retire(self) -> None:
+        """Those that have other gates now serve what they have, and nothing that comes."""
+        self._retired = [one for one in self._retired if not one.quiet]
+        for hop, lane in list(self._known):
+            destination = self._known[hop, lane]
+            if lane is not None and self.limits.gates(hop, lane).all != destination.gates.all:
+                self._retired.append(self._known.pop((hop, lane)))
 
     def _forget(self) -> None:
-        for hop in [hop for hop, destination in self._known.items() if destination.quiet]:
-            del self._known[hop]
+        for key in [key for key, destination in self._known.items() if destination.quiet]:
+            del self._known[key]
         self._many = max(2 * MANY, len(self._known) + MANY)
 
 
@@ -126,6 +139,13 @@ class Question:
 
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         self.unreachable(Trouble(peer.target, reason))
+
+    @property
+    def ticket(self) -> object:
+        return self
+
+    def postponed(self, seconds: float, reason: str, target: str) -> None:
+        self.unreachable(Trouble(target, reason))
 
     def unreachable(self, trouble: Trouble) -> None:
         if not self.answer.called:

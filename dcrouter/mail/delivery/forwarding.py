@@ -17,7 +17,7 @@ from dcrouter.mail.delivery.body import Content
 from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.outcome import Deferred as Later
-from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, from_reply
+from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, Postponed, from_reply
 from dcrouter.mail.message import Message
 from dcrouter.wire.smtp.client import Transaction
 from dcrouter.wire.smtp.reply import Reply
@@ -95,6 +95,14 @@ class Forwarding:
         )
         self._troubles.append(trouble)
         self._next()
+
+    @property
+    def ticket(self) -> int:
+        return self._message.id
+
+    def postponed(self, seconds: float, reason: str, target: str) -> None:
+        """It is not taken elsewhere: it was not refused, it is only early."""
+        self._end([Postponed(f"4.4.5 {reason}", target, seconds)] * len(self.transaction.recipients))
 
     # ------------------------------------------------------------------ recipients
 

@@ -1,11 +1,11 @@
 """What became of one recipient in one attempt: values, never exceptions.
 
 `Delivered` leaves the queue, `Deferred` gets a next time, `Failed` is told to the sender, `Held` waits for its rule to
-come back. `reply`: what the other side said (it begins with a three-digit code), or our own words where nobody did.
-`target`: the next hop as `host:port`, of several that could not be reached the first. `tls`: version and cipher of the
-session, "" in clear. `address`: the one that was spoken to, "" where none was. `source`: the address of the pool from
-which it was, "" where the host chose. `told`: what a sender who wants to hear of success is told by us, "" nothing,
-because the next hop does it (RFC 3461 5.2.1).
+come back, `Postponed` for its turn. `reply`: what the other side said (it begins with a three-digit code), or our own
+words where nobody did. `target`: the next hop as `host:port`, of several that could not be reached the first. `tls`:
+version and cipher of the session, "" in clear. `address`: the one that was spoken to, "" where none was. `source`: the
+address of the pool from which it was, "" where the host chose. `told`: what a sender who wants to hear of success is
+told by us, "" nothing, because the next hop does it (RFC 3461 5.2.1).
 """
 
 from __future__ import annotations
@@ -53,7 +53,17 @@ class Held(NamedTuple):
     reply: str
 
 
-Outcome = Delivered | Deferred | Failed | Held
+class Postponed(NamedTuple):
+    """Nothing was tried, and no attempt counts: it is due again in `seconds`, or when `target` is woken, if that is
+    anything.
+    """
+
+    reply: str
+    target: str = ""
+    seconds: float = 0.0
+
+
+Outcome = Delivered | Deferred | Failed | Held | Postponed
 
 
 def from_reply(reply: Reply, peer: Peer) -> Outcome:

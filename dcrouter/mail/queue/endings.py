@@ -17,7 +17,7 @@ from attrs import define, field
 
 from dcrouter.config.queue import Retry
 from dcrouter.mail.delivery.outcome import Deferred as Later
-from dcrouter.mail.delivery.outcome import Delivered, Held, Outcome
+from dcrouter.mail.delivery.outcome import Delivered, Held, Outcome, Postponed
 from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.backoff import next_attempt
@@ -64,38 +64,50 @@ class Endings:
                     Change(one.number, HELD, one.attempts, rounded(now), one.told, outcome.reply, one.source)
                 )
                 verdict.words.append("held")
-            elif not isinstance(outcome, Later) or now - message.since >= self.retry.max_age:
+            elif not isinstance(outcome, Later | Postponed) or now - message.since >= self.retry.max_age:
                 verdict.words.append("held" if message.notice == "postmaster" else "failed")
                 if tells and one.wants("FAILURE"):
                     verdict.told.append(Ended(one, outcome, "failed"))
                 else:
                     verdict.changed.append(failure(message, one, outcome, now))
             elif wish == "hold":
-                state, due, source = HELD_BY_OPERATOR, rounded(now), outcome.source or one.source
-                verdict.changed.append(
-                    Change(one.number, state, one.attempts + 1, due, one.told, outcome.reply, source)
-                )
+                state, due, source = HELD_BY_OPERATOR, rounded(now), _source(one, outcome)
+                attempts = one.attempts + isinstance(outcome, Later)
+                verdict.changed.append(Change(one.number, state, attempts, due, one.told, outcome.reply, source))
                 verdict.words.append("held")
             else:
-                verdict.words.append("deferred")
+                verdict.words.append("deferred" if isinstance(outcome, Later) else "postponed")
                 self._defer(verdict, message, one, outcome, now, tells)
         return verdict
 
     def _defer(
-        self, verdict: Verdict, message: Message, one: Recipient, outcome: Later, now: float, tells: bool
+        self, verdict: Verdict, message: Message, one: Recipient, outcome: Later | Postponed, now: float, tells: bool
     ) -> None:
-        attempts = one.attempts + 1
-        due = next_attempt(self.retry, attempts=attempts, received=message.since, now=now, random=random.random)
-        assert due is not None
+        attempts = one.attempts
+        if isinstance(outcome, Postponed):
+            due = min(now + outcome.seconds, max(message.since + self.retry.max_age, now + 1.0))
+        else:
+            attempts += 1
+            due = self._next(attempts, message, now)
         late = 0.0 < self.retry.delay_notice <= now - message.since
-        told, source = one.told, outcome.source or one.source
+        told = one.told
         if late and tells and not told and one.wants("DELAY"):
             verdict.told.append(Ended(one, outcome, "delayed"))
             told = True
-        verdict.changed.append(Change(one.number, QUEUED, attempts, rounded(due), told, outcome.reply, source))
+        changed = Change(one.number, QUEUED, attempts, rounded(due), told, outcome.reply, _source(one, outcome))
+        verdict.changed.append(changed)
         # Only who could not be reached: a hop that answered has its reasons to say later.
         if outcome.target and not outcome.reply[:3].isdecimal():
             verdict.targets[one.number] = outcome.target
+
+    def _next(self, attempts: int, message: Message, now: float) -> float:
+        due = next_attempt(self.retry, attempts=attempts, received=message.since, now=now, random=random.random)
+        assert due is not None
+        return due
+
+
+def _source(one: Recipient, outcome: Later | Postponed) -> str:
+    return (outcome.source if isinstance(outcome, Later) else "") or one.source
 
 
 def failure(message: Message, one: Recipient, outcome: Outcome, now: float) -> Change:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from dcrouter.events import DeliveryDone
-from dcrouter.mail.delivery.outcome import Held, Outcome
+from dcrouter.mail.delivery.outcome import Held, Outcome, Postponed
 from dcrouter.mail.message import Message
 
 
@@ -19,7 +19,7 @@ class Reports:
     _log = Logger()
 
     def __init__(self, on_done: Callable[[DeliveryDone], None] | None) -> None:
-        self.counters = {"accepted": 0, "delivered": 0, "deferred": 0, "failed": 0, "notices": 0}
+        self.counters = {"accepted": 0, "delivered": 0, "deferred": 0, "failed": 0, "postponed": 0, "notices": 0}
         self.rules: dict[str, dict[str, int]] = {}
         self.on_done = on_done
 
@@ -42,6 +42,9 @@ class Reports:
                 self.counters[word] += 1
             ends = self.rules.setdefault(one.rule, {})
             ends[word] = ends.get(word, 0) + 1
+            if isinstance(outcome, Postponed) and word == "postponed":
+                self._postponed(message, one.address, outcome)
+                continue
             held = isinstance(outcome, Held)
             target = "" if isinstance(outcome, Held) else outcome.target
             self._log.info(
@@ -71,3 +74,14 @@ class Reports:
                         size=message.size,
                     )
                 )
+
+    def _postponed(self, message: Message, address: str, outcome: Postponed) -> None:
+        """No attempt was made, so nobody else hears of it."""
+        self._log.debug(
+            "message {message} to {recipient} waits {seconds} s for its turn ({reply})",
+            message=message.name,
+            session=message.envelope.session,
+            recipient=address,
+            seconds=round(outcome.seconds, 3),
+            reply=outcome.reply,
+        )

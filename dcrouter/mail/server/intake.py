@@ -63,6 +63,7 @@ class Intake:
     `complete`, where given, adds to its header. `room` is called when there is no backlog (any more). `refusal`: the
     reply that the message has earned by its header, once that has been looked at, after `end` at the latest; or for
     want of space. `announced`: octets that the client said it has. `tls_optional`: the header says `TLS-Required: No`.
+    `head`: its header block as it came, once that has been looked at.
     """
 
     _log = Logger()
@@ -82,6 +83,7 @@ class Intake:
         self.spooled = False
         self.refusal: bytes | None = None
         self.tls_optional = False
+        self.head = b""
         self._spool = spool
         self._path = spool_path(spool.directory, message)
         self._room = room
@@ -202,6 +204,7 @@ class Intake:
         whole = head is not None or ended
         if head is None:
             head = content
+        self.head = head
         try:
             if count(head, b"received") + 1 >= MAX_HOPS:
                 raise Refused("too many hops", _LOOP)

@@ -31,6 +31,7 @@ from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.protocol import MailProtocol
 from dcrouter.mail.server.slots import Slots, room_for_sessions
 from dcrouter.mail.server.spool import Spool
+from dcrouter.mail.shaping.zones import Zones
 from dcrouter.match.addresses import Networks
 from dcrouter.net.adopt import adopt
 from dcrouter.net.floor import REASON, Pace
@@ -82,6 +83,7 @@ class Sessions:
         self.bytes_out = 0
         self.slots = Slots(email, room_for_sessions(memory.total, apart=email.home is not None))
         self._memory = memory
+        self.zones = Zones(email.zones)
         self._email = email
         self._trusted = Networks(email.trusted)
         self._limits: dict[tuple[MailKind, bool, tuple[str, ...]], Limits] = {}
@@ -95,6 +97,7 @@ class Sessions:
         """Sessions go on: their next command meets what is new, what they were offered at EHLO stays."""
         self.timeouts = email.timeouts
         self.chooser = chooser
+        self.zones = Zones(email.zones)
         self._email = email
         self._trusted = Networks(email.trusted)
         self.slots.reload(email)

@@ -175,13 +175,15 @@ class Transaction:
 
     def _keep(self, _: None, intake: Intake, dotless: bool) -> Deferred[Message]:
         """Fires with the message once it is durable."""
+        zones = self._sessions.zones
+        zone = zones.of(self._client, self.sender, intake.head) if zones else lambda address: ""
         message = Message(
             id=self._message,
             envelope=Envelope(
                 session=self._session,
                 sender=self.sender,
                 recipients=tuple(
-                    self._recipient(number, address, rule)
+                    self._recipient(number, address, rule, zone(address))
                     for number, (address, rule) in enumerate(self.recipients.items())
                 ),
                 terms=self._terms(intake),
@@ -198,9 +200,9 @@ class Transaction:
         )
         return self._sessions.keep(message).addCallback(lambda _: message)
 
-    def _recipient(self, number: int, address: str, rule: str) -> Recipient:
+    def _recipient(self, number: int, address: str, rule: str, zone: str) -> Recipient:
         notify, orcpt = self._reports.get(address, NO_REPORT)
-        return Recipient(number=number, address=address, rule=rule, notify=notify, orcpt=orcpt)
+        return Recipient(number=number, address=address, rule=rule, zone=zone, notify=notify, orcpt=orcpt)
 
     def _terms(self, intake: Intake) -> Terms:
         """REQUIRETLS goes before what the header says (RFC 8689 5)."""

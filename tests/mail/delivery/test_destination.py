@@ -18,8 +18,8 @@ from dcrouter.mail.delivery.destination import Patience
 from dcrouter.mail.delivery.destinations import Destinations, Question
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer
-from dcrouter.mail.delivery.slots import Slots
 from dcrouter.mail.server.verify import asked_hops, in_turn
+from dcrouter.mail.shaping.limits import Limits
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.client import Transaction
 from tests.mail.house import QUICK, House, forward, in_thread, send
@@ -38,6 +38,7 @@ class Sent:
         self.octets: bytes | None = SMALL
         self.dotless = False
         self.result: tuple[str, Any] | None = None
+        self.ticket = id(self)
 
     def pieces(self) -> Any:
         raise AssertionError("it is in memory")
@@ -54,15 +55,24 @@ class Sent:
     def unreachable(self, trouble: Trouble) -> None:
         self.result = ("unreachable", trouble)
 
+    def postponed(self, seconds: float, reason: str, target: str) -> None:
+        self.result = ("postponed", (seconds, reason, target))
+
 
 class DestinationTests(TestCase):
     def setUp(self) -> None:
         self.recovered: list[str] = []
 
-    def destinations(self, patience: Patience = QUICK, slots: Slots | None = None) -> Destinations:
+    def destinations(self, patience: Patience = QUICK, size: int = 1000) -> Destinations:
         resolver = Resolver(ResolverConfig(), reactor)
         destinations = Destinations(
-            "me.test", resolver, reactor, patience, ca_files={}, recovered=self.recovered.append, slots=slots
+            "me.test",
+            resolver,
+            reactor,
+            patience,
+            ca_files={},
+            recovered=self.recovered.append,
+            limits=Limits(reactor, self.recovered.append, size=size),
         )
         self.addCleanup(resolver.close)
         self.addCleanup(self.close, destinations)
@@ -206,7 +216,7 @@ class DestinationTests(TestCase):
     def test_all_connections_together_are_bounded_and_go_round(self):
         """Two slots, three next hops: idle connections make way, everybody is served."""
         hops = [ScriptedHop(self) for _ in range(3)]
-        destinations = self.destinations(Patience(), slots=Slots(2))
+        destinations = self.destinations(Patience(), size=2)
         sent = []
         for _ in range(3):
             for hop in hops:
@@ -256,5 +266,5 @@ class DestinationTests(TestCase):
         for port in range(1, 30):
             destinations.of(self.hop(port))
         self.assertIs(destinations.of(self.hop(hop.port)), used)
-        self.assertNotIn(self.hop(1), destinations._known)
+        self.assertNotIn((self.hop(1), None), destinations._known)
         yield deferLater(reactor, 0)

@@ -1,0 +1,97 @@
+"""`mta`: a message on its way to the exchangers of its recipients' domains, in the lane that its zone and they make.
+
+1. Recipients of one zone go together; of those, such as share their exchangers share a transaction, unless the domain
+   of some has an entry of its own among `destinations`.
+2. The exchangers are tried in their order, those that were just found down last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+
+from dcrouter.config.rules import Mta
+from dcrouter.mail.delivery.destination import Destination
+from dcrouter.mail.delivery.destinations import Destinations
+from dcrouter.mail.delivery.exchange import Finder, Group, grouped
+from dcrouter.mail.delivery.exchangers import Exchanger
+from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.outcome import Deferred as Later
+from dcrouter.mail.delivery.outcome import Failed, Outcome
+from dcrouter.mail.message import Message
+from dcrouter.mail.shaping.lane import Lane
+
+MAX_EXCHANGERS = 5
+"""Hosts of a domain that one attempt tries; the others have their turn when these are known to be down."""
+
+Send = Callable[[Message, Sequence[int], Iterable[Destination]], Deferred[list[Outcome]]]
+"""Recipients by their place in the message, and whom to try; one outcome for each."""
+
+
+class Outbound:
+    """`send` has a message sent to the first destination that takes it. `mx_port`: where exchangers listen."""
+
+    def __init__(self, destinations: Destinations, exchangers: Finder, mx_port: int, send: Send) -> None:
+        self.exchangers = exchangers
+        self._destinations = destinations
+        self._limits = destinations.limits
+        self._mx_port = mx_port
+        self._send = send
+
+    def attempt(self, message: Message, action: Mta) -> Deferred[list[Outcome]]:
+        """One outcome for each recipient, in order."""
+        recipients = message.envelope.recipients
+        zones: dict[str, list[int]] = {}
+        for number, one in enumerate(recipients):
+            zones.setdefault(self._limits.zone_name(action.zone or one.zone), []).append(number)
+        if len(zones) == 1:
+            ((zone, numbers),) = zones.items()
+            return self._to_domains(message, numbers, zone)
+        sent = [self._to_domains(message, numbers, zone) for zone, numbers in zones.items()]
+        return gatherResults(sent).addCallback(_in_order, list(zones.values()))
+
+    def _to_domains(self, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
+        addresses = [message.envelope.recipients[number].address for number in numbers]
+        groups = grouped(addresses, self.exchangers, self._limits.domain)
+        return groups.addCallback(self._to_groups, message, numbers, zone)
+
+    def _to_groups(
+        self, groups: list[Group], message: Message, numbers: list[int], zone: str
+    ) -> Deferred[list[Outcome]]:
+        sent = [self._to_group(group, message, [numbers[at] for at in group.numbers], zone) for group in groups]
+        if len(groups) == 1:
+            return sent[0]
+        return gatherResults(sent).addCallback(_in_order, [group.numbers for group in groups])
+
+    def _to_group(self, group: Group, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
+        if isinstance(group.exchangers, Later | Failed):
+            return succeed([group.exchangers] * len(numbers))
+        lane = Lane(zone=zone, domain=group.domain)
+        destinations: list[Destination] = []
+        for exchanger in group.exchangers:
+            destination = self._destinations.of(self._hop(exchanger, group.domain), lane)
+            destination.dialer.addresses = exchanger.addresses
+            destinations.append(destination)
+        if len(destinations) > 1:
+            destinations.sort(key=lambda destination: destination.down)
+        return self._send(message, numbers, destinations[:MAX_EXCHANGERS])
+
+    def _hop(self, exchanger: Exchanger, domain: str) -> NextHop:
+        security = exchanger.security
+        return NextHop(
+            host=exchanger.host,
+            port=self._mx_port,
+            tls=security.tls if security.tls == "required" else self._limits.tls(exchanger.host, domain),
+            dane=security.dane,
+            tested=security.tested,
+        )
+
+
+def _in_order(lists: list[list[Outcome]], numbers: list[list[int]]) -> list[Outcome]:
+    by_number = {
+        number: outcome
+        for own, outcomes in zip(numbers, lists, strict=True)
+        for number, outcome in zip(own, outcomes, strict=True)
+    }
+    return [by_number[number] for number in range(len(by_number))]

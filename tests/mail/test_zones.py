@@ -1,0 +1,228 @@
+"""Mail to the world by zones: what the far end counts of connections and messages, and who goes which way."""
+
+from __future__ import annotations
+
+import socket
+import time
+from itertools import pairwise
+
+from attrs import evolve
+from twisted.internet.defer import inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.mail import MailPort
+from dcrouter.config.queue import Queue, Retry
+from dcrouter.config.rates import Rate
+from dcrouter.config.rules import Mta, Rule, RuleMatch
+from dcrouter.config.zones import Shape, Zone, ZoneMatch
+from dcrouter.mail.shaping import gates
+from tests.mail.house import QUICK, House, in_thread, send
+from tests.mail.nexthop import SILENT, ScriptedHop
+from tests.support.facts import until
+from tests.support.nameserver import Nameserver
+
+SOON = Queue(retry=Retry(base=0.2, max=0.2, jitter=0.0))
+
+
+class CountingHop(ScriptedHop):
+    """`most`: sessions at once that there were; `times`: when messages began."""
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, **options)
+        self.most = 0
+        self.times: list[float] = []
+        self.script["EHLO"] = self._ehlo
+        self.script["MAIL"] = self._mail
+
+    def _ehlo(self, line: str) -> str:
+        self.most = max(self.most, len(self.sessions))
+        return "250-next\r\n250-PIPELINING\r\n250 8BITMIME"
+
+    def _mail(self, line: str) -> str:
+        self.times.append(time.monotonic())
+        return "250 2.1.0 ok"
+
+
+class World(TestCase):
+    """Hosts mx<number>.test on loopback, one address each."""
+
+    def setUp(self) -> None:
+        self.dns = Nameserver(self)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+
+    def hop(self, number: int, *domains: str, **options) -> CountingHop:
+        """The host mx<number>.test, exchanger of these domains."""
+        self.dns.add(f"mx{number}.test", "A", f"127.0.1.{number}")
+        for domain in domains:
+            self.dns.add(domain, "MX", f"10 mx{number}.test.")
+        return CountingHop(self, address=f"127.0.1.{number}", port=self.port, **options)
+
+    def house(self, *rules: Rule, **options) -> House:
+        options.setdefault("patience", QUICK)
+        return House(
+            self,
+            *(rules or (Rule(name="mta", action=Mta()),)),
+            ports=(MailPort(port=2525),),
+            resolver=self.dns.config(),
+            mx_port=self.port,
+            **options,
+        )
+
+    @inlineCallbacks
+    def send(self, house: House, *recipients: str, sender: str = "a@x.test", body: str = "Subject: x\r\n\r\ntext\r\n"):
+        """One message to each."""
+        port = house.listen()
+
+        def all_of_them():
+            for recipient in recipients:
+                send(port, recipient, sender=sender, body=body)
+
+        yield in_thread(all_of_them)
+
+    def reload(self, house: House, **email) -> None:
+        config = evolve(house.config, email=evolve(house.config.email, **email))
+        house.mta.reload(house.mta.succession(config, {}), house.chooser, house.heard)
+
+
+class ZoneTests(World):
+    @inlineCallbacks
+    def test_a_zone_limits_its_connections_to_all_destinations(self):
+        """Two at once over five hosts, three messages on each; another zone is not held up by that."""
+        hops = [self.hop(number, f"d{number}.test") for number in range(1, 6)]
+        other = self.hop(6, "other.test")
+        for hop in hops:
+            hop.script["DATA"] = SILENT
+        slow = Rule(name="slow", match=RuleMatch(recipients=("re:.*@d.*",)), action=Mta(zone="tight"))
+        house = self.house(
+            slow,
+            Rule(name="mta", action=Mta()),
+            zones={"tight": Zone(connections=2, messages_per_connection=3)},
+            patience=evolve(QUICK, replies={**QUICK.replies, "data": 30.0}),
+        )
+        yield self.send(house, *(f"x{number}@d{number % 5 + 1}.test" for number in range(20)), "x@other.test")
+        yield until(lambda: other.messages)
+        yield until(lambda: sum(len(hop.sessions) for hop in hops) == 2)
+        for hop in hops:
+            hop.script["DATA"] = "354 go"
+            for session in hop.sessions:
+                session.message = []
+                session.sendLine(b"354 go")
+        yield until(lambda: sum(len(hop.messages) for hop in hops) == 20)
+        self.assertLessEqual(max(hop.most for hop in hops), 2)
+        gate = house.mta._attempts.destinations.limits.find("zone tight")
+        self.assertEqual(gate.size, 2)
+        self.assertGreaterEqual(sum(hop.connections for hop in hops), 7)
+
+    @inlineCallbacks
+    def test_a_zone_never_sends_more_than_its_rate(self):
+        """Five in a second and a half, over two hosts together, and all of them arrive."""
+        hops = [self.hop(1, "a.test"), self.hop(2, "b.test")]
+        house = self.house(zones={"default": Zone(rate=Rate(rate=(5, 1.5)))})
+        yield self.send(house, *(f"x{number}@{'ab'[number % 2]}.test" for number in range(16)))
+        yield until(lambda: sum(len(hop.messages) for hop in hops) == 16)
+        times = sorted(hops[0].times + hops[1].times)
+        for first, sixth in zip(times, times[5:], strict=False):
+            self.assertGreater(sixth - first, 1.4)
+
+    @inlineCallbacks
+    def test_mail_that_has_long_to_wait_is_back_in_the_queue(self):
+        """It is due when its token is there; no attempt is counted, and nothing is told of it."""
+        self.patch(gates, "SOON", 0.3)
+        hop = self.hop(1, "a.test")
+        house = self.house(zones={"default": Zone(rate=Rate(rate=(1, 1.0)))})
+        yield self.send(house, *(f"x{number}@a.test" for number in range(4)))
+        yield until(lambda: house.mta.status()["postponed"] >= 2)
+        waiting = yield house.queue()
+        self.assertEqual({one["attempts"] for one in waiting}, {0})
+        yield until(lambda: len(hop.messages) == 4)
+        self.assertTrue(all(b - a > 0.95 for a, b in pairwise(hop.times)), hop.times)
+        yield until(lambda: len(house.done) == 4)
+        self.assertEqual({(one.outcome, one.attempts) for one in house.done}, {("delivered", 1)})
+
+    @inlineCallbacks
+    def test_mail_finds_its_zone_when_it_has_come(self):
+        """By header, sender, recipient and client, all conditions together; the rule's word goes before."""
+        self.hop(1, "a.test")
+        premium = ZoneMatch(headers={"x-zone": "premium"}, senders=("*@vip.test",), recipients=("*@a.test",))
+        house = self.house(zones={"premium": Zone(match=premium)})
+        body = "Subject: x\r\nX-Zone: premium\r\n\r\ntext\r\n"
+        seen = []
+        of = house.mta._attempts._outbound._destinations.of
+        self.patch(
+            house.mta._attempts._outbound._destinations, "of", lambda hop, lane: seen.append(lane) or of(hop, lane)
+        )
+        for sender, text, zone in (
+            ("a@vip.test", body, "premium"),
+            ("a@vip.test", "Subject: x\r\n\r\n", "default"),
+            ("a@x.test", body, "default"),
+        ):
+            seen.clear()
+            yield self.send(house, "x@a.test", sender=sender, body=text)
+            yield until(lambda: seen)
+            self.assertEqual(seen[0].zone, zone)
+
+    @inlineCallbacks
+    def test_a_reload_is_followed_and_forgets_nothing(self):
+        """A rate that is taken away lets go what waits for it; one that comes knows what has left."""
+        hop = self.hop(1, "a.test")
+        house = self.house(zones={"default": Zone(rate=Rate(rate=(2, 600.0)))})
+        yield self.send(house, *(f"x{number}@a.test" for number in range(6)))
+        yield until(lambda: len(hop.messages) == 2)
+        yield until(lambda: house.mta.status()["postponed"] == 4)
+        self.reload(house, zones={})
+        yield house.mta.queue_ask({"do": "retry", "all": True})
+        yield until(lambda: len(hop.messages) == 6)
+
+
+class DestinationTests(World):
+    @inlineCallbacks
+    def test_hosts_of_one_provider_share_its_limits(self):
+        """By the suffix of their names, whatever domains they serve; others are not meant."""
+        hops = [self.hop(number, f"d{number}.test") for number in range(1, 4)]
+        for number in (1, 2):
+            self.dns.add(f"mx.p{number}.big.test", "A", f"127.0.1.{number}")
+            self.dns.remove(f"d{number}.test", "MX")
+            self.dns.add(f"d{number}.test", "MX", f"10 mx.p{number}.big.test.")
+        for hop in hops:
+            hop.script["greeting"] = SILENT
+        house = self.house(destinations={"big": Shape(mx=("big.test",), connections=3)}, patience=None)
+        yield self.send(house, *(f"x{number}@d{number % 3 + 1}.test" for number in range(30)))
+        yield until(lambda: len(hops[2].sessions) == 10)
+        self.assertEqual(len(hops[0].sessions) + len(hops[1].sessions), 3)
+
+    @inlineCallbacks
+    def test_a_domain_has_its_own_limits_on_hosts_that_it_shares(self):
+        """One connection and a rate for it, beside another domain on the same host; a transaction each."""
+        hop = self.hop(1, "a.test", "b.test")
+        house = self.house(destinations={"a.test": Shape(connections=1, rate=Rate(rate=(2, 1.0)))})
+        yield self.send(house, *(f"x{number}@a.test" for number in range(6)), *["y@b.test"] * 3)
+        yield until(lambda: len(hop.messages) == 9)
+        times = [time for time, (lines, _) in zip(hop.times, hop.messages, strict=True) if "b.test" not in lines[1]]
+        self.assertEqual(len(times), 6)
+        both = self.house(destinations={"a.test": Shape()})
+        yield in_thread(send, both.listen(), "x@a.test", "y@b.test")
+        yield until(lambda: len(hop.messages) == 11)
+
+    @inlineCallbacks
+    def test_tls_can_be_required(self):
+        """A host that offers none keeps its mail waiting, and hears none of it."""
+        hop = self.hop(1, "a.test")
+        house = self.house(destinations={"default": Shape(tls="required")})
+        yield self.send(house, "x@a.test")
+        yield until(lambda: house.done)
+        self.assertEqual((house.done[0].outcome, hop.messages), ("deferred", []))
+
+    @inlineCallbacks
+    def test_a_reload_gives_hosts_to_a_provider(self):
+        """From the next message on its limits hold, and connections that there were end by themselves."""
+        hop = self.hop(1, "a.test")
+        house = self.house()
+        yield self.send(house, "x@a.test")
+        yield until(lambda: hop.messages)
+        self.reload(house, destinations={"p": Shape(mx=("mx1.test",), connections=1)})
+        hop.script["EHLO"] = SILENT
+        yield self.send(house, *(f"x{number}@a.test" for number in range(5)))
+        gate = house.mta._attempts.destinations.limits.find("provider p")
+        yield until(lambda: gate.used == 1 and gate.wanted)
+        self.assertEqual(house.mta._attempts.destinations.limits.find(f"host mx1.test:{self.port}").used, 1)
