@@ -10,15 +10,15 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.config.routes import Route
 from dcrouter.config.urls import told_url
 from dcrouter.errors import Unreachable
+from dcrouter.net.fetch import Fetcher
 from dcrouter.proxy.http.auth.keys import keys_of
 
 REFRESH = 600.0
@@ -50,7 +50,7 @@ class KeySetWatch:
         self.known: dict[str, str] = {}
         self._reactor = reactor
         self._changed = changed
-        self._fetch = fetch or _Fetcher(reactor)
+        self._fetch = fetch or fetching(reactor)
         self._wanted: tuple[str, ...] = ()
         self._calls: dict[str, IDelayedCall] = {}
         self._asking: dict[str, Deferred[Any]] = {}
@@ -128,56 +128,13 @@ class KeySetWatch:
         self._calls[url] = self._reactor.callLater(seconds * random.uniform(1, 1.1), self._ask, url)
 
 
-class _Fetcher:
-    """GET by Twisted's own client, which most services never need."""
+def fetching(reactor: Any) -> Fetch:
+    """The body of a 200; Unreachable where there is none."""
+    fetcher = Fetcher(reactor, WITHIN)
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._agent: Any = None
+    def body(found: tuple[int, bytes]) -> bytes:
+        if found[0] != 200:
+            raise Unreachable(f"it was answered with {found[0]}")
+        return found[1]
 
-    def __call__(self, url: str) -> Deferred[bytes]:
-        from twisted.web.client import Agent
-        from twisted.web.http_headers import Headers
-
-        if self._agent is None:
-            self._agent = Agent(self._reactor, connectTimeout=WITHIN)
-        asked: Deferred[Any] = self._agent.request(
-            b"GET", url.encode("ascii"), Headers({"accept": ["application/json"], "user-agent": ["dcrouter"]})
-        )
-        return asked.addCallback(_body)
-
-
-def _body(response: Any) -> Deferred[bytes]:
-    if response.code != 200:
-        response.deliverBody(_Collector())
-        return fail(Unreachable(f"it was answered with {response.code}"))
-    collector = _Collector()
-    response.deliverBody(collector)
-    return collector.done
-
-
-class _Collector(Protocol):
-    """`done`: all of a body, or Unreachable where it is too large or broken off."""
-
-    def __init__(self) -> None:
-        self._data = b""
-        self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
-
-    def _drop(self) -> None:
-        if self.transport is not None:
-            self.transport.abortConnection()  # type: ignore[attr-defined]
-
-    def dataReceived(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > LARGEST:
-            self._drop()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        from twisted.web.client import ResponseDone
-
-        if self.done.called:
-            return
-        if reason.check(ResponseDone) and len(self._data) <= LARGEST:
-            self.done.callback(self._data)
-        else:
-            self.done.errback(Unreachable("the answer is broken off, or too large"))
+    return lambda url: fetcher.get(url, "application/json", LARGEST).addCallback(body)

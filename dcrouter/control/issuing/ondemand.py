@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
-from twisted.internet.protocol import Protocol
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 
 from dcrouter.config.acme import OnDemand
 from dcrouter.config.urls import told_url
+from dcrouter.net.fetch import Fetcher
 from dcrouter.net.limits import Bucket
 
 WITHIN = 5.0
@@ -45,7 +45,7 @@ class Asker:
         self._reactor = reactor
         self._agreed = agreed
         self._clock = clock
-        self._fetch = fetch or _Fetcher(reactor)
+        self._fetch = fetch or _fetching(reactor)
         self._on_demand: OnDemand | None = None
         self._bucket: Bucket | None = None
         self._no: OrderedDict[str, float] = OrderedDict()
@@ -143,36 +143,6 @@ class Asker:
             self._no.popitem(last=False)
 
 
-class _Fetcher:
-    """By Twisted's own client; the body is of no interest."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._agent: Any = None
-
-    def __call__(self, url: str) -> Deferred[int]:
-        from twisted.web.client import Agent
-        from twisted.web.http_headers import Headers
-
-        if self._agent is None:
-            self._agent = Agent(self._reactor, connectTimeout=WITHIN)
-        try:
-            asked: Deferred[Any] = self._agent.request(
-                b"GET", url.encode("ascii"), Headers({"user-agent": ["dcrouter"]})
-            )
-        except Exception:
-            return fail()
-        return asked.addCallback(_status)
-
-
-def _status(response: Any) -> int:
-    response.deliverBody(_Dropped())
-    return int(response.code)
-
-
-class _Dropped(Protocol):
-    """Ends a body that nobody reads."""
-
-    def connectionMade(self) -> None:
-        if self.transport is not None:
-            self.transport.stopProducing()  # type: ignore[attr-defined]
+def _fetching(reactor: Any) -> Fetch:
+    fetcher = Fetcher(reactor, WITHIN)
+    return lambda url: fetcher.get(url).addCallback(lambda found: found[0])

@@ -21,8 +21,8 @@ from twisted.logger import Logger
 from dcrouter.config.admin import Config
 from dcrouter.config.tls import Export
 from dcrouter.control.outward.chosen import Chosen
-from dcrouter.control.outward.command import run
 from dcrouter.durable import make_directory, write_whole
+from dcrouter.net.programs import run
 from dcrouter.tls.credential import Credential
 
 TIMEOUT = 60.0
@@ -98,7 +98,7 @@ class Exports:
         if not (wanted.export.command and wanted.pending.exists()):
             self._failures = 0
             return
-        self._running = run(self._reactor, wanted.export.command, self._timeout)
+        self._running = Deferred.fromCoroutine(run(self._reactor, wanted.export.command, self._timeout))
         self._running.addCallback(self._ran, wanted).addErrback(lambda failure: failure.trap(CancelledError))
 
     def _write(self, wanted: _Wanted) -> None:

@@ -17,12 +17,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.errors import AcmeError, NameProblem
+from dcrouter.net.waits import finish, within
 from dcrouter.tls.acme.account import Account
 from dcrouter.tls.acme.answers import Fields
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.acme.polling import poll
 from dcrouter.tls.acme.problems import of_name, plain
-from dcrouter.tls.acme.waiting import Patience, finish, within
+from dcrouter.tls.acme.waiting import Patience
 
 _log = Logger()
 

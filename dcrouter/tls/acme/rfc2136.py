@@ -32,8 +32,8 @@ from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
 
 from dcrouter.errors import AcmeError
+from dcrouter.net.waits import cancellable, within
 from dcrouter.tls.acme.challenges import dns_value
-from dcrouter.tls.acme.waiting import cancellable, within
 
 ANSWER = 15.0
 """Seconds for one exchange, the connection included."""

@@ -36,9 +36,10 @@ from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.urls import told_url
 from dcrouter.errors import AcmeUnreachable, TlsError
 from dcrouter.net.stream import failure
+from dcrouter.net.waits import cancellable, within
 from dcrouter.tls.acme.answers import Answer, absolute, seconds_of
 from dcrouter.tls.acme.problems import plain
-from dcrouter.tls.acme.waiting import Patience, cancellable, within
+from dcrouter.tls.acme.waiting import Patience
 from dcrouter.tls.peer import Peer
 from dcrouter.tls.profile import client_context
 from dcrouter.tls.trust import certificates_of

@@ -157,9 +157,12 @@ class CommandTests(TestCase):
     async def test_its_failure_is_told_with_its_words(self) -> None:
         """Exit code and standard error; a signal; a program that is not there."""
         for solver, reason in (
-            (self.script("import sys; sys.exit('no token given')"), "present: exit code 1: no token given$"),
-            (self.script("import os; os.kill(os.getpid(), 9)"), "present: ended by signal 9$"),
-            (CommandSolver(reactor, ["/nowhere/at-all"]), "/nowhere/at-all: there is no such program"),
+            (
+                self.script("import sys; sys.exit('no token given')"),
+                "^present: .* with status 1: no token given$",
+            ),
+            (self.script("import os; os.kill(os.getpid(), 9)"), "^present: .* was ended by SIGKILL$"),
+            (CommandSolver(reactor, ["/nowhere/at-all"]), "^present: /nowhere/at-all: there is no such program"),
         ):
             with self.assertRaisesRegex(AcmeError, reason):
                 await solver.present("a.example.com", "t", "t.k")
@@ -169,7 +172,7 @@ class CommandTests(TestCase):
         solver = self.script(
             "import sys, time; print('waiting', file=sys.stderr, flush=True); time.sleep(99)", seconds=2
         )
-        with self.assertRaisesRegex(AcmeError, "present: not done within 2 s: waiting"):
+        with self.assertRaisesRegex(AcmeError, "^present: .* has not ended within 2 s: waiting$"):
             await solver.present("a.example.com", "t", "t.k")
 
     async def test_cancelled(self) -> None:

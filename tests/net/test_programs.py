@@ -3,10 +3,10 @@ from __future__ import annotations
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from dcrouter.control.outward.command import run
+from dcrouter.net.programs import run
 
 
-class CommandTests(TestCase):
+class ProgramTests(TestCase):
     async def test_a_program_that_ends_well_has_nothing_to_say(self) -> None:
         """Its words are its own: no shell sees them."""
         self.assertIsNone(await run(reactor, ["test", "$HOME;", "=", "$HOME;"], 30))
@@ -20,7 +20,7 @@ class CommandTests(TestCase):
     async def test_a_program_that_is_not_there_is_a_failure(self) -> None:
         """Like any other."""
         problem = await run(reactor, ["no-such-program"], 30)
-        self.assertIn("no-such-program", problem or "")
+        self.assertEqual(problem, "no-such-program: there is no such program, or it may not be run")
 
     async def test_one_that_does_not_end_is_ended(self) -> None:
         """What it has started may go on; nobody waits for that."""

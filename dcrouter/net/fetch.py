@@ -1,0 +1,78 @@
+"""GET of a service's URL, by Twisted's own client, which most services never need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from dcrouter.errors import Unreachable
+
+
+class Fetcher:
+    """`connect`: seconds for a connection; for the rest of an answer it is the caller who waits, and cancels."""
+
+    def __init__(self, reactor: Any, connect: float) -> None:
+        self._reactor = reactor
+        self._connect = connect
+        self._agent: Any = None
+
+    def get(self, url: str, accept: str = "*/*", largest: int = 0) -> Deferred[tuple[int, bytes]]:
+        """The status, and of a 200 the body, of at most `largest` octets; any other body, or where that is 0, is left
+        alone. Unreachable where the body is larger, or broken off; Twisted's errors where there is no answer.
+        """
+        from twisted.web.client import Agent
+        from twisted.web.http_headers import Headers
+
+        if self._agent is None:
+            self._agent = Agent(self._reactor, connectTimeout=self._connect)
+        headers = Headers({"accept": [accept], "user-agent": ["dcrouter"]})
+        try:
+            asked: Deferred[Any] = self._agent.request(b"GET", url.encode("ascii"), headers)
+        except Exception:
+            return fail()
+        return asked.addCallback(_fetched, largest)
+
+
+def _fetched(response: Any, largest: int) -> Deferred[tuple[int, bytes]]:
+    collector = _Collector(largest)
+    status = int(response.code)
+    if status != 200 or not largest:
+        collector.done.addErrback(lambda _: None)
+        response.deliverBody(collector)
+        collector.drop()
+        return succeed((status, b""))
+    response.deliverBody(collector)
+    return collector.done.addCallback(lambda body: (status, body))
+
+
+class _Collector(Protocol):
+    """`done`: all of a body, or Unreachable."""
+
+    def __init__(self, largest: int) -> None:
+        self._data = b""
+        self._largest = largest
+        self.done: Deferred[bytes] = Deferred(lambda _: self.drop())
+
+    def drop(self) -> None:
+        """The rest is of no interest."""
+        if self.transport is not None:
+            # Not loseConnection, which waits for the peer's close_notify however long that takes.
+            self.transport.stopProducing()  # type: ignore[attr-defined]
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > self._largest:
+            self.drop()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        from twisted.web.client import ResponseDone
+
+        if self.done.called:
+            return
+        if reason.check(ResponseDone) and len(self._data) <= self._largest:
+            self.done.callback(self._data)
+        else:
+            self.done.errback(Unreachable("the answer is broken off, or too large"))
