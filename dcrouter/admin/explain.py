@@ -52,11 +52,15 @@ def add_explain_command(command: Command) -> argparse.ArgumentParser:
     parser.add_argument("--path", metavar="PATH", help="the request's path")
     parser.add_argument("--method", metavar="METHOD", help="the request's method")
     parser.add_argument(
-        "--header", action="append", metavar="NAME:VALUE", help="a header of the request; may be said several times"
+        "--header",
+        action="append",
+        metavar="NAME:VALUE",
+        help="a header of the request or the mail; may be said several times",
     )
     parser.add_argument("--time", metavar="TIME", help="when it comes: 2026-11-21T08:00 [now]")
     parser.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="mail: its sender [<>]")
     parser.add_argument("--to", action="append", metavar="ADDRESS", help="mail: a recipient; may be said several times")
+    parser.add_argument("--size", metavar="SIZE", help="mail: how large it is: 2MB")
     parser.add_argument("--auth", metavar="ACCOUNT", help="mail: whom the client has logged in as [nobody]")
     parser.add_argument("--all", action="store_true", help="print routes of other names too")
     parser.add_argument("--live", action="store_true", help="ask the running service, not the file")

@@ -17,13 +17,17 @@ from dcrouter.config.lists import load_recipients, load_users
 from dcrouter.config.load import load
 from dcrouter.config.mail import Email
 from dcrouter.config.patterns import matches, parse
+from dcrouter.config.rules import Reject, Rule
+from dcrouter.config.units import size as parse_size
 from dcrouter.errors import DcrouterError, WireError
 from dcrouter.mail.envelope import Client
+from dcrouter.mail.pipeline.conditions import Content
 from dcrouter.mail.pipeline.rules import Decision, Rules
-from dcrouter.mail.server.admission import NOBODY, RECIPIENT_OK, ROUTED, SENDER_OK, is_routed
+from dcrouter.mail.server.admission import RECIPIENT_OK, SENDER_OK, denied
+from dcrouter.mail.server.existing import NOBODY
 from dcrouter.match.addresses import Networks
+from dcrouter.wire.header import Head
 from dcrouter.wire.smtp.address import parse_path
-from dcrouter.wire.smtp.reply import reply
 
 DEFAULT_CLIENT = "192.0.2.1"
 """Somebody who is nobody (RFC 5737)."""
@@ -47,16 +51,25 @@ def explained_mail(arguments: argparse.Namespace) -> int:
         address=arguments.client_ip or DEFAULT_CLIENT,
         account=arguments.auth,
         port=arguments.port,
+        content=_content(arguments.header, arguments.size),
     )
     print(json.dumps(answer, indent=1) if arguments.json else "\n".join(mail_lines(answer)))
     return 0 if all(one["answer"].startswith("250") for one in (answer, *answer["recipients"])) else 1
 
 
 def mail_explanation(
-    email: Email, *, sender: str, recipients: Sequence[str], address: str, account: str | None, port: int | None
+    email: Email,
+    *,
+    sender: str,
+    recipients: Sequence[str],
+    address: str,
+    account: str | None,
+    port: int | None,
+    content: Content | None,
 ) -> dict[str, Any]:
-    """JSON-ready. `answer`: to MAIL; `recipients`: of each the rule, the answer to RCPT, what it depends on (`notes`),
-    and the rules before it with why they do not match (`passed`).
+    """JSON-ready. `answer`: to MAIL; `recipients`: of each the rule, the answer to RCPT (or to the message, where that
+    decides), what it depends on (`notes`), the rules before it with why they do not match (`passed`), and where
+    nothing is known of the message (`content` None) those that it may meet instead (`may`).
     """
     client = _client(email, address, account, port)
     path = "" if sender in ("", "<>") else _address(sender, "--from")
@@ -65,7 +78,7 @@ def mail_explanation(
         "client": {"address": address, "kind": client.kind, "account": account, "may_relay": client.may_relay},
         "sender": path,
         "answer": _to_mail(email, client, path),
-        "recipients": [_recipient(email, rules, client, path, _address(one, "--to")) for one in recipients],
+        "recipients": [_recipient(email, rules, client, path, _address(one, "--to"), content) for one in recipients],
     }
 
 
@@ -89,6 +102,8 @@ def mail_lines(answer: dict[str, Any]) -> Iterator[str]:
         )
         for passed in one["passed"]:
             yield word(f"  not {passed['rule']}: {passed['why']}")
+        for may in one["may"]:
+            yield word(f"  or {may['rule']}: {may['action']}, {may['answer']}, if {may['when']}")
         for note in one["notes"]:
             yield word(f"  {note}")
 
@@ -116,6 +131,23 @@ def _address(text: str, option: str) -> str:
     return address
 
 
+def _content(headers: Sequence[str] | None, size: str | None) -> Content | None:
+    """None: nothing is known of the message."""
+    if headers is None and size is None:
+        return None
+    lines = []
+    for header in headers or ():
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise NoMail(f"--header: {header!r} is not NAME:VALUE")
+        lines.append(f"{name.strip()}: {value.strip()}\r\n")
+    try:
+        octets = parse_size(size) if size is not None else 0
+    except ValueError as error:
+        raise NoMail(f"--size: {error}") from None
+    return Content(Head("".join(lines).encode("utf-8", "surrogateescape")), octets)
+
+
 def _to_mail(email: Email, client: Client, sender: str) -> str:
     if client.account is None:
         if client.kind in email.auth.required and not client.trusted:
@@ -131,38 +163,62 @@ def _to_mail(email: Email, client: Client, sender: str) -> str:
     return _text(SENDER_OK)
 
 
-def _recipient(email: Email, rules: Rules, client: Client, sender: str, recipient: str) -> dict[str, Any]:
+def _recipient(
+    email: Email, rules: Rules, client: Client, sender: str, recipient: str, content: Content | None
+) -> dict[str, Any]:
     decision = rules.decide(recipient, client, sender)
-    rule, answer, notes = decision.rule, _text(RECIPIENT_OK), list[str]()
-    stranger = client.kind == "smtp" and not client.may_relay
-    if rule is None or decision.refusal is not None:
-        assert decision.refusal is not None
-        answer = _text(reply(decision.refusal.code, decision.refusal.message))
-    elif is_routed(decision.address):
-        answer = _text(ROUTED)
-    else:
-        if rule.recipients_file is not None and not _exists(rule.recipients_file, decision.address):
-            answer = _text(NOBODY)
-        if rule.verify is not None:
-            notes.append("unless the target, which is asked, does not know the recipient (verify)")
-        if rule.limits.messages is not None or rule.limits.max_recipients is not None:
-            notes.append("unless the rule's limits are reached")
-        if stranger and email.dnsbl:
-            notes.append("unless DNS lists know the client (dnsbl)")
-        if stranger and email.greylist is not None:
-            notes.append("unless the client is not known yet (greylist)")
-        if email.rate_limits:
-            notes.append("unless a limit is reached (rate_limits)")
+    rule, refusal, notes = decision.rule, decision.refusal, list[str]()
     passed = list(rules.passed(decision, _as_met(decision, recipient, client), sender))
+    may = []
+    for one in decision.before:
+        if content is None:
+            answer = _to_recipient(decision.address, one.rule, one.refusal)
+            may.append({"rule": one.rule.name, "action": one.rule.action.type, "answer": answer, "when": str(one.late)})
+        elif one.late.hold(content):
+            rule, refusal = one.rule, one.refusal
+            notes.append("decided at the end of the message")
+            break
+        else:
+            passed.append((one.rule.name, str(one.late)))
+    answer = _to_recipient(decision.address, rule, refusal)
+    if rule is not None and answer.startswith("250"):
+        notes += _dependent(email, rule, stranger=client.kind == "smtp" and not client.may_relay)
+    order = {rule.name: at for at, rule in enumerate(email.rules)}
     return {
         "recipient": recipient,
         "address": decision.address,
         "rule": rule.name if rule is not None else None,
         "action": rule.action.type if rule is not None else "reject",
         "answer": answer,
-        "notes": notes if answer.startswith("250") else [],
-        "passed": [{"rule": name, "why": why} for name, why in passed],
+        "notes": notes,
+        "may": may,
+        "passed": [{"rule": name, "why": why} for name, why in sorted(passed, key=lambda one: order[one[0]])],
     }
+
+
+def _to_recipient(address: str, rule: Rule | None, refusal: Reject | None) -> str:
+    """The answer, as far as it is known what the recipient meets."""
+    denial = denied(address, rule, refusal)
+    if denial is not None:
+        return _text(denial.reply)
+    assert rule is not None
+    if rule.recipients_file is not None and not _exists(rule.recipients_file, address):
+        return _text(NOBODY)
+    return _text(RECIPIENT_OK)
+
+
+def _dependent(email: Email, rule: Rule, *, stranger: bool) -> Iterator[str]:
+    """What else may make it another answer."""
+    if rule.verify is not None:
+        yield "unless the target, which is asked, does not know the recipient (verify)"
+    if rule.limits.messages is not None or rule.limits.max_recipients is not None:
+        yield "unless the rule's limits are reached"
+    if stranger and email.dnsbl:
+        yield "unless DNS lists know the client (dnsbl)"
+    if stranger and email.greylist is not None:
+        yield "unless the client is not known yet (greylist)"
+    if email.rate_limits:
+        yield "unless a limit is reached (rate_limits)"
 
 
 def _as_met(decision: Decision, recipient: str, client: Client) -> Client:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from attrs import field, frozen
 
 from dcrouter.config.actions import MailKind
-from dcrouter.config.forms import Duration, LmtpPlace, Name, ReadPath, Secret, counted, key
+from dcrouter.config.conditions import check_header_condition
+from dcrouter.config.forms import Duration, LmtpPlace, Name, ReadPath, Secret, Size, counted, key
 from dcrouter.config.lines import MaildirTemplate, ReplyText
 from dcrouter.config.match import Network
 from dcrouter.config.patterns import Recipient, Sender
@@ -20,7 +21,9 @@ OutboundTls = Literal["none", "opportunistic", "required"]
 
 @frozen(kw_only=True)
 class RuleMatch:
-    """All conditions hold together; within one, any of its values."""
+    """All conditions hold together; within one, any of its values. Headers and size are known at the end of a message:
+    who may meet a rule that asks for them is decided there.
+    """
 
     recipients: tuple[Recipient, ...] | None = field(
         default=None,
@@ -46,6 +49,23 @@ class RuleMatch:
         default=None,
         metadata=key("Kinds of ports that the mail came through.", nonempty="no port would match", default="all"),
     )
+    headers: dict[str, str] | None = field(
+        default=None,
+        metadata=key(
+            "Headers of the message, all of them: each an exact value, or `re:` and what the whole value matches.",
+            nonempty="leave it out to match every message",
+            entry=check_header_condition,
+            default="every message",
+        ),
+    )
+    size_over: Size | None = field(
+        default=None, metadata=key("The message is larger than this.", default="every message")
+    )
+
+    @property
+    def asks_message(self) -> bool:
+        """Whether something is asked that only the message tells."""
+        return self.headers is not None or self.size_over is not None
 
 
 @frozen(kw_only=True)

@@ -186,6 +186,7 @@ class Mta:
             ids=ids,
             spool=self._spool,
             keep=self._queue.put,
+            tell=lambda message, ended, head: self._notifications(ids).told(message, ended, head),
             closed=self._on_closed,
             memory=self._memory,
         )

@@ -1,6 +1,8 @@
-"""Whether a request's headers are as somebody wants them: each of some names with an exact value, or an expression.
+"""Whether the headers of a request or a message are as somebody wants them: each of some names with an exact value, or
+an expression.
 
-A header that comes several times fits where one of its values does. RFC 9110 section 5 (names without case).
+A header that comes several times fits where one of its values does. RFC 9110 section 5, RFC 5322 section 2.2 (names
+without case).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dcrouter.config.names import REGEX
 
 
 class HasHeaders(Protocol):
-    """A request's head, as far as it is needed here."""
+    """The head of a request or a message, as far as it is needed here."""
 
     def values(self, name: str) -> list[str]:
         """All values of the field `name` (in lower case), one character per byte."""

@@ -60,6 +60,27 @@ def fields(head: bytes) -> Iterator[tuple[str, bytes]]:
         yield found[1].decode("ascii").lower(), found[2]
 
 
+class Head:
+    """The fields of a header block, by name; read when the first is asked for."""
+
+    __slots__ = ("_block", "_values")
+
+    def __init__(self, block: bytes) -> None:
+        self._block = block
+        self._values: dict[str, list[str]] | None = None
+
+    def values(self, name: str) -> list[str]:
+        """All values of the fields of this lower-case name: unfolded (RFC 5322 2.2.3), without blanks around them, one
+        character per byte; encoded words stay so.
+        """
+        if self._values is None:
+            self._values = {}
+            for found, value in fields(self._block):
+                text = value.replace(b"\r\n", b"").strip(b" \t").decode("latin-1")
+                self._values.setdefault(found, []).append(text)
+        return self._values.get(name, [])
+
+
 def addresses(value: bytes) -> list[str]:
     """Every address of an address list, groups and comments included or not, as `parse_path` writes them.
 

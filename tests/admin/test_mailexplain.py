@@ -24,6 +24,12 @@ email:
   greylist: {{delay: 5m}}
   rules:
     - {{name: trap, match: {{recipients: [trap@ours.test]}}, action: {{type: reject, code: 550, message: 5.1.1 None}}}}
+    - name: big
+      match: {{recipients: ["*@ours.test"], size_over: 1MB}}
+      action: {{type: reject, message: 5.3.4 Big}}
+    - name: list
+      match: {{recipients: ["*@ours.test"], headers: {{X-List: "re:.+"}}}}
+      action: {{type: deliver, maildir: "lists/{{recipient}}"}}
     - name: in
       match: {{recipients: ["*@ours.test"], kinds: [smtp]}}
       recipients_file: known.txt
@@ -67,7 +73,7 @@ class ExplainMailTests(SynchronousTestCase):
         first, *_, other, postmaster = found["recipients"]
         self.assertEqual(first["notes"], ["unless the client is not known yet (greylist)"])
         self.assertEqual(first["passed"], [{"rule": "trap", "why": "recipients: trap@ours.test"}])
-        self.assertEqual([one["why"] for one in other["passed"]][1:], ["recipients: *@ours.test", "clients: may_relay"])
+        self.assertEqual([one["why"] for one in other["passed"]][3:], ["recipients: *@ours.test", "clients: may_relay"])
         self.assertEqual(postmaster["address"], "root@ours.test")
         self.assertEqual(self.run_command("--to", "u@ours.test")[0], 0)
         self.assertEqual(self.run_command("--to", "x@else.test")[0], 1)
@@ -88,6 +94,19 @@ class ExplainMailTests(SynchronousTestCase):
         found = self.explained("--port", "587", "--to", "u@ours.test")
         self.assertEqual(found["answer"], "530 5.7.0 Authentication required")
 
+    def test_what_the_message_decides(self) -> None:
+        """With headers and a size it is one rule, else those that it may be; why not the others."""
+        (found,) = self.explained("--to", "u@ours.test")["recipients"]
+        self.assertEqual((found["rule"], [one["rule"] for one in found["may"]]), ("in", ["big", "list"]))
+        for options, rule, answer, passed in (
+            (("--header", "X-List: a"), "list", "250 2.1.5 OK", ["trap", "big"]),
+            (("--header", "Subject: a", "--size", "1MB"), "in", "250 2.1.5 OK", ["trap", "big", "list"]),
+            (("--size", "1100KB", "--header", "X-List: a"), "big", "550 5.3.4 Big", ["trap"]),
+        ):
+            (found,) = self.explained("--to", "u@ours.test", *options)["recipients"]
+            self.assertEqual((found["rule"], found["answer"], found["may"]), (rule, answer, []))
+            self.assertEqual([one["rule"] for one in found["passed"]], passed)
+
     def test_for_people(self) -> None:
         """A line for each answer, and what led to it."""
         _, out, _ = self.run_command("--to", "u@ours.test")
@@ -99,6 +118,8 @@ class ExplainMailTests(SynchronousTestCase):
                 "RCPT TO:<u@ours.test>: 250 2.1.5 OK",
                 "  in: deliver",
                 "  not trap: recipients: trap@ours.test",
+                "  or big: reject, 550 5.3.4 Big, if size_over: 1MB",
+                "  or list: deliver, 250 2.1.5 OK, if headers: x-list: re:.+",
                 "  unless the client is not known yet (greylist)",
             ],
         )
@@ -110,6 +131,8 @@ class ExplainMailTests(SynchronousTestCase):
             (("--to", "u@"), "--to: 'u@' is not a mail address"),
             (("--to", "u@ours.test", "--from", "x"), "--from: 'x' is not a mail address"),
             (("--to", "u@ours.test", "--client-ip", "here"), "--client-ip: 'here' is not an IP address"),
+            (("--to", "u@ours.test", "--header", "x"), "--header: 'x' is not NAME:VALUE"),
+            (("--to", "u@ours.test", "--size", "x"), "--size: 'x' is not a size"),
             (("--to", "u@ours.test", "--port", "26"), "--port: 26 is no mail port; those are 25, 587, 465"),
         ):
             status, _, err = self.run_command(*arguments)

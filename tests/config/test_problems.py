@@ -158,7 +158,6 @@ class ProblemTests(FileTestCase):
             ("email: {hostname: a.b, queue: {store: redis}}", "'redis' is not one of sqlite, memory"),
             ("email: {hostname: a.b, bounces: {verp: true}}", "email.bounces.verp: unknown key"),
             ("email: {hostname: a.b, rules: [{process: x}]}", "email.rules[0].process: unknown key"),
-            ("email: {hostname: a.b, rules: [{match: {headers: {}}}]}", "email.rules[0].match.headers: unknown key"),
             (
                 "email: {hostname: a.b, rules: [{name: a, action: {type: forward, health: {}, target: {}}}]}",
                 "email.rules[0].action.health: unknown key",

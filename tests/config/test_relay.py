@@ -38,6 +38,12 @@ class OpenRelayTests(FileTestCase):
                 problem,
             )
 
+    def test_what_a_message_says_keeps_nobody_out(self) -> None:
+        """Anyone can write any header, and as much as he likes."""
+        for match in ("headers: {x-secret: abc}", "size_over: 1KB"):
+            (problem,) = self.problems(email(f"match: {{{match}}}, {MTA}"))
+            self.assertIn("an open relay: strangers match rule 'r0' with any recipient", problem)
+
     def test_a_rule_without_recipients_forwards_for_everybody(self) -> None:
         """Both for `any` and for `strangers`."""
         for match in ("", "match: {clients: strangers}, "):

@@ -161,6 +161,8 @@ class ShadowTests(FileTestCase):
             ("senders: ['*@a.b']", "senders: [x@a.b]"),
             ("senders: ['*@a.b', '<>']", "senders: ['<>', y@a.b]"),
             ("client_ips: [10.0.0.0/8, '2001:db8::/32']", "client_ips: [10.1.0.0/16, '2001:db8::1']"),
+            ("headers: {X-A: b}", "headers: {x-a: b, x-c: d}"),
+            ("size_over: 1KB", "size_over: 2KB, headers: {x-a: b}"),
         )
         for wide, narrow in (*pairs, *(("", wide) for wide, _ in pairs), *(("senders: ['*']", "senders: ['<>']"),)):
             first, second = (f"match: {{recipients: ['*@x.y'], {match}}}, {DELIVER}" for match in (wide, narrow))
@@ -184,6 +186,23 @@ class ShadowTests(FileTestCase):
         (warning,) = self.load(text)[1]
         self.assertTrue(warning.endswith("match.kinds: is never asked: email.ports has no port of that kind"), warning)
 
+    def test_a_size_that_no_message_has(self) -> None:
+        """The server takes none that is as large."""
+        text = email(f"match: {{recipients: ['*@a.b'], size_over: 2MB}}, {DELIVER}") + "  max_message_size: 2MB\n"
+        (warning,) = self.load(text)[1]
+        self.assertTrue(warning.endswith("size_over: is never asked: email.max_message_size is 2MB"), warning)
+
+    def test_conditions_of_headers_are_checked(self) -> None:
+        """A name, a value that a field can have, an expression that ends; at least one of them."""
+        for headers, problem in (
+            ("{}", "headers: the mapping is empty: leave it out to match every message"),
+            ("{'a b': c}", "'a b' is not the name of a header"),
+            ("{a: ' b'}", "it neither begins nor ends with a space"),
+            ("{a: 're:(a+)+'}", "repeats what already repeats or chooses"),
+        ):
+            (found,) = self.problems(email(f"match: {{recipients: ['*@a.b'], headers: {headers}}}, {DELIVER}"))
+            self.assertIn(problem, found)
+
     def test_a_rule_that_matches_anything_more_is_asked(self) -> None:
         """Another domain, another local part, other clients."""
         deliver = lambda *patterns: f"match: {{recipients: {list(patterns)}}}, {DELIVER}"  # noqa: E731
@@ -195,6 +214,8 @@ class ShadowTests(FileTestCase):
             (deliver("*@**.b.c"), deliver("*@**.c")),
             (strangers, deliver("*@a.b")),
             (deliver("*@a.b"), deliver("x@a.b", "x@c.d")),
+            (f"match: {{size_over: 1KB}}, {DELIVER}", deliver("*@a.b")),
+            (f"match: {{headers: {{a: b}}}}, {DELIVER}", f"match: {{headers: {{a: c}}}}, {DELIVER}"),
         ):
             self.assertEqual(self.shadows(*rules), [])
 

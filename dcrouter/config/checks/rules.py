@@ -2,7 +2,7 @@
 who exists, and which rules can never be asked (shadows.py).
 
 Mail to postmaster meets the rules as from a client that may relay. It must be taken on every kind of port there is, by
-a rule that does not ask for more: of senders or networks.
+a rule that does not ask for more: of senders, networks or messages.
 RFC 5321 section 4.5.1 (postmaster must be reachable).
 """
 
@@ -19,6 +19,7 @@ from dcrouter.config.patterns import RecipientPattern, covering, matches, parse
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.rules import Reject, Rule
+from dcrouter.config.units import written_size
 from dcrouter.errors import ConfigError
 
 Lists = dict[str, frozenset[str] | None]
@@ -62,6 +63,10 @@ def _check_limits(rule: Rule, email: Email, place: Place) -> None:
 
 def _check_reachable(rule: Rule, email: Email, place: Place) -> None:
     """Warn of what the rest of `email` makes impossible."""
+    over = rule.match.size_over
+    if over is not None and over >= email.max_message_size and not place.findings.touch(("email", "max_message_size")):
+        limit = written_size(email.max_message_size)
+        place.at("match", "size_over").warn(f"is never asked: email.max_message_size is {limit}")
     if place.findings.touch(("email", "auth")) or place.findings.touch(("email", "ports")):
         return
     kinds = {port.kind for port in email.ports}
@@ -110,7 +115,8 @@ def _takes(rule: Rule, address: str, kind: str) -> bool:
     """Whether all mail to `address` that comes through such a port meets the rule, if it gets that far."""
     match = rule.match
     return (
-        match.clients in ("any", "may_relay")
+        not match.asks_message
+        and match.clients in ("any", "may_relay")
         and (match.kinds is None or kind in match.kinds)
         and everyone(match.client_ips)
         and EVERY[0] in patterns_of(match.senders)

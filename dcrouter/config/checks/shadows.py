@@ -1,8 +1,8 @@
 """Rules that are never asked: each of their patterns, with all their conditions, is matched by a rule before them.
 
 A rule stands before another only where each of its conditions is at least as wide: recipients, clients, senders,
-networks and kinds. As far as that can be told by looking: two rules that together cover a third's networks are
-not seen.
+networks, kinds, headers and size. As far as that can be told by looking: two rules that together cover a third's
+networks are not seen.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class _Before:
             and every_kind(match, narrow.kinds)
             and _every_network(match.client_ips, narrow.client_ips)
             and self._every_sender(other)
+            and _every_message(match, narrow)
         )
 
     def _every_sender(self, other: _Before) -> bool:
@@ -83,6 +84,14 @@ def every_kind(match: RuleMatch, kinds: Sequence[str] | None) -> bool:
     """Whether a rule meets all of `kinds` (None: all there are)."""
     wide = match.kinds
     return wide is None or set(kinds or ("smtp", "submission", "smtps")) <= set(wide)
+
+
+def _every_message(wide: RuleMatch, narrow: RuleMatch) -> bool:
+    """Whether one rule's headers and size hold for every message for which the other's do."""
+    if wide.size_over is not None and (narrow.size_over is None or narrow.size_over < wide.size_over):
+        return False
+    asked = {(name.lower(), value) for name, value in (narrow.headers or {}).items()}
+    return all((name.lower(), value) in asked for name, value in (wide.headers or {}).items())
 
 
 def everyone(networks: Sequence[Network] | None) -> bool:

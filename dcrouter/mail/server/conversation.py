@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from dcrouter.errors import TlsError
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.server import trace
-from dcrouter.mail.server.admission import Admitted
+from dcrouter.mail.server.admitted import Admitted
 from dcrouter.mail.server.login import Verdict
 from dcrouter.mail.server.refusals import log_refusal
 from dcrouter.mail.server.submission import refused_sender
@@ -83,36 +83,37 @@ class Conversation(ABC):
 
     def _mail(self, event: events.Mail) -> None:
         sender = event.sender
-        transaction = Transaction(self.sessions, self.facts.session, self.client, self.user, sender)
+        course = self.sessions.admission.course(self.facts.session, sender)
+        transaction = Transaction(self.sessions, self.facts.session, self.client, self.user, sender, course)
         transaction.helo = self.machine.helo
-        transaction.tally = self.sessions.admission.tally(self.facts.session, sender)
         self.transaction = transaction
         refusal = refused_sender(self.user, sender.address) if self.user is not None else None
         if refusal is not None:
             admitted = Admitted(refusal, why="the account may not send as it")
         else:
-            admitted = self.sessions.admission.sender(self.client, sender, transaction.tally)
+            admitted = self.sessions.admission.sender(self.client, sender, course.tally)
         if admitted.why:
-            log_refusal(self.facts, f"sender {sender.address}", admitted)
+            self._log_refusal(f"sender {sender.address}", admitted)
         self.machine.answer(admitted.reply)
 
     def _recipient(self, event: events.Recipient) -> None:
         transaction = self.transaction
         assert transaction is not None
-        admitted = self.sessions.admission.recipient(
-            self.client, transaction.sender, event.address, transaction.taken, transaction.tally
-        )
+        admitted = self.sessions.admission.recipient(self.client, transaction.course, event.address)
         if isinstance(admitted, Deferred):
             self._answer_later(admitted.addCallback(self._admitted, transaction, event))
         else:
             self.machine.answer(self._admitted(admitted, transaction, event))
 
     def _admitted(self, admitted: Admitted, transaction: Transaction, event: events.Recipient) -> bytes:
-        if admitted.rule is not None:
-            transaction.admit(admitted.address, admitted.rule, event.report)
+        if admitted.recipient is not None:
+            transaction.admit(admitted.recipient, event.report)
         else:
-            log_refusal(self.facts, event.address, admitted)
+            self._log_refusal(event.address, admitted)
         return admitted.reply
+
+    def _log_refusal(self, what: str, admitted: Admitted) -> None:
+        log_refusal(self.facts.session, self.facts.peer[0], what, admitted.reply, admitted.why)
 
     def _data_start(self, event: events.DataStart) -> None:
         assert self.transaction is not None

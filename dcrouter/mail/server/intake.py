@@ -63,7 +63,8 @@ class Intake:
     `complete`, where given, adds to its header. `room` is called when there is no backlog (any more). `refusal`: the
     reply that the message has earned by its header, once that has been looked at, after `end` at the latest; or for
     want of space. `announced`: octets that the client said it has. `tls_optional`: the header says `TLS-Required: No`.
-    `head`: its header block as it came, once that has been looked at.
+    `head`: its header block as it is kept, without what we add, once that has been looked at; `asked`: somebody needs
+    all of it. `arrived`: octets that the client has sent.
     """
 
     _log = Logger()
@@ -77,7 +78,10 @@ class Intake:
         complete: Complete | None = None,
         announced: int = 0,
         screen: Screen | None = None,
+        *,
+        asked: bool = False,
     ) -> None:
+        self.arrived = 0
         self.size = len(trace)
         self.eightbit = False
         self.spooled = False
@@ -89,6 +93,7 @@ class Intake:
         self._room = room
         self._complete = complete
         self._screen = screen
+        self._asked = asked
         self._looked = False
         self._sealed = b""
         self._trace = trace
@@ -122,6 +127,7 @@ class Intake:
         if not self.eightbit and not octets.isascii():
             self.eightbit = True
         self.size += len(octets)
+        self.arrived += len(octets)
         if self._error is not None or self.refusal is not None:
             return
         self._announce(-min(len(octets), self._announced))
@@ -209,10 +215,11 @@ class Intake:
             if count(head, b"received") + 1 >= MAX_HOPS:
                 raise Refused("too many hops", _LOOP)
             self.tls_optional = is_tls_optional(head)
-            if (self._complete is not None or self._screen is not None) and (len(head) > HEADER or not whole):
+            read = self._asked or self._complete is not None or self._screen is not None
+            if read and (len(head) > HEADER or not whole):
                 raise Refused("a header beyond 64 KB", _LONG_HEADER)
             if self._screen is not None:
-                self._keep(content, head, self._screen)
+                self.head = self._keep(content, head, self._screen)
             if self._complete is not None:
                 added = self._complete(head)
                 self._trace += added
@@ -223,14 +230,15 @@ class Intake:
             self._announce(-self._announced)
             self._pieces.clear()
 
-    def _keep(self, content: bytes, head: bytes, screen: Screen) -> None:
-        """The header as the screen leaves it, and the body, without the line between them, for it to see."""
+    def _keep(self, content: bytes, head: bytes, screen: Screen) -> bytes:
+        """The header as the screen leaves it; the body, without the line between them, is for it to see."""
         kept = screen.header(head)
         if len(kept) != len(head):
             self.size += len(kept) - len(head)
             self._hold(len(kept) - len(head))
             self._pieces = [kept + content[len(head) :]]
         screen.body(content[len(head) + 2 :])
+        return kept
 
     # ------------------------------------------------------------------ the spool file
 

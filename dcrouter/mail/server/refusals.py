@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from dcrouter.facts import ConnectionFacts
-from dcrouter.mail.server.admission import Admitted
-
 _log = Logger()
 
 
-def log_refusal(facts: ConnectionFacts, what: str, admitted: Admitted) -> None:
+def log_refusal(session: str, peer: str, what: str, reply: bytes, why: str) -> None:
     """One line: what was refused, how, and why."""
     _log.info(
         "{session}: {what} refused: {reply} ({why})",
-        session=facts.session,
+        session=session,
         what=what,
-        reply=admitted.reply.decode("ascii").rstrip(),
-        why=admitted.why,
-        peer=facts.peer[0],
+        reply=reply.decode("ascii").rstrip(),
+        why=why,
+        peer=peer,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,6 +24,7 @@ from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.authentication.checks import Authentication
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.message import Ids, Message
+from dcrouter.mail.queue.notices import Ended
 from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.admission import Admission
 from dcrouter.mail.server.login import Login
@@ -46,7 +47,9 @@ _KINDS: dict[str, MailKind] = {"submission": "submission", "smtps": "smtps"}
 
 
 class Sessions:
-    """`keep` makes a message durable; `closed`, where given, hears of each session that has ended."""
+    """`keep` makes a message durable; `tell` writes what its sender is told of recipients that it turned out not to be
+    for, None: nobody is told. `closed`, where given, hears of each session that has ended.
+    """
 
     _log = Logger()
 
@@ -62,6 +65,7 @@ class Sessions:
         ids: Ids,
         spool: Spool,
         keep: Callable[[Message], Deferred[None]],
+        tell: Callable[[Message, Sequence[Ended], bytes], Message | None],
         closed: Callable[[SessionClosed], None] | None,
         memory: Memory,
     ) -> None:
@@ -75,6 +79,7 @@ class Sessions:
         self.ids = ids
         self.spool = spool
         self.keep = keep
+        self.tell = tell
         self.draining = False
         self.begun = 0
         self.ends: dict[str, dict[str, int]] = {}

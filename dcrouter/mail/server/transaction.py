@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,19 @@ from twisted.python.failure import Failure
 from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.authentication.checks import Checks
 from dcrouter.mail.authentication.results import Judgement
+from dcrouter.mail.delivery.outcome import Failed
 from dcrouter.mail.envelope import PLAIN, Client, Envelope, Recipient, Terms
 from dcrouter.mail.message import Message
-from dcrouter.mail.server.guards.limits import Tally
+from dcrouter.mail.pipeline.conditions import Content
+from dcrouter.mail.queue.notices import Ended
+from dcrouter.mail.server.admitted import Accepted, Course
+from dcrouter.mail.server.denial import Denial
+from dcrouter.mail.server.ends import ended
 from dcrouter.mail.server.intake import FULL, Intake
+from dcrouter.mail.server.refusals import log_refusal
 from dcrouter.mail.server.submission import complete
 from dcrouter.mail.server.users import User
+from dcrouter.wire.header import Head
 from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.parameters import NO_REPORT, NO_WISHES, Report
 
@@ -38,16 +45,17 @@ _BROKEN = b"451 4.3.0 The message could not be kept\r\n"
 class Transaction:
     """`begin`, `add`, `end`; `abandon` instead of `end` where the client breaks off.
 
-    `user`: whom the client has logged in as. `recipients`: of each address the rule that took it. `taken`: of each rule
-    how often it took one. `tally`: what guards have counted of it. `helo`: the client's name for itself.
+    `user`: whom the client has logged in as. `recipients`: by address. `course`: what admission knows of it. `helo`:
+    the client's name for itself.
     """
 
     _log = Logger()
 
-    def __init__(self, sessions: Sessions, session: str, client: Client, user: User | None, sender: Sender) -> None:
-        self.recipients: dict[str, str] = {}
-        self.taken: dict[str, int] = {}
-        self.tally: Tally | None = None
+    def __init__(
+        self, sessions: Sessions, session: str, client: Client, user: User | None, sender: Sender, course: Course
+    ) -> None:
+        self.recipients: dict[str, Accepted] = {}
+        self.course = course
         self.helo = ""
         self.sender = sender.address
         self._wishes = sender.wishes
@@ -60,6 +68,8 @@ class Transaction:
         self._user = user
         self._checks: Checks | None = None
         self._vouched = False
+        self._field = b""
+        self._refusals: list[tuple[Accepted, Denial]] = []
         self._message = 0
         self._intake: Intake | None = None
         self._span_began = 0.0
@@ -71,17 +81,22 @@ class Transaction:
         return self._intake is not None
 
     @property
+    def _undecided(self) -> bool:
+        """Whether the message decides about a recipient."""
+        return any(one.choices for one in self.recipients.values())
+
+    @property
     def backlogged(self) -> bool:
         """Whether the client has to wait for the disk."""
         return self._intake is not None and self._intake.backlogged
 
-    def admit(self, address: str, rule: str, report: Report = NO_REPORT) -> None:
+    def admit(self, recipient: Accepted, report: Report = NO_REPORT) -> None:
         """One more recipient, and what the sender wants to hear of it. With the first one begins what is checked of a
         stranger.
         """
-        self.recipients[address] = rule
+        self.recipients[recipient.address] = recipient
         if report is not NO_REPORT:
-            self._reports[address] = report
+            self._reports[recipient.address] = report
         client = self._client
         if self._checks is None and client.kind == "smtp" and not client.may_relay:
             self._checks = self._sessions.authentication.check(client.address, self.helo, self.sender)
@@ -98,7 +113,14 @@ class Transaction:
         if self._client.kind != "smtp" or self._user is not None:
             adding = partial(complete, user=self._user, name=name, hostname=sessions.hostname, now=time.time())
         self._intake = Intake(
-            sessions.spool, self._message, trace(name, only), room, adding, self._announced, self._checks
+            sessions.spool,
+            self._message,
+            trace(name, only),
+            room,
+            adding,
+            self._announced,
+            self._checks,
+            asked=self._undecided,
         )
         self._span_began = sessions.clock.seconds()
 
@@ -142,17 +164,35 @@ class Transaction:
             intake.abandon()
             return succeed(self._refused(judgement.refusal))
         self._vouched = judgement.vouched
-        intake.seal(checks.field(judgement.entries, intake.room))
+        self._field = checks.field(judgement.entries, intake.room)
+        intake.seal(self._field)
         finished = self._finish(intake, dotless)
         return finished if isinstance(finished, Deferred) else succeed(finished)
 
     def _finish(self, intake: Intake, dotless: bool) -> bytes | Deferred[bytes]:
+        reply = self._decided(intake) if self._undecided else None
+        if reply is not None:
+            intake.abandon()
+            return self._refused(reply)
         ended = intake.end()
         if intake.refusal is not None:
             return self._refused(intake.refusal)
         return ended.addCallback(self._keep, intake, dotless).addCallbacks(
             self._kept, self._not_kept, errbackArgs=(intake,)
         )
+
+    def _decided(self, intake: Intake) -> bytes | None:
+        """The message tells who gets it; the reply where nobody does."""
+        intake.look()
+        if intake.refusal is not None:
+            return None
+        ends = ended(self.recipients.values(), Content(Head(self._field + intake.head), intake.arrived))
+        self._sessions.admission.settled(ends)
+        for one, denial in ends.refused:
+            log_refusal(self._session, self._client.address, one.address, denial.reply, denial.why)
+        self.recipients = {one.address: one for one in ends.taken}
+        self._refusals = ends.refused
+        return None if ends.taken else ends.reply
 
     def _refused(self, reply: bytes) -> bytes:
         self._log.info(
@@ -182,10 +222,7 @@ class Transaction:
             envelope=Envelope(
                 session=self._session,
                 sender=self.sender,
-                recipients=tuple(
-                    self._recipient(number, address, rule, zone(address))
-                    for number, (address, rule) in enumerate(self.recipients.items())
-                ),
+                recipients=self._numbered(self.recipients.values(), zone),
                 terms=self._terms(intake),
                 may_relay=self._client.may_relay,
                 vouched=self._vouched,
@@ -198,11 +235,34 @@ class Transaction:
             octets=intake.octets,
             dotless=dotless,
         )
-        return self._sessions.keep(message).addCallback(lambda _: message)
+        notice = self._notice(message, intake.head) if self._refusals and self._client.may_relay else None
+        if notice is None:
+            return self._sessions.keep(message).addCallback(lambda _: message)
+        told = self._sessions.keep(notice).addCallback(lambda _: self._sessions.keep(message))
+        return told.addCallback(lambda _: message)
 
-    def _recipient(self, number: int, address: str, rule: str, zone: str) -> Recipient:
-        notify, orcpt = self._reports.get(address, NO_REPORT)
-        return Recipient(number=number, address=address, rule=rule, zone=zone, notify=notify, orcpt=orcpt)
+    def _notice(self, message: Message, head: bytes) -> Message | None:
+        """For its sender: who is refused, of those that were promised to get it."""
+        refused = self._numbered(one for one, _ in self._refusals)
+        failed = [
+            Ended(one, Failed(denial.reply.decode("ascii").rstrip()), "failed")
+            for one, (_, denial) in zip(refused, self._refusals, strict=True)
+            if one.wants("FAILURE")
+        ]
+        return self._sessions.tell(message, failed, head)
+
+    def _numbered(
+        self, recipients: Iterable[Accepted], zone: Callable[[str], str] = lambda address: ""
+    ) -> tuple[Recipient, ...]:
+        numbered = []
+        for at, one in enumerate(recipients):
+            notify, orcpt = self._reports.get(one.address, NO_REPORT)
+            numbered.append(
+                Recipient(
+                    number=at, address=one.address, rule=one.rule, zone=zone(one.address), notify=notify, orcpt=orcpt
+                )
+            )
+        return tuple(numbered)
 
     def _terms(self, intake: Intake) -> Terms:
         """REQUIRETLS goes before what the header says (RFC 8689 5)."""
@@ -219,7 +279,7 @@ class Transaction:
         )
 
     def _kept(self, message: Message) -> bytes:
-        self._sessions.admission.received(self.tally, message.size)
+        self._sessions.admission.received(self.course.tally, message.size)
         self._log.info(
             "{session}: message {message} accepted from {sender}, {size} bytes, recipients: {recipients}",
             session=self._session,

@@ -13,7 +13,7 @@ from dcrouter.mail.envelope import Client
 from dcrouter.match.addresses import Networks
 from dcrouter.match.headers import Headers
 from dcrouter.match.recipients import RecipientPatterns
-from dcrouter.wire.header import fields
+from dcrouter.wire.header import Head
 
 
 class Zones:
@@ -31,7 +31,7 @@ class Zones:
 
     def of(self, client: Client, sender: str, head: bytes) -> Callable[[str], str]:
         """For a message that has come: recipient -> zone, "" for none. `head`: its header block, where `ask_header`."""
-        header = _Fields(head) if self.ask_header else None
+        header = Head(head) if self.ask_header else None
         open_ = [
             (name, match.recipients)
             for name, match in self._matches
@@ -51,23 +51,10 @@ class _Match:
         self._senders = None if match.senders is None else RecipientPatterns(match.senders)
         self._networks = None if match.client_ips is None else Networks(match.client_ips)
 
-    def in_header(self, header: _Fields | None) -> bool:
+    def in_header(self, header: Head | None) -> bool:
         return self.headers is None or (header is not None and self.headers.hold(header))
 
     def meets(self, client: Client, sender: str) -> bool:
         if self._networks is not None and not self._networks.covers(client.address):
             return False
         return self._senders is None or self._senders.matches(sender)
-
-
-class _Fields:
-    """A header block as what `Headers` asks."""
-
-    def __init__(self, head: bytes) -> None:
-        self._values: dict[str, list[str]] = {}
-        for name, value in fields(head):
-            text = value.decode("latin-1").replace("\r\n", "").strip(" \t")
-            self._values.setdefault(name, []).append(text)
-
-    def values(self, name: str) -> list[str]:
-        return self._values.get(name, [])

@@ -16,7 +16,8 @@ from dcrouter.config.targets import Target
 from dcrouter.errors import WireError
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.pipeline.rules import Rules
-from dcrouter.mail.server.admission import Admission, Admitted
+from dcrouter.mail.server.admission import Admission
+from dcrouter.mail.server.admitted import Accepted, Admitted, Course
 from dcrouter.wire.smtp.command import Sender, parse_recipient
 from dcrouter.wire.smtp.reply import Reply
 
@@ -47,7 +48,10 @@ class AdmissionTests(SynchronousTestCase):
         )
 
     def admit(self, admission: Admission, address: str, taken: dict[str, int] | None = None) -> Admitted:
-        found = admission.recipient(STRANGER, "s@x.test", address, {} if taken is None else taken)
+        course = Course("s@x.test")
+        if taken is not None:
+            course.taken = taken
+        found = admission.recipient(STRANGER, course, address)
         return self.successResultOf(found) if isinstance(found, Deferred) else found
 
     def test_a_full_queue_takes_no_message(self) -> None:
@@ -65,7 +69,9 @@ class AdmissionTests(SynchronousTestCase):
         no = Reject(code=550, message="5.1.1 No such user")
         trap = Rule(name="trap", match=RuleMatch(recipients=("trap@ours.test",)), action=no)
         admission = self.admission(trap, Rule(name="in", match=OURS, action=BOX))
-        self.assertEqual(self.admit(admission, "u@ours.test"), Admitted(b"250 2.1.5 OK\r\n", "u@ours.test", "in"))
+        self.assertEqual(
+            self.admit(admission, "u@ours.test"), Admitted(b"250 2.1.5 OK\r\n", Accepted("u@ours.test", "in"))
+        )
         self.assertEqual(
             self.admit(admission, "trap@ours.test"), Admitted(b"550 5.1.1 No such user\r\n", why="rule trap")
         )
@@ -131,7 +137,7 @@ class AdmissionTests(SynchronousTestCase):
             ("ann", 550, "5.1.1 no", b"550 5.1.1"),
             ("eve", 451, "later", b"450 4.1.1"),
         ):
-            found = admission.recipient(STRANGER, "", f"{name}@ours.test", {})
+            found = admission.recipient(STRANGER, Course(""), f"{name}@ours.test")
             assert isinstance(found, Deferred)
             self.assertNoResult(found)
             self.asked[-1].callback(Reply(code=code, lines=(text,)))
@@ -217,7 +223,7 @@ class OpenRelayTests(SynchronousTestCase):
             address, _ = parse_recipient(f"TO:{path}")
         except WireError as error:
             return error.reply or b""
-        admitted = self.admission.recipient(client, sender, address, {})
+        admitted = self.admission.recipient(client, Course(sender), address)
         assert isinstance(admitted, Admitted)
         self.assertEqual(admitted.rule is None, admitted.reply.startswith(b"5"))
         return admitted.reply

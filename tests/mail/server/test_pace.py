@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.message import Ids
+from dcrouter.mail.server.admitted import Course
 from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.transaction import FLOOR, SPAN, Transaction
 from dcrouter.wire.smtp.command import Sender
@@ -24,7 +25,9 @@ class PaceTests(SynchronousTestCase):
             spool=Spool(Path(self.mktemp()), self.never), ids=Ids.after(0), hostname="mx.test", clock=self.clock
         )
         client = Client(address="192.0.2.1", kind="smtp")
-        self.transaction = Transaction(sessions, "smtp-1", client, None, Sender("a@x.test", None, False))
+        self.transaction = Transaction(
+            sessions, "smtp-1", client, None, Sender("a@x.test", None, False), Course("a@x.test")
+        )
         self.clock.advance(1000.0)
         self.transaction.begin(lambda name, only: b"Received: x\r\n", lambda: None)
 

@@ -1,0 +1,68 @@
+"""Whether a recipient exists: by its rule's list (`recipients_file`), or by asking the rule's target (`verify`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from dcrouter.config.rules import Rule
+from dcrouter.mail.envelope import Client
+from dcrouter.mail.server.denial import Denial
+from dcrouter.mail.server.known import InThread, KnownRecipients
+from dcrouter.mail.server.verify import Ask, Verdict, Verifier
+
+NOBODY = b"550 5.1.1 No such user here\r\n"
+_NOT_KNOWN = b"450 4.1.1 Recipient cannot be verified now, try again later\r\n"
+
+
+class Existing:
+    """`clock`: the reactor. `asked`: questions that were put to targets so far."""
+
+    def __init__(self, clock: Any, in_thread: InThread, ask: Ask) -> None:
+        self._clock = clock
+        self._in_thread = in_thread
+        self._verifier = Verifier(ask, clock)
+        self._rules: dict[str, Rule] = {}
+        self._known: dict[Path, KnownRecipients] = {}
+
+    @property
+    def asked(self) -> int:
+        return self._verifier.asked
+
+    def reload(self, rules: tuple[Rule, ...]) -> None:
+        """Lists that were read stay so; what targets have said stays where the rule is the same."""
+        before, self._rules = self._rules, {rule.name: rule for rule in rules}
+        self._verifier.forget({name for name, rule in before.items() if self._rules.get(name) != rule})
+        known, self._known = self._known, {}
+        for path in {rule.recipients_file for rule in rules if rule.recipients_file is not None}:
+            self._known[path] = known.get(path) or KnownRecipients(path, self._in_thread, self._clock.seconds)
+
+    def denial(self, rule: Rule, address: str, client: Client) -> Denial | Deferred[Denial | None] | None:
+        """Why a recipient that `rule` takes is refused, None: it exists. The Deferred never fails."""
+        if rule.recipients_file is not None:
+            exists = self._known[rule.recipients_file].has(address)
+            if isinstance(exists, Deferred):
+                return exists.addCallback(_by_list, rule)
+            return _by_list(exists, rule)
+        if rule.verify is not None:
+            verdict = self._verifier.verdict(rule, address, client)
+            if isinstance(verdict, Deferred):
+                return verdict.addCallback(_by_target, rule)
+            return _by_target(verdict, rule)
+        return None
+
+
+def _by_list(found: bool | None, rule: Rule) -> Denial | None:
+    if found is None:
+        return Denial("unverified", _NOT_KNOWN, f"rule {rule.name}: recipients_file cannot tell now")
+    return None if found else Denial("unknown", NOBODY, f"rule {rule.name}: not in recipients_file")
+
+
+def _by_target(verdict: Verdict, rule: Rule) -> Denial | None:
+    if verdict is Verdict.UNKNOWN:
+        return Denial("unverified", _NOT_KNOWN, f"rule {rule.name}: the target could not be asked")
+    if verdict is Verdict.ABSENT:
+        return Denial("unknown", NOBODY, f"rule {rule.name}: the target has no such user")
+    return None
