@@ -61,7 +61,7 @@ class DeliveryDone:
 
     `session`: of the connection that brought the message. `outcome`: what comes of it (delivered, deferred, failed,
     held, dropped), `reply` why. `attempts`: with this one. `seconds`: since the message came. `tls`: the version that
-    the next hop was spoken to in.
+    the next hop was spoken to in. `through`: the proxy on the way there; `direct`: no proxy of the rule worked.
     """
 
     message: str
@@ -72,6 +72,7 @@ class DeliveryDone:
     rule: str
     target: str | None = None
     tls: str | None = None
+    through: str | None = None
     outcome: str
     reply: str
     attempts: int

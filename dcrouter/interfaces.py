@@ -5,7 +5,7 @@ arguments. It is asked for a protocol when the connection is there, TLS included
 of the true client; None refuses it. A protocol that has an attribute `facts` finds the connection's `Facts` there
 before `connectionMade`.
 
-`action.select` names a `Select`.
+`action.select` names a `Select`, `select` of a rule of `email.egress` a `PickEgress`.
 """
 
 from __future__ import annotations
@@ -89,3 +89,42 @@ SELECT_WITHIN = 0.05
 
 Select = Callable[[Facts], Choice | Awaitable[Choice] | Deferred[Choice]]
 """Is asked for each connection of a tcp route, and for each request of an http route; has SELECT_WITHIN to answer."""
+
+
+@frozen(kw_only=True)
+class Departure:
+    """A connection to another mail server that is going to be made, and for whom.
+
+    `host`: name or address, `port`; `address`: the one of its addresses that is meant, None: not known, or all alike.
+    `local`: the address of ours, None: the kernel's choice. `zone`: the sending zone. `recipient`, `message` (its id in
+    logs and queue), `attempts` (those that have ended for the recipient): whose mail it is; "" and 0 where a server is
+    only asked about a recipient.
+    """
+
+    host: str
+    port: int
+    address: str | None = None
+    local: str | None = None
+    zone: str = "default"
+    recipient: str = ""
+    message: str = ""
+    attempts: int = 0
+
+
+@frozen
+class ByEndpoint:
+    """Connect as the Twisted client endpoint that `description` describes (clientFromString): `tcp:192.0.2.1:25`."""
+
+    description: str
+
+
+Egress = str | ByEndpoint | Mapping[str, Any] | Sequence[str] | Sequence[Mapping[str, Any]] | None
+"""How a connection is made: `direct`; the URL of a proxy, or several, the first that works; a rule as it is written in
+`email.egress`, or several, of which the first that matches counts; an endpoint. None, or no rule that matches: the
+rules of the file that stand behind decide."""
+
+EGRESS_WITHIN = 1.0
+"""Seconds that a PickEgress has to answer."""
+
+PickEgress = Callable[[Departure], Egress | Awaitable[Egress] | Deferred[Egress]]
+"""Is asked before each connection that its rule is for, once for each recipient; has EGRESS_WITHIN to answer."""

@@ -80,7 +80,7 @@ def check(arguments: argparse.Namespace) -> int:
         if problems:
             _complain(f"as user {account.name}: {problem}" if account is not None else problem for problem in problems)
             return 1
-    codes = tuple(code_of(config.routes))
+    codes = tuple(code_of(config.routes, config.email))
     if codes:
         problems = tried(codes, source.parent, find_account(config.user, config.group))
         if problems:

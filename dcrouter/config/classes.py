@@ -53,7 +53,7 @@ _SPARE: Mapping[type, frozenset[str]] = {
     Block: frozenset(("status",)),
     Handler: frozenset(("factory",)),
     MailPort: frozenset(("max_connections",)),
-    MailForward: frozenset(("targets", "balance", "tls", "ca", "auth")),
+    MailForward: frozenset(("targets", "balance", "health", "tls", "ca", "auth")),
     Deliver: frozenset(("maildir", "lmtp")),
     Rule: frozenset(("limits", "recipients_file", "verify")),
     Auth: frozenset(fields_of(Auth)),

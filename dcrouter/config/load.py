@@ -18,6 +18,7 @@ from dcrouter.config.checks.accounts import check_accounts
 from dcrouter.config.checks.certified import check_certified
 from dcrouter.config.checks.covers import check_covers, check_outward
 from dcrouter.config.checks.doors import check_doors
+from dcrouter.config.checks.egress import check_egress
 from dcrouter.config.checks.equals import check_equals
 from dcrouter.config.checks.expressions import check_expressions
 from dcrouter.config.checks.loops import check_loops
@@ -85,6 +86,7 @@ def _check(config: Config, root: Place, reader: Reader, half: Half | None) -> No
         check_accounts(config.email, root, reader)
         check_rules(config.email, root, reader)
         check_zones(config.email, root, reader)
+        check_egress(config.email, reader)
     check_covers(config, root, reader)
     check_outward(config, root)
     check_certified(config, root, reader)

@@ -10,6 +10,7 @@ from attrs import Factory, field, frozen
 from dcrouter.config.accounts import Auth
 from dcrouter.config.actions import MailKind
 from dcrouter.config.authentication import AuthenticationResults
+from dcrouter.config.egress import EgressRule
 from dcrouter.config.forms import Duration, HostName, Port, Size, counted, key
 from dcrouter.config.guards import Dnsbl, Greylist, MailLimit
 from dcrouter.config.lines import Line
@@ -137,6 +138,12 @@ class Email:
         metadata=key(
             "What destinations bear: by the name of a provider (with `mx`), or by domain; `default` for all others.",
             default="`default` alone",
+        ),
+    )
+    egress: tuple[EgressRule, ...] = field(
+        default=(),
+        metadata=key(
+            "How connections to other servers are made; the first rule that matches decides.", default="straight"
         ),
     )
     bounces: Bounces = field(factory=Bounces, metadata=key("What senders are told."))

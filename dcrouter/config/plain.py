@@ -15,6 +15,7 @@ from cattrs.strategies import configure_tagged_union
 
 from dcrouter.config.actions import Action
 from dcrouter.config.admin import Config
+from dcrouter.config.egress import EgressRule
 from dcrouter.config.forms import HostPort, Secret
 from dcrouter.config.keys import variants_of
 from dcrouter.config.match import Address, Network
@@ -37,6 +38,17 @@ def from_plain(plain: dict[str, Any]) -> Config:
 def route_from_plain(plain: dict[str, Any]) -> Route:
     """One of the routes in what `to_plain` gave: many take a while, and who cannot wait takes them one by one."""
     return _converter().structure(plain, Route)
+
+
+def egress_rules_to_plain(rules: tuple[EgressRule, ...]) -> list[dict[str, Any]]:
+    """Rules that are said apart from a configuration, by code of the operator's."""
+    plain: list[dict[str, Any]] = _converter().unstructure(rules)
+    return plain
+
+
+def egress_rules_from_plain(plain: list[dict[str, Any]]) -> tuple[EgressRule, ...]:
+    """The inverse."""
+    return _converter().structure(plain, tuple[EgressRule, ...])
 
 
 @cache

@@ -9,6 +9,7 @@ from attrs import field, frozen
 from dcrouter.config.actions import MailKind
 from dcrouter.config.conditions import check_header_condition
 from dcrouter.config.forms import Duration, LmtpPlace, Name, ReadPath, Secret, Size, counted, key
+from dcrouter.config.health import Health
 from dcrouter.config.lines import MaildirTemplate, ReplyText
 from dcrouter.config.match import Network
 from dcrouter.config.patterns import Recipient, Sender
@@ -105,7 +106,20 @@ class MailForward:
     targets: tuple[SimpleTarget, ...] = field(
         metadata=key("Mail servers, as {host, port}; port 25 unless told.", nonempty="it would lead nowhere")
     )
-    balance: MailBalance = field(default="failover", metadata=key("How one of several targets is picked."))
+    balance: MailBalance = field(
+        default="failover",
+        metadata=key(
+            "Which of several targets comes first: the first that can be reached; each in turn; the one with the "
+            "fewest attempts under way; the better of two at random."
+        ),
+    )
+    health: Health | None = field(
+        default=None,
+        metadata=key(
+            "How targets are found to be down, by `smtp` or `tcp`, and by failed connections.",
+            default="each failure keeps a target away for a short while",
+        ),
+    )
     tls: OutboundTls = field(
         default="opportunistic",
         metadata=key(

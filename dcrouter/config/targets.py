@@ -14,7 +14,7 @@ from dcrouter.config.times import TimeWindow
 from dcrouter.config.tls import CertificateFiles
 
 Balance = Literal["round-robin", "least-connections", "hash-client-ip", "random-two", "failover"]
-MailBalance = Literal["round-robin", "failover"]
+MailBalance = Literal["failover", "round-robin", "least-connections", "random-two"]
 
 
 @frozen(kw_only=True)

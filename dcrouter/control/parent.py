@@ -338,7 +338,7 @@ class Parent(Service):
     # Turns of its life.
 
     async def _begin(self, children: Children) -> None:
-        problems = await tried_beside(self.reactor, code_of(self.config.routes), self.source.parent)
+        problems = await tried_beside(self.reactor, code_of(self.config.routes, self.config.email), self.source.parent)
         if self.state != "starting":
             return
         if problems:

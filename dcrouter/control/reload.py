@@ -192,7 +192,7 @@ class Reloads:
         children = parent.children
         if children is None or parent.state != "ready":
             raise ReloadError(f"the service is {'stopping' if parent.state == 'draining' else parent.state}")
-        problems = await tried_beside(parent.reactor, code_of(config.routes), parent.source.parent)
+        problems = await tried_beside(parent.reactor, code_of(config.routes, config.email), parent.source.parent)
         if problems:
             raise ReloadError("\n".join(problems))
         self._still_ready()

@@ -11,7 +11,7 @@ from dcrouter.config.code import needs_handlers
 def roles(config: Config) -> tuple[str, ...]:
     """In the order in which they are started."""
     mail = ("mail",) if config.email is not None and config.email.remote is None else ()
-    return ("edge", *mail, *(("handlers",) if needs_handlers(config.routes) else ()))
+    return ("edge", *mail, *(("handlers",) if needs_handlers(config.routes, config.email) else ()))
 
 
 def without_mail(config: Config) -> str:

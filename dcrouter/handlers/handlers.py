@@ -54,7 +54,7 @@ class Handlers:
 
     def succession(self, config: Config, ca_files: Mapping[str, bytes]) -> Succession:
         """What `use` needs of a configuration. ConfigError: with all that is wrong with what it names; TlsError."""
-        loaded = self._extensions.load(code_of(config.routes), self._loaded)
+        loaded = self._extensions.load(code_of(config.routes, config.email), self._loaded)
         routes = routes_of(config.routes, loaded.factories)
         for route in routes.values():
             route.believe(ca_files)

@@ -17,6 +17,7 @@ from dcrouter.durable import lock, make_directory
 from dcrouter.errors import StartError, StoreError
 from dcrouter.events import DeliveryDone, SessionClosed
 from dcrouter.facts import ConnectionFacts
+from dcrouter.interfaces import Departure
 from dcrouter.mail.authentication.checks import Authentication
 from dcrouter.mail.authentication.lookups import Lookups
 from dcrouter.mail.delivery.attempt import Attempts
@@ -44,6 +45,7 @@ from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.sessions import Sessions
 from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.verify import asked_hops, in_turn
+from dcrouter.net.channel import Channel
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.chooser import Chooser
 
@@ -156,7 +158,7 @@ class Mta:
             self._rules,
             clock=reactor,
             in_thread=self._attempts.in_thread,
-            ask=in_turn(self._attempts.destinations.verify, asked_hops),
+            ask=in_turn(self._attempts.verify, asked_hops),
             full=lambda size: self._queue.full or self._memory.short or not self._spool.has_room(size),
             guards=self._guards,
         )
@@ -291,6 +293,7 @@ class Mta:
             **self._resolver.status(),
             **self._queue.counters,
             "rules": self._queue.by_rule,
+            "egress": self._attempts.egress.status(),
         }
 
     def queue_counts(self) -> Deferred[dict[str, Any]]:
@@ -302,6 +305,18 @@ class Mta:
             return {**counts, "oldest": None if oldest is None else round(max(now - oldest, 0.0), 1)}
 
         return self._store.counts(now).addCallback(aged)
+
+    def meet_handlers(self, channel: Channel | None) -> None:
+        """The process that runs the operator's code is there, with it as it is now; or (None) gone."""
+        self._attempts.egress.asking.meet(channel)
+
+    def handlers_said(self, fields: dict[str, Any]) -> None:
+        """An answer to a question of ours."""
+        self._attempts.egress.asking.answered(fields)
+
+    def explain_egress(self, departure: Departure) -> dict[str, Any]:
+        """How a connection would be made now, and which rule says so (`Egress.explain`)."""
+        return self._attempts.egress.explain(departure)
 
     def bans(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What an operator asks of the bans, see server/bans.py."""

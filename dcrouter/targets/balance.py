@@ -10,22 +10,29 @@ import random
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from math import log
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from dcrouter.config.targets import Balance
 from dcrouter.match.addresses import count_key
-from dcrouter.targets.state import Turn
+from dcrouter.targets.state import TargetState, Turn
 
-if TYPE_CHECKING:
-    from dcrouter.targets.target import LiveTarget
 
-Order = Callable[["Sequence[LiveTarget]", str], "Sequence[LiveTarget]"]
+class Live(Protocol):
+    """What is chosen among: targets of a route or of a mail rule, proxies. `seed`: of its scores."""
+
+    weight: int
+    state: TargetState
+    seed: int
+
+
+T = TypeVar("T", bound=Live)
+Order = Callable[[Sequence[T], str], Sequence[T]]
 """(live targets, client's address) -> the same targets in order."""
 
 _MASK = (1 << 64) - 1
 
 
-def order_of(balance: Balance, weighted: bool, turn: Turn) -> Order:
+def order_of(balance: Balance, weighted: bool, turn: Turn) -> Order[T]:
     """`weighted`: not all weights are equal. `turn`: where the route's balancer stands."""
     match balance:
         case "failover":
@@ -40,14 +47,14 @@ def order_of(balance: Balance, weighted: bool, turn: Turn) -> Order:
             return _hashed
 
 
-def _turned(live: Sequence[LiveTarget], turn: Turn) -> Sequence[LiveTarget]:
+def _turned(live: Sequence[T], turn: Turn) -> Sequence[T]:
     """Each time one further."""
     start = turn.next % len(live)
     turn.next = start + 1
     return [*live[start:], *live[:start]]
 
 
-def _smooth(live: Sequence[LiveTarget], client: str) -> Sequence[LiveTarget]:
+def _smooth(live: Sequence[T], client: str) -> Sequence[T]:
     """Smooth weighted round-robin, as nginx has it: 5, 1, 1 gives a a b a c a a, not a a a a a b c.
 
     Everybody gains their weight, the richest pays what all have gained.
@@ -64,11 +71,11 @@ def _smooth(live: Sequence[LiveTarget], client: str) -> Sequence[LiveTarget]:
     return [*live[at:], *live[:at]]
 
 
-def _load(target: LiveTarget) -> float:
+def _load(target: Live) -> float:
     return target.state.active / target.weight
 
 
-def _random_two(live: Sequence[LiveTarget], client: str) -> Sequence[LiveTarget]:
+def _random_two(live: Sequence[T], client: str) -> Sequence[T]:
     """Of two at random the one with less to do: close to the best of all, and nobody runs after the same one."""
     if len(live) == 1:
         return live
@@ -80,11 +87,11 @@ def _random_two(live: Sequence[LiveTarget], client: str) -> Sequence[LiveTarget]
     return [first, second, *(target for target in rest if target is not first and target is not second)]
 
 
-def _drawn(live: Sequence[LiveTarget]) -> LiveTarget:
+def _drawn(live: Sequence[T]) -> T:
     return random.choices(live, [target.weight for target in live])[0]
 
 
-def _hashed(live: Sequence[LiveTarget], client: str) -> Sequence[LiveTarget]:
+def _hashed(live: Sequence[T], client: str) -> Sequence[T]:
     """Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights: Schindelhauer and Schomaker 2005): every
     target has a score for the client, and the highest comes first. Where a target leaves, only its own clients move,
     and they come back with it.

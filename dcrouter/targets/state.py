@@ -129,6 +129,12 @@ class TargetState:
         self.ejections += 1
         return True
 
+    def well(self) -> None:
+        """It works: failures before count no more, nor does an ejection."""
+        self._failures.clear()
+        self.ejected_until = 0.0
+        self.reason = ""
+
     def status(self, now: float, *, checked: bool) -> dict[str, Any]:
         """JSON-ready. `checked`: there are active checks. `for`: seconds that it has been so."""
         seconds: float | None = None

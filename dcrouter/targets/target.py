@@ -20,7 +20,7 @@ from dcrouter.config.units import port, shown
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.wheel import NEVER
 from dcrouter.targets.addresses import Addresses
-from dcrouter.targets.balance import order_of, seed_of
+from dcrouter.targets.balance import Order, order_of, seed_of
 from dcrouter.targets.narrow import TargetConditions
 from dcrouter.targets.state import Memory, TargetState, Turn
 from dcrouter.wire.http1.head import RequestHead
@@ -150,7 +150,7 @@ class Targets:
         self._backups = tuple(target for target in self.all if target.target.backup)
         self._tries = 1 + action.retries
         weighted = len({target.weight for target in self.all}) > 1
-        self._order = order_of(action.balance, weighted, memory.keep(Turn, route))
+        self._order: Order[LiveTarget] = order_of(action.balance, weighted, memory.keep(Turn, route))
         self._narrowed = any(target.conditions is not None for target in self.all)
         self._by_label = {target.label: target for target in self.all}
         self._chosen: OrderedDict[str, LiveTarget] = OrderedDict()

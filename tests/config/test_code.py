@@ -41,10 +41,10 @@ class CodeTests(SynchronousTestCase):
         )
         self.assertEqual(from_plain(to_plain(config)), config)
         self.assertEqual(
-            [(code.kind, code.name, code.module, code.attribute) for code in code_of(config.routes)],
+            [(code.kind, code.name, code.module, code.attribute) for code in code_of(config.routes, None)],
             [("factory", "hooks:Echo", "hooks", "Echo")] * 3 + [("select", "a.b:c.d", "a.b", "c.d")] * 2,
         )
-        self.assertFalse(needs_handlers(config.routes[5:]))
+        self.assertFalse(needs_handlers(config.routes[5:], None))
         shown = {row["name"]: (row["protocol"], row["action"]) for row in rows(config)}
         self.assertEqual(shown["r1"], ("tcp", "handler hooks:Echo"))
         self.assertEqual(shown["r3"], ("tcp", "forward as a.b:c.d says, else to unix:/run/a"))

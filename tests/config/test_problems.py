@@ -150,7 +150,6 @@ class ProblemTests(FileTestCase):
             ("workers: 1", "workers: unknown key (known here: version,"),
             ("metrics: {}", "metrics: unknown key"),
             ("email: {hostname: a.b, pools: {}}", "email.pools: unknown key"),
-            ("email: {hostname: a.b, egress: []}", "email.egress: unknown key"),
             ("email: {hostname: a.b, pipelines: {}}", "email.pipelines: unknown key"),
             ("email: {hostname: a.b, auth: {ldap: {}}}", "email.auth.ldap: unknown key (known here: required,"),
             ("email: {hostname: a.b, auth: {users: [{scram: x}]}}", "email.auth.users[0].scram: unknown key"),
@@ -158,10 +157,6 @@ class ProblemTests(FileTestCase):
             ("email: {hostname: a.b, queue: {store: redis}}", "'redis' is not one of sqlite, memory"),
             ("email: {hostname: a.b, bounces: {verp: true}}", "email.bounces.verp: unknown key"),
             ("email: {hostname: a.b, rules: [{process: x}]}", "email.rules[0].process: unknown key"),
-            (
-                "email: {hostname: a.b, rules: [{name: a, action: {type: forward, health: {}, target: {}}}]}",
-                "email.rules[0].action.health: unknown key",
-            ),
             (
                 "routes: [{name: a, match: {ports: 1}, action: {type: forward, engine: nftables}}]",
                 "routes[0].action.engine: unknown key",

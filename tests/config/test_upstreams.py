@@ -49,13 +49,13 @@ class TargetTests(UpstreamTest):
         )
 
     def test_mail_takes_no_part(self) -> None:
-        """Its targets have no weights, and two ways of balancing."""
+        """Its targets have no weights, and nobody has an address that would always lead to the same one."""
         mail = "email: {hostname: a.b, rules: [{name: a, match: {clients: may_relay}, action: {type: forward, %s}}]}"
-        problems = self.problems(mail % "balance: random-two, targets: [{host: a.test, weight: 2}]")
+        problems = self.problems(mail % "balance: hash-client-ip, targets: [{host: a.test, weight: 2}]")
         self.assertEqual(
             [problem.partition("action.")[2] for problem in problems],
             [
-                "balance: 'random-two' is not one of round-robin, failover",
+                "balance: 'hash-client-ip' is not one of failover, round-robin, least-connections, random-two",
                 "targets[0].weight: unknown key (known here: host, port, unix)",
             ],
         )

@@ -13,10 +13,10 @@ from tests.support.router import Reserved
 
 
 class Microsocks(Program):
-    """SOCKS 5; with a login where `user` is given."""
+    """SOCKS 5; with a login where `user` is given. `own`: its port, which it gives back."""
 
-    def __init__(self, user: str = "", password: str = "") -> None:
-        base, own = Path(tempfile.mkdtemp(prefix="microsocks-")), Reserved()
+    def __init__(self, user: str = "", password: str = "", own: Reserved | None = None) -> None:
+        base, own = Path(tempfile.mkdtemp(prefix="microsocks-")), own or Reserved()
         login = ["-u", user, "-P", password] if user else []
         super().__init__(
             [require("microsocks"), "-i", "127.0.0.1", "-p", str(own.port), *login], base, own.port, (own,)

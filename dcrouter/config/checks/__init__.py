@@ -6,5 +6,5 @@ cannot issue. unique: names. doors: routes and mail ports on the same port.
 protocols: routes that one connection needs. equals: routes that only their place in the file tells apart. expressions:
 regular ones of names. loops: routes that forward to themselves. accounts: who can log in. relay: what strangers can
 reach. shadows: rules that are never asked. rules: postmaster, and what else rules say.
-zones: who sends to the world, and what destinations bear.
+zones: who sends to the world, and what destinations bear. egress: through which proxies.
 """

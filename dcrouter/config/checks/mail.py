@@ -54,6 +54,8 @@ def _forward(forward: MailForward, place: Place) -> MailForward:
             where.at("unix").tell("mail is forwarded to a host and a port")
         if target.port is None and where.says("port"):
             where.at("port").tell("preserve is for routes: mail is forwarded to port 25 unless told")
+    if forward.health is not None and forward.health.type not in (None, "smtp", "tcp"):
+        place.at("health", "type").tell(f"mail servers are asked by smtp or tcp, not by {forward.health.type}")
     tls = forward.tls
     if forward.auth is not None and tls != "required":
         if tls == "none":

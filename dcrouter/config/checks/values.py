@@ -15,6 +15,7 @@ from attrs import evolve
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond, Static
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.checks.acme import ACME
+from dcrouter.config.checks.egress import EGRESS
 from dcrouter.config.checks.http import HTTP, check_http
 from dcrouter.config.checks.knowable import check_knowable, check_tls_alpn
 from dcrouter.config.checks.upstreams import UPSTREAMS, check_upstreams, targets_of
@@ -137,6 +138,7 @@ def _config(config: Config, place: Place) -> Config:
 
 WITHIN: Mapping[type, Within] = {
     **ACME,
+    **EGRESS,
     **HTTP,
     **UPSTREAMS,
     Admin: _admin,

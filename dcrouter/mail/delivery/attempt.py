@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -23,17 +24,20 @@ from dcrouter.mail.delivery import maildir
 from dcrouter.mail.delivery.content import StoredContent
 from dcrouter.mail.delivery.destination import Destination, Patience
 from dcrouter.mail.delivery.destinations import Destinations
+from dcrouter.mail.delivery.egress.egress import Egress, Leg, Legs
 from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.exchangers import SMTP_PORT
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
-from dcrouter.mail.delivery.outbound import Outbound
+from dcrouter.mail.delivery.outbound import Ordered, Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
+from dcrouter.mail.shaping.lane import Lane
 from dcrouter.net.resolver import Resolver
+from dcrouter.wire.smtp.reply import Reply
 
 THREADS = 4
 """That write and read files: fsync is what they wait for, and four of them wait for one disk well."""
@@ -64,14 +68,15 @@ class Attempts:
         hostname = email.hostname
         self.destinations = Destinations(hostname, resolver, reactor, patience, ca_files=ca_files, recovered=recovered)
         self.destinations.limits.reload(email)
+        self.egress = Egress(email.egress, resolver, self.destinations.passage.proxies, reactor, time.time)
         self._rules = rules
         self._store = store
         self._state_dir = state_dir
         self._hostname = hostname
         self._reactor = reactor
-        self._outbound = Outbound(self.destinations, exchangers, mx_port, self._send)
+        self._outbound = Outbound(self.destinations.limits, exchangers, mx_port, self._by_ways)
         self._files = ThreadPool(0, THREADS, "mail-files")
-        self._hops: dict[str, tuple[MailForward | Deliver, list[NextHop]]] = {}
+        self._hops: dict[str, tuple[MailForward | Deliver, list[Leg]]] = {}
         self._turns: dict[str, int] = {}
 
     def start(self) -> None:
@@ -85,6 +90,7 @@ class Attempts:
         self._outbound.exchangers = exchangers
         self._hops = {name: known for name, known in self._hops.items() if rules.named(name) is not None}
         self.destinations.limits.reload(email)
+        self.egress.reload(email.egress)
         self.destinations.reload(ca_files, down)
 
     def break_off(self) -> None:
@@ -110,7 +116,14 @@ class Attempts:
             return self._deliver(message, action.maildir)
         if isinstance(action, Mta):
             return self._outbound.attempt(message, action)
-        return self._send(message, range(len(recipients)), self._order(name, action))
+        return self._by_ways(message, range(len(recipients)), self._hops_of(name, action), self._ordered(name, action))
+
+    def verify(self, hop: NextHop, address: str) -> Deferred[Reply]:
+        """What a next hop says to RCPT for an address, see Destinations."""
+        if not self.egress.rules.some:
+            return self.destinations.verify(Leg(hop), address)
+        asked = ensureDeferred(self.egress.leg_to_ask(hop, address))
+        return asked.addCallback(self.destinations.verify, address)
 
     # ------------------------------------------------------------------ to other servers
 
@@ -130,20 +143,53 @@ class Attempts:
         ]
         return gatherResults(parts).addCallback(lambda lists: [outcome for outcomes in lists for outcome in outcomes])
 
-    def _order(self, rule: str, action: MailForward | Deliver) -> list[Destination]:
-        """Those to try, best first. They are asked for anew each time, because what is quiet may be forgotten."""
+    def _by_ways(
+        self,
+        message: Message,
+        numbers: Sequence[int],
+        legs: Sequence[Leg],
+        ordered: Ordered,
+        lane: Lane | None = None,
+    ) -> Deferred[list[Outcome]]:
+        """To the servers of `legs`, the way that `email.egress` decides for each recipient. `ordered`: which of the
+        destinations to try, best first. `lane`: that of the recipients, None: a rule names the servers.
+        """
+        if not self.egress.rules.some:
+            return self._send(message, numbers, ordered([self.destinations.to(leg, lane) for leg in legs]))
+
+        def sent(found: list[Legs]) -> Deferred[list[Outcome]]:
+            parts = [self._send_part(message, one, ordered, lane) for one in found]
+            if len(parts) == 1:
+                return parts[0]
+            return gatherResults(parts).addCallback(in_order, [one.numbers for one in found], numbers)
+
+        zone = lane.zone if lane is not None else None
+        return self.egress.legs(message, numbers, legs, zone).addCallback(sent)
+
+    def _send_part(self, message: Message, part: Legs, ordered: Ordered, lane: Lane | None) -> Deferred[list[Outcome]]:
+        if part.undecided:
+            return succeed([Later(f"4.3.5 {part.undecided}")] * len(part.numbers))
+        return self._send(message, part.numbers, ordered([self.destinations.to(leg, lane) for leg in part.legs]))
+
+    def _hops_of(self, rule: str, action: MailForward | Deliver) -> list[Leg]:
+        """They are asked for anew each time, because what is quiet may be forgotten."""
         known = self._hops.get(rule)
         if known is None or known[0] is not action:
-            known = self._hops[rule] = (action, list(hops_of(action)))
-        destinations = [self.destinations.of(hop) for hop in known[1]]
-        if len(destinations) == 1 or isinstance(action, Deliver):
-            return destinations
-        if action.balance == "round-robin":
-            turn = self._turns.get(rule, 0) % len(destinations)
-            self._turns[rule] = turn + 1
-            destinations = destinations[turn:] + destinations[:turn]
-        destinations.sort(key=lambda destination: destination.down)
-        return destinations[: 1 + action.retries]
+            known = self._hops[rule] = (action, [Leg(hop) for hop in hops_of(action)])
+        return known[1]
+
+    def _ordered(self, rule: str, action: MailForward | Deliver) -> Ordered:
+        def ordered(destinations: list[Destination]) -> list[Destination]:
+            if len(destinations) == 1 or isinstance(action, Deliver):
+                return destinations
+            if action.balance == "round-robin":
+                turn = self._turns.get(rule, 0) % len(destinations)
+                self._turns[rule] = turn + 1
+                destinations = destinations[turn:] + destinations[:turn]
+            destinations.sort(key=lambda destination: destination.down)
+            return destinations[: 1 + action.retries]
+
+        return ordered
 
     # ------------------------------------------------------------------ deliver
 
@@ -181,6 +227,16 @@ class Attempts:
 
     def spool_directory(self) -> Path:
         return self._store.spool
+
+
+def in_order(lists: list[list[Outcome]], numbers: Sequence[Sequence[int]], wanted: Sequence[int]) -> list[Outcome]:
+    """Outcomes of recipients with these `numbers`, in the order of `wanted`."""
+    by_number = {
+        number: outcome
+        for own, outcomes in zip(numbers, lists, strict=True)
+        for number, outcome in zip(own, outcomes, strict=True)
+    }
+    return [by_number[number] for number in wanted]
 
 
 def _write_all(deliveries: list[maildir.Delivery]) -> list[Outcome]:

@@ -158,9 +158,9 @@ class Connection(Protocol):
             self._start_tls()
         self._expect()
 
-    def opened(self, address: str) -> None:
-        """It has been connected to this address."""
-        self.peer = self.peer._replace(address=address)
+    def opened(self, address: str, through: str) -> None:
+        """It has been connected to this address, through that proxy."""
+        self.peer = self.peer._replace(address=address, through=through)
         if not self._implicit and self.transport is not None:
             self.transport.protocol = self  # type: ignore[attr-defined]  # an endpoint's wrapper costs a call for each read
 

@@ -22,7 +22,8 @@ from twisted.python.failure import Failure
 
 from dcrouter.errors import TlsError
 from dcrouter.mail.delivery.client import TIMEOUTS, Connection, Sending, Trouble
-from dcrouter.mail.delivery.dial import Dialer
+from dcrouter.mail.delivery.dial import Dialer, Reached
+from dcrouter.mail.delivery.egress.proxies import LiveProxy
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.shaping.gates import Gate, Gates
@@ -87,6 +88,7 @@ class Destination:
         self._waiting = Line(gates, reactor.seconds)
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
+        self._proxied: dict[Connection, LiveProxy] = {}
         self._opening: set[Deferred[Any]] = set()
         self._failures = 0
         self._down_until = 0.0
@@ -118,7 +120,13 @@ class Destination:
     @property
     def down(self) -> bool:
         """Whether it was found unreachable just now."""
-        return bool(self._reactor.seconds() < self._down_until)
+        return bool(self._reactor.seconds() < self._down_until) or self.dialer.down
+
+    def proxy_back(self) -> None:
+        """One of the proxies on the way works again: who waits for that is told."""
+        self.try_again()
+        if self._trouble is not None:
+            self._recovered(self.target)
 
     def try_again(self) -> None:
         """The next message is a new attempt to reach it."""
@@ -260,16 +268,18 @@ class Destination:
         factory.noisy = False
         return factory
 
-    def _opened(self, result: tuple[Connection, str] | Failure, opening: Deferred[Any]) -> None:
+    def _opened(self, result: Reached | Failure, opening: Deferred[Any]) -> None:
         self._opening.discard(opening)
         if isinstance(result, Failure):
             self._failed(Trouble(self.target, result.getErrorMessage()), tried_all=True)
             self.gates.give(self)
             return
-        connection, address = result
-        connection.opened(address)
+        connection: Connection = result.protocol
+        connection.opened(result.address, result.through)
         connection.since = self._reactor.seconds()
         self._connections.add(connection)
+        if result.proxy is not None:
+            self._proxied[connection] = result.proxy
         if self._closed:
             connection.abort("closing")
 
@@ -277,6 +287,9 @@ class Destination:
         if connection in self._connections:
             self._connections.discard(connection)
             self.gates.give(self)
+            proxy = self._proxied.pop(connection, None)
+            if proxy is not None:
+                proxy.state.leave()
         if connection in self._idle:
             self._idle.remove(connection)
 

@@ -9,11 +9,14 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from dcrouter.config.through import Proxy
 from dcrouter.errors import Unreachable
 from dcrouter.mail.delivery.body import Content, NextPiece, SpoolFile
 from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination, Patience
 from dcrouter.mail.delivery.dial import Dialer
+from dcrouter.mail.delivery.egress.egress import Leg
+from dcrouter.mail.delivery.egress.passage import Passage
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.mail.delivery.security import Contexts
@@ -49,6 +52,7 @@ class Destinations:
         self._patience = patience
         self._recovered = recovered
         self._contexts = Contexts(ca_files)
+        self.passage = Passage(resolver, self._contexts, reactor, self._proxy_back)
         self.limits = limits or Limits(reactor, recovered)
         self._known: dict[tuple[NextHop, Lane | None], Destination] = {}
         self._retired: list[Destination] = []
@@ -74,7 +78,7 @@ class Destinations:
                 self._forget()
             destination = self._known[hop, lane] = Destination(
                 hop,
-                Dialer(hop, self._resolver, self._reactor, self._patience.connect),
+                Dialer(hop, self._resolver, self._reactor, self._patience.connect, self.passage),
                 name=self._name,
                 contexts=self._contexts,
                 gates=self.limits.gates(hop, lane),
@@ -84,12 +88,20 @@ class Destinations:
             )
         return destination
 
-    def verify(self, hop: NextHop, address: str) -> Deferred[Reply]:
+    def to(self, leg: Leg, lane: Lane | None = None) -> Destination:
+        """The server that this leads to, with the addresses that are known of it; `lane` as of `of`."""
+        destination = self.of(leg.hop, lane)
+        if leg.addresses is not None:
+            destination.dialer.addresses = leg.addresses
+            destination.dialer.named = not leg.one_of_them
+        return destination
+
+    def verify(self, leg: Leg, address: str) -> Deferred[Reply]:
         """What a next hop says to RCPT for an address, by a dialogue that sends nothing; a 450 of ours where it
         refuses MAIL. Fails with Unreachable. May be cancelled.
         """
         question = Question(address)
-        self.of(hop).send(question)
+        self.to(leg).send(question)
         return question.answer
 
     def try_all(self) -> None:
@@ -98,6 +110,7 @@ class Destinations:
             destination.try_again()
 
     def close(self) -> None:
+        self.passage.proxies.close()
         for destination in (*self._known.values(), *self._retired):
             destination.close()
         self.limits.close()
@@ -109,6 +122,11 @@ class Destinations:
             destination = self._known[hop, lane]
             if lane is not None and self.limits.gates(hop, lane).all != destination.gates.all:
                 self._retired.append(self._known.pop((hop, lane)))
+
+    def _proxy_back(self, proxy: Proxy) -> None:
+        for destination in (*self._known.values(), *self._retired):
+            if proxy in destination.hop.way.proxies:
+                destination.proxy_back()
 
     def _forget(self) -> None:
         for key in [key for key, destination in self._known.items() if destination.quiet]:

@@ -1,82 +1,142 @@
-"""A connection to one of the addresses of a next hop: in order, the next one where a connect fails.
+"""A connection to a next hop, the way that was decided for it.
 
-A name is resolved anew for each connection (the resolver keeps answers for as long as they last), unless its addresses
-were given with it, as those of a mail exchanger are.
+Straight: to one of its addresses, in order, the next one where a connect fails. A name is resolved anew for each
+connection (the resolver keeps answers for as long as they last), unless its addresses were given with it, as those of a
+mail exchanger are. Through a proxy: see egress/passage.py.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
-from twisted.internet.error import ConnectError, UserError
+from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred
+from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 
 from dcrouter.errors import Unreachable
+from dcrouter.mail.delivery.egress.passage import MAX_ADDRESSES, NoProxy, Passage, words_of
+from dcrouter.mail.delivery.egress.proxies import LiveProxy
 from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.net.endpoints.place import place
 from dcrouter.net.resolver import Resolver
-
-MAX_ADDRESSES = 10
-"""Tried for one connection, one after the other."""
 
 LONGEST_PATH = 107
 """Octets, unix(7); beyond it Twisted's connect breaks and never ends."""
 
 
-class Dialer:
-    """`timeout`: seconds for each address. `addresses`: those to use instead of asking, or None."""
+class Reached(NamedTuple):
+    """`protocol`: what the factory built. `address`: of the next hop, or the name of it that a proxy was told.
+    `through`: the proxy, `direct` where that was none of the rules' but no proxy worked, "" straight. `proxy`: what is
+    to be told when the connection has ended.
+    """
 
-    def __init__(self, hop: NextHop, resolver: Resolver, reactor: Any, timeout: float) -> None:
+    protocol: Any
+    address: str
+    through: str = ""
+    proxy: LiveProxy | None = None
+
+
+class Dialer:
+    """`timeout`: seconds for each address, and for each step with a proxy. `addresses`: those to use instead of asking,
+    or None. `named`: a proxy is told the hop's name even so.
+    """
+
+    _log = Logger()
+
+    def __init__(self, hop: NextHop, resolver: Resolver, reactor: Any, timeout: float, passage: Passage) -> None:
         self.addresses: tuple[str, ...] | None = None
+        self.named = True
         self.known = 1  # how many addresses there were the last time
         self._hop = hop
+        self._way = hop.way
+        self._passage = passage
         self._resolver = resolver
         self._reactor = reactor
         self._timeout = timeout
         self._first = 0
 
-    def connect(self, factory: Factory[Any]) -> Deferred[tuple[Any, str]]:
-        """(protocol, address); fails with Unreachable. May be cancelled."""
+    @property
+    def down(self) -> bool:
+        """Whether it is known without trying that there is no way."""
+        return self._way.on_failure == "defer" and self._passage.proxies.down(self._way)
+
+    def connect(self, factory: Factory[Any]) -> Deferred[Reached]:
+        """Fails with Unreachable. May be cancelled."""
         return ensureDeferred(self._connect(factory))
 
     def turn(self) -> None:
         """The address that comes first was connected to, and is of no use: the next one is first from now on."""
         self._first += 1
 
-    async def _connect(self, factory: Factory[Any]) -> tuple[Any, str]:
-        hop = self._hop
+    async def _connect(self, factory: Factory[Any]) -> Reached:
+        hop, way = self._hop, self._way
+        if way.endpoint is not None:
+            return Reached(await self._described(way.endpoint, factory), "", way.endpoint)
         if hop.unix is not None:
             if len(os.fsencode(hop.unix)) > LONGEST_PATH:
                 raise Unreachable("the path is too long for a unix socket")
             endpoint = UNIXClientEndpoint(self._reactor, str(hop.unix), timeout=self._timeout)
             try:
-                return await endpoint.connect(factory), ""
+                return Reached(await endpoint.connect(factory), "")
             except (ConnectError, OSError) as error:
-                raise Unreachable(_words(error)) from error
+                raise Unreachable(words_of(error)) from error
+        if not way.proxies:
+            return await self._straight(factory)
+        return await self._through(factory)
+
+    async def _through(self, factory: Factory[Any]) -> Reached:
+        hop, way = self._hop, self._way
+        assert hop.host is not None
+        places = (hop.host,) if self.named or self.addresses is None else self.addresses
+        self.known = len(places)
+        try:
+            protocol, place, live = await self._passage.connect(
+                way, self._turned(places), hop.port, factory, self._timeout
+            )
+        except NoProxy as error:
+            if way.on_failure == "defer":
+                raise
+            self._passage.proxies.fallbacks += 1
+            self._log.warn("{target}: straight, for no proxy works: {reason}", target=hop.target, reason=str(error))
+            reached = await self._straight(factory)
+            return reached._replace(through="direct")
+        return Reached(protocol, place, live.label, live)
+
+    async def _straight(self, factory: Factory[Any]) -> Reached:
+        hop = self._hop
         assert hop.host is not None
         addresses = self.addresses or await self._resolver.addresses(hop.host)
         self.known = len(addresses)
-        first = self._first % len(addresses)
+        counted = self._passage.proxies.straight
         reasons: list[str] = []
-        for address in (addresses[first:] + addresses[:first])[:MAX_ADDRESSES]:
+        for address in self._turned(addresses):
+            began = self._reactor.seconds()
+            counted.attempts += 1
             try:
-                return await self._endpoint(address).connect(factory), address
+                protocol = await self._endpoint(address).connect(factory)
             except (ConnectError, OSError) as error:
-                reasons.append(f"{address}: {_words(error)}" if address != hop.host else _words(error))
+                counted.failed += 1
+                reasons.append(f"{address}: {words_of(error)}" if address != hop.host else words_of(error))
+            else:
+                counted.made(self._reactor.seconds() - began)
+                return Reached(protocol, address)
         raise Unreachable(", ".join(reasons))
 
+    async def _described(self, description: str, factory: Factory[Any]) -> Any:
+        try:
+            connecting = clientFromString(self._reactor, description).connect(factory)
+            return await connecting.addTimeout(self._timeout, self._reactor)
+        except Exception as error:  # foreign code, perhaps
+            told = "connect timeout" if isinstance(error, TimeoutError) else words_of(error)
+            raise Unreachable(f"by {description}: {told}") from error
+
+    def _turned(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        first = self._first % len(addresses)
+        return (addresses[first:] + addresses[:first])[:MAX_ADDRESSES]
+
     def _endpoint(self, address: str) -> IStreamClientEndpoint:
-        kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
-        return kind(self._reactor, address, self._hop.port, timeout=self._timeout)
-
-
-def _words(error: BaseException) -> str:
-    """`Connection refused`, without Twisted's and Python's words around it."""
-    if isinstance(error, UserError):
-        return "connect timeout"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error).rstrip(".").rpartition(": ")[2]
+        return place(self._reactor, address, self._hop.port, timeout=self._timeout)

@@ -80,7 +80,7 @@ class Forwarding:
 
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         """Nobody knows whether it has arrived: asked again later, at the risk of a second copy."""
-        unknown = Later(f"4.4.2 {peer.target}: {reason}", *peer[:3])
+        unknown = Later(f"4.4.2 {peer.target}: {reason}", *peer[:3], through=peer.through)
         known: list[Outcome] = [from_reply(reply, peer) if reply is not None else unknown for reply in replies]
         self._end(known + [unknown] * (len(self.transaction.recipients) - len(known)))
 

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from dcrouter.config.rules import Deliver, MailForward, OutboundTls, SmartHostAuth
 from dcrouter.config.targets import SimpleTarget
+from dcrouter.mail.delivery.egress.way import DIRECT, Way
 from dcrouter.tls.dane import Tlsa
 
 SMTP_PORT = 25
@@ -44,7 +45,7 @@ WELCOME = Security()
 class NextHop:
     """A server at `host`:`port` or behind the socket `unix`. `host`, name or address, is also what its certificate must
     be for where `tls` is required. `ca`: the file of the authorities to trust, None: the system's. `dane`, `tested`: as
-    of Security.
+    of Security. `way`: how it is connected to; what goes another way shares none of its connections.
     """
 
     host: str | None = None
@@ -56,6 +57,7 @@ class NextHop:
     auth: SmartHostAuth | None = None
     dane: Dane | None = None
     tested: bool = False
+    way: Way = DIRECT
 
     @property
     def target(self) -> str:

@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from dcrouter.config.rules import Mta
 from dcrouter.mail.delivery.destination import Destination
-from dcrouter.mail.delivery.destinations import Destinations
+from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.exchange import Finder, Group, grouped
 from dcrouter.mail.delivery.exchangers import Exchanger
 from dcrouter.mail.delivery.nexthop import NextHop
@@ -21,21 +21,24 @@ from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome
 from dcrouter.mail.message import Message
 from dcrouter.mail.shaping.lane import Lane
+from dcrouter.mail.shaping.limits import Limits
 
 MAX_EXCHANGERS = 5
 """Hosts of a domain that one attempt tries; the others have their turn when these are known to be down."""
 
-Send = Callable[[Message, Sequence[int], Iterable[Destination]], Deferred[list[Outcome]]]
+Ordered = Callable[[list[Destination]], list[Destination]]
+"""Which of several destinations to try, best first."""
+
+Send = Callable[[Message, Sequence[int], Sequence[Leg], Ordered, Lane], Deferred[list[Outcome]]]
 """Recipients by their place in the message, and whom to try; one outcome for each."""
 
 
 class Outbound:
     """`send` has a message sent to the first destination that takes it. `mx_port`: where exchangers listen."""
 
-    def __init__(self, destinations: Destinations, exchangers: Finder, mx_port: int, send: Send) -> None:
+    def __init__(self, limits: Limits, exchangers: Finder, mx_port: int, send: Send) -> None:
         self.exchangers = exchangers
-        self._destinations = destinations
-        self._limits = destinations.limits
+        self._limits = limits
         self._mx_port = mx_port
         self._send = send
 
@@ -68,14 +71,8 @@ class Outbound:
         if isinstance(group.exchangers, Later | Failed):
             return succeed([group.exchangers] * len(numbers))
         lane = Lane(zone=zone, domain=group.domain)
-        destinations: list[Destination] = []
-        for exchanger in group.exchangers:
-            destination = self._destinations.of(self._hop(exchanger, group.domain), lane)
-            destination.dialer.addresses = exchanger.addresses
-            destinations.append(destination)
-        if len(destinations) > 1:
-            destinations.sort(key=lambda destination: destination.down)
-        return self._send(message, numbers, destinations[:MAX_EXCHANGERS])
+        legs = [Leg(self._hop(one, group.domain), one.addresses) for one in group.exchangers]
+        return self._send(message, numbers, legs, _best, lane)
 
     def _hop(self, exchanger: Exchanger, domain: str) -> NextHop:
         security = exchanger.security
@@ -86,6 +83,12 @@ class Outbound:
             dane=security.dane,
             tested=security.tested,
         )
+
+
+def _best(destinations: list[Destination]) -> list[Destination]:
+    if len(destinations) > 1:
+        destinations.sort(key=lambda destination: destination.down)
+    return destinations[:MAX_EXCHANGERS]
 
 
 def _in_order(lists: list[list[Outcome]], numbers: list[list[int]]) -> list[Outcome]:

@@ -5,7 +5,8 @@ come back, `Postponed` for its turn. `reply`: what the other side said (it begin
 words where nobody did. `target`: the next hop as `host:port`, of several that could not be reached the first. `tls`:
 version and cipher of the session, "" in clear. `address`: the one that was spoken to, "" where none was. `source`: the
 address of the pool from which it was, "" where the host chose. `told`: what a sender who wants to hear of success is
-told by us, "" nothing, because the next hop does it (RFC 3461 5.2.1).
+told by us, "" nothing, because the next hop does it (RFC 3461 5.2.1). `through`: the proxy, "" straight, `direct` where
+none worked.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Peer(NamedTuple):
     tls: str = ""
     address: str = ""
     told: Success = "relayed"
+    through: str = ""
 
 
 class Delivered(NamedTuple):
@@ -32,6 +34,7 @@ class Delivered(NamedTuple):
     tls: str = ""
     address: str = ""
     told: Success = "delivered"
+    through: str = ""
 
 
 class Deferred(NamedTuple):
@@ -40,6 +43,7 @@ class Deferred(NamedTuple):
     tls: str = ""
     address: str = ""
     source: str = ""
+    through: str = ""
 
 
 class Failed(NamedTuple):
@@ -47,6 +51,7 @@ class Failed(NamedTuple):
     target: str = ""
     tls: str = ""
     address: str = ""
+    through: str = ""
 
 
 class Held(NamedTuple):
@@ -71,5 +76,5 @@ def from_reply(reply: Reply, peer: Peer) -> Outcome:
     if 200 <= reply.code < 300:
         return Delivered(reply.text, *peer)
     if reply.code >= 500:
-        return Failed(reply.text, *peer[:3])
-    return Deferred(reply.text, *peer[:3])
+        return Failed(reply.text, *peer[:3], through=peer.through)
+    return Deferred(reply.text, *peer[:3], through=peer.through)

@@ -67,6 +67,7 @@ class Reports:
                         rule=one.rule,
                         target=target or None,
                         tls=getattr(outcome, "tls", None) or None,
+                        through=getattr(outcome, "through", None) or None,
                         outcome=word,
                         reply=outcome.reply,
                         attempts=one.attempts + (not held),

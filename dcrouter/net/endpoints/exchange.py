@@ -1,7 +1,8 @@
 """What one layer does with a fresh connection before the next one, or whom it is all for, may have it.
 
 `connect_through` connects, gives the transport to an Exchange, and waits: for as long as `timeout` says, until it is
-`open`, or has `failed`. Then the transport is the factory's protocol's, with the octets that came too early for it.
+`open` (or `done`, where nobody wants it), or has failed. Then the transport is the factory's protocol's, with the
+octets that came too early for it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,12 @@ class Exchange(Protocol):
         self.result.callback(protocol)
         if early:
             transport.protocol.dataReceived(early)
+
+    def done(self) -> None:
+        """That was all that was wanted; the connection is closed."""
+        if not self._over:
+            self._abort()
+            self.result.callback(None)
 
     def fail(self, error: Exception) -> None:
         """There is nothing to be had here."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcrouter.errors import ProxyRefusal, WireError
@@ -40,10 +41,27 @@ class Tunnel:
         return connect_through(self._inner, _Consent(self._handshake()), factory, self._clock, self._timeout)
 
 
+def willing(inner: IStreamClientEndpoint, handshake: Handshake, clock: IReactorTime, timeout: float) -> Deferred[None]:
+    """Fires when a proxy has shown that it works; fails as Tunnel does where it does not. SOCKS: it takes our login;
+    the target is not named. CONNECT: any answer about the target of `handshake`.
+    """
+    exchange = _Consent(handshake, asks=not handshake.asked)
+
+    def answered(failure: Failure) -> None:
+        failure.trap(ProxyRefusal)
+        if failure.check(Stalled):
+            failure.raiseException()
+
+    return connect_through(inner, exchange, None, clock, timeout).addErrback(answered)
+
+
 class _Consent(Exchange):
-    def __init__(self, handshake: Handshake) -> None:
+    """`asks`: only whether the target could be named is of interest."""
+
+    def __init__(self, handshake: Handshake, *, asks: bool = False) -> None:
         super().__init__()
         self._handshake = handshake
+        self._asks = asks
 
     def begin(self) -> None:
         self.transport.write(self._handshake.opening)
@@ -56,6 +74,12 @@ class _Consent(Exchange):
                 bite = data[at : at + handshake.wants]
                 at += len(bite)
                 words = handshake.feed(bite)
+                if self._asks and handshake.asked:
+                    self.done()
+                    return
+                if words is None and self._factory is None:
+                    self.done()
+                    return
                 if words is None:
                     self.open(self.transport, data[at:])
                     return

@@ -16,6 +16,7 @@ from dcrouter.mail.delivery import destination as module
 from dcrouter.mail.delivery.client import TIMEOUTS, Trouble
 from dcrouter.mail.delivery.destination import Patience
 from dcrouter.mail.delivery.destinations import Destinations, Question
+from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.mail.server.verify import asked_hops, in_turn
@@ -147,7 +148,7 @@ class DestinationTests(TestCase):
         hop = ScriptedHop(self, RCPT=lambda line: "550 5.1.1 who" if "bad" in line else "250 2.1.5 ok")
         destinations = self.destinations()
         for address, code in (("bad@x.test", 550), ("b@x.test", 250)):
-            reply = yield destinations.verify(self.hop(hop.port), address)
+            reply = yield destinations.verify(Leg(self.hop(hop.port)), address)
             self.assertEqual(reply.code, code)
             yield deferLater(reactor, 0)  # the connection is idle from then on
         sent = Sent()
@@ -164,7 +165,7 @@ class DestinationTests(TestCase):
         down, up = ScriptedHop(self, greeting="421 busy"), ScriptedHop(self)
         house = House(self, forward(down.port, up.port), patience=QUICK)
         rule = house.email.rules[0]
-        ask = in_turn(house.mta._attempts.destinations.verify, asked_hops)
+        ask = in_turn(house.mta._attempts.verify, asked_hops)
         reply = yield ask(rule, "b@example.test")
         self.assertEqual(reply.code, 250)
         alone = Rule(name="alone", action=MailForward(targets=rule.action.targets[:1]))
