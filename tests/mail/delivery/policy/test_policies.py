@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from OpenSSL import SSL
-from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
-from twisted.web.server import Site
-from zope.interface import implementer
 
 from dcrouter.config.rules import Mta, Rule, RuleMatch
-from dcrouter.config.tls import TlsProfile
 from dcrouter.tls.credential import Credential
-from dcrouter.tls.profile import server_context
-from dcrouter.tls.trust import system_trust
 from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.certificates import Authority
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
+from tests.support.trusted import HttpsHost, trust
 
 DOMAIN = "x.test"
 MX = "mx.x.test"
@@ -34,31 +25,18 @@ OUT = Rule(name="out", match=RuleMatch(recipients=("*@x.test", "*@y.test")), act
 ENFORCED = b"version: STSv1\nmode: enforce\nmx: mx.x.test\nmax_age: 86400\n"
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class _Tls:
-    def __init__(self, credential: Credential) -> None:
-        self._context = server_context([credential], TlsProfile())
-
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
-
-
 class PolicyHost(Resource):
     """`mta-sts.x.test`: gives `policy` with `status`, and counts who came."""
 
     isLeaf = True
 
-    def __init__(self, case: TestCase, credential: Credential, policy: bytes = ENFORCED) -> None:
+    def __init__(self, case: TestCase, authority: Authority, name: str = "mta-sts.x.test") -> None:
         super().__init__()
-        self.policy = policy
+        self.policy = ENFORCED
         self.status = 200
         self.media_type = "text/plain; charset=utf-8"
         self.asked: list[bytes] = []
-        site = Site(self)
-        site.noisy = False
-        port = reactor.listenTCP(0, TLSMemoryBIOFactory(_Tls(credential), False, site), interface="127.0.0.1")
-        self.port = port.getHost().port
-        case.addCleanup(port.stopListening)
+        self.port = HttpsHost(case, authority, [name], self).port
 
     def render_GET(self, request: Any) -> bytes:
         self.asked.append(request.getRequestHostname() + request.path)
@@ -77,12 +55,7 @@ class PolicyCase(TestCase):
         self.good = self.authority.credential([MX])
         self.dns.add(DOMAIN, "MX", f"10 {MX}.")
         self.dns.add(MX, "A", "127.0.0.1")
-        path = self.mktemp()
-        with open(path, "wb") as file:
-            file.write(self.authority.root_pem)
-        self.patch(os, "environ", {**os.environ, "SSL_CERT_FILE": path})
-        system_trust.cache_clear()
-        self.addCleanup(system_trust.cache_clear)
+        trust(self, self.authority)
 
     def house(self, hop: ScriptedHop, **more: Any) -> House:
         more.setdefault("resolver", self.dns.config(timeout=1.0))
@@ -179,7 +152,7 @@ class DaneTests(PolicyCase):
     @inlineCallbacks
     def test_it_comes_before_mta_sts(self) -> Any:
         """RFC 8461 2: a policy that would let it pass does not."""
-        host = PolicyHost(self, self.authority.credential(["mta-sts.x.test"]))
+        host = PolicyHost(self, self.authority)
         self.dns.add("_mta-sts.x.test", "TXT", '"v=STSv1; id=1;"')
         self.dns.add("mta-sts.x.test", "A", "127.0.0.1")
         self.tlsa(self.authority.credential([MX]))
@@ -191,7 +164,7 @@ class DaneTests(PolicyCase):
 class MtaStsTests(PolicyCase):
     def setUp(self) -> None:
         super().setUp()
-        self.host = PolicyHost(self, self.authority.credential(["mta-sts.x.test"]))
+        self.host = PolicyHost(self, self.authority)
         self.announce("1")
         self.dns.add("mta-sts.x.test", "A", "127.0.0.1")
 
@@ -278,7 +251,7 @@ class MtaStsTests(PolicyCase):
     @inlineCallbacks
     def test_a_policy_host_that_is_somebody_else(self) -> Any:
         """RFC 8461 3.3: no certificate for mta-sts.x.test, no policy."""
-        self.host = PolicyHost(self, self.authority.credential(["other.test"]))
+        self.host = PolicyHost(self, self.authority, "other.test")
         hop = ScriptedHop(self)
         done = yield self.outcome(self.house(hop))
         self.assertEqual((done.outcome, self.host.asked), ("delivered", []))
