@@ -98,6 +98,20 @@ class Shape:
             default="`opportunistic`, or that of `default`",
         ),
     )
+    dane: bool | None = field(
+        default=None,
+        metadata=key(
+            "Whether TLSA records that DNSSEC vouches for are obeyed (RFC 7672).",
+            default="`true`, or that of `default`",
+        ),
+    )
+    mta_sts: bool | None = field(
+        default=None,
+        metadata=key(
+            "Whether the domain's MTA-STS policy is obeyed (RFC 8461), where there is no DANE.",
+            default="`true`, or that of `default`",
+        ),
+    )
 
 
 def check_destination(name: str) -> str:

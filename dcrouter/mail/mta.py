@@ -26,7 +26,7 @@ from dcrouter.mail.delivery.destination import DOWN, Patience
 from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers, OwnAddresses
 from dcrouter.mail.delivery.policy.fetch import HTTPS_PORT, Https
 from dcrouter.mail.delivery.policy.mtasts import MtaSts
-from dcrouter.mail.delivery.policy.policies import Policies, Wanted
+from dcrouter.mail.delivery.policy.policies import Policies
 from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.message import Ids
 from dcrouter.mail.pipeline.rules import Rules
@@ -45,6 +45,7 @@ from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.sessions import Sessions
 from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.verify import asked_hops, in_turn
+from dcrouter.mail.tlsreports.reports import TlsReports
 from dcrouter.net.channel import Channel
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.chooser import Chooser
@@ -108,14 +109,17 @@ class Mta:
             self._store = SqliteStore(directory, reactor)
         self._mx_port = mx_port
         self._resolver = Resolver(config.resolver, reactor)
+        self._ledger = Ledger(directory, reactor, time.time, self._in_thread)
+        https = Https(reactor, self._resolver, port=https_port)
         self._sts = MtaSts(
             directory,
             self._resolver,
-            Https(reactor, self._resolver, port=https_port).get,
+            https.get,
             time.time,
-            lambda *call: self._attempts.in_thread(*call),
-            lambda *problem: None,
+            self._in_thread,
+            lambda *problem: self._tls_reports.unfetched(*problem),
         )
+        self._tls_reports = TlsReports(self._ledger, self._resolver, https, reactor, time.time, self._sts.held)
         self._room = Room(
             lambda: self._store.messages,
             queue.max_size,
@@ -138,6 +142,7 @@ class Mta:
             ca_files=ca_files or {},
             recovered=lambda target: self._queue.wake(target),
             mx_port=mx_port,
+            seen=self._tls_reports.seen,
         )
         self._queue = Queue(
             self._store,
@@ -151,7 +156,6 @@ class Mta:
         )
         self._operator = Operator(self._store, self._queue, time.time, self._attempts.destinations.try_all)
         self._login = Login(config.email.auth, reactor)
-        self._ledger = Ledger(directory, reactor, time.time, self._attempts.in_thread)
         self._guards = Guards(self._ledger, self._resolver, reactor, time.time, on_limit)
         self._admission = Admission(
             config.email,
@@ -194,6 +198,7 @@ class Mta:
         )
         notices = self._notifications(ids) if self._email.bounces.dsn else None
         self._queue.start((rule.name for rule in self._email.rules), notices)
+        self._tls_reports.start(self._email, self._rules, ids.next, self._queue.put)
 
     def succession(self, config: Config, ca_files: Mapping[str, bytes]) -> Succession:
         """What `reload` needs of another configuration; StartError where that has no mail."""
@@ -216,6 +221,7 @@ class Mta:
         self._sessions.reload(email, chooser)
         self._room.reload(queue.max_size, queue.min_free_disk)
         self._queue.reload(queue.retry, (rule.name for rule in email.rules), self._notifications(self._ids), on_done)
+        self._tls_reports.start(email, to.rules, self._ids.next, self._queue.put)
 
     def _notifications(self, ids: Ids) -> Notifications:
         return Notifications(self._email, self._rules, ids.next, time.time)
@@ -223,7 +229,14 @@ class Mta:
     def _exchangers(self, config: Config, email: Email) -> Policies:
         own = OwnAddresses(email, config.listen, self._mx_port)
         exchangers = Exchangers(self._resolver, email.hostname, own)
-        return Policies(exchangers, self._resolver, self._sts, lambda domain, host: Wanted())
+
+        def obeyed(host: str, domain: str) -> tuple[bool, bool]:
+            return self._attempts.destinations.limits.obeyed(host, domain)
+
+        return Policies(exchangers, self._resolver, self._sts, obeyed)
+
+    def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return self._attempts.in_thread(call, *args)
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:
         """The authorities that rules name have changed."""
@@ -268,6 +281,7 @@ class Mta:
 
         def shut(_: None) -> None:
             self._login.close()
+            self._tls_reports.stop()
             self._resolver.close()
             self._attempts.close()
             self._ledger.close()

@@ -19,6 +19,8 @@ from dcrouter.errors import TlsError
 
 _library, _ffi = Binding().lib, Binding().ffi
 
+_EXPIRED: int = _library.X509_V_ERR_CERT_HAS_EXPIRED
+
 SHOWN_NAMES = 3
 """Of a certificate that is somebody else's, in the reason."""
 
@@ -28,12 +30,14 @@ class Peer:
 
     `problem`: what was wrong with the chain, once the handshake has failed for it. `early`: the name is checked in the
     handshake, which fails for it too. `lenient`: a chain that is wrong is a `problem`, and no failure.
+    `expired`: that is the problem of one of its certificates.
     """
 
-    __slots__ = ("_early", "_lenient", "_name", "problem", "verifies")
+    __slots__ = ("_early", "_lenient", "_name", "expired", "problem", "verifies")
 
     def __init__(self, name: str | None, *, verify: bool, early: bool = False, lenient: bool = False) -> None:
         self.problem: str | None = None
+        self.expired = False
         self.verifies = verify
         self._name = name
         self._early = early
@@ -70,6 +74,7 @@ class Peer:
         if not good and self.problem is None:
             words = _ffi.string(_library.X509_verify_cert_error_string(number)).decode("ascii", "replace")
             self.problem = f"certificate verify failed: {words}"
+            self.expired = number == _EXPIRED
         if good and self._early and depth == 0:
             try:
                 self._judge(certificate.to_cryptography())

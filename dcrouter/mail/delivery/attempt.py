@@ -32,6 +32,7 @@ from dcrouter.mail.delivery.nexthop import NextHop, hops_of
 from dcrouter.mail.delivery.outbound import Ordered, Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
+from dcrouter.mail.delivery.seen import Observe
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
@@ -47,7 +48,7 @@ class Attempts:
     """Tries messages for the queue. `start` and `close` frame its threads.
 
     `ca_files`: path -> PEM of every `ca` of a rule. `recovered` hears of a next hop that is back. `mx_port`: where
-    exchangers listen.
+    exchangers listen. `seen` hears of sessions with them.
     """
 
     def __init__(
@@ -64,9 +65,12 @@ class Attempts:
         ca_files: Mapping[str, bytes],
         recovered: Callable[[str], None],
         mx_port: int = SMTP_PORT,
+        seen: Observe | None = None,
     ) -> None:
         hostname = email.hostname
-        self.destinations = Destinations(hostname, resolver, reactor, patience, ca_files=ca_files, recovered=recovered)
+        self.destinations = Destinations(
+            hostname, resolver, reactor, patience, ca_files=ca_files, recovered=recovered, seen=seen
+        )
         self.destinations.limits.reload(email)
         self.egress = Egress(email.egress, resolver, self.destinations.passage.proxies, reactor, time.time)
         self._rules = rules

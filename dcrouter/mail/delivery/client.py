@@ -38,6 +38,7 @@ from dcrouter.wire.smtp.client import (
 from dcrouter.wire.smtp.data import Stuffer
 from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.smtp.reply import Reply
+from dcrouter.wire.tlsrpt import FailureType
 
 TIMEOUTS: dict[Phase, float] = {
     "greeting": 300.0,
@@ -109,8 +110,9 @@ class Owner(Shape):
 @implementer(IHandshakeListener)
 class Connection(Protocol):
     """`carried`: how many messages it has carried; `since`: when it was opened. `established`: it was ready once.
-    `no_tls`: it ended because TLS could not be had. `session`: its TLS, None: never; `implicit`: from the first octet
-    on.
+    `no_tls`: it ended because TLS could not be had. `ours`: the address that it comes from, where somebody asks;
+    `told`: domains of recipients for whom it is counted already. `session`: its TLS, None: never; `implicit`: from the
+    first octet on.
     """
 
     def __init__(
@@ -128,6 +130,8 @@ class Connection(Protocol):
         self.since = 0.0
         self.established = False
         self.no_tls = False
+        self.ours = ""
+        self.told: set[str] = set()
         self.peer = Peer(target)
         self._owner = owner
         self._client = client
@@ -143,6 +147,27 @@ class Connection(Protocol):
         self._reason: str | None = None
         self._unusable: Unusable | None = None
         self._over = False
+
+    @property
+    def failure(self) -> FailureType | None:
+        """How TLS has failed, as a report has it; None where it has not."""
+        if self._session is not None and self._session.failure is not None:
+            return self._session.failure
+        if not self.peer.tls and (self.established or self._is_without_tls):
+            return "starttls-not-supported"
+        return "validation-failure" if self.no_tls else None
+
+    @property
+    def problem(self) -> str:
+        """What was wrong with it, in words."""
+        return self._reason or (self._session.problem if self._session is not None else None) or ""
+
+    def local(self) -> str:
+        """The address that it comes from; "" where something stands between, which is not to be told of."""
+        transport: Any = self.transport
+        if getattr(transport.getPeer(), "host", "") != self.peer.address:
+            return ""
+        return str(transport.getHost().host)
 
     @property
     def untouched(self) -> bool:
@@ -186,6 +211,10 @@ class Connection(Protocol):
         self._reason = self._reason or reason
         assert self.transport is not None
         self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    @property
+    def _is_without_tls(self) -> bool:
+        return self._unusable is not None and self._unusable.status == NO_TLS
 
     # ------------------------------------------------------------------ what the server says
 
@@ -242,7 +271,7 @@ class Connection(Protocol):
         target, reason = self.peer.target, self._reason or ""
         unusable = self._unusable
         if unusable is not None:
-            self.no_tls = unusable.status == NO_TLS
+            self.no_tls = self._is_without_tls
             gone = unusable.reply.text if unusable.reply is not None and unusable.reply.code == 521 else ""
             return Trouble(target, reason, unusable.status, gone)
         self.no_tls = phase in ("tls", "starttls")

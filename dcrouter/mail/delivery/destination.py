@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
@@ -26,8 +26,10 @@ from dcrouter.mail.delivery.dial import Dialer, Reached
 from dcrouter.mail.delivery.egress.proxies import LiveProxy
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.security import Contexts
+from dcrouter.mail.delivery.seen import Observe, Seen
 from dcrouter.mail.shaping.gates import Gate, Gates
 from dcrouter.mail.shaping.line import Line
+from dcrouter.wire.smtp.address import split
 from dcrouter.wire.smtp.client import Client, Credentials, Phase
 from dcrouter.wire.smtp.opening import NO_LOGIN
 
@@ -57,7 +59,9 @@ class Patience:
 
 
 class Destination:
-    """`name`: ours, for EHLO. `recovered` is called with `hop.target`."""
+    """`name`: ours, for EHLO. `recovered` is called with `hop.target`. `seen`, where given, hears how the TLS of its
+    sessions goes.
+    """
 
     _log = Logger()
 
@@ -72,6 +76,7 @@ class Destination:
         recovered: Callable[[str], None],
         reactor: Any,
         patience: Patience,
+        seen: Observe | None = None,
     ) -> None:
         self.hop = hop
         self.target = hop.target
@@ -80,6 +85,7 @@ class Destination:
         self._contexts = contexts
         self.gates = gates
         self._recovered = recovered
+        self._seen = seen
         self._reactor = reactor
         self.patience = patience
         self._credentials = (
@@ -184,6 +190,8 @@ class Destination:
 
     def broken(self, connection: Connection, sending: Sending | None, trouble: Trouble) -> None:
         self._gone(connection)
+        if connection.no_tls:
+            self._tell(connection, self._waiting if sending is None else (sending,))
         if sending is not None:
             if connection.untouched and not self._closed:
                 self._waiting.put_first(sending)  # the server had closed a kept connection
@@ -223,8 +231,30 @@ class Destination:
                 self.gates.line_up(self)
                 return
             self.gates.spend()
-            self._idle.pop().send(self._waiting.next())
+            connection, sending = self._idle.pop(), self._waiting.next()
+            if self._seen is not None and self._reactor.seconds() >= self._clear_until:
+                self._tell(connection, (sending,))
+            connection.send(sending)
         self._open()
+
+    def _tell(self, connection: Connection, sendings: Iterable[Sending]) -> None:
+        """How its TLS went, once for each domain that it serves, or should have served."""
+        if self._seen is None:
+            return
+        domains = {split(address)[1].lower() for sending in sendings for address in sending.transaction.recipients}
+        domains -= connection.told
+        if domains:
+            connection.told |= domains
+            self._seen(
+                domains,
+                Seen(
+                    hop=self.hop,
+                    address=connection.peer.address,
+                    ours=connection.ours,
+                    failure=connection.failure,
+                    reason=connection.problem,
+                ),
+            )
 
     def _open(self) -> None:
         """One more connection, if more messages wait, and may leave, than connections are on their way."""
@@ -277,6 +307,8 @@ class Destination:
         connection: Connection = result.protocol
         connection.opened(result.address, result.through)
         connection.since = self._reactor.seconds()
+        if self._seen is not None:
+            connection.ours = connection.local()
         self._connections.add(connection)
         if result.proxy is not None:
             self._proxied[connection] = result.proxy

@@ -20,6 +20,7 @@ from dcrouter.mail.delivery.egress.passage import Passage
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.mail.delivery.security import Contexts
+from dcrouter.mail.delivery.seen import Observe
 from dcrouter.mail.shaping.lane import Lane
 from dcrouter.mail.shaping.limits import Limits
 from dcrouter.net.resolver import Resolver
@@ -33,6 +34,7 @@ MANY = 2000
 class Destinations:
     """`name`: ours, for EHLO. `ca_files`: path -> PEM. `recovered`: hears the target of a next hop that answers again,
     or takes mail again that it was too slow for. `limits`: how many connections there may be, and what they carry.
+    `seen` hears of sessions with exchangers.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Destinations:
         ca_files: Mapping[str, bytes],
         recovered: Callable[[str], None],
         limits: Limits | None = None,
+        seen: Observe | None = None,
     ) -> None:
         self._name = name
         self._resolver = resolver
         self._reactor = reactor
         self._patience = patience
         self._recovered = recovered
+        self._seen = seen
         self._contexts = Contexts(ca_files)
         self.passage = Passage(resolver, self._contexts, reactor, self._proxy_back)
         self.limits = limits or Limits(reactor, recovered)
@@ -85,6 +89,7 @@ class Destinations:
                 recovered=self._recovered,
                 reactor=self._reactor,
                 patience=self._patience,
+                seen=None if lane is None else self._seen,
             )
         return destination
 

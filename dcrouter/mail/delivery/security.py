@@ -19,6 +19,7 @@ from dcrouter.mail.delivery.nexthop import Dane, NextHop
 from dcrouter.tls import dane
 from dcrouter.tls.peer import Peer
 from dcrouter.tls.profile import client_context
+from dcrouter.wire.tlsrpt import FailureType
 
 
 class Contexts:
@@ -79,11 +80,21 @@ class Session:
         self._lenient = lenient
         self._peer = Peer(name, verify=verify, lenient=lenient)
         self._problem: str | None = None
+        self._mismatch = False
 
     @property
     def problem(self) -> str | None:
         """What was wrong with the next hop's certificates, once the handshake has failed for it, or has not."""
         return self._problem or self._peer.problem
+
+    @property
+    def failure(self) -> FailureType | None:
+        """The same as a report has it (RFC 8460 4.3), None where there is no problem."""
+        if self.problem is None:
+            return None
+        if self._peer.problem is not None:
+            return "certificate-expired" if self._peer.expired else "certificate-not-trusted"
+        return "certificate-host-mismatch" if self._mismatch else "validation-failure"
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
@@ -105,6 +116,7 @@ class Session:
                 dane.verify(self._dane.records, chain, self._dane.names)
         except TlsError as error:
             self._problem = str(error)
+            self._mismatch = self._peer.verifies and self._peer.problem is None
             if not self._lenient:
                 raise
         self.proven = self.problem is None and (self._peer.verifies or bool(self._dane and self._dane.records))

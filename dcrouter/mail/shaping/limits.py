@@ -30,7 +30,7 @@ FORWARDED = 20
 CARRIED = 100
 """Messages on one connection; then it is opened anew, so that a next hop behind a balancer gets its share."""
 
-STANDARD = Shape(connections=10, messages_per_connection=CARRIED, tls="opportunistic")
+STANDARD = Shape(connections=10, messages_per_connection=CARRIED, tls="opportunistic", dane=True, mta_sts=True)
 """What a destination bears of which nothing is said."""
 
 
@@ -123,6 +123,11 @@ class Limits:
         said = {bearing.shape.tls for bearing in self.bearings(host, "", domain)}
         return "required" if "required" in said else "opportunistic" if "opportunistic" in said else "none"
 
+    def obeyed(self, host: str, domain: str) -> tuple[bool, bool]:
+        """Whether DANE and MTA-STS are, for an exchanger of a domain (any)."""
+        shapes = [bearing.shape for bearing in self.bearings(host, "", domain)]
+        return all(shape.dane for shape in shapes), all(shape.mta_sts for shape in shapes)
+
     def gates(self, hop: NextHop, lane: Lane | None) -> Gates:
         """Those of a next hop; `lane` None: a rule names it."""
         if lane is None:
@@ -175,4 +180,6 @@ def _filled(shape: Shape, default: Shape) -> Shape:
         messages_per_connection=shape.messages_per_connection or default.messages_per_connection,
         rate=shape.rate or default.rate,
         tls=shape.tls or default.tls,
+        dane=default.dane if shape.dane is None else shape.dane,
+        mta_sts=default.mta_sts if shape.mta_sts is None else shape.mta_sts,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class Line:
     def age(self) -> float:
         """Seconds for which the first one has been waiting."""
         return self._now() - self._line[0][1] if self._line else 0.0
+
+    def __iter__(self) -> Iterator[Sending]:
+        return (sending for sending, _ in self._line)
 
     def append(self, sending: Sending) -> None:
         self._line.append((sending, self._now()))

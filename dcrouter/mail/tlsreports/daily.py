@@ -24,7 +24,7 @@ from dcrouter.mail.envelope import Envelope, Recipient, Terms
 from dcrouter.mail.message import Message
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.tlsreports.counts import DAY, Counts
-from dcrouter.mail.tlsreports.seen import wanted_at
+from dcrouter.mail.tlsreports.observer import wanted_at
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.tlsrpt import Section, file_name, mailbox_of, packed, report
 

@@ -18,12 +18,13 @@ from dcrouter.config.mail import Email
 from dcrouter.config.rules import Deliver, Mta, Rule, RuleMatch
 from dcrouter.mail.delivery.nexthop import Dane, NextHop
 from dcrouter.mail.delivery.policy.fetch import Https
+from dcrouter.mail.delivery.seen import Seen
 from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.message import Message
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.tlsreports.counts import DAY, Counts
 from dcrouter.mail.tlsreports.daily import Daily
-from dcrouter.mail.tlsreports.seen import Observer, Seen
+from dcrouter.mail.tlsreports.observer import Observer
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.dane import Tlsa
 from dcrouter.wire import mtasts

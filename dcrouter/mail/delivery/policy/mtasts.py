@@ -105,6 +105,11 @@ class MtaSts:
             return None
         return known.policy
 
+    def held(self, domain: str) -> Policy | None:
+        """The policy that is in memory and holds."""
+        known = self._holding(self._known.get(domain))
+        return None if known is None else known.policy
+
     def _holding(self, known: Known | None) -> Known | None:
         return known if known is not None and known.until > self._now() else None
 

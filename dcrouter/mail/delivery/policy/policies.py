@@ -3,7 +3,7 @@
 1. DANE where DNSSEC vouches for the exchangers and their addresses: TLSA records make TLS a must, and say with whom.
    Where nobody can tell whether there are any, that exchanger is left out, and never spoken to in clear.
 2. Else MTA-STS: only exchangers that the policy covers, with a certificate for their names; in testing, as before.
-3. Else what `destinations` says of the domain; unless it says that nobody is to be asked for 1 or 2.
+3. Else as `destinations` has it, which may also say that 1 or 2 are not asked for.
 
 RFC 7672 2, RFC 8461 4 and 5 (DANE first: section 2).
 """
@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import evolve, frozen
+from attrs import evolve
 from dns.rdtypes.ANY.TLSA import TLSA
 from twisted.internet.defer import Deferred as TwistedDeferred
 from twisted.internet.defer import DeferredList, succeed
 from twisted.python.failure import Failure
 
-from dcrouter.config.rules import OutboundTls
 from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchange, Exchanger, ascii_domain
 from dcrouter.mail.delivery.nexthop import Dane, Security
@@ -29,27 +28,20 @@ from dcrouter.tls.dane import Tlsa, usable
 from dcrouter.wire.mtasts import Policy
 
 
-@frozen(kw_only=True)
-class Wanted:
-    """What the operator wants of sessions with an exchanger: `tls` at least, and whether the domain is asked."""
-
-    tls: OutboundTls = "opportunistic"
-    dane: bool = True
-    mta_sts: bool = True
-
-
 class Sts(Protocol):
     async def of(self, domain: str) -> Policy | None: ...
 
 
 class Policies:
-    """`wanted`: by the domain of a recipient and an exchanger's name."""
+    """`obeyed`: whether DANE and MTA-STS are, by an exchanger's name and the domain of a recipient."""
 
-    def __init__(self, exchangers: Finder, resolver: Resolver, sts: Sts, wanted: Callable[[str, str], Wanted]) -> None:
+    def __init__(
+        self, exchangers: Finder, resolver: Resolver, sts: Sts, obeyed: Callable[[str, str], tuple[bool, bool]]
+    ) -> None:
         self._exchangers = exchangers
         self._resolver = resolver
         self._sts = sts
-        self._wanted = wanted
+        self._obeyed = obeyed
 
     def of(self, domain: str) -> TwistedDeferred[Exchange]:
         """For the domain of a recipient, as in its address. Never fails; may be cancelled."""
@@ -60,25 +52,25 @@ class Policies:
         if isinstance(found, Deferred | Failed) or domain[:1] == "[":
             return found
         name = ascii_domain(domain)
-        wanted = [self._wanted(name, one.host) for one in found]
+        obeyed = [self._obeyed(one.host, name) for one in found]
         asked: list[TwistedDeferred[Dane | None]] = [
-            self._tlsa(one, name) if one.secure and want.dane else succeed(None)
-            for one, want in zip(found, wanted, strict=True)
+            self._tlsa(one, name) if one.secure and dane else succeed(None)
+            for one, (dane, _) in zip(found, obeyed, strict=True)
         ]
         answers: list[Dane | Failure | None] = [result for _, result in await DeferredList(asked, consumeErrors=True)]
-        plain = any(answer is None and want.mta_sts for answer, want in zip(answers, wanted, strict=True))
+        plain = any(answer is None and sts for answer, (_, sts) in zip(answers, obeyed, strict=True))
         policy = await self._sts.of(name) if plain else None
         left: list[Exchanger] = []
         reasons: list[str] = []
-        for one, want, answer in zip(found, wanted, answers, strict=True):
+        for one, (_, sts), answer in zip(found, obeyed, answers, strict=True):
             if isinstance(answer, Failure):
                 reasons.append(f"{one.host}: its TLSA records cannot be had: {answer.getErrorMessage()}")
             elif answer is not None:
                 left.append(evolve(one, security=Security(tls="required", dane=answer)))
-            elif policy is None or not want.mta_sts:
-                left.append(evolve(one, security=Security(tls=want.tls)))
+            elif policy is None or not sts:
+                left.append(one)
             elif policy.mode == "testing":
-                left.append(evolve(one, security=Security(tls=want.tls, tested=True)))
+                left.append(evolve(one, security=Security(tested=True)))
             elif policy.covers(one.host):
                 left.append(evolve(one, security=Security(tls="required")))
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -11,9 +12,11 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 
 from dcrouter.config.rules import Mta, Rule, RuleMatch
+from dcrouter.config.zones import Shape
+from dcrouter.mail.tlsreports.counts import DAY
 from dcrouter.tls.credential import Credential
 from tests.mail.house import QUICK, House, in_thread, send
-from tests.mail.nexthop import ScriptedHop
+from tests.mail.nexthop import CUT, ScriptedHop
 from tests.support.certificates import Authority
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
@@ -150,6 +153,14 @@ class DaneTests(PolicyCase):
         self.assertEqual((done.outcome, hop.secured), ("delivered", 1))
 
     @inlineCallbacks
+    def test_a_domain_that_is_not_asked(self) -> Any:
+        """`destinations: {x.test: {dane: false}}`."""
+        self.tlsa(self.authority.credential([MX]))
+        hop = ScriptedHop(self, tls=self.good)
+        done = yield self.outcome(self.house(hop, destinations={DOMAIN: Shape(dane=False)}))
+        self.assertEqual(done.outcome, "delivered")
+
+    @inlineCallbacks
     def test_it_comes_before_mta_sts(self) -> Any:
         """RFC 8461 2: a policy that would let it pass does not."""
         host = PolicyHost(self, self.authority)
@@ -282,6 +293,13 @@ class MtaStsTests(PolicyCase):
         self.assertEqual((done.outcome, len(self.host.asked)), ("delivered", 2))
 
     @inlineCallbacks
+    def test_a_policy_that_is_not_obeyed(self) -> Any:
+        """`destinations: {default: {mta_sts: false}}`: nobody is asked for one."""
+        hop = ScriptedHop(self)
+        done = yield self.outcome(self.house(hop, destinations={"default": Shape(mta_sts=False)}))
+        self.assertEqual((done.outcome, self.host.asked), ("delivered", []))
+
+    @inlineCallbacks
     def test_each_domain_has_its_own(self) -> Any:
         """RFC 8461 4: two domains with one exchanger, of which one has a policy."""
         self.dns.add("y.test", "MX", f"10 {MX}.")
@@ -290,3 +308,71 @@ class MtaStsTests(PolicyCase):
         strict = yield self.outcome(house)
         free = yield self.outcome(house, "b@y.test")
         self.assertEqual((strict.outcome, free.outcome), ("deferred", "delivered"))
+
+
+class ReportedTests(PolicyCase):
+    """What comes of sessions is counted for domains that want reports (RFC 8460 4.3)."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.dns.add("_smtp._tls.x.test", "TXT", '"v=TLSRPTv1; rua=mailto:tls@x.test"')
+
+    @inlineCallbacks
+    def counted(self, hop: ScriptedHop, **more: Any) -> Any:
+        """(policy's type, successful, {kind: failed}) of one message."""
+        house = self.house(hop, **more)
+        yield self.outcome(house)
+        today = int(time.time() // DAY)
+        yield until(lambda: self.sections(house, today))
+        return [
+            (one.policy.type, one.successful, {kind.type: count for kind, count in one.failures})
+            for one in self.sections(house, today)
+        ]
+
+    def sections(self, house: House, day: int) -> Any:
+        return house.mta._tls_reports._counts.sections(day, DOMAIN)
+
+    @inlineCallbacks
+    def test_without_a_policy(self) -> Any:
+        """TLS is a success whoever it is; none at all is told of, though the mail goes."""
+        secured = ScriptedHop(self, tls=Authority().credential(["somebody.else"]))
+        self.assertEqual((yield self.counted(secured)), [("no-policy-found", 1, {})])
+        self.assertEqual(
+            (yield self.counted(ScriptedHop(self))), [("no-policy-found", 0, {"starttls-not-supported": 1})]
+        )
+
+    @inlineCallbacks
+    def test_a_handshake_that_fails(self) -> Any:
+        """Counted once, and not as a success when the mail goes in clear then."""
+        hop = ScriptedHop(self, tls=self.good, STARTTLS=CUT)
+        self.assertEqual((yield self.counted(hop)), [("no-policy-found", 0, {"validation-failure": 1})])
+
+    @inlineCallbacks
+    def test_dane(self) -> Any:
+        """A certificate that no record means."""
+        self.tlsa(self.good)
+        good = ScriptedHop(self, tls=self.good)
+        self.assertEqual((yield self.counted(good)), [("tlsa", 1, {})])
+        bad = ScriptedHop(self, tls=self.authority.credential([MX]))
+        self.assertEqual((yield self.counted(bad)), [("tlsa", 0, {"validation-failure": 1})])
+        self.assertEqual((yield self.counted(ScriptedHop(self))), [("tlsa", 0, {"starttls-not-supported": 1})])
+
+    @inlineCallbacks
+    def test_mta_sts(self) -> Any:
+        """What is wrong with a certificate, told apart; in testing too, where the mail goes."""
+        host = PolicyHost(self, self.authority)
+        self.dns.add("_mta-sts.x.test", "TXT", '"v=STSv1; id=1;"')
+        self.dns.add("mta-sts.x.test", "A", "127.0.0.1")
+        for mode in (b"enforce", b"testing"):
+            host.policy = ENFORCED.replace(b"enforce", mode)
+            for credential, kind in (
+                (self.authority.credential(["other.test"]), "certificate-host-mismatch"),
+                (self.authority.credential([MX], days=-1), "certificate-expired"),
+                (Authority().credential([MX]), "certificate-not-trusted"),
+            ):
+                hop = ScriptedHop(self, tls=credential)
+                told = yield self.counted(hop, https_port=host.port)
+                self.assertEqual(told, [("sts", 0, {kind: 1})], mode)
+        host.status = 404
+        told = yield self.counted(ScriptedHop(self, tls=self.good), https_port=host.port)
+        self.assertEqual(sorted(told), [("no-policy-found", 1, {}), ("sts", 0, {"sts-policy-fetch-error": 1})])

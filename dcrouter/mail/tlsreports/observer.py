@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import frozen
 from dns.rdatatype import RdataType
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -13,23 +12,11 @@ from twisted.logger import Logger
 from dcrouter.errors import Unreachable
 from dcrouter.mail.delivery.exchangers import ascii_domain
 from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.seen import Seen
 from dcrouter.mail.tlsreports.counts import Counts
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire import mtasts
 from dcrouter.wire.tlsrpt import FailureKind, FailureType, Policy, addresses_of
-
-
-@frozen(kw_only=True)
-class Seen:
-    """One session with `hop`, at `address`, from `ours`. `failure`: how its TLS failed, None: it did not; `reason` in
-    words.
-    """
-
-    hop: NextHop
-    address: str
-    ours: str
-    failure: FailureType | None = None
-    reason: str = ""
 
 
 class Observer:
