@@ -51,6 +51,8 @@ class _Session(LineReceiver):
         self.accepted: list[str] = []
         self.message: list[bytes] | None = None
         self.envelope: list[str] = []
+        self.chunk = b""
+        self.left = 0
 
     def connectionMade(self) -> None:
         self.hop.connections += 1
@@ -81,16 +83,29 @@ class _Session(LineReceiver):
             self.accepted = []
         elif verb == "RCPT":
             self.envelope.append(text)
-        reply = self.play(verb, text)
+        reply = self.hop.script.get(verb, "250 ") if verb == "BDAT" else self.play(verb, text)
         if verb == "RCPT" and reply.startswith("250"):
             self.accepted.append(text)
         self.challenged = reply.startswith("334")
         if verb == "STARTTLS" and reply.startswith("220"):
             self.start_tls()
+        if verb == "BDAT" and reply.startswith("250"):
+            self.chunk, self.left = b"", int(text.split()[1])
+            self.setRawMode()
         if verb == "DATA" and reply.startswith("354"):
             self.message = []
         if verb == "QUIT":
             self.transport.loseConnection()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """The octets of a chunk, which is always the last."""
+        self.chunk, rest = self.chunk + data[: self.left], data[self.left :]
+        self.left -= len(data) - len(rest)
+        if not self.left:
+            self.hop.messages.append((self.envelope, self.chunk))
+            for address in self.accepted if self.hop.lmtp else [""]:
+                self.play("final", address)
+            self.setLineMode(rest)
 
     def start_tls(self) -> None:
         assert self.hop.tls is not None

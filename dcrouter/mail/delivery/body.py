@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcrouter.errors import StoreError
-from dcrouter.wire.smtp.data import Stuffer
+from dcrouter.wire.smtp.data import Stuffer, Unchanged
 
 PIECE = 256 * 1024
 """Octets that are read at once, or sent before others have their turn."""
@@ -64,13 +64,13 @@ class Progress:
 
 @implementer(IPullProducer)
 class Pieces:
-    """`next_piece` gives what `transport` gets, stuffed."""
+    """`next_piece` gives what `transport` gets, stuffed, or as it is where it is a `chunk`."""
 
-    def __init__(self, next_piece: NextPiece, transport: Any, progress: Progress) -> None:
+    def __init__(self, next_piece: NextPiece, transport: Any, progress: Progress, *, chunk: bool = False) -> None:
         self._next_piece = next_piece
         self._transport = transport
         self._progress = progress
-        self._stuffer = Stuffer()
+        self._stuffer = Unchanged() if chunk else Stuffer()
         self._stopped = False
 
     def resumeProducing(self) -> None:
@@ -99,10 +99,15 @@ class Pieces:
 
 @implementer(IPullProducer)
 class File:
-    """`file` goes into `plain`, the socket of `transport`, which has nothing else to send meanwhile."""
+    """`file` goes into `plain`, the socket of `transport`, which has nothing else to send meanwhile; with an end mark,
+    unless it is a `chunk`.
+    """
 
-    def __init__(self, file: SpoolFile, plain: socket.socket, transport: Any, progress: Progress) -> None:
+    def __init__(
+        self, file: SpoolFile, plain: socket.socket, transport: Any, progress: Progress, *, chunk: bool = False
+    ) -> None:
         self._file = file
+        self._end = b"" if chunk else b".\r\n"
         self._socket = plain
         self._transport = transport
         self._progress = progress
@@ -137,7 +142,7 @@ class File:
             self._at += sent
             if self._at == self._file.size:
                 self.stopProducing()
-                self._transport.write(b".\r\n")
+                self._transport.write(self._end)
                 self._progress.sent()
             elif sent:
                 self._transport.startWriting()

@@ -228,11 +228,12 @@ class Connection(Protocol):
         for event in events:
             if isinstance(event, SendBody):
                 if self._client.phase == "body":  # else it was refused in the same breath
-                    self._send_body()
+                    self._send_body(chunk=event.chunk)
             elif isinstance(event, Finished):
                 self._finished(event)
             elif isinstance(event, Ready):
                 self.established = True
+                self.peer = self.peer._replace(told=self._client.told)
                 self._owner.ready(self)
             elif isinstance(event, StartTls):
                 self._start_tls()
@@ -322,11 +323,15 @@ class Connection(Protocol):
 
     # ------------------------------------------------------------------ the message
 
-    def _send_body(self) -> None:
+    def _send_body(self, *, chunk: bool) -> None:
         assert self._sending is not None
         content = self._sending.content
+        if chunk:
+            self._outlet.write(self._client.take_output())
         if content.octets is not None:
-            if content.dotless:
+            if chunk:
+                self._outlet.write(content.octets)
+            elif content.dotless:
                 self._outlet.write(content.octets + b".\r\n")
             else:
                 stuffer = Stuffer()
@@ -334,13 +339,13 @@ class Connection(Protocol):
             self._client.body_sent()
             return
         plain = self._outlet.through_transport()
-        file = content.file() if content.dotless and plain is not None else None
+        file = content.file() if (content.dotless or chunk) and plain is not None else None
         progress = Progress(self._expect, self._body_sent, self._unreadable)
         transport: Any = self.transport
         if file is not None and plain is not None:
-            self._body = File(file, plain, transport, progress)
+            self._body = File(file, plain, transport, progress, chunk=chunk)
         else:
-            self._body = Pieces(content.pieces(), transport, progress)
+            self._body = Pieces(content.pieces(), transport, progress, chunk=chunk)
         transport.registerProducer(self._body, False)
 
     def _body_sent(self) -> None:

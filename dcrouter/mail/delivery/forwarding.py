@@ -3,7 +3,8 @@
 1. The next one when a hop cannot be reached, refuses the session, breaks off before it has the whole message, or says
    421. Its other replies are its answers, and are not taken elsewhere.
 2. Recipients that are too many for one transaction (452 4.5.3) go in the next one, on the same connection.
-3. With no hop left the message waits; it fails where each of them says that it takes no mail at all (RFC 7504).
+3. Where a hop does not take the message as it is, it gets another form, and goes there again (`adaptation`).
+4. With no hop left the message waits; it fails where each of them says that it takes no mail at all (RFC 7504).
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from collections.abc import Iterator, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from dcrouter.errors import StoreError
+from dcrouter.mail.delivery.adaptation import Adapted, adapted
 from dcrouter.mail.delivery.body import Content
+from dcrouter.mail.delivery.carried import for_some, transaction_of
 from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, Postponed, from_reply
 from dcrouter.mail.message import Message
-from dcrouter.wire.smtp.client import Transaction
 from dcrouter.wire.smtp.reply import Reply
+from dcrouter.wire.smtp.transaction import ADAPTABLE
 
 MAX_RECIPIENTS = 100
 """Of one message in one transaction: what every server must take (RFC 5321 4.5.3.1.8)."""
@@ -39,7 +44,7 @@ class Forwarding:
     ) -> None:
         self.outcomes: Deferred[list[Outcome]] = Deferred()
         self.content = content
-        self.transaction = Transaction(message.envelope.sender, addresses, message.size, message.eightbit)
+        self.transaction = transaction_of(message, addresses)
         self._message = message
         self._destinations = destinations
         self._destination: Destination | None = None
@@ -62,6 +67,10 @@ class Forwarding:
     # ------------------------------------------------------------------ what connections tell
 
     def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
+        if any(replies[0] is one for one in ADAPTABLE):
+            adapting = Deferred.fromCoroutine(adapted(self.transaction, self.content, replies[0]))
+            adapting.addCallback(self._adapted, peer).addErrback(self._unadapted, peer)
+            return
         if len(replies) == 1:
             if replies[0].code == 421:
                 self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2"))
@@ -104,6 +113,29 @@ class Forwarding:
         """It is not taken elsewhere: it was not refused, it is only early."""
         self._end([Postponed(f"4.4.5 {reason}", target, seconds)] * len(self.transaction.recipients))
 
+    # ------------------------------------------------------------------ another form
+
+    def _adapted(self, to: Adapted, peer: Peer) -> None:
+        refused = Failed("", *peer[:3])
+        outcomes: list[Outcome] = [refused] * len(self.transaction.recipients)
+        for at, reply in to.refused.items():
+            outcomes[at] = from_reply(reply, peer)
+        if to.transaction is None:
+            self._end(outcomes)
+            return
+        assert self._destination is not None
+        if to.refused:
+            self._keep(outcomes)
+            self._under_way = [number for at, number in enumerate(self._under_way) if at not in to.refused]
+        self.transaction, self.content = to.transaction, to.content
+        self._destination.send(self)
+
+    def _unadapted(self, failure: Failure, peer: Peer) -> None:
+        if not failure.check(StoreError, OSError):
+            self._log.failure("message {message}: not converted", failure, message=self._message.name)
+        outcome = Later(f"4.3.0 {failure.getErrorMessage()}", *peer[:3])
+        self._end([outcome] * len(self.transaction.recipients))
+
     # ------------------------------------------------------------------ recipients
 
     def _again(self, outcomes: list[Outcome], later: list[int]) -> None:
@@ -111,8 +143,7 @@ class Forwarding:
         assert self._destination is not None
         self._keep(outcomes)
         self._under_way = [self._under_way[at] for at in later]
-        addresses = [self.transaction.recipients[at] for at in later]
-        self.transaction = self.transaction._replace(recipients=addresses)
+        self.transaction = for_some(self.transaction, later)
         self._destination.again(self)
 
     def _keep(self, outcomes: list[Outcome]) -> None:

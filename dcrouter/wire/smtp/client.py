@@ -5,46 +5,36 @@ How it is driven:
 1. `receive(data)` takes what the server sends; it gives events in order. WireError: the peer does not speak SMTP.
 2. At `StartTls` the caller does the handshake, then says `secured()`.
 3. After `Ready`, `begin(transaction)` starts one message. At `SendBody` the caller writes the message, stuffed, with
-   its end mark, then says `body_sent()`. `Finished` carries one reply per recipient; the next transaction may begin.
-   A refusal within the message finishes it too: the connection has to be cut then, or it would end as a message.
+   its end mark, or in one chunk as it is, without one; then says `body_sent()`. `Finished` carries one reply per
+   recipient; the next transaction may begin. A refusal within the message finishes it too: the connection has to be cut
+   then, or it would end as a message.
 4. `take_output()` gives the bytes to write now. `phase` says which reply is awaited, for the timeout.
 5. `quit()` ends the session. After `Unusable`, or `Finished` with `usable` False, nothing more may be begun.
 
-SIZE=, BODY=8BITMIME and PIPELINING where the server offers them; an LMTP server answers the end of the message once for
-each recipient that it took. RFC 5321 3, 4.1; RFC 1870; RFC 2033; RFC 2920; RFC 6152. The opening: `opening.py`.
+PIPELINING where the server offers it; BDAT for what is binary only, for DATA is as good for all else. An LMTP server
+answers the end of the message once for each recipient that it took. RFC 5321 3, 4.1; RFC 2033; RFC 2920; RFC 3030. The
+opening: `opening.py`; what is said of a message: `transaction.py`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
-
-from attrs import frozen
 
 from dcrouter.errors import WireError
 from dcrouter.wire.smtp import opening
 from dcrouter.wire.smtp.opening import Credentials, Opening, Ready, StartTls, Tls, Unusable
 from dcrouter.wire.smtp.reply import Reply, ReplyReader
+from dcrouter.wire.smtp.transaction import Transaction, mail, rcpts
+from dcrouter.wire.smtp.transaction import refusal as ruled_out
 
 Phase = opening.Phase | Literal["rset", "mail", "rcpt", "data", "body", "final", "quit", "idle"]
 
 
-class Transaction(NamedTuple):
-    """One message for one server. `sender` "" is the null reverse-path; `size` octets; `eightbit`: it has octets
-    above 127. `question`: there is no message, only the answers to its recipients are wanted.
-    """
+class SendBody(NamedTuple):
+    """It is wanted for at least one recipient: 354 was given, or it follows our BDAT in one chunk."""
 
-    sender: str
-    recipients: Sequence[str]
-    size: int
-    eightbit: bool
-    question: bool = False
-
-
-@frozen
-class SendBody:
-    """354 was given, for at least one recipient."""
+    chunk: bool = False
 
 
 class Finished(NamedTuple):
@@ -69,9 +59,6 @@ __all__ = [
     "Transaction",
     "Unusable",
 ]
-
-_TOO_BIG = Reply(code=552, lines=("5.3.4 The message is larger than the next hop takes",))
-_NO_8BIT = Reply(code=554, lines=("5.6.3 The next hop does not take 8-bit content",))
 
 
 class Client:
@@ -111,6 +98,13 @@ class Client:
         return self._opening.extensions
 
     @property
+    def told(self) -> Literal["", "relayed", "delivered"]:
+        """What a sender has to be told of whom the server takes: nothing where the server itself does (RFC 3461 5.2.1,
+        5.2.2).
+        """
+        return "" if "DSN" in self.extensions else "delivered" if self._lmtp else "relayed"
+
+    @property
     def phase(self) -> Phase:
         """What is awaited from the server: `body` is ours to send, `idle` is nothing."""
         if self._body_due:
@@ -136,7 +130,7 @@ class Client:
 
     def begin(self, transaction: Transaction) -> Finished | None:
         """Starts a message; the result at once where the server's own announcements rule it out."""
-        refusal = self._ruled_out(transaction)
+        refusal = ruled_out(transaction, self.extensions, strict=not self._lmtp)
         if refusal is not None:
             return Finished((refusal,) * len(transaction.recipients), self.usable)
         self._transaction = transaction
@@ -147,15 +141,10 @@ class Client:
         if self._dirty:
             self._dirty = False
             self._unsent.append(("rset", b"RSET\r\n"))
-        parameters = ""
-        if "SIZE" in self.extensions and not transaction.question:
-            parameters += f" SIZE={transaction.size}"
-        if transaction.eightbit and "8BITMIME" in self.extensions:
-            parameters += " BODY=8BITMIME"
-        self._unsent.append(("mail", f"MAIL FROM:<{transaction.sender}>{parameters}\r\n".encode("ascii")))
-        for address in transaction.recipients:
-            self._unsent.append(("rcpt", f"RCPT TO:<{address}>\r\n".encode("ascii")))
-        if not transaction.question:
+        self._unsent.append(("mail", mail(transaction, self.extensions)))
+        for line in rcpts(transaction, self.extensions):
+            self._unsent.append(("rcpt", line))
+        if not (transaction.question or transaction.binary):
             self._unsent.append(("data", b"DATA\r\n"))
         self._send()
         return None
@@ -218,14 +207,6 @@ class Client:
             return self._finish(reply)
         return None
 
-    def _ruled_out(self, transaction: Transaction) -> Reply | None:
-        limit = self.extensions.get("SIZE", "")
-        if limit.isdecimal() and 0 < int(limit) < transaction.size:
-            return _TOO_BIG
-        if transaction.eightbit and "8BITMIME" not in self.extensions:
-            return _NO_8BIT
-        return None
-
     def _send(self) -> None:
         """All that may go now: everything with PIPELINING, one command without."""
         pipelining = "PIPELINING" in self.extensions
@@ -252,8 +233,13 @@ class Client:
                 return self._stop_early()
         elif phase == "rcpt":
             self._refusals.append(self._mail_refusal or (None if good and not self._transaction.question else reply))
-            if len(self._refusals) == len(self._transaction.recipients) and None not in self._refusals:
-                return self._stop_early()
+            if len(self._refusals) == len(self._transaction.recipients):
+                if None not in self._refusals:
+                    return self._stop_early()
+                if self._transaction.binary:
+                    self._output.append(b"BDAT %d LAST\r\n" % self._transaction.size)
+                    self._body_due = True
+                    return SendBody(chunk=True)
         elif phase == "data":
             return self._take_data(reply)
         else:
@@ -261,7 +247,7 @@ class Client:
         return None
 
     def _take_final(self, reply: Reply) -> Event | None:
-        self._dirty = False
+        self._dirty = self._transaction is not None and self._transaction.binary and reply.code >= 300  # RFC 3030 2
         self._finals.append(reply)
         return None if "final" in self._expected else self._finish(reply)
 

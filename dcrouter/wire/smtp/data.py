@@ -168,3 +168,15 @@ class Stuffer:
             self._started = True
             return piece[2:]
         return piece
+
+
+class Unchanged:
+    """One message going out by BDAT, with the methods of `Stuffer`."""
+
+    __slots__ = ()
+
+    def send(self, data: bytes) -> bytes:
+        return data
+
+    def end(self) -> bytes:
+        return b""

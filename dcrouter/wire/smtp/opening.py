@@ -112,6 +112,8 @@ class Opening:
         for line in reply.lines[1:]:
             keyword, _, parameters = line.strip().partition(" ")
             self.extensions[keyword.upper()] = parameters.strip()
+        if not self._encrypted:
+            self.extensions.pop("REQUIRETLS", None)  # nobody may say so in clear (RFC 8689 2)
         return self._go_on()
 
     def _go_on(self) -> Ready | Unusable | None:

@@ -6,13 +6,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
 from dcrouter.wire.smtp.client import Client, Finished, Ready, SendBody, Transaction, Unusable
+from dcrouter.wire.smtp.parameters import Report, Wishes
+from dcrouter.wire.smtp.transaction import NO_BINARY, NO_REQUIRETLS, NO_UTF8
 
 EHLO = b"250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 8BITMIME\r\n"
 ONE = Transaction("a@x.example", ["b@y.example"], 100, False)
 TWO = Transaction("", ["b@y.example", "c@y.example"], 100, True)
 
 
-class ClientTests(SynchronousTestCase):
+class Playbook(SynchronousTestCase):
     def setUp(self) -> None:
         self.client = Client("me.example")
 
@@ -32,6 +34,8 @@ class ClientTests(SynchronousTestCase):
         assert isinstance(event, Finished)
         return [reply.code for reply in event.replies]
 
+
+class ClientTests(Playbook):
     def test_a_message_is_pipelined(self) -> None:
         """One group up to DATA, the body after 354, one result, and the session is good for the next."""
         self.greet()
@@ -167,3 +171,112 @@ class ClientTests(SynchronousTestCase):
     def test_garbage_is_an_error(self) -> None:
         """Whoever does not speak SMTP is not spoken to."""
         self.assertRaises(WireError, self.hear, b"SSH-2.0-OpenSSH_9.2")
+
+
+EVERYTHING = (
+    b"250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n"
+    b"250-CHUNKING\r\n250-BINARYMIME\r\n250 MT-PRIORITY\r\n"
+)
+WISHES = Wishes(ret="full", envid="QQ+1", requiretls=False, priority=-2)
+REPORTS = (Report("SUCCESS,DELAY", "rfc822;a+b@y.example"), Report())
+
+
+class WishesTests(Playbook):
+    def greet(self, ehlo: bytes = EVERYTHING) -> None:
+        super().greet(ehlo)
+
+    def test_what_the_sender_asked_for_is_passed_on(self) -> None:
+        """RET, ENVID, NOTIFY and ORCPT as xtext; nothing for who said nothing (RFC 3461 5.2.1); priority (RFC 6710
+        4.3). To whom does not offer that nothing is said."""
+        two = TWO._replace(wishes=WISHES, reports=REPORTS, eightbit=False)
+        for ehlo, said in (
+            (
+                EVERYTHING,
+                [
+                    b"MAIL FROM:<> SIZE=100 RET=FULL ENVID=QQ+2B1 MT-PRIORITY=-2",
+                    b"RCPT TO:<b@y.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@y.example",
+                    b"RCPT TO:<c@y.example>",
+                ],
+            ),
+            (EHLO, [b"MAIL FROM:<> SIZE=100", b"RCPT TO:<b@y.example>", b"RCPT TO:<c@y.example>"]),
+        ):
+            self.setUp()
+            super().greet(ehlo)
+            self.client.begin(two)
+            self.assertEqual(self.said()[:3], said)
+            self.assertEqual(self.client.told, "" if ehlo is EVERYTHING else "relayed")
+
+    def test_utf8_goes_to_who_takes_it(self) -> None:
+        """SMTPUTF8 with MAIL and addresses as they are; elsewhere 5.6.7, and nothing is said (RFC 6531 3.1, 3.2)."""
+        one = Transaction("\u00fc@x.example", ["\u7528@y.example"], 9, True, smtputf8=True)
+        self.greet()
+        self.client.begin(one._replace(reports=(Report("", "utf-8;\u7528@z"),)))
+        mail, rcpt, _ = self.said()
+        self.assertEqual(mail.decode(), "MAIL FROM:<\u00fc@x.example> SIZE=9 BODY=8BITMIME SMTPUTF8")
+        self.assertEqual(rcpt.decode(), "RCPT TO:<\u7528@y.example> ORCPT=utf-8;\u7528@z")
+        self.setUp()
+        super().greet(EHLO)
+        finished = self.client.begin(one)
+        self.assertEqual((finished.replies, self.said()), ((NO_UTF8,), []))
+
+    def test_binary_goes_in_one_chunk(self) -> None:
+        """BODY=BINARYMIME and BDAT, when it is known that somebody wants it; no DATA (RFC 3030 2, 3)."""
+        binary = TWO._replace(binary=True)
+        self.greet()
+        self.client.begin(binary)
+        self.assertEqual(self.said()[0], b"MAIL FROM:<> SIZE=100 BODY=BINARYMIME")
+        self.assertEqual(self.client.take_output(), b"")
+        self.assertEqual(self.hear(b"250 ok", b"550 5.1.1 who", b"250 ok"), [SendBody(chunk=True)])
+        self.assertEqual(self.said(), [b"BDAT 100 LAST"])
+        self.assertEqual(self.client.phase, "body")
+        self.client.body_sent()
+        self.assertEqual(self.codes(self.hear(b"250 taken")), [550, 250])
+        self.client.begin(binary)
+        self.assertEqual(self.said()[0][:4], b"MAIL")
+        self.assertEqual(self.codes(self.hear(b"250 ok", b"550 5.1.1 who", b"550 5.1.1 who")), [550, 550])
+        self.client.begin(binary)
+        self.assertEqual(self.said()[0], b"RSET")
+        self.hear(b"250 ok", b"250 ok", b"250 ok", b"250 ok")
+        self.said()
+        self.client.body_sent()
+        self.assertEqual(self.codes(self.hear(b"554 no")), [554, 554])
+        self.client.begin(ONE)
+        self.assertEqual(self.said()[0], b"RSET")
+
+    def test_binary_needs_both_extensions(self) -> None:
+        """5.6.3 where either is not offered."""
+        for missing in (b"250-CHUNKING\r\n", b"250-BINARYMIME\r\n"):
+            self.setUp()
+            super().greet(EVERYTHING.replace(missing, b""))
+            self.assertEqual(self.client.begin(ONE._replace(binary=True)).replies, (NO_BINARY,))
+
+    def test_a_chunk_that_is_refused_before_its_end_is_cut(self) -> None:
+        """The reply is the message's, and the session is over: the rest of the octets would be commands."""
+        self.greet()
+        self.client.begin(ONE._replace(binary=True))
+        self.assertEqual(self.hear(b"250 ok", b"250 ok"), [SendBody(chunk=True)])
+        self.assertEqual(self.codes(self.hear(b"552 too much")), [552])
+        self.assertFalse(self.client.usable)
+
+    def test_requiretls_is_kept_by_who_offers_it(self) -> None:
+        """Else 5.7.30, unless it is a notification, or the end of the way; an offer in clear is none (RFC 8689 2, 4,
+        5)."""
+        asked = ONE._replace(wishes=Wishes(requiretls=True))
+        offer = EVERYTHING.replace(b"250 MT", b"250-REQUIRETLS\r\n250 MT")
+        for make, ehlo, transaction, replies, said in (
+            (lambda: Client("me.example", encrypted=True), offer, asked, None, b" REQUIRETLS"),
+            (lambda: Client("me.example"), offer, asked, (NO_REQUIRETLS,), b""),
+            (lambda: Client("me.example", encrypted=True), EVERYTHING, asked, (NO_REQUIRETLS,), b""),
+            (lambda: Client("me.example", encrypted=True), EVERYTHING, asked._replace(sender=""), None, b""),
+        ):
+            self.client = make()
+            super().greet(ehlo)
+            finished = self.client.begin(transaction)
+            self.assertEqual(finished and finished.replies, replies)
+            mail = (self.said() or [b""])[0]
+            self.assertTrue(mail.endswith(said or b"SIZE=100") or replies, mail)
+        self.client = Client("me.example", lmtp=True)
+        self.hear(b"220 hello")
+        self.said()
+        self.client.receive(EHLO)
+        self.assertIsNone(self.client.begin(asked))

@@ -1,0 +1,159 @@
+"""A message written anew for who does not take it as it is: 8-bit or binary content as quoted-printable or base64.
+
+Contract: `converted` gives a whole message that says the same; WireError where that cannot be: a header beyond ASCII, a
+multipart/signed or multipart/encrypted part that would change (whoever signed it signed these octets), content that
+contradicts its own encoding. Each part is converted for itself and only where it has to be; a boundary is never inside
+of what is encoded, so the structure stays. DKIM signatures of the message break, which is what signers who send 8-bit
+content take upon themselves (RFC 6376 5.3).
+
+RFC 6152 3 (convert or return), RFC 3030 3, RFC 2045 5, 6, RFC 2046 5, RFC 1847 2.1, RFC 1428 (unknown-8bit).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import NamedTuple
+
+from dcrouter.errors import WireError
+
+MAX_DEPTH = 50
+"""Parts within parts."""
+
+MAX_LINE = 998
+
+_FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)(?:\r\n|\Z)", re.MULTILINE)
+_TYPE = re.compile(rb"\s*([!#$%&'*+.^_`{|}~0-9a-z-]+)\s*/\s*([!#$%&'*+.^_`{|}~0-9a-z-]+)", re.IGNORECASE)
+_BOUNDARY = re.compile(rb";\s*boundary\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"]+))", re.IGNORECASE | re.DOTALL)
+_STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
+_BASE64_LINE = 57
+_IDENTITY = (b"7bit", b"8bit", b"binary")
+
+
+class _Type(NamedTuple):
+    main: bytes
+    sub: bytes
+    boundary: bytes = b""
+
+
+_TEXT = _Type(b"text", b"plain")
+_MESSAGE = _Type(b"message", b"rfc822")
+
+
+def converted(message: bytes, *, eightbit: bool = False) -> bytes:
+    """As lines of ASCII, none too long; with `eightbit` octets above 127 may stay. Raises WireError."""
+    return _entity(message, _TEXT, eightbit=eightbit, depth=0)
+
+
+def _entity(octets: bytes, default: _Type, *, eightbit: bool, depth: int) -> bytes:
+    if not _must_change(octets, eightbit) and depth:
+        return octets
+    if depth > MAX_DEPTH:
+        raise WireError(f"parts within parts, more than {MAX_DEPTH} deep")
+    head, body = _split(octets)
+    if _must_change(head, eightbit):
+        raise WireError("the header is not ASCII")
+    found = {name.lower(): value.strip() for name, value in reversed(_FIELD.findall(head))}
+    said = b"content-type" in found
+    kind = _type(found[b"content-type"]) if said else default
+    encoding = found.get(b"content-transfer-encoding", b"7bit").lower()
+    if not _must_change(body, eightbit):
+        return _labelled(head, b"7bit" if body.isascii() else b"8bit", encoding) + b"\r\n" + body
+    if encoding not in _IDENTITY:
+        raise WireError(f"content that is not {encoding.decode('ascii', 'replace')} as it says")
+    if kind.main == b"multipart":
+        if kind.sub in (b"signed", b"encrypted"):
+            raise WireError(f"multipart/{kind.sub.decode()} must not be changed")
+        body = _multipart(body, kind, eightbit=eightbit, depth=depth)
+    elif kind.main == b"message" and kind.sub in (b"rfc822", b"news"):
+        body = _entity(body, _TEXT, eightbit=eightbit, depth=depth + 1)
+    elif kind.main == b"message" and not kind.sub.startswith(b"global"):
+        raise WireError(f"message/{kind.sub.decode()} is not to be encoded")
+    else:
+        return _leaf(head, body, kind, said=said, mime=b"mime-version" in found, top=not depth)
+    return _labelled(head, b"7bit" if body.isascii() else b"8bit", encoding) + b"\r\n" + body
+
+
+def _must_change(octets: bytes, eightbit: bool) -> bool:
+    if not (eightbit or octets.isascii()):
+        return True
+    return _STRAY.search(octets) is not None or max(map(len, octets.split(b"\r\n"))) > MAX_LINE
+
+
+def _split(octets: bytes) -> tuple[bytes, bytes]:
+    """The header block with its last CRLF, and the body behind the empty line."""
+    if octets.startswith(b"\r\n"):
+        return b"", octets[2:]
+    head, mark, body = octets.partition(b"\r\n\r\n")
+    if mark:
+        return head + b"\r\n", body
+    return (head if head.endswith(b"\r\n") or not head else head + b"\r\n"), b""
+
+
+def _type(value: bytes) -> _Type:
+    found = _TYPE.match(value)
+    if found is None:
+        return _TEXT  # RFC 2045 5.2
+    boundary = _BOUNDARY.search(value)
+    text = b""
+    if boundary is not None:
+        text = re.sub(rb"\\(.)", rb"\1", boundary[1]) if boundary[1] is not None else boundary[2]
+    return _Type(found[1].lower(), found[2].lower(), text)
+
+
+def _multipart(body: bytes, kind: _Type, *, eightbit: bool, depth: int) -> bytes:
+    if not kind.boundary:
+        raise WireError("a multipart without a boundary")
+    mark = re.compile(rb"(?:\A|(?<=\r\n))--" + re.escape(kind.boundary) + rb"(--)?[ \t]*(?:\r\n|\Z)")
+    default = _MESSAGE if kind.sub == b"digest" else _TEXT
+    marks = list(mark.finditer(body))
+    if not marks:
+        raise WireError("a multipart without parts")
+    pieces = [_unread(body[: marks[0].start()], eightbit)]
+    for at, found in enumerate(marks):
+        pieces.append(found[0])
+        end = marks[at + 1].start() if at + 1 < len(marks) else len(body)
+        content = body[found.end() : end]
+        if found[1] is not None:
+            pieces.append(_unread(body[found.end() :], eightbit))
+            break
+        # The CRLF before a boundary belongs to it (RFC 2046 5.1.1).
+        last = b"\r\n" if content.endswith(b"\r\n") and at + 1 < len(marks) else b""
+        part = content[: len(content) - len(last)] if last else content
+        pieces += [_entity(part, default, eightbit=eightbit, depth=depth + 1), last]
+    return b"".join(pieces)
+
+
+def _unread(octets: bytes, eightbit: bool) -> bytes:
+    """What stands before the first part and behind the last, which nobody shows."""
+    return b"" if _must_change(octets, eightbit) else octets
+
+
+def _leaf(head: bytes, body: bytes, kind: _Type, *, said: bool, mime: bool, top: bool) -> bytes:
+    plain = kind.main == b"text" and _STRAY.search(body) is None
+    encoding, encoded = (b"quoted-printable", _quoted(body)) if plain else (b"base64", _base64(body))
+    if top and not mime:
+        head += b"MIME-Version: 1.0\r\n"
+    if not said and kind.main == b"text":
+        head += b"Content-Type: text/plain; charset=unknown-8bit\r\n"
+    return _labelled(head, encoding, b"") + b"\r\n" + encoded
+
+
+def _labelled(head: bytes, encoding: bytes, said: bytes) -> bytes:
+    """The header with this encoding of what is behind it, in the place of what it `said`."""
+    if said == encoding or (said not in (b"", b"8bit", b"binary") and encoding in _IDENTITY):
+        return head
+    head = _FIELD.sub(lambda found: b"" if found[1].lower() == b"content-transfer-encoding" else found[0], head)
+    if encoding == b"7bit":
+        return head
+    return head + b"Content-Transfer-Encoding: " + encoding + b"\r\n"
+
+
+def _quoted(body: bytes) -> bytes:
+    encoded = binascii.b2a_qp(body.replace(b"\r\n", b"\n"), istext=True)
+    return encoded.replace(b"\n", b"\r\n")
+
+
+def _base64(body: bytes) -> bytes:
+    pieces = (body[at : at + _BASE64_LINE] for at in range(0, len(body), _BASE64_LINE))
+    return b"".join(binascii.b2a_base64(piece, newline=False) + b"\r\n" for piece in pieces)

@@ -1,0 +1,153 @@
+"""What a message carries to a next hop that offers more or less than it needs: passed on, written anew, or refused."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from dcrouter.mail.delivery import adaptation
+from dcrouter.mail.envelope import Terms
+from dcrouter.mail.message import Message, spool_path
+from tests.mail.house import LOCAL, House, forward
+from tests.mail.nexthop import ScriptedHop
+from tests.mail.queue.made import message
+from tests.support.facts import until
+
+ALL = "250-next\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250 BINARYMIME"
+NOTHING = "250 next"
+EIGHT = b"Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + "Gr\u00fc\u00dfe\r\n".encode()
+BINARY = b"Subject: x\r\nContent-Type: application/x\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\n.\r\n\xff"
+numbers = itertools.count(1)
+
+
+class CarriedTests(TestCase):
+    def setUp(self) -> None:
+        self.hop: ScriptedHop
+        self.house: House
+
+    @inlineCallbacks
+    def send(self, hello: str, *recipients: str, spooled: bool = False, notice: Any = None, **more: Any) -> Any:
+        """One message to a next hop that says this to EHLO; what stays in the queue."""
+        self.hop = ScriptedHop(self, EHLO=hello, **more.pop("script", {}))
+        self.house = House(self, LOCAL, forward(self.hop.port, recipients="*"))
+        content = more.pop("octets", EIGHT)
+        one: Message = message(
+            next(numbers), *(recipients or ("b@y.test",)), octets=None if spooled else content, rule="out",
+            received=time.time(), sender=more.pop("sender", "a@local.test"), **more,
+        )  # fmt: skip
+        if spooled:
+            object.__setattr__(one, "size", len(content))
+            spool_path(self.house.mta._store.spool, one.id).write_bytes(content)
+        yield self.house.mta._queue.put(one)
+        yield self.house.idle()
+        rows = yield self.house.queue()
+        return [(row["recipient"], row["state"], row["reply"]) for row in rows]
+
+    def carried(self) -> tuple[list[str], bytes]:
+        ((envelope, content),) = self.hop.messages
+        return envelope, content
+
+    @inlineCallbacks
+    def test_eight_bits_go_as_they_are_where_they_may(self):
+        """BODY=8BITMIME, and the same octets. RFC 6152 2."""
+        yield self.send(ALL, eightbit=True)
+        self.assertEqual(self.carried(), (["MAIL FROM:<a@local.test> BODY=8BITMIME", "RCPT TO:<b@y.test>"], EIGHT))
+
+    @inlineCallbacks
+    def test_eight_bits_are_converted_where_they_may_not(self):
+        """From memory, and from a spool file. RFC 6152 3."""
+        for spooled in (False, True):
+            left = yield self.send(NOTHING, eightbit=True, spooled=spooled)
+            envelope, content = self.carried()
+            self.assertEqual((left, envelope[0]), ([], "MAIL FROM:<a@local.test>"))
+            self.assertTrue(content.isascii())
+            self.assertIn(b"Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe\r\n", content)
+
+    @inlineCallbacks
+    def test_what_cannot_be_converted_comes_back(self):
+        """5.6.3 with the reason, told to the sender. RFC 6152 3."""
+        signed = b'Content-Type: multipart/signed; boundary="x"\r\n\r\n--x\r\n\r\n\xff\r\n--x\r\n\r\nsig\r\n--x--\r\n'
+        yield self.send(NOTHING, eightbit=True, octets=signed)
+        yield until(lambda: self.house.mails("a@local.test"))
+        (notice,) = self.house.mails("a@local.test")
+        self.assertIn(b"Status: 5.6.3\n", notice)
+        self.assertIn(b"multipart/signed must not be", notice)
+        self.patch(adaptation, "MOST", 10)
+        yield self.send(NOTHING, eightbit=True)
+        yield until(lambda: self.house.mails("a@local.test"))
+        self.assertIn(b"more than 10 octets", self.house.mails("a@local.test")[0])
+        self.assertEqual(self.hop.messages, [])
+
+    @inlineCallbacks
+    def test_binary_goes_in_a_chunk_octet_for_octet(self):
+        """Dots and bare line ends too, from memory and from a file, large ones too. RFC 3030 2, 3."""
+        for content in (BINARY, BINARY + bytes(range(256)) * 4000):
+            for spooled in (False, True):
+                left = yield self.send(ALL, octets=content, binary=True, eightbit=True, spooled=spooled)
+                envelope, got = self.carried()
+                self.assertEqual((left, envelope[0]), ([], "MAIL FROM:<a@local.test> BODY=BINARYMIME"))
+                self.assertTrue(got == content)
+                self.assertIn(f"BDAT {len(content)} LAST", self.hop.commands)
+
+    @inlineCallbacks
+    def test_binary_is_converted_where_chunks_are_not_taken(self):
+        """Into base64, from which the same octets come. RFC 3030 3."""
+        for hello in (NOTHING, "250-next\r\n250 8BITMIME", ALL.replace("250-CHUNKING\r\n", "")):
+            left = yield self.send(hello, octets=BINARY, binary=True, eightbit=True)
+            self.assertEqual(left, [])
+            self.assertIn(b"Content-Transfer-Encoding: base64\r\n\r\nAAouDQr/\r\n", self.carried()[1])
+
+    @inlineCallbacks
+    def test_utf8_goes_to_who_takes_it(self):
+        """Addresses as they are. RFC 6531 3.1."""
+        yield self.send(ALL, "\u00fc@\u00e4.test", terms=Terms(smtputf8=True), eightbit=True)
+        self.assertEqual(
+            self.carried()[0], ["MAIL FROM:<a@local.test> BODY=8BITMIME SMTPUTF8", "RCPT TO:<\u00fc@\u00e4.test>"]
+        )
+
+    @inlineCallbacks
+    def test_what_does_not_need_utf8_goes_without(self):
+        """Domains as A-labels; only the recipient that needs more is refused. RFC 6531 3.2, 3.6."""
+        left = yield self.send(
+            "250-next\r\n250 8BITMIME", "b@\u00e4.test", "\u00fc@y.test", "c@y.test",
+            terms=Terms(smtputf8=True), eightbit=True, sender="",
+        )  # fmt: skip
+        self.assertEqual(
+            self.carried()[0], ["MAIL FROM:<> BODY=8BITMIME", "RCPT TO:<b@xn--4ca.test>", "RCPT TO:<c@y.test>"]
+        )
+        ((address, state, reply),) = left
+        self.assertEqual((address, state, reply[:9]), ("\u00fc@y.test", "failed", "553 5.6.7"))
+
+    @inlineCallbacks
+    def test_what_needs_utf8_fails_without(self):
+        """A sender or a header in UTF-8: 5.6.7 for all. RFC 6531 3.6."""
+        for sender, octets in (("", "Subject: \u00fc\r\n\r\n".encode()), ("j\u00f6@local.test", EIGHT)):
+            yield self.send(NOTHING, terms=Terms(smtputf8=True), octets=octets, eightbit=True, sender=sender)
+            self.assertEqual(self.hop.messages, [])
+            outcomes = [event for event in self.house.done if event.recipient == "b@y.test"]
+            self.assertEqual([(event.outcome, event.reply[:9]) for event in outcomes], [("failed", "553 5.6.7")])
+
+    @inlineCallbacks
+    def test_success_is_told_where_the_next_hop_does_not(self):
+        """DSN passed on: nothing from us; else `relayed`, with what the sender called things. RFC 3461 5.2.1, 5.2.2."""
+        terms = Terms(envid="e+1", ret="headers")
+        asked = {"notify": "SUCCESS,FAILURE", "orcpt": "rfc822;x@y.test"}
+        yield self.send(ALL, terms=terms, asked=asked)
+        self.assertEqual(
+            self.carried()[0],
+            [
+                "MAIL FROM:<a@local.test> RET=HDRS ENVID=e+2B1",
+                "RCPT TO:<b@y.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x@y.test",
+            ],
+        )
+        self.assertEqual(self.house.mta.status()["notices"], 0)
+        yield self.send(NOTHING, terms=terms, asked=asked)
+        self.assertEqual(self.carried()[0][1], "RCPT TO:<b@y.test>")
+        yield until(lambda: self.house.mails("a@local.test"))
+        (notice,) = self.house.mails("a@local.test")
+        for line in (b"Action: relayed", b"Original-Envelope-Id: e+1", b"Original-Recipient: rfc822; x@y.test"):
+            self.assertIn(b"\n" + line + b"\n", notice)
