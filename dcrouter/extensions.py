@@ -25,7 +25,6 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from dcrouter.config.code import Code
 from dcrouter.config.findings import meant
 from dcrouter.errors import ConfigError
-from dcrouter.interfaces import Select
 
 Stamp = tuple[str, int, int]
 """Of a module's file: path, mtime in ns, size."""
@@ -38,7 +37,7 @@ class Loaded:
     """What one configuration names, by name. `modules`: where each name was found."""
 
     factories: Mapping[str, IProtocolFactory]
-    selects: Mapping[str, Select]
+    selects: Mapping[str, Callable[[Any], Any]]
     modules: Mapping[str, ModuleType]
 
 
@@ -64,7 +63,7 @@ class Extensions:
         taken_out: _TakenOut = {}
         problems: list[str] = []
         factories: dict[str, IProtocolFactory] = {}
-        selects: dict[str, Select] = {}
+        selects: dict[str, Callable[[Any], Any]] = {}
         modules: dict[str, ModuleType] = {}
         for code in wanted:
             made: dict[str, Any] = factories if code.kind == "factory" else selects
@@ -141,10 +140,10 @@ def _factory(name: str, found: Any) -> IProtocolFactory:
     return factory
 
 
-def _select(name: str, found: Any) -> Select:
+def _select(name: str, found: Any) -> Callable[[Any], Any]:
     if not callable(found):
         raise _Wrong(f"is a {type(found).__name__} and cannot be called")
-    select: Select = found
+    select: Callable[[Any], Any] = found
     return select
 
 

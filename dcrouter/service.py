@@ -193,7 +193,10 @@ class MailWorker(Worker):
         """Connections come from the edge, as soon as it has met us."""
 
     def met(self, role: str, peer: Channel | None) -> None:
-        tell_living(peer, self.mta.living())
+        if role == "edge":
+            tell_living(peer, self.mta.living())
+        elif peer is None:
+            self.mta.meet_handlers(None)
 
     def drain(self, timeout: float) -> Deferred[None]:
         return self.mta.drain(timeout)
@@ -212,6 +215,10 @@ class MailWorker(Worker):
         if kind == "connection":
             least = fields.get("min_rate")
             self.mta.take(fds[0], ConnectionFacts.from_plain(fields), MinRate(**least) if least is not None else None)
+        elif kind == "at_work":
+            self.mta.meet_handlers(self.peers[role])
+        elif kind == "egress":
+            self.mta.handlers_said(fields)
 
     def _closed(self, event: SessionClosed) -> None:
         if not self._ended:
@@ -271,8 +278,8 @@ class HandlersWorker(Worker):
         assert self._succession is not None and incoming.chooser is not None
         succession, self._succession = self._succession, None
         self.handlers.use(succession, incoming.chooser)
-        if "edge" in self.peers:
-            self.peers["edge"].send("at_work")
+        for peer in self.peers.values():
+            peer.send("at_work")
 
     def abandon(self) -> None:
         self._succession = None
@@ -282,7 +289,8 @@ class HandlersWorker(Worker):
         self._check_needed()
 
     def met(self, role: str, peer: Channel | None) -> None:
-        tell_living(peer, self.handlers.sessions.living())
+        if role == "edge":
+            tell_living(peer, self.handlers.sessions.living())
         if peer is not None:
             peer.send("at_work")
 
@@ -290,7 +298,14 @@ class HandlersWorker(Worker):
         if kind == "connection":
             self.handlers.take(fds[0], ConnectionFacts.from_plain(fields))
         elif kind == "select":
-            self.handlers.select(fields, lambda answer: self.peers[role].send("selected", answer))
+            self.handlers.select(fields, lambda answer: self._say(role, "selected", answer))
+        elif kind == "egress":
+            self.handlers.egress(fields, lambda answer: self._say(role, "egress", answer))
+
+    def _say(self, role: str, kind: str, answer: Fields) -> None:
+        """Code may answer when the one who has asked is gone."""
+        if role in self.peers:
+            self.peers[role].send(kind, answer)
 
     def drain(self, timeout: float) -> Deferred[None]:
         return self.handlers.drain()

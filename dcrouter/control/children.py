@@ -39,7 +39,7 @@ DRAIN_MARGIN = 2.0
 REJOIN = 0.5
 """Seconds before two living children whose socketpair broke (descriptors ran out) get a new one."""
 
-JOINED = (("edge", "mail"), ("edge", "handlers"))
+JOINED = (("edge", "mail"), ("edge", "handlers"), ("mail", "handlers"))
 """Roles that talk to each other without the parent."""
 
 ANSWERS = ("status", "queue", "answer")

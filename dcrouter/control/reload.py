@@ -303,11 +303,13 @@ class Reloads:
         return True
 
     async def _commit(self, prepared: Sequence[str], unused: Sequence[Listener]) -> None:
-        """Mail first: its edge may send it connections of new ports at once."""
+        """Those who are asked before those who ask: an edge may send mail connections of new ports at once, and both
+        may name new code.
+        """
         children = self.parent.children
         assert children is not None
         places = [(listener.address, listener.port) for listener in unused]
-        for role in sorted(prepared, key=lambda role: role == "edge"):
+        for role in sorted(prepared, key=("handlers", "mail", "edge").index):
             try:
                 await children.ask(role, "commit", {"unused": places}, timeout=CHANGED_WITHIN)
             except Unreachable as error:

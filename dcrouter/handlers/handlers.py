@@ -16,9 +16,10 @@ from dcrouter.config.code import code_of
 from dcrouter.events import SessionClosed
 from dcrouter.extensions import NOTHING, Extensions, Loaded
 from dcrouter.facts import ConnectionFacts
-from dcrouter.handlers.selects import Reply, Selects
+from dcrouter.handlers.egress import departure_of, telling
+from dcrouter.handlers.selects import Reply, Selects, facts_of, told_places
 from dcrouter.handlers.sessions import HandlerRoute, Sessions, routes_of
-from dcrouter.interfaces import Select
+from dcrouter.interfaces import EGRESS_WITHIN, SELECT_WITHIN
 from dcrouter.tls.chooser import Chooser
 
 CLOSE_WITHIN = 2.0
@@ -49,8 +50,9 @@ class Handlers:
         self._routes: Mapping[str, HandlerRoute] = {}
         self._routes_before: Mapping[str, HandlerRoute] = {}
         self.sessions = Sessions(reactor, chooser, closed)
-        self._selects = Selects(reactor)
-        self._selects_before: Mapping[str, Select] = {}
+        self._selects = Selects(reactor, SELECT_WITHIN, facts_of, told_places)
+        self._egress = Selects(reactor, EGRESS_WITHIN, departure_of, telling(reactor))
+        self._selects_before: Mapping[str, Callable[[Any], Any]] = {}
 
     def succession(self, config: Config, ca_files: Mapping[str, bytes]) -> Succession:
         """What `use` needs of a configuration. ConfigError: with all that is wrong with what it names; TlsError."""
@@ -95,8 +97,14 @@ class Handlers:
 
     def select(self, fields: Mapping[str, Any], reply: Reply) -> None:
         """A question of the edge."""
-        name = fields["name"]
-        self._selects.answer(self._loaded.selects.get(name) or self._selects_before.get(name), fields, reply)
+        self._selects.answer(self._select(fields["name"]), fields, reply)
+
+    def egress(self, fields: Mapping[str, Any], reply: Reply) -> None:
+        """A question of the mail process."""
+        self._egress.answer(self._select(fields["name"]), fields, reply)
+
+    def _select(self, name: str) -> Callable[[Any], Any] | None:
+        return self._loaded.selects.get(name) or self._selects_before.get(name)
 
     def drain(self) -> Deferred[None]:
         """Fires when all connections have ended, by themselves or after their route's timeouts.drain."""

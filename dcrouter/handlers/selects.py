@@ -1,4 +1,6 @@
-"""What the edge asks: which target a connection goes to, as a callable of the operator's says."""
+"""Questions of other processes that callables of the operator's answer: the edge's, which target a connection goes to,
+and the mail half's (egress.py).
+"""
 
 from __future__ import annotations
 
@@ -10,40 +12,50 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcrouter.interfaces import SELECT_WITHIN, Facts, Select
+from dcrouter.interfaces import Facts
 from dcrouter.targets.target import label
 
 Reply = Callable[[dict[str, Any]], None]
-"""Gets `places` (a list of text, or None) or `error`, with the question's id."""
+"""Gets the answer, or `error`, with the question's id."""
 
 MOST_PLACES = 100
 TOLD_EVERY = 10.0
 """Seconds between two tracebacks of the same callable."""
 _LONGEST = 200
-"""Characters of an error that the edge is told."""
+"""Characters of an error that the other process is told."""
 
 
 class Selects:
-    """Of one process. `seconds`: the clock."""
+    """Of one kind. `asked` makes of a question's fields what a callable gets, `told` of what it gives the answer (or
+    raises); `within`: seconds that it has.
+    """
 
     log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        within: float,
+        asked: Callable[[Mapping[str, Any]], Any],
+        told: Callable[[Any], dict[str, Any]],
+    ) -> None:
         self._reactor = reactor
+        self._within = within
+        self._asked = asked
+        self._answer = told
         self._told: dict[str, float] = {}
 
-    def answer(self, select: Select | None, fields: Mapping[str, Any], reply: Reply) -> None:
+    def answer(self, select: Callable[[Any], Any] | None, fields: Mapping[str, Any], reply: Reply) -> None:
         """Ask it, and reply in time or not at all. A question that nobody waits for any more is not asked."""
-        if time.monotonic() - fields["asked"] > SELECT_WITHIN:
+        if time.monotonic() - fields["asked"] > self._within:
             return
         if select is None:
             reply({"id": fields["id"], "error": "nobody of that name is there"})
             return
-        facts = Facts.of(fields["facts"], fields["request"])
-        asked: Deferred[Any] = maybeDeferred(select, facts)
+        asked: Deferred[Any] = maybeDeferred(select, self._asked(fields))
         if not asked.called:
-            asked.addTimeout(SELECT_WITHIN, self._reactor)
-        asked.addCallback(lambda choice: reply({"id": fields["id"], "places": places_of(choice)}))
+            asked.addTimeout(self._within, self._reactor)
+        asked.addCallback(lambda choice: reply({"id": fields["id"], **self._answer(choice)}))
         asked.addErrback(self._failed, fields, reply)
 
     def _failed(self, failure: Failure, fields: Mapping[str, Any], reply: Reply) -> None:
@@ -54,6 +66,16 @@ class Selects:
             self.log.failure("select {name} has failed", failure, name=name)
         text = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
         reply({"id": fields["id"], "error": text[:_LONGEST]})
+
+
+def facts_of(fields: Mapping[str, Any]) -> Facts:
+    """What the edge asks about."""
+    return Facts.of(fields["facts"], fields["request"])
+
+
+def told_places(choice: Any) -> dict[str, Any]:
+    """What the edge is told."""
+    return {"places": places_of(choice)}
 
 
 def places_of(choice: Any) -> list[str] | None:

@@ -199,17 +199,17 @@ class TestRoles(ChildrenCase):
         super().setUp()
         self.modes["handlers"] = "good"
 
-    async def test_it_is_started_while_others_are_held_and_joined_with_the_edge_alone(self) -> None:
+    async def test_it_is_started_while_others_are_held_and_joined_with_both(self) -> None:
         """With the greeting that it is given; `go` is said as to all."""
         await self.children.start()
         self.children.go()
         self.children.hold()
         await self.children.add("handlers", self.greeting("the new one"))
         handlers = await self.children.ask("handlers", "status")
-        self.assertEqual((handlers["config"], handlers["peers"]), ({"for": "the new one"}, 1))
+        self.assertEqual((handlers["config"], handlers["peers"]), ({"for": "the new one"}, 2))
         await until(lambda: ("handlers", "log") in [one[:2] for one in self.heard])
         edge, mail = await self.children.ask("edge", "status"), await self.children.ask("mail", "status")
-        self.assertEqual((edge["peers"], mail["peers"]), (2, 1))
+        self.assertEqual((edge["peers"], mail["peers"]), (2, 2))
         self.assertEqual(self.children.roles(), ["edge", "mail", "handlers"])
 
     async def test_one_that_cannot_be_started_is_not_there(self) -> None:

@@ -10,7 +10,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.facts import ConnectionFacts
-from dcrouter.handlers.selects import Selects, places_of
+from dcrouter.handlers.selects import Selects, facts_of, places_of, told_places
 from dcrouter.interfaces import SELECT_WITHIN, Facts
 
 
@@ -36,7 +36,7 @@ class PlaceTests(SynchronousTestCase):
 class SelectTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
-        self.selects = Selects(self.reactor)
+        self.selects = Selects(self.reactor, SELECT_WITHIN, facts_of, told_places)
         self.replies: list[dict[str, Any]] = []
         self.seen: list[Facts] = []
 
