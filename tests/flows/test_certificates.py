@@ -188,15 +188,20 @@ routes:
 
 class TestManyNames(OrderingCase):
     def test_many_at_once(self) -> None:
-        """All are served by the internal CA from the first moment, and get their own within the pace that is kept."""
-        names = [f"n{number}.example.test" for number in range(60)]
+        """Two hundred are served by the internal CA from the first moment, and get their own at the pace that is kept
+        (the usual one, in a tenth of its time); none of them fails, and none is ordered twice.
+        """
+        names = [f"n{number}.example.test" for number in range(200)]
         text = """
 routes: [{name: many, match: {ports: $tls, domains: [%s]}, tls: {mode: terminate}, action: {type: respond}}]
 """
-        router = self.started(ordering(self.pebble, text % ", ".join(names), orders=500))
+        router = self.started(ordering(self.pebble, text % ", ".join(names), orders=20, period=1.0))
         self.assertIn("CN=", issuer_of(self.pebble.tls.port, names[-1]))
-        until(lambda: len(router.said("certificate issued by")) == len(names), 90, 0.5)
-        until(lambda: "Pebble" in issuer_of(self.pebble.tls.port, names[-1]))
+        until(lambda: len(router.said("certificate issued by")) == len(names), 150, 0.5)
+        until(lambda: all("Pebble" in issuer_of(self.pebble.tls.port, name) for name in names))
+        self.assertEqual(router.said("no certificate"), [])
+        began = json.loads((router.state / "acme" / "directories.json").read_text())[self.pebble.url]["orders"]
+        self.assertEqual(len(began), 20)
 
 
 class TestPhases(OrderingCase):

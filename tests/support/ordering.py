@@ -21,7 +21,7 @@ from dcrouter.control.issuing import answers, directories
 from dcrouter.tls import renewal
 answers.HTTP_PORT, answers.TLS_PORT = int(sys.argv[1]), int(sys.argv[2])
 renewal.FIRST_WAIT = directories.FIRST_REST = float(sys.argv[3])
-directories.ORDERS = int(sys.argv[4])
+directories.ORDERS, directories.PERIOD = int(sys.argv[4]), float(sys.argv[5])
 from dcrouter.net.reactor import install
 install()
 from dcrouter import tap
@@ -34,10 +34,17 @@ certificates:
 
 
 def ordering(
-    pebble: Pebble, text: str, acme: str = "", *, wait: float = 1.0, orders: int = 100, **settings: Any
+    pebble: Pebble,
+    text: str,
+    acme: str = "",
+    *,
+    wait: float = 1.0,
+    orders: int = 100,
+    period: float = 10.0,
+    **settings: Any,
 ) -> Router:
     """A router that orders at `pebble`: `acme` are more keys of certificates.acme; `wait`: seconds after a failure;
-    `orders`: in ten seconds.
+    `orders`: in `period` seconds.
 
     `$http` and `$tls` are the ports that Pebble looks at.
     """
@@ -53,7 +60,7 @@ def ordering(
             sys.executable,
             "-c",
             START,
-            *map(str, (pebble.http.port, pebble.tls.port, wait, orders)),
+            *map(str, (pebble.http.port, pebble.tls.port, wait, orders, period)),
         ),
         start=False,
         **settings,
