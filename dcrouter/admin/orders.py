@@ -98,7 +98,7 @@ def _follow(socket: Path, ordered: list[_Outcome], until: float, quiet: bool) ->
                 ordered.remove(outcome)
                 continue
             for step in order["steps"][told[outcome.name] :]:
-                _say(outcome.name, step, quiet)
+                _say(outcome.name, step.removeprefix(f"{outcome.name}: "), quiet)
             told[outcome.name] = len(order["steps"])
             if order["state"] == "issued":
                 outcome.not_after = order["not_after"]

@@ -260,12 +260,13 @@ class Issuing:
         problems: list[AcmeError] = []
         innocent = True
         try:
-            for url in self.directories.ready():
+            for url in (ready := self.directories.ready()):
                 try:
                     credential = await self._ask(url, name, record, held)
                 except AcmeError as error:
                     problems.append(error)
-                    self._step(name, f"{word_of(url)}: {error}")
+                    if url != ready[-1]:  # else it is the outcome
+                        self._step(name, f"{word_of(url)}: {error}")
                     if not self.directories.failed(url, error, name):
                         innocent = False
                     if not_proved(error):
