@@ -12,6 +12,7 @@
     DELETE /bans/ADDRESS     lift that ban; without an address all of them
     GET /certificates        those that are in use or wanted: names, issuer, key, when they end and are renewed, errors
     POST /certificates/renew {"name": ...}: have it made anew now; also revoke. Those in `ordered` are under way:
+    POST /certificates/account-keys  give our accounts with authorities other keys; `changed`: with whom that is done
     GET /certificates/order  ?name=: how far that is: state (waiting, running, issued, failed), steps, problem
     GET /dns                 the DNS records that there should be of them (TLSA)
     GET /queue               the messages that wait or have failed, one object per recipient, and where the next page
@@ -66,6 +67,7 @@ class Certs(Protocol):
     def renew(self, name: str) -> Deferred[dict[str, Any]]: ...
     def revoke(self, name: str) -> Deferred[dict[str, Any]]: ...
     def order(self, name: str) -> dict[str, Any]: ...
+    def change_account_keys(self) -> Deferred[dict[str, Any]]: ...
     def records(self) -> dict[str, Any]: ...
 
 
@@ -228,6 +230,7 @@ def _root(answers: Answers) -> Answer:
     below_certificates = {
         b"renew": Answer({b"POST": lambda request: certs.renew(_name(request))}),
         b"revoke": Answer({b"POST": lambda request: certs.revoke(_name(request))}),
+        b"account-keys": Answer({b"POST": lambda request: certs.change_account_keys()}),
         b"order": Answer({b"GET": lambda request: certs.order(str(_query(request).get("name", "")))}),
     }
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from dcrouter.admin.client import ask
+from dcrouter.admin.client import ApiError, ask
 from dcrouter.admin.control import Command
 from dcrouter.admin.orders import add_acting, renew, revoke
 from dcrouter.admin.places import also_behind, service_socket
 from dcrouter.admin.report import duration, word
 
 _COLUMNS = ("name", "from", "issuer", "key", "not after", "renewal", "back-off", "last error")
+_ACCOUNT_KEYS = "have our accounts with authorities given other keys: after one may have been read"
 LONGEST_ERROR = 100
 """Characters of an error in the table; `--json` has all of it."""
 
@@ -23,7 +25,7 @@ LONGEST_ERROR = 100
 def add_certs_commands(command: Command) -> list[argparse.ArgumentParser]:
     """The parsers, which still want to know where the service is."""
     shown = command("certs", certs, "print the certificates, and when they are renewed; or renew or revoke some")
-    verbs = shown.add_subparsers(metavar="renew|revoke NAME ...", title="commands")
+    verbs = shown.add_subparsers(metavar="renew|revoke|account-keys", title="commands")
     for verb, act, help in (
         ("renew", renew, "have them made anew now, and wait for the outcome"),
         ("revoke", revoke, "have them declared invalid by who issued them, and others made in their place"),
@@ -32,6 +34,9 @@ def add_certs_commands(command: Command) -> list[argparse.ArgumentParser]:
         added.set_defaults(act=act)
         add_acting(added)
         also_behind(added, "config", "socket", "json")
+    changed = verbs.add_parser("account-keys", help=_ACCOUNT_KEYS, description=_ACCOUNT_KEYS)
+    changed.set_defaults(act=account_keys)
+    also_behind(changed, "config", "socket", "json")
     told = command("dns", dns, "print the DNS records that there should be")
     return [shown, told]
 
@@ -40,6 +45,23 @@ def certs(arguments: argparse.Namespace) -> int:
     found = ask(service_socket(arguments), "GET", "/certificates")["certificates"]
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(certificate_lines(found, time.time())))
     return 0
+
+
+def account_keys(arguments: argparse.Namespace) -> int:
+    try:
+        changed, problem = ask(service_socket(arguments), "POST", "/certificates/account-keys", {})["changed"], None
+    except ApiError as error:
+        changed, problem = error.answer.get("changed", []), str(error)
+    if arguments.json:
+        print(json.dumps({"changed": changed, "problem": problem}, indent=1))
+        return int(problem is not None)
+    for word_of_directory in changed:
+        print(f"{word(word_of_directory)}: our account has another key")
+    if problem is None and not changed:
+        print("there is no account with any authority")
+    if problem is not None:
+        print(f"dcrouter: {word(problem)}", file=sys.stderr)
+    return int(problem is not None)
 
 
 def dns(arguments: argparse.Namespace) -> int:

@@ -26,6 +26,9 @@ class Issuer(Protocol):
     def revoke(self, name: str) -> Deferred[Answer]:
         """Fires when the authority has done it."""
 
+    def change_account_keys(self) -> Deferred[Answer]:
+        """Of the accounts in whose name it asks."""
+
     def order(self, name: str) -> Answer | None:
         """How far the one is that `renew`, or `revoke`, has begun."""
 
@@ -70,6 +73,10 @@ class Certs:
         """How far the order is that was asked for: control/issuing/followed."""
         found = self._issuer.order(name) if self._issuer is not None else None
         return {"error": f"nobody has asked for an order of {name}", "status": NOT_FOUND} if found is None else found
+
+    def change_account_keys(self) -> Deferred[Answer]:
+        """Give our accounts with authorities other keys: `changed` tells with whom."""
+        return succeed({"changed": []}) if self._issuer is None else self._issuer.change_account_keys()
 
     def records(self) -> Answer:
         """The DNS records that there should be of our certificates."""

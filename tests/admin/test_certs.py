@@ -120,6 +120,16 @@ class CommandTests(TestCase):
         status, out, _ = await self.run_command("certs", "renew", "stuck.test", "--wait", "0s")
         self.assertEqual((status, out), (0, "stuck.test: ordered\n"))
 
+    async def test_keys_of_accounts_are_changed(self) -> None:
+        """With whom that is done, and why not."""
+        self.assertEqual(
+            await self.run_command("certs", "account-keys"), (0, "ca.test: our account has another key\n", "")
+        )
+        status, out, err = await self.run_command("certs", "account-keys")
+        self.assertEqual((status, err), (1, "dcrouter: other.test: not today\n"))
+        status, out, _ = await self.run_command("certs", "account-keys", "--json")
+        self.assertEqual((status, json.loads(out)), (1, {"changed": ["ca.test"], "problem": "other.test: not today"}))
+
     async def test_outcomes_for_programs(self) -> None:
         """One object for each name, and nothing else."""
         status, out, err = await self.run_command("certs", "renew", "gone", "good.test", "bad2.test", "--json")

@@ -108,8 +108,8 @@ urllib.request.urlopen(f"{management}/{what}", json.dumps(body).encode(), timeou
 
 class TestWildcards(SynchronousTestCase):
     def test_by_dns_for_customers(self) -> None:
-        """A wildcard, proved by a program of the operator's, with an account that the authority wants: one certificate
-        for all names of web and mail.
+        """A wildcard, proved by a program of the operator's, with an account that the authority wants (and that gets
+        another key): one certificate for all names of web and mail.
         """
         dns = ChallengeDns()
         self.addCleanup(dns.close)
@@ -126,7 +126,9 @@ routes:
         values = {"kid": EXTERNAL[0], "hmac": EXTERNAL[1], "python": sys.executable, "management": dns.management}
         for word, value in values.items():
             acme = acme.replace(f"${word}", value)
-        router = ordering(pebble, text + MAIL, acme, ports=("smtp", "smtps"), expected=["is revoked"])
+        router = ordering(
+            pebble, text + MAIL, acme, ports=("smtp", "smtps"), expected=["is revoked", "has another key"]
+        )
         self.addCleanup(router.close)
         (router.base / "txt.py").write_text(TXT)
         router.start()
@@ -140,6 +142,11 @@ routes:
             [(one["names"], one["key"]) for one in found if one["source"] == "acme"],
             [(["*.example.test"], "ecdsa-p384")],
         )
+        keys = [path.read_bytes() for path in (router.state / "acme" / "accounts").iterdir()]
+        self.assertEqual(router.command_line("certs", "account-keys").returncode, 0)
+        changed = [path.read_bytes() for path in (router.state / "acme" / "accounts").iterdir()]
+        self.assertEqual((len(keys), len(changed)), (1, 1))
+        self.assertNotEqual(keys, changed)
         done = router.command_line("certs", "revoke", "*.example.test")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("*.example.test: revoked\n*.example.test: ordered\n", done.stdout)

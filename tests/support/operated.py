@@ -139,6 +139,13 @@ class OperatedCerts:
         self.did.append(("revoke", name))
         return succeed({"revoked": [name], "ordered": [name]})
 
+    def change_account_keys(self) -> Deferred[dict[str, Any]]:
+        """A second time one of two refuses."""
+        self.did.append(("account-keys",))
+        if self.did.count(("account-keys",)) == 1:
+            return succeed({"changed": ["ca.test"]})
+        return succeed({"changed": ["ca.test"], "error": "other.test: not today", "status": 409})
+
     def order(self, name: str) -> dict[str, Any]:
         """Another step at each question, then the outcome; of `stuck...` there is none, `bad...` fails."""
         self.steps[name] = min(self.steps.get(name, 0) + 1, 3)

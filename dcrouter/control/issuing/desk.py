@@ -102,6 +102,24 @@ class Desk:
         issuing.forget(name)
         return {"revoked": [name], "ordered": []}
 
+    def change_account_keys(self) -> Deferred[Answer]:
+        """Gives our account with each authority another key; what was known of the old one is worth nothing then."""
+        if self._issuing.running:
+            return succeed(_refused("orders are under way, whose proofs are of the account's key: try again later"))
+        asked: Deferred[Answer] = Deferred.fromCoroutine(self._change_account_keys())
+        return asked.addTimeout(
+            WITHIN, self._reactor, lambda *_: _refused(f"no answer within {WITHIN:g} s: ask for it again")
+        )
+
+    async def _change_account_keys(self) -> Answer:
+        done, problems = await self._issuing.directories.change_keys()
+        for word in done:
+            self._issuing.log.warn("our account with {directory} has another key", directory=word)
+        if problems:
+            told = "; ".join(f"{word}: {problem}" for word, problem in problems.items())
+            return {"changed": done, **_refused(told)}
+        return {"changed": done}
+
 
 def _refused(why: str) -> Answer:
     return {"error": why, "status": CONFLICT}

@@ -17,16 +17,20 @@ from twisted.internet.task import deferLater
 
 from dcrouter.config.acme import KNOWN, Acme, hmac_key
 from dcrouter.control.issuing.kept import Found, Kept
-from dcrouter.errors import AcmeError, AcmeUnreachable
+from dcrouter.errors import AcmeError, AcmeUnreachable, TlsError
 from dcrouter.tls.acme.external import ExternalAccount
 
 if TYPE_CHECKING:
     from dcrouter.tls.acme.authority import Authority
+    from dcrouter.tls.acme.jws import AccountKey
 
 ORDERS, PERIOD = 20, 10.0
 """Orders in so many seconds. Let's Encrypt takes 300 in three hours and tells when it is enough."""
 FIRST_REST, LAST_REST = 30.0, 3600.0
 """Seconds for which a directory rests that does not say how long: twice as long each time."""
+
+CHANGING = 1.0
+"""Seconds until another look, while keys of accounts are changed."""
 
 _OF_ACCOUNT = frozenset(
     ("accountDoesNotExist", "externalAccountRequired", "invalidProfile", "unauthorized", "userActionRequired")
@@ -45,6 +49,26 @@ class _Way:
     trust: bytes | None
     external: ExternalAccount | None
     profile: str | None
+
+
+class _KeyChange:
+    """Of our account at one directory."""
+
+    def __init__(self, kept: Kept, url: str) -> None:
+        self._kept = kept
+        self._url = url
+
+    def next(self) -> AccountKey | None:
+        try:
+            return self._kept.next_account_key(self._url)
+        except TlsError as error:
+            raise AcmeError(str(error)) from error
+
+    def done(self) -> None:
+        try:
+            self._kept.account_key_changed(self._url)
+        except OSError as error:
+            raise AcmeError(f"{error.filename}: {error.strerror}") from error
 
 
 def word_of(url: str) -> str:
@@ -67,6 +91,7 @@ class Directories:
         self._acme: Acme | None = None
         self.urls: tuple[str, ...] = ()
         self._authorities: dict[_Way, Authority] = {}
+        self._changing = False
 
     def use(self, acme: Acme | None) -> None:
         """Ask these from now on; orders that run go on with what they have."""
@@ -86,6 +111,8 @@ class Directories:
 
     def rest_until(self) -> float:
         """When the first of them may be asked; 0.0: now."""
+        if self._changing:
+            return self._clock() + CHANGING
         until = min((self._found(url).until for url in self.urls), default=0.0)
         return until if until > self._clock() else 0.0
 
@@ -121,8 +148,29 @@ class Directories:
                 trust=trust,
                 external_account=external,
                 profile=way.profile,
+                change=_KeyChange(self._kept, url),
             )
         return self._authorities[way]
+
+    async def change_keys(self) -> tuple[list[str], dict[str, str]]:
+        """Give our account at each directory another key: (where that is done, where not -> why). No order begins
+        meanwhile.
+        """
+        done, problems = [], {}
+        self._changing = True
+        try:
+            for url in self.urls:
+                if not self._kept.has_account(url):
+                    continue
+                try:
+                    self._kept.next_account_key(url, make=True)
+                    await self.authority(url).change_key()
+                    done.append(word_of(url))
+                except (AcmeError, TlsError, OSError) as error:
+                    problems[word_of(url)] = str(error)
+        finally:
+            self._changing = False
+        return done, problems
 
     async def turn(self, url: str) -> None:
         """When it returns, an order may begin there, and is written down."""

@@ -1,6 +1,6 @@
 """What is kept of automatic certificates: in `<state_dir>/acme` (0700), every file whole or not at all, keys 0600.
 
-    accounts/HASH.key         of each directory, the account's key
+    accounts/HASH.key         of each directory, the account's key; HASH.next.key: the one that it is to have
     directories.json          URL -> how it was found, and when it was asked
     certificates/NAME.pem     key and chain together, so that they are replaced as one
     certificates/NAME.json    what is known of the name: failures, back-off, when to renew
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.logger import Logger
 
-from dcrouter.durable import make_directory, write_whole
+from dcrouter.durable import make_directory, sync_directory, write_whole
 from dcrouter.errors import TlsError
 from dcrouter.tls.credential import Credential, read, read_key
 
@@ -146,15 +146,38 @@ class Kept:
         """Of our account at a directory; made where there is none. TlsError where it is spoilt: an account is not
         given up by itself.
         """
-        path = self._accounts / f"{sha256(url.encode()).hexdigest()[:32]}.key"
-        if path.exists():
-            try:
-                key = read_key(path)
-            except TlsError as error:
-                raise TlsError(f"{error}; {_MEND_ACCOUNT}") from error
-            if not isinstance(key, ec.EllipticCurvePrivateKey):
-                raise TlsError(f"key file {path} is not an account's; {_MEND_ACCOUNT}")
-            return key
+        return self._account_key(self._account(url)) or self._new_account_key(self._account(url))
+
+    def next_account_key(self, url: str, *, make: bool = False) -> ec.EllipticCurvePrivateKey | None:
+        """That our account there is to have, or has already where we were killed meanwhile; None: there is none, and
+        none is to be made.
+        """
+        path = self._account(url, ".next")
+        return self._account_key(path) or (self._new_account_key(path) if make else None)
+
+    def account_key_changed(self, url: str) -> None:
+        """The next one is the one in use."""
+        self._account(url, ".next").replace(self._account(url))
+        sync_directory(self._accounts)
+
+    def has_account(self, url: str) -> bool:
+        return self._account(url).exists()
+
+    def _account(self, url: str, which: str = "") -> Path:
+        return self._accounts / f"{sha256(url.encode()).hexdigest()[:32]}{which}.key"
+
+    def _account_key(self, path: Path) -> ec.EllipticCurvePrivateKey | None:
+        if not path.exists():
+            return None
+        try:
+            key = read_key(path)
+        except TlsError as error:
+            raise TlsError(f"{error}; {_MEND_ACCOUNT}") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TlsError(f"key file {path} is not an account's; {_MEND_ACCOUNT}")
+        return key
+
+    def _new_account_key(self, path: Path) -> ec.EllipticCurvePrivateKey:
         key = ec.generate_private_key(ec.SECP256R1())
         self._write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return key

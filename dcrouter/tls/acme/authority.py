@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred
 
 from dcrouter.errors import AcmeError
-from dcrouter.tls.acme.account import Account
+from dcrouter.tls.acme.account import Account, KeyChange
 from dcrouter.tls.acme.certificate import certificate_id
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.acme.client import Client
@@ -44,6 +44,7 @@ class Authority:
         trust: bytes | None = None,
         external_account: ExternalAccount | None = None,
         profile: str | None = None,
+        change: KeyChange | None = None,
         patience: Patience | None = None,
     ) -> None:
         self.url = url
@@ -51,15 +52,19 @@ class Authority:
         self._patience = patience or Patience()
         self._profile = profile
         self._client = Client(reactor, self.url, trust, self._patience)
-        self._account = Account(self._client, account_key, email=email, external_account=external_account)
+        self._account = Account(
+            self._client, account_key, email=email, external_account=external_account, change=change
+        )
 
     async def register(self) -> str:
         """The account's URL; the account is made where there is none. Called by itself when needed."""
         return await self._account.register()
 
-    async def change_key(self, key: AccountKey) -> None:
-        """The account has this key from now on; keep it before you call, and drop the old one after."""
-        await self._account.change_key(key)
+    async def change_key(self) -> None:
+        """The account has the next key from now on, which `change` keeps. No order may be under way: proofs are of the
+        key that was in use when it began.
+        """
+        await self._account.change_key()
 
     async def issue(
         self,

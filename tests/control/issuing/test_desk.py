@@ -97,6 +97,22 @@ class DeskTests(IssuingCase):
         issuing.want([WWW])
         self.assertIn("no route wants it", (desk.order(others[-1]) or {})["problem"])
 
+    async def test_keys_of_accounts(self) -> None:
+        """Not while orders run, whose proofs are of them; the authority's words where it does not take another."""
+        issuing = self.issuing(WWW)
+        desk = Desk(issuing, reactor)
+        await until(lambda: issuing.running)
+        self.assertIn("orders are under way", (await desk.change_account_keys())["error"])
+        await self.have(issuing, WWW)
+        url = issuing.directories.urls[0]
+        before = issuing.kept.account_key(url)
+        self.ca.behave("keychange", problem("serverInternal", "not today", 500))
+        answer = await desk.change_account_keys()
+        self.assertIn("not today", answer["error"])
+        self.assertEqual(answer["changed"], [])
+        self.assertEqual(issuing.kept.account_key(url).private_numbers(), before.private_numbers())
+        self.assertEqual(issuing.directories.rest_until(), 0.0)
+
     async def test_revoked(self) -> None:
         """By who has issued it; another one takes its place at once."""
         issuing = self.issuing(WWW)

@@ -61,9 +61,18 @@ class KeptTests(SynchronousTestCase):
         self.assertEqual(again.found, self.kept.found)
         self.assertEqual(again.account_key("https://ca.example.com/dir").private_numbers(), key.private_numbers())
         self.assertNotEqual(again.account_key("https://other.example.com/").private_numbers(), key.private_numbers())
+        after = again.next_account_key("https://ca.example.com/dir", make=True)
         for path in self.directory.rglob("*"):
             mode = stat.S_IMODE(path.stat().st_mode)
             self.assertEqual(mode, 0o700 if path.is_dir() else 0o600, path)
+        third = self.again()
+        self.assertIsNone(third.next_account_key("https://other.example.com/"))
+        assert after is not None
+        follows = third.next_account_key("https://ca.example.com/dir", make=True)
+        self.assertEqual(follows and follows.private_numbers(), after.private_numbers())
+        third.account_key_changed("https://ca.example.com/dir")
+        self.assertIsNone(third.next_account_key("https://ca.example.com/dir"))
+        self.assertEqual(third.account_key("https://ca.example.com/dir").private_numbers(), after.private_numbers())
 
     def test_what_is_spoilt_is_made_anew(self) -> None:
         """And told; but not an account, which may be worth something."""

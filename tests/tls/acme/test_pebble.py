@@ -14,6 +14,7 @@ from dcrouter.config.acme import hmac_key
 from dcrouter.errors import AcmeError
 from dcrouter.tls.acme.authority import Authority
 from dcrouter.tls.acme.external import ExternalAccount
+from dcrouter.tls.acme.jws import AccountKey
 from tests.support.pebble import EXTERNAL, ChallengeDns, Pebble
 from tests.tls.acme.solvers import AlpnSolver, Failing, HttpSolver, Remembering
 
@@ -151,13 +152,39 @@ class AccountTests(PebbleCase):
     async def test_the_key_is_changed(self) -> None:
         """The account stays, and the old key has none any more."""
         old, new = key(), ec.generate_private_key(ec.SECP384R1())
-        authority = self.authority(old)
+        change = Change(new)
+        authority = self.authority(old, change=change)
         account = await authority.register()
-        await authority.change_key(new)
+        await authority.change_key()
+        self.assertEqual(change.changed, 1)
+        with self.assertRaisesRegex(AcmeError, "no key that the account could have"):
+            await authority.change_key()
+        # Whoever was ended after the authority had done it, and before that was kept, finds out.
+        change = Change(new)
+        self.assertEqual(await self.authority(old, change=change).register(), account)
+        self.assertEqual(change.changed, 1)
+        again = self.authority(old, change=(change := Change(new)))
+        await again.change_key()
+        self.assertEqual(change.changed, 1)
         self.assertEqual(await self.authority(new).register(), account)
         self.assertNotEqual(await self.authority(old).register(), account)
         chain = await authority.issue(("h.example.com",), key(), {"http-01": self.http()})
         self.assertEqual(names_of(chain), ["h.example.com"])
+
+
+class Change:
+    """Of a key to another, which is kept nowhere. `changed`: how often it was done."""
+
+    def __init__(self, key: AccountKey) -> None:
+        self._key: AccountKey | None = key
+        self.changed = 0
+
+    def next(self) -> AccountKey | None:
+        return self._key
+
+    def done(self) -> None:
+        self._key = None
+        self.changed += 1
 
 
 class ExternalTests(PebbleCase):
