@@ -20,7 +20,7 @@ from tests.support.named import KEY, Named
 from tests.support.ordering import ACME_TEXT, issued, issuer_of, leaf_of, ordering
 from tests.support.pebble import EXTERNAL, ChallengeDns, Pebble
 from tests.support.programs import accepts
-from tests.support.router import Router, until
+from tests.support.router import Reserved, Router, until
 
 WEB = """
 routes:
@@ -154,6 +154,35 @@ routes:
         until(lambda: leaf_of(pebble.tls.port, "some.example.test") != leaf, 60)
         found = ask(door, "GET", "/certificates")["certificates"]
         self.assertEqual([one["source"] for one in found], ["acme"], "the internal CA's is not shown any more")
+
+
+class TestPassthrough(OrderingCase):
+    def test_a_target_orders_for_itself(self) -> None:
+        """Through a route that passes its TLS through, while we order for the other name of the same port: each answers
+        its own challenges, and nobody shows what is the other's.
+        """
+        behind = Reserved()
+        self.addCleanup(behind.close)
+        own = """
+routes:
+  - {name: own, match: {ports: $tls, domains: [its.example.test]}, tls: {mode: terminate}, action: {type: respond}}
+"""
+        alpn = "challenges: [tls-alpn-01]"
+        target = ordering(self.pebble, own, alpn, tls=behind.port)
+        self.addCleanup(target.close)
+        front = """
+routes:
+  - {name: ours, match: {ports: $tls, domains: [ours.example.test]}, tls: {mode: terminate}, action: {type: respond}}
+  - {name: through, match: {ports: $tls, domains: [its.example.test]}, tls: {mode: passthrough},
+     action: {type: forward, target: {host: 127.0.0.1, port: $behind}}}
+"""
+        router = self.started(ordering(self.pebble, front, alpn, behind=behind.port))
+        target.start()
+        leaf = issued(self.pebble.tls.port, "its.example.test")
+        self.assertEqual(leaf, leaf_of(behind.port, "its.example.test"))
+        issued(self.pebble.tls.port, "ours.example.test")
+        self.assertEqual(router.said("certificate issued by")[0].split(":")[0], "ours.example.test")
+        self.assertEqual(len(router.said("certificate issued by")), 1)
 
 
 class TestUpdates(SynchronousTestCase):

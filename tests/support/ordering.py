@@ -41,12 +41,13 @@ def ordering(
     wait: float = 1.0,
     orders: int = 100,
     period: float = 10.0,
+    tls: int | None = None,
     **settings: Any,
 ) -> Router:
     """A router that orders at `pebble`: `acme` are more keys of certificates.acme; `wait`: seconds after a failure;
     `orders`: in `period` seconds.
 
-    `$http` and `$tls` are the ports that Pebble looks at.
+    `$http` and `$tls` are the ports that Pebble looks at; `tls`: it is behind another service, which has that one.
     """
     router = Router(
         ACME_TEXT + text,
@@ -55,12 +56,12 @@ def ordering(
         expected=["nobody can send through", *settings.pop("expected", ())],
         directory=pebble.url,
         http=pebble.http.port,
-        tls=pebble.tls.port,
+        tls=tls or pebble.tls.port,
         command=(
             sys.executable,
             "-c",
             START,
-            *map(str, (pebble.http.port, pebble.tls.port, wait, orders, period)),
+            *map(str, (pebble.http.port, tls or pebble.tls.port, wait, orders, period)),
         ),
         start=False,
         **settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 from typing import Any
 
 from attrs import evolve
@@ -20,7 +20,7 @@ from dcrouter.control.issuing.kept import Kept
 from dcrouter.tls import renewal
 from dcrouter.tls.credential import PrivateKey
 from dcrouter.tls.keys import fresh_key
-from tests.support.acmeca import CUT, AcmeCa, problem
+from tests.support.acmeca import CUT, SILENT, AcmeCa, problem
 from tests.support.facts import until
 from tests.tls.acme.solvers import Failing, Remembering, Stuck
 
@@ -151,6 +151,29 @@ class OrderTests(IssuingCase):
         other = Kept(self.directory, lambda: self.now)
         other.load()
         self.assertEqual(other.record(WWW).failures, 0, "an orderly end is no failure")
+
+    async def test_a_kill_in_every_phase(self) -> None:
+        """What a crash leaves on disk at each request of an order: the next life waits, then has its certificate."""
+        for kind in ("directory", "nonce", "account", "order", "authorization", "challenge", "finalize", "certificate"):
+            self.directory = self.directory / "next"
+            self.directory.mkdir()
+            self.ca.asked.clear()
+            self.ca.behave(kind, SILENT)
+            killed = self.issuing(WWW)
+            await until(lambda kind=kind: kind in self.ca.kinds())
+            left = self.directory.parent / f"left-{kind}"
+            copytree(self.directory, left)
+            await killed.stop()
+            self.directory = left
+            again = self.issuing(WWW)
+            record = again.kept.record(WWW)
+            self.assertEqual((record.failures, record.until), (1, self.now + renewal.FIRST_WAIT), kind)
+            self.assertEqual(again.running, {})
+            self.now = record.until
+            again.look()
+            await self.have(again, WWW)
+            self.assertEqual(again.kept.record(WWW).failures, 0)
+            await again.stop()
 
     async def test_names_that_nobody_wants_any_more(self) -> None:
         """Their orders end, and what was shown is put away; the others go on."""
