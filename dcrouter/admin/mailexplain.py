@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from attrs import evolve
 
 from dcrouter.admin.places import find_config
 from dcrouter.admin.report import word
+from dcrouter.config.aliases import Aliases, load_aliases
 from dcrouter.config.lists import load_recipients, load_users
 from dcrouter.config.load import load
 from dcrouter.config.mail import Email
@@ -69,16 +70,20 @@ def mail_explanation(
 ) -> dict[str, Any]:
     """JSON-ready. `answer`: to MAIL; `recipients`: of each the rule, the answer to RCPT (or to the message, where that
     decides), what it depends on (`notes`), the rules before it with why they do not match (`passed`), and where
-    nothing is known of the message (`content` None) those that it may meet instead (`may`).
+    nothing is known of the message (`content` None) those that it may meet instead (`may`). `targets`: the same of
+    whom the recipient, an alias, stands for; they meet the rules as from a client that may relay.
     """
     client = _client(email, address, account, port)
     path = "" if sender in ("", "<>") else _address(sender, "--from")
     rules = Rules(email)
+    aliases = load_aliases(email.aliases_file, email.hostname) if email.aliases_file is not None else None
     return {
         "client": {"address": address, "kind": client.kind, "account": account, "may_relay": client.may_relay},
         "sender": path,
         "answer": _to_mail(email, client, path),
-        "recipients": [_recipient(email, rules, client, path, _address(one, "--to"), content) for one in recipients],
+        "recipients": [
+            _expanded(email, rules, client, path, _address(one, "--to"), content, aliases) for one in recipients
+        ],
     }
 
 
@@ -96,16 +101,23 @@ def mail_lines(answer: dict[str, Any]) -> Iterator[str]:
     yield word(f"MAIL FROM:<{answer['sender']}>: {answer['answer']}")
     for one in answer["recipients"]:
         yield word(f"RCPT TO:<{one['recipient']}>: {one['answer']}")
-        yield word(
-            f"  {one['rule'] or 'default_action'}: {one['action']}"
-            + (f", for {one['address']}" if one["address"] != one["recipient"] else "")
-        )
-        for passed in one["passed"]:
-            yield word(f"  not {passed['rule']}: {passed['why']}")
-        for may in one["may"]:
-            yield word(f"  or {may['rule']}: {may['action']}, {may['answer']}, if {may['when']}")
-        for note in one["notes"]:
-            yield word(f"  {note}")
+        yield from _reasons(one)
+        for target in one["targets"]:
+            yield word(f"  stands for {target['recipient']}: {target['answer']}")
+            yield from (f"  {line}" for line in _reasons(target))
+
+
+def _reasons(one: Mapping[str, Any]) -> Iterator[str]:
+    yield word(
+        f"  {one['rule'] or 'default_action'}: {one['action']}"
+        + (f", for {one['address']}" if one["address"] != one["recipient"] else "")
+    )
+    for passed in one["passed"]:
+        yield word(f"  not {passed['rule']}: {passed['why']}")
+    for may in one["may"]:
+        yield word(f"  or {may['rule']}: {may['action']}, {may['answer']}, if {may['when']}")
+    for note in one["notes"]:
+        yield word(f"  {note}")
 
 
 def _client(email: Email, address: str, account: str | None, port: int | None) -> Client:
@@ -163,16 +175,45 @@ def _to_mail(email: Email, client: Client, sender: str) -> str:
     return _text(SENDER_OK)
 
 
-def _recipient(
-    email: Email, rules: Rules, client: Client, sender: str, recipient: str, content: Content | None
+def _expanded(
+    email: Email,
+    rules: Rules,
+    client: Client,
+    sender: str,
+    recipient: str,
+    content: Content | None,
+    aliases: Aliases | None,
 ) -> dict[str, Any]:
+    found = _recipient(email, rules, client, sender, recipient, content)
+    targets = aliases.expand(found["address"]) if aliases is not None else None
+    if targets is None:
+        return {**found, "targets": []}
+    found = _recipient(email, rules, client, sender, recipient, content, alias=True)
+    relay = evolve(client, trusted=True)
+    told = [_recipient(email, rules, relay, sender, target, content) for target in targets]
+    if found["answer"].startswith("250") and not any(one["answer"].startswith("250") for one in told):
+        found["answer"] = told[0]["answer"]
+    return {**found, "targets": told}
+
+
+def _recipient(
+    email: Email,
+    rules: Rules,
+    client: Client,
+    sender: str,
+    recipient: str,
+    content: Content | None,
+    *,
+    alias: bool = False,
+) -> dict[str, Any]:
+    """`alias`: need not exist."""
     decision = rules.decide(recipient, client, sender)
     rule, refusal, notes = decision.rule, decision.refusal, list[str]()
     passed = list(rules.passed(decision, _as_met(decision, recipient, client), sender))
     may = []
     for one in decision.before:
         if content is None:
-            answer = _to_recipient(decision.address, one.rule, one.refusal)
+            answer = _to_recipient(decision.address, one.rule, one.refusal, alias=alias)
             may.append({"rule": one.rule.name, "action": one.rule.action.type, "answer": answer, "when": str(one.late)})
         elif one.late.hold(content):
             rule, refusal = one.rule, one.refusal
@@ -180,7 +221,7 @@ def _recipient(
             break
         else:
             passed.append((one.rule.name, str(one.late)))
-    answer = _to_recipient(decision.address, rule, refusal)
+    answer = _to_recipient(decision.address, rule, refusal, alias=alias)
     if rule is not None and answer.startswith("250"):
         notes += _dependent(email, rule, stranger=client.kind == "smtp" and not client.may_relay)
     order = {rule.name: at for at, rule in enumerate(email.rules)}
@@ -196,13 +237,13 @@ def _recipient(
     }
 
 
-def _to_recipient(address: str, rule: Rule | None, refusal: Reject | None) -> str:
+def _to_recipient(address: str, rule: Rule | None, refusal: Reject | None, *, alias: bool) -> str:
     """The answer, as far as it is known what the recipient meets."""
     denial = denied(address, rule, refusal)
     if denial is not None:
         return _text(denial.reply)
     assert rule is not None
-    if rule.recipients_file is not None and not _exists(rule.recipients_file, address):
+    if rule.recipients_file is not None and not alias and not _exists(rule.recipients_file, address):
         return _text(NOBODY)
     return _text(RECIPIENT_OK)
 

@@ -62,6 +62,8 @@ def _mail(email: Email) -> Iterator[Wish]:
         yield from _pair("email.certificate", email.certificate)
     if email.auth.users_file is not None:
         yield Wish(key="email.auth.users_file", path=email.auth.users_file, need="read")
+    if email.aliases_file is not None:
+        yield Wish(key="email.aliases_file", path=email.aliases_file, need="read")
     for number, rule in enumerate(email.rules):
         if rule.recipients_file is not None:
             yield Wish(key=f"email.rules[{number}].recipients_file", path=rule.recipients_file, need="read")

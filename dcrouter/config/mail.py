@@ -11,7 +11,7 @@ from dcrouter.config.accounts import Auth
 from dcrouter.config.actions import MailKind
 from dcrouter.config.authentication import AuthenticationResults
 from dcrouter.config.egress import EgressRule
-from dcrouter.config.forms import Duration, HostName, Port, Size, counted, key
+from dcrouter.config.forms import Duration, HostName, Port, ReadPath, Size, counted, key
 from dcrouter.config.guards import Dnsbl, Greylist, MailLimit
 from dcrouter.config.lines import Line
 from dcrouter.config.match import Address, Network
@@ -128,6 +128,14 @@ class Email:
     )
     rules: tuple[Rule, ...] = field(default=(), metadata=key("What happens to each recipient; the first match wins."))
     default_action: Reject = field(factory=Reject, metadata=key("For recipients that no rule matches."))
+    aliases_file: ReadPath | None = field(
+        default=None,
+        metadata=key(
+            "Addresses that stand for others: a YAML mapping of an address, or a name of `hostname`, to one or a list. "
+            "Read again when it changes.",
+            default="no aliases",
+        ),
+    )
     queue: Queue = field(factory=Queue, metadata=key("Mail that was taken and not yet passed on."))
     zones: dict[str, Zone] = field(
         factory=dict,

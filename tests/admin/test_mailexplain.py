@@ -107,6 +107,25 @@ class ExplainMailTests(SynchronousTestCase):
             self.assertEqual((found["rule"], found["answer"], found["may"]), (rule, answer, []))
             self.assertEqual([one["rule"] for one in found["passed"]], passed)
 
+    def test_aliases(self) -> None:
+        """Whether the client may write to the alias, and what each target meets, as from a client that may relay."""
+        (self.base / "routes.yaml").write_text(FILE + "  aliases_file: aliases.yaml\n")
+        (self.base / "aliases.yaml").write_text(
+            "sales@ours.test: [u@ours.test, x@else.test]\ntrap@ours.test: u@ours.test\nold@ours.test: gone@ours.test\n"
+        )
+        sales, trap, old = self.explained(
+            *("--to", "Sales@ours.test", "--to", "trap@ours.test", "--to", "old@ours.test")
+        )["recipients"]
+        self.assertEqual((sales["answer"], sales["rule"]), ("250 2.1.5 OK", "in"))
+        self.assertEqual(
+            [(one["recipient"], one["rule"], one["answer"]) for one in sales["targets"]],
+            [("u@ours.test", "in", "250 2.1.5 OK"), ("x@else.test", "out", "250 2.1.5 OK")],
+        )
+        self.assertEqual(trap["answer"], "550 5.1.1 None")
+        self.assertEqual(old["answer"], "550 5.1.1 No such user here")
+        _, out, _ = self.run_command("--to", "sales@ours.test", "--size", "1KB")
+        self.assertIn("  stands for x@else.test: 250 2.1.5 OK\n    out: mta\n", out)
+
     def test_for_people(self) -> None:
         """A line for each answer, and what led to it."""
         _, out, _ = self.run_command("--to", "u@ours.test")

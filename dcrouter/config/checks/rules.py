@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dcrouter.config.aliases import Aliases
+from dcrouter.config.checks.aliases import check_aliases
 from dcrouter.config.checks.relay import check_relay, meets_strangers
 from dcrouter.config.checks.shadows import EVERY, check_shadows, everyone, patterns_of
 from dcrouter.config.lists import load_recipients
@@ -35,10 +37,11 @@ def check_rules(email: Email, root: Place, reader: Reader) -> None:
         _check_limits(rule, email, reader.place(rule))
         _check_reachable(rule, email, reader.place(rule))
     check_shadows(email.rules, reader)
+    aliases = check_aliases(email, root)
     if not findings.touch(("email", "postmaster")):
         written = root.at("email", "rules").node
         complete = not isinstance(written, Sequence) or len(written.items) == len(email.rules)
-        _check_postmaster(email, lists, root.at("email"), complete=complete)
+        _check_postmaster(email, lists, aliases, root.at("email"), complete=complete)
 
 
 def _recipients(rule: Rule, place: Place) -> frozenset[str] | None:
@@ -79,32 +82,40 @@ def _check_reachable(rule: Rule, email: Email, place: Place) -> None:
 # ---------------------------------------------------------------- postmaster
 
 
-def _check_postmaster(email: Email, lists: Lists, place: Place, *, complete: bool) -> None:
-    """`complete`: every rule could be read."""
+def _check_postmaster(email: Email, lists: Lists, aliases: Aliases | None, place: Place, *, complete: bool) -> None:
+    """`complete`: every rule could be read. An alias needs to exist in no list; whom it stands for does."""
     if email.postmaster is None:
         accepting = next((rule for rule in email.rules if _accepts_from_strangers(rule, email)), None)
         if accepting is not None:
             place.tell(f"'postmaster' is missing: rule {accepting.name!r} accepts mail from strangers")
         return
-    where = place.at("postmaster")
+    targets = aliases.expand(email.postmaster) if aliases is not None else None
+    _check_taken(email.postmaster, email, lists if targets is None else {}, place.at("postmaster"), complete=complete)
+    for target in targets or ():
+        if target != email.postmaster:
+            _check_taken(target, email, lists, place.at("postmaster"), complete=complete)
+
+
+def _check_taken(address: str, email: Email, lists: Lists, where: Place, *, complete: bool) -> None:
+    """On every kind of port that there is."""
     kinds = list(dict.fromkeys(port.kind for port in email.ports))
     told: set[str] = set()
     missed: list[str] = []
     for kind in kinds:
-        rule = next((rule for rule in email.rules if _takes(rule, email.postmaster, kind)), None)
+        rule = next((rule for rule in email.rules if _takes(rule, address, kind)), None)
         if rule is None:
             missed.append(kind)
         elif rule.name in told:
             continue
         elif isinstance(rule.action, Reject):
             told.add(rule.name)
-            where.tell(f"rule {rule.name!r} rejects mail to {email.postmaster!r}")
-        elif not _exists(email.postmaster, lists.get(rule.name)):
+            where.tell(f"rule {rule.name!r} rejects mail to {address!r}")
+        elif not _exists(address, lists.get(rule.name)):
             told.add(rule.name)
-            where.tell(f"rule {rule.name!r} refuses mail to {email.postmaster!r}: its recipients_file has no such one")
+            where.tell(f"rule {rule.name!r} refuses mail to {address!r}: its recipients_file has no such one")
     if missed and complete:
         through = "" if missed == kinds else f" that comes through {' and '.join(missed)} ports"
-        where.tell(f"no rule accepts mail to {email.postmaster!r}{through}")
+        where.tell(f"no rule accepts mail to {address!r}{through}")
 
 
 def _accepts_from_strangers(rule: Rule, email: Email) -> bool:

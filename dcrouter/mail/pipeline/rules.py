@@ -73,6 +73,10 @@ class Rules:
         """The rule that queued mail names, None where it is gone."""
         return self._by_name.get(name)
 
+    def asks_message(self, name: str) -> bool:
+        """Whether the rule of this name is met at the end of a message."""
+        return self._by_name[name].match.asks_message
+
     def decide(self, address: str, client: Client, sender: str) -> Decision:
         """For a recipient that `client` asks for, in mail from `sender` (plain, "" for the null reverse-path)."""
         if address[:10].lower() == POSTMASTER and address.lower() in (POSTMASTER, self._postmaster_here):

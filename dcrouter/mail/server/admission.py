@@ -13,23 +13,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from dcrouter.config.aliases import MAX_TARGETS
 from dcrouter.config.mail import Email
 from dcrouter.config.rules import Reject, Rule
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.pipeline.conditions import Late
 from dcrouter.mail.pipeline.rules import Decision, Rules
 from dcrouter.mail.server.admitted import Accepted, Admitted, Course
-from dcrouter.mail.server.choices import Choice, agree, taking
+from dcrouter.mail.server.aliases import AliasesFile
+from dcrouter.mail.server.choices import TAKEN, Choice, Choices, agree, behind, taking, together
 from dcrouter.mail.server.denial import Denial
 from dcrouter.mail.server.ends import Ends
 from dcrouter.mail.server.existing import Existing
 from dcrouter.mail.server.guards.guards import Guards
 from dcrouter.mail.server.guards.limits import Refusal, Tally
-from dcrouter.mail.server.known import InThread
 from dcrouter.mail.server.quotas import Quotas
 from dcrouter.mail.server.verify import Ask
+from dcrouter.mail.server.watched import InThread
 from dcrouter.wire.smtp.address import split
 from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.reply import reply
@@ -40,6 +43,9 @@ RECIPIENT_OK = b"250 2.1.5 OK\r\n"
 _FULL = b"452 4.3.1 Insufficient system storage\r\n"
 ROUTED = b"550 5.7.1 Sender-specified routing is refused\r\n"
 ALONE = b"452 4.5.3 This recipient needs a message of its own\r\n"
+
+_TOO_MANY = b"452 4.5.3 Too many recipients\r\n"
+_NO_ALIASES = b"451 4.3.0 Recipients cannot be looked up now, try again later\r\n"
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-_=")
 
@@ -62,6 +68,9 @@ class Admission:
     ) -> None:
         self.counters = dict.fromkeys(("refused", "unknown", "unverified", "limited", "listed", "greylisted"), 0)
         self._full = full
+        self._clock = clock
+        self._in_thread = in_thread
+        self._aliases: AliasesFile | None = None
         self._guards = guards
         self._existing = Existing(clock, in_thread, ask)
         self._quotas = Quotas(clock.seconds)
@@ -74,8 +83,17 @@ class Admission:
         self._existing.reload(email.rules)
         self._quotas.reload(email.rules)
         self._rules = rules
+        self._most = max(email.max_recipients, MAX_TARGETS)
+        self._follow(email)
         if self._guards is not None:
             self._guards.reload(email)
+
+    def _follow(self, email: Email) -> None:
+        """The file of aliases: the one that is watched, where it is the same."""
+        if email.aliases_file is None:
+            self._aliases = None
+        elif self._aliases is None or self._aliases.path != email.aliases_file:
+            self._aliases = AliasesFile(email.aliases_file, email.hostname, self._in_thread, self._clock.seconds)
 
     def status(self) -> dict[str, int]:
         """Counters since the start."""
@@ -113,9 +131,20 @@ class Admission:
         An address that tells where to go next (`u%d@here`, `d!u@here`, `"u@d"@here`) is refused whatever the rules say:
         a next hop that still follows it would make us a relay for strangers.
         """
+        looking = self._aliases.look() if self._aliases is not None else None
+        if looking is not None:
+            return looking.addCallback(lambda _: self._recipient(client, course, address))
+        return self._recipient(client, course, address)
+
+    def _recipient(self, client: Client, course: Course, address: str) -> Admitted | Deferred[Admitted]:
         decision = self._rules.decide(address, client, course.sender)
-        if decision.before:
-            return Deferred.fromCoroutine(self._undecided(client, course, address, decision))
+        targets = None
+        if self._aliases is not None:
+            if self._aliases.value is None:
+                return self._no(Denial("unverified", _NO_ALIASES, "aliases_file cannot be read"))
+            targets = self._aliases.value.expand(decision.address)
+        if decision.before or targets is not None:
+            return Deferred.fromCoroutine(self._several(client, course, address, decision, targets))
         rule = decision.rule
         denial = denied(decision.address, rule, decision.refusal)
         if denial is not None:
@@ -139,45 +168,85 @@ class Admission:
             return self._no(Denial("listed", refusal.reply, refusal.why))
         denial = self._existing.denial(rule, taken.address, client)
         if isinstance(denial, Deferred):
-            return denial.addCallback(self._take, taken, client, course, rule)
-        return self._take(denial, taken, client, course, rule)
+            return denial.addCallback(self._take_one, rule, taken, client, course)
+        return self._take_one(denial, rule, taken, client, course)
 
-    # ------------------------------------------------------------------ where the message decides
+    def _take_one(self, denial: Denial | None, rule: Rule, taken: Accepted, client: Client, course: Course) -> Admitted:
+        if denial is None:
+            denial = self._quotas.over(rule, course.taken)  # others came meanwhile
+        if denial is None:
+            denial = self._for_now(client, course, taken.address, ())
+        if denial is not None:
+            return self._no(denial)
+        self._quotas.take(rule.name, course.taken)
+        return _taken((taken,), (), course)
 
-    async def _undecided(self, client: Client, course: Course, address: str, decision: Decision) -> Admitted:
-        ends: list[tuple[tuple[Late, ...], Rule | None, Reject | None]]
-        ends = [((one.late,), one.rule, one.refusal) for one in decision.before]
-        ends.append(((), decision.rule, decision.refusal))
-        choices: list[Choice] = []
-        rules: dict[str, Rule] = {}
-        for late, rule, refused in ends:
-            denial = denied(decision.address, rule, refused)
-            if denial is None and rule is not None:
-                rules[rule.name] = rule
-                over = self._quotas.over(rule, course.taken)
-                if over is not None:
-                    return self._no(over)
-                choices.append(Choice(late, rule.name))
-            elif denial is not None:
-                choices.append(Choice(late, None, denial))
-        if taking(tuple(choices)) is not None and self._guards is not None:
+    # ------------------------------------------------------------------ the message decides, or there is an alias
+
+    async def _several(
+        self, client: Client, course: Course, address: str, decision: Decision, targets: tuple[str, ...] | None
+    ) -> Admitted:
+        """`targets`: whom the address stands for, None: itself. They meet the rules as from a client that may relay,
+        because the operator has named them; whether the client may write to the alias, rules say by its address.
+        """
+        rules = self._rules
+        gate, legs = TAKEN, [decision]
+        if targets is not None:
+            gate = _choices(decision)
+            if taking(gate) is None:
+                assert gate[-1].denial is not None
+                return self._no(gate[-1].denial)
+            relay = evolve(client, trusted=True)
+            legs = [rules.decide(target, relay, course.sender) for target in targets]
+            if course.count and course.count + len(legs) > self._most:
+                return self._no(Denial("limited", _TOO_MANY, f"an alias for {len(legs)}: max_recipients"))
+        if self._guards is not None and any(taking(_choices(leg)) for leg in legs):
             listed = self._guards.listed(client, address)
             refusal = await listed if isinstance(listed, Deferred) else listed
             if refusal is not None:
                 return self._no(Denial("listed", refusal.reply, refusal.why))
+        found = []
+        for leg in legs:
+            choices = await self._leg(client, course, leg, rules)
+            if isinstance(choices, Denial):
+                return self._no(choices)
+            found.append(behind(gate, choices))
+        by = [taking(choices) for choices in found]
+        if not any(by):
+            denial = found[0][-1].denial
+            assert denial is not None
+            return self._no(denial)
+        ends = together(found)
+        denial = self._for_now(client, course, decision.address, ends)
+        if denial is not None:
+            return self._no(denial)
+        for choices in found:
+            for name in {choice.rule for choice in choices if choice.rule is not None}:
+                self._quotas.take(name, course.taken, counts=not rules.asks_message(name))
+        asked = ""
+        if targets is not None:
+            asked = address if "@" in address else decision.address
+        recipients = [
+            Accepted(leg.address, (one.rule or "") if one else "", choices if _is_open(choices) else (), asked)
+            for leg, one, choices in zip(legs, by, found, strict=True)
+        ]
+        return _taken(tuple(recipients), ends, course)
+
+    async def _leg(self, client: Client, course: Course, decision: Decision, rules: Rules) -> Choices | Denial:
+        """What may become of one recipient; a Denial where one of its rules cannot take it for the moment."""
+        choices = list(_choices(decision))
         for at, choice in enumerate(choices):
-            if choice.rule is not None:
-                found = self._existing.denial(rules[choice.rule], decision.address, client)
-                denial = await found if isinstance(found, Deferred) else found
+            rule = rules.named(choice.rule) if choice.rule is not None else None
+            if rule is not None:
+                denial = self._quotas.over(rule, course.taken)
+                if denial is None:
+                    found = self._existing.denial(rule, decision.address, client)
+                    denial = await found if isinstance(found, Deferred) else found
                 if denial is not None and denial.temporary:
-                    return self._no(denial)
+                    return denial
                 if denial is not None:
                     choices[at] = Choice(choice.late, None, denial)
-        by = taking(tuple(choices))
-        if by is None or by.rule is None:
-            assert choices[-1].denial is not None
-            return self._no(choices[-1].denial)
-        return self._take(None, Accepted(decision.address, by.rule, tuple(choices)), client, course)
+        return tuple(choices)
 
     def settled(self, ends: Ends) -> None:
         """The message has decided."""
@@ -186,44 +255,17 @@ class Admission:
         for _, denial in ends.refused:
             self.counters[denial.counter] += 1
 
-    # ------------------------------------------------------------------ the end of both
-
-    def _take(
-        self,
-        denial: Denial | None,
-        accepted: Accepted,
-        client: Client,
-        course: Course,
-        rule: Rule | None = None,
-    ) -> Admitted:
-        """`rule`: the only one that there is."""
-        if denial is None and rule is not None:
-            denial = self._quotas.over(rule, course.taken)  # others came meanwhile
-        if denial is None:
-            denial = self._for_now(accepted, client, course)
-        if denial is not None:
-            return self._no(denial)
-        if rule is not None:
-            self._quotas.take(rule.name, course.taken)
-        for choice in accepted.choices:
-            if choice.rule is not None:
-                self._quotas.take(choice.rule, course.taken, counts=not choice.late)
-        if course.first is None:
-            course.first = accepted
-        return Admitted(RECIPIENT_OK, accepted)
-
-    def _for_now(self, accepted: Accepted, client: Client, course: Course) -> Denial | None:
+    def _for_now(self, client: Client, course: Course, address: str, ends: Choices | None) -> Denial | None:
         """What lets the client come again."""
-        first = course.first
-        if first is not None and not client.may_relay and not agree(first.choices, accepted.choices):
+        if course.count and not client.may_relay and not agree(course.ends, ends):
             return Denial("limited", ALONE, "the message might be refused for it, and not for the first recipient")
         if self._guards is None:
             return None
-        refusal = self._guards.greylisted(client, course.sender, accepted.address)
+        refusal = self._guards.greylisted(client, course.sender, address)
         if refusal is not None:
             return Denial("greylisted", refusal.reply, refusal.why)
         if course.tally is not None:
-            refusal = self._guards.limits.recipient(client, course.sender, accepted.address, course.tally)
+            refusal = self._guards.limits.recipient(client, course.sender, address, course.tally)
             if refusal is not None:
                 return Denial("limited", refusal.reply, refusal.why)
         return None
@@ -231,6 +273,30 @@ class Admission:
     def _no(self, denial: Denial) -> Admitted:
         self.counters[denial.counter] += 1
         return Admitted(denial.reply, why=denial.why)
+
+
+def _taken(recipients: tuple[Accepted, ...], ends: Choices | None, course: Course) -> Admitted:
+    if not course.count:
+        course.ends = ends
+    course.count += len(recipients)
+    return Admitted(RECIPIENT_OK, recipients)
+
+
+def _is_open(choices: Choices) -> bool:
+    """Whether it is not settled yet that the recipient is taken, or by which rule."""
+    return len(choices) > 1 or choices[0].rule is None
+
+
+def _choices(decision: Decision) -> Choices:
+    """What rules make of a recipient, apart from what hangs on them."""
+    ends: list[tuple[tuple[Late, ...], Rule | None, Reject | None]]
+    ends = [((one.late,), one.rule, one.refusal) for one in decision.before]
+    ends.append(((), decision.rule, decision.refusal))
+    choices = []
+    for late, rule, refusal in ends:
+        denial = denied(decision.address, rule, refusal)
+        choices.append(Choice(late, rule.name if rule is not None and denial is None else None, denial))
+    return tuple(choices)
 
 
 def denied(address: str, rule: Rule | None, refusal: Reject | None) -> Denial | None:

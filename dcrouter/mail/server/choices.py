@@ -8,6 +8,7 @@ of its own (`agree`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dcrouter.mail.pipeline.conditions import Content, Late
@@ -27,6 +28,9 @@ class Choice(NamedTuple):
 Choices = tuple[Choice, ...]
 """In the order of the file; the last one's `late` is empty."""
 
+TAKEN: Choices = (Choice((), ""),)
+"""Whatever the message is."""
+
 
 def chosen(choices: Choices, content: Content) -> Choice:
     """What the message makes of it."""
@@ -40,9 +44,28 @@ def taking(choices: Choices) -> Choice | None:
     return next((one for one in choices if one.rule is not None), None)
 
 
-def agree(first: Choices, second: Choices) -> bool:
-    """Whether no message could have one of two recipients taken and the other refused; () is taken whatever it is."""
-    return _profile(first) == _profile(second)
+def agree(first: Choices | None, second: Choices | None) -> bool:
+    """Whether no message could have one of two recipients taken and the other refused; () is taken whatever it is, and
+    of None nobody can tell.
+    """
+    return first is not None and second is not None and _profile(first) == _profile(second)
+
+
+def together(recipients: Sequence[Choices]) -> Choices | None:
+    """When at least one of those is taken that one address stands for; None: no `Choices` say that."""
+    if not all(map(_profile, recipients)):
+        return ()
+    return recipients[0] if all(agree(recipients[0], other) for other in recipients[1:]) else None
+
+
+def behind(gate: Choices, choices: Choices) -> Choices:
+    """What becomes of a recipient for which an alias stands: where `gate` takes the alias, `choices`."""
+    if len(gate) == 1 and gate[0].rule is not None:
+        return choices
+    ends: list[Choice] = []
+    for one in gate:
+        ends += [one] if one.rule is None else [end._replace(late=one.late + end.late) for end in choices]
+    return tuple(ends)
 
 
 def _profile(choices: Choices) -> list[tuple[tuple[Late, ...], bool]]:

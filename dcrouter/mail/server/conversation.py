@@ -106,9 +106,9 @@ class Conversation(ABC):
             self.machine.answer(self._admitted(admitted, transaction, event))
 
     def _admitted(self, admitted: Admitted, transaction: Transaction, event: events.Recipient) -> bytes:
-        if admitted.recipient is not None:
-            transaction.admit(admitted.recipient, event.report)
-        else:
+        for recipient in admitted.recipients:
+            transaction.admit(recipient, event.report)
+        if not admitted.recipients:
             self._log_refusal(event.address, admitted)
         return admitted.reply
 

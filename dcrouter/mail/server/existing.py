@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from dcrouter.config.rules import Rule
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.server.denial import Denial
-from dcrouter.mail.server.known import InThread, KnownRecipients
+from dcrouter.mail.server.known import KnownRecipients
 from dcrouter.mail.server.verify import Ask, Verdict, Verifier
+from dcrouter.mail.server.watched import InThread
 
 NOBODY = b"550 5.1.1 No such user here\r\n"
 _NOT_KNOWN = b"450 4.1.1 Recipient cannot be verified now, try again later\r\n"
@@ -42,7 +43,8 @@ class Existing:
     def denial(self, rule: Rule, address: str, client: Client) -> Denial | Deferred[Denial | None] | None:
         """Why a recipient that `rule` takes is refused, None: it exists. The Deferred never fails."""
         if rule.recipients_file is not None:
-            exists = self._known[rule.recipients_file].has(address)
+            known = self._known.get(rule.recipients_file)  # a reload may have come while somebody waited
+            exists = known.has(address) if known is not None else None
             if isinstance(exists, Deferred):
                 return exists.addCallback(_by_list, rule)
             return _by_list(exists, rule)

@@ -94,9 +94,13 @@ class Transaction:
         """One more recipient, and what the sender wants to hear of it. With the first one begins what is checked of a
         stranger.
         """
-        self.recipients[recipient.address] = recipient
+        address = recipient.address
+        if address not in self.recipients or self.recipients[address].choices:
+            self.recipients[address] = recipient
+        if recipient.asked and not report.orcpt:
+            report = report._replace(orcpt=f"rfc822;{recipient.asked}")
         if report is not NO_REPORT:
-            self._reports[recipient.address] = report
+            self._reports[address] = report
         client = self._client
         if self._checks is None and client.kind == "smtp" and not client.may_relay:
             self._checks = self._sessions.authentication.check(client.address, self.helo, self.sender)
@@ -108,7 +112,8 @@ class Transaction:
         sessions = self._sessions
         self._message = sessions.ids.next()
         name = f"{self._message:x}"
-        only = next(iter(self.recipients)) if len(self.recipients) == 1 else None
+        asked = {one.asked or one.address for one in self.recipients.values()}
+        only = asked.pop() if len(asked) == 1 else None
         adding = None
         if self._client.kind != "smtp" or self._user is not None:
             adding = partial(complete, user=self._user, name=name, hostname=sessions.hostname, now=time.time())

@@ -70,7 +70,7 @@ class AdmissionTests(SynchronousTestCase):
         trap = Rule(name="trap", match=RuleMatch(recipients=("trap@ours.test",)), action=no)
         admission = self.admission(trap, Rule(name="in", match=OURS, action=BOX))
         self.assertEqual(
-            self.admit(admission, "u@ours.test"), Admitted(b"250 2.1.5 OK\r\n", Accepted("u@ours.test", "in"))
+            self.admit(admission, "u@ours.test"), Admitted(b"250 2.1.5 OK\r\n", (Accepted("u@ours.test", "in"),))
         )
         self.assertEqual(
             self.admit(admission, "trap@ours.test"), Admitted(b"550 5.1.1 No such user\r\n", why="rule trap")

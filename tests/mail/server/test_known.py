@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.mail.server import known
+from dcrouter.mail.server import known, watched
 from dcrouter.mail.server.known import KnownRecipients
 
 NOW = 1_000_000.0
@@ -79,8 +79,8 @@ class KnownTests(SynchronousTestCase):
             self.write("eve@a.test\n", age=50)
             return next(times)
 
-        seen = known.look(self.path, before, now)
-        self.assertEqual((seen.pending, seen.listed), (True, None))
+        seen = watched.look(self.path, known.read, before, now)
+        self.assertEqual((seen.pending, seen.value), (True, None))
 
     def test_a_file_that_cannot_be_used_leaves_the_old_list(self) -> None:
         """Gone, empty, broken, a directory, too large: one error each, however often is asked."""
