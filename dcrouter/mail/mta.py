@@ -307,7 +307,7 @@ class Mta:
             **self._resolver.status(),
             **self._queue.counters,
             "rules": self._queue.by_rule,
-            "egress": self._attempts.egress.status(),
+            **self._attempts.status(),
         }
 
     def queue_counts(self) -> Deferred[dict[str, Any]]:

@@ -33,6 +33,7 @@ from dcrouter.mail.delivery.outbound import Ordered, Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.delivery.seen import Observe
+from dcrouter.mail.delivery.targets import MailTargets, RuleTargets
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
@@ -80,11 +81,17 @@ class Attempts:
         self._reactor = reactor
         self._outbound = Outbound(self.destinations.limits, exchangers, mx_port, self._by_ways)
         self._files = ThreadPool(0, THREADS, "mail-files")
-        self._hops: dict[str, tuple[MailForward | Deliver, list[Leg]]] = {}
-        self._turns: dict[str, int] = {}
+        self._targets = MailTargets(reactor.seconds)
+        self._targets.reload(email.rules)
+        self._checks = self.destinations.checks(self.egress)
 
     def start(self) -> None:
         self._files.start()
+        self._checks.watch(self._targets.all())
+
+    def status(self) -> dict[str, Any]:
+        """Of proxies and targets, JSON-ready."""
+        return {"egress": self.egress.status(), "targets": self._targets.status()}
 
     def reload(
         self, email: Email, rules: Rules, exchangers: Finder, ca_files: Mapping[str, bytes], down: float
@@ -92,13 +99,15 @@ class Attempts:
         """For attempts that begin from now on; next hops, their connections and what is known of them stay."""
         self._rules = rules
         self._outbound.exchangers = exchangers
-        self._hops = {name: known for name, known in self._hops.items() if rules.named(name) is not None}
+        self._targets.reload(email.rules)
         self.destinations.limits.reload(email)
         self.egress.reload(email.egress)
         self.destinations.reload(ca_files, down)
+        self._checks.watch(self._targets.all())
 
     def break_off(self) -> None:
         """Ends every connection: what was on its way ends as deferred."""
+        self._checks.close()
         self.destinations.close()
 
     def close(self) -> None:
@@ -120,7 +129,10 @@ class Attempts:
             return self._deliver(message, action.maildir)
         if isinstance(action, Mta):
             return self._outbound.attempt(message, action)
-        return self._by_ways(message, range(len(recipients)), self._hops_of(name, action), self._ordered(name, action))
+        if isinstance(action, MailForward):
+            return self._forward(message, self._targets.of(name))
+        legs = [Leg(hop) for hop in hops_of(action)]
+        return self._by_ways(message, range(len(recipients)), legs, lambda destinations: destinations)
 
     def verify(self, hop: NextHop, address: str) -> Deferred[Reply]:
         """What a next hop says to RCPT for an address, see Destinations."""
@@ -175,25 +187,27 @@ class Attempts:
             return succeed([Later(f"4.3.5 {part.undecided}")] * len(part.numbers))
         return self._send(message, part.numbers, ordered([self.destinations.to(leg, lane) for leg in part.legs]))
 
-    def _hops_of(self, rule: str, action: MailForward | Deliver) -> list[Leg]:
-        """They are asked for anew each time, because what is quiet may be forgotten."""
-        known = self._hops.get(rule)
-        if known is None or known[0] is not action:
-            known = self._hops[rule] = (action, [Leg(hop) for hop in hops_of(action)])
-        return known[1]
+    def _forward(self, message: Message, targets: RuleTargets) -> Deferred[list[Outcome]]:
+        chosen = targets.order()
+        recipients = range(len(message.envelope.recipients))
+        if not chosen:
+            return succeed([Later(f"4.4.1 {targets.why_none()}", targets.all[0].label)] * len(recipients))
+        if targets.plain:
+            return self._by_ways(message, recipients, [chosen[0].leg], targets.best)
+        tried: list[Destination] = []
 
-    def _ordered(self, rule: str, action: MailForward | Deliver) -> Ordered:
-        def ordered(destinations: list[Destination]) -> list[Destination]:
-            if len(destinations) == 1 or isinstance(action, Deliver):
-                return destinations
-            if action.balance == "round-robin":
-                turn = self._turns.get(rule, 0) % len(destinations)
-                self._turns[rule] = turn + 1
-                destinations = destinations[turn:] + destinations[:turn]
-            destinations.sort(key=lambda destination: destination.down)
-            return destinations[: 1 + action.retries]
+        def best(destinations: list[Destination]) -> list[Destination]:
+            found = targets.best(destinations)
+            tried.extend(found)
+            return found
 
-        return ordered
+        def done(outcomes: list[Outcome]) -> list[Outcome]:
+            chosen[0].state.leave()
+            targets.observe(tried)
+            return outcomes
+
+        chosen[0].state.enter()
+        return self._by_ways(message, recipients, [one.leg for one in chosen], best).addCallback(done)
 
     # ------------------------------------------------------------------ deliver
 

@@ -99,7 +99,7 @@ class Destination:
         self._failures = 0
         self._down_until = 0.0
         self._clear_until = 0.0
-        self._trouble: Trouble | None = None  # the last one, until it answers again
+        self.trouble: Trouble | None = None  # the last one, until it answers again
         self._cut_down = False
         self._watch: IDelayedCall | None = None
         self._closed = False
@@ -107,7 +107,7 @@ class Destination:
     def send(self, sending: Sending) -> None:
         """One of its methods is called, once, perhaps before this returns."""
         if self._closed or (not self._idle and self._reactor.seconds() < self._down_until):
-            sending.unreachable(self._trouble or Trouble(self.target, "closing"))
+            sending.unreachable(self.trouble or Trouble(self.target, "closing"))
         elif (later := self.gates.book(sending.ticket)) is not None:
             sending.postponed(later.seconds, f"the rate of {later.name} is reached", "")
         elif len(self._waiting) >= KEPT_BY_SLOW and self._slow():
@@ -131,7 +131,7 @@ class Destination:
     def proxy_back(self) -> None:
         """One of the proxies on the way works again: who waits for that is told."""
         self.try_again()
-        if self._trouble is not None:
+        if self.trouble is not None:
             self._recovered(self.target)
 
     def try_again(self) -> None:
@@ -143,7 +143,7 @@ class Destination:
         """Whether nothing is lost by forgetting it."""
         now = self._reactor.seconds()
         busy = self._connections or self._opening or self._waiting
-        return not busy and self._trouble is None and now >= self._clear_until and self.gates.quiet
+        return not busy and self.trouble is None and now >= self._clear_until and self.gates.quiet
 
     def close(self) -> None:
         """Ends every connection; whatever is under way is unreachable."""
@@ -165,7 +165,7 @@ class Destination:
     # ------------------------------------------------------------------ what connections tell
 
     def ready(self, connection: Connection) -> None:
-        if self._trouble is not None:
+        if self.trouble is not None:
             self._up()
         if self._closed or self._has_done_enough(connection):
             connection.leave()
@@ -332,7 +332,7 @@ class Destination:
 
     def _up(self) -> None:
         """It answers; who waits for it elsewhere is told, if anybody may."""
-        self._trouble = None
+        self.trouble = None
         self._failures = 0
         self._down_until = 0.0
         self._recovered(self.target)
@@ -349,7 +349,7 @@ class Destination:
             return
         self._failures = 0
         self._down_until = self._reactor.seconds() + self.patience.down
-        self._trouble = trouble
+        self.trouble = trouble
         self._refuse_waiting(trouble)
 
     def _refuse_waiting(self, trouble: Trouble) -> None:

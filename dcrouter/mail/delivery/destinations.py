@@ -12,10 +12,11 @@ from twisted.python.failure import Failure
 from dcrouter.config.through import Proxy
 from dcrouter.errors import Unreachable
 from dcrouter.mail.delivery.body import Content, NextPiece, SpoolFile
+from dcrouter.mail.delivery.checks import Checks
 from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination, Patience
 from dcrouter.mail.delivery.dial import Dialer
-from dcrouter.mail.delivery.egress.egress import Leg
+from dcrouter.mail.delivery.egress.egress import Egress, Leg
 from dcrouter.mail.delivery.egress.passage import Passage
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer
@@ -108,6 +109,16 @@ class Destinations:
         question = Question(address)
         self.to(leg).send(question)
         return question.answer
+
+    def checks(self, egress: Egress) -> Checks:
+        """Checks of targets, by the same means as mail goes to them."""
+        return Checks(self._name, self._resolver, self._contexts, self.passage, egress, self._reactor, self._checked_up)
+
+    def _checked_up(self, target: str) -> None:
+        for destination in self._known.values():
+            if destination.target == target:
+                destination.try_again()
+        self._recovered(target)
 
     def try_all(self) -> None:
         """Whoever was found down may be back: an operator wants to know now."""

@@ -100,8 +100,7 @@ class Proxies:
 
     def order(self, way: Way) -> Sequence[LiveProxy]:
         """Those of a way that may work, best first; empty where all are ejected."""
-        now = self._clock.seconds()
-        usable = [live for live in map(self._of, way.proxies) if live.state.ejected_until <= now]
+        usable = self._usable(way)
         if len(usable) < 2:
             return usable
         order = self._orders.get(way)
@@ -117,7 +116,7 @@ class Proxies:
 
     def down(self, way: Way) -> bool:
         """Whether there is nobody to go through."""
-        return bool(way.proxies) and not self.order(way)
+        return bool(way.proxies) and not self._usable(way)
 
     # What connections tell.
 
@@ -198,6 +197,10 @@ class Proxies:
         return {"direct": self.straight.shown(), "fallbacks": self.fallbacks, "proxies": proxies}
 
     # Inside.
+
+    def _usable(self, way: Way) -> list[LiveProxy]:
+        now = self._clock.seconds()
+        return [live for live in map(self._of, way.proxies) if live.state.ejected_until <= now]
 
     def _of(self, proxy: Proxy) -> LiveProxy:
         live = self._known.get(proxy)
