@@ -8,6 +8,8 @@ hold     opens connections, exchanges a few bytes on each, says {"open": n} and 
 silent   the backend of `hold`: answers the first bytes of each connection and keeps it; says {"port": n}
 mail     paced messages into a mail port -> {"units": accepted, "errors": refused, "latencies": [seconds]}
 mailhold opens SMTP sessions, says {"open": n} and keeps them until standard input ends
+letters  messages from a file into a mail port -> {"seconds": s, "failed": [texts]}
+flood    connections that say nothing, or nonsense; says {"open": n, "closed": n} and keeps them until it is ended
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 
 from bench.hello import SNI, client_hello
 from bench.paced import mail
+from bench.sendmail import flood, letters
 
 _TIMEOUT = 10.0
 
@@ -216,6 +219,8 @@ _CLIENTS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
     "silent": silent,
     "mail": mail,
     "mailhold": mailhold,
+    "letters": letters,
+    "flood": flood,
 }
 
 

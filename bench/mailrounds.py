@@ -7,6 +7,7 @@ that it lasts about as long as asked for on each side.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,19 @@ from pathlib import Path
 from attrs import frozen
 
 from bench import mta
-from bench.load import LoadMakers
+from bench.load import LoadMakers, gather
 from bench.machine import find
 from bench.mailrows import MailRow
 from bench.measures import Figures
 from bench.mta import Mta, Sink
 from bench.process import Failed
+from bench.signed import MESSAGES, NameServer, Signers
 
+LETTERS = "letters.jsonl"
+SLOTS = 5000
+FLOOD = 15_000
+FLOOD_RATE = 3000
+"""Connections that are begun in a second, as far as the machine manages."""
 _LONGEST = 90.0
 _WARM = {4: 8, 20: 400, 200: 800}
 """Sessions -> messages before it counts: every process that is needed has been started, and the rate is known."""
@@ -56,10 +63,13 @@ def assembled(
         environment = mta.slow_sync(directory, row.sync) if row.sync else {}
         sink = Sink(directory)
         stack.callback(sink.stop)
+        dns = 0
+        if row.load == "checked":
+            dns = _signed(directory, row.size, stack)
         servers: dict[str, Server] = {}
         for name in sides:
             try:
-                servers[name] = _server(name, row, directory, environment, sink, seconds, stack)
+                servers[name] = _server(name, row, directory, environment, sink, seconds, stack, dns)
             except Failed as failure:
                 notes.append(f"{name}: left out: {failure}")
         yield sink, servers
@@ -73,12 +83,19 @@ def _server(
     sink: Sink,
     seconds: float,
     stack: ExitStack,
+    dns: int,
 ) -> Server:
     def started(word: str, fill: int) -> Mta:
         own = directory / f"{name}-{word}"
         own.mkdir(mode=0o711)
         task = mta.Task(
-            directory=own, sink=sink.port, sessions=row.sessions + row.idle, environment=environment, fill=fill
+            directory=own,
+            sink=sink.port,
+            sessions=row.sessions + row.idle,
+            environment=environment,
+            fill=fill,
+            dns=dns,
+            slots=SLOTS if row.load == "flood" else 0,
         )
         server = mta.start(name, task)
         stack.callback(server.stop)
@@ -89,9 +106,11 @@ def _server(
     memory = None
     if row.idle:
         memory = _hold(row, own, directory, stack)
+    if row.load == "checked":
+        _prove_checked(own, directory)
     counts = {}
     for server in (own, alone):
-        if server is not None:
+        if server is not None and row.load != "flood":
             count = _WARM[row.sessions]
             _flow(row, server, sink, count)
             taken = _flow(row, server, sink, count)[1]
@@ -119,20 +138,61 @@ def _flow(row: MailRow, server: Mta, sink: Sink, count: int) -> tuple[float, flo
     """Sends `count` messages through; seconds until all were accepted, and until the sink had all."""
     base = sink.messages
     begin = time.monotonic()
-    source = mta.send(server, count=count, sessions=row.sessions, size=row.size, reuse=row.reuse)
-    try:
-        source.output(_LONGEST)
-        accepted = time.monotonic() - begin
-        if source.code:
-            raise Failed(f"smtp-source ended with {source.code}: {source.tail()}")
-    finally:
-        source.stop()
-    sink.wait_for(base + count, _LONGEST)
+    if row.load == "checked":
+        letters = server.directory.parent / LETTERS
+        options = {"file": str(letters), "port": server.port, "count": count}
+        source = _makers(server).client("letters", sessions=row.sessions, reuse=row.reuse, **options)
+        (result,) = gather([source], _LONGEST)
+        if result["failed"]:
+            raise Failed(f"mail was not taken: {result['failed'][0]}")
+        accepted = result["seconds"]
+    else:
+        recipient = "b@dead0.test" if row.load == "received" else "b@example.test"
+        source = mta.send(
+            server, count=count, sessions=row.sessions, size=row.size, reuse=row.reuse, recipient=recipient
+        )
+        try:
+            source.output(_LONGEST)
+            accepted = time.monotonic() - begin
+            if source.code:
+                raise Failed(f"smtp-source ended with {source.code}: {source.tail()}")
+        finally:
+            source.stop()
+    if row.load != "received":
+        sink.wait_for(base + count, _LONGEST)
     return accepted, time.monotonic() - begin
+
+
+def _makers(server: Mta) -> LoadMakers:
+    return LoadMakers(directory=server.directory, cores=None)
+
+
+def _prove_checked(server: Mta, directory: Path) -> None:
+    """Failed where a letter is taken that is not as it was signed."""
+    sender, text = json.loads((directory / LETTERS).read_text().partition("\n")[0])
+    forged = directory / "forged.jsonl"
+    forged.write_text(json.dumps([sender, text.replace("\r\n\r\n", "\r\n\r\nPay me. ", 1)]) + "\n")
+    options = {"file": str(forged), "port": server.port, "count": 1, "sessions": 1, "reuse": False}
+    (result,) = gather([_makers(server).client("letters", **options)], 30.0)
+    if not any("550 5.7.1" in one for one in result["failed"]):
+        raise Failed(f"a forged letter was taken: {result['failed']}")
+
+
+def _signed(directory: Path, size: int, stack: ExitStack) -> int:
+    """Writes the messages, and starts the name server, whose port it gives."""
+    signers = Signers()
+    letters = [signers.message(number, size) for number in range(MESSAGES)]
+    text = "".join(json.dumps([sender, letter.decode()]) + "\n" for sender, letter in letters)
+    (directory / LETTERS).write_text(text)
+    server = NameServer(directory, signers.records)
+    stack.callback(server.stop)
+    return server.port
 
 
 def turn(row: MailRow, server: Server, sink: Sink) -> Figures:
     """One turn of one side."""
+    if row.load == "flood":
+        return _beside_flood(server.own)
     figures = _measure(row, server.own, sink, server.counts[server.own.port])
     if server.memory is not None:
         figures["memory"] = server.memory
@@ -149,8 +209,36 @@ def _measure(row: MailRow, server: Mta, sink: Sink, count: int) -> Figures:
     accepted, through = _flow(row, server, sink, count)
     time.sleep(0.3)  # what the last messages still cost (settling, logs) is theirs
     server.check()
+    if row.load == "received":
+        spent = server.cpu_seconds() - before
+        return {"octets": count * row.size / spent / 1e6, "accept": count / accepted}
     return {
         "accept": count / accepted,
         "through": count / through,
         "cpu": (server.cpu_seconds() - before) / count * 1e6,
+    }
+
+
+def _beside_flood(server: Mta) -> Figures:
+    """Honest mail alone, then from the first connection of the flood until a while after its last."""
+    makers = _makers(server)
+    honest = {"host": "127.0.0.1", "port": server.port, "rate": 50}
+    (alone,) = gather([makers.client("mail", seconds=3.0, **honest)], 30.0)
+    flood = makers.client("flood", source=mta.FLOODER, port=server.port, count=FLOOD, rate=FLOOD_RATE)
+    try:
+        seconds = FLOOD / FLOOD_RATE + 8.0
+        beside = makers.client("mail", seconds=seconds, **honest)
+        (result,) = gather([beside], seconds + 60.0)
+        flood.line()
+    finally:
+        flood.stop()
+    server.check()
+    milliseconds = sorted(latency * 1000 for latency in result["latencies"])
+    before = sorted(latency * 1000 for latency in alone["latencies"])
+    return {
+        "p50": milliseconds[len(milliseconds) // 2],
+        "p99": milliseconds[int(len(milliseconds) * 0.99)],
+        "worst": milliseconds[-1],
+        "refused": result["errors"],
+        "alone": before[int(len(before) * 0.99)],
     }

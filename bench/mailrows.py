@@ -10,10 +10,11 @@ Figures per side:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from attrs import frozen
 
-from bench.mta import NAMES
+from bench.mta import PEERS
 from bench.rows import Goal
 
 _RATES = {"accept": "accepted/s", "through": "through/s", "cpu": "CPU us/message"}
@@ -22,6 +23,10 @@ _GOALS = (
     Goal(figure="through", kind="at least", bound=1.5, against="postfix"),
 )
 _BACKLOG = 100_000
+
+Load = Literal["flow", "checked", "received", "flood"]
+"""flow: smtp-source to smtp-sink; checked: signed mail of many senders, looked up in DNS; received: to a next hop that
+is not there; flood: connections that say nothing, or nonsense, beside mail."""
 
 
 @frozen(kw_only=True)
@@ -43,7 +48,8 @@ class MailRow:
     tls: bool = False
     units: dict[str, str] = _RATES
     goals: Sequence[Goal] = _GOALS
-    sides: Sequence[str] = NAMES
+    sides: Sequence[str] = PEERS
+    load: Load = "flow"
 
 
 def _plain_rows() -> list[MailRow]:
@@ -72,7 +78,7 @@ def _idle_row(sessions: int, *, tls: bool) -> MailRow:
         tls=tls,
         units={"memory": "KiB/session", **_RATES},
         goals=(Goal(figure="memory", kind="at most", bound=most), *(_GOALS if both else ())),
-        sides=NAMES if both else ("dcrouter",),
+        sides=PEERS if both else ("dcrouter",),
     )
 
 
@@ -106,4 +112,36 @@ MAIL_ROWS: tuple[MailRow, ...] = (
         for sessions in (20, 200)
     ),
     *(_idle_row(sessions, tls=tls) for tls in (False, True) for sessions in (1000, 5000)),
+    *(
+        MailRow(
+            name=f"mail-checked-{kind}",
+            about=f"signed messages of 4 KB, 20 at once, {about}: SPF, DKIM, DMARC, ARC and iprev, by DNS on this host",
+            reuse=reuse,
+            load="checked",
+            goals=(Goal(figure="accept", kind="at least", bound=400.0),),
+            sides=("dcrouter",),
+        )
+        for kind, about, reuse in (("new", "a connection each", False), ("kept", "on kept connections", True))
+    ),
+    MailRow(
+        name="mail-20m-received",
+        about="messages of 20 MB, 4 at once, taken and kept: bytes per CPU second beside a reader of lines",
+        size=20 << 20,
+        sessions=4,
+        load="received",
+        units={"octets": "MB/CPU s", "accept": "accepted/s"},
+        goals=(Goal(figure="octets", kind="at least", bound=5.0, against="lines"),),
+        sides=("lines", "dcrouter"),
+    ),
+    MailRow(
+        name="mail-flood",
+        about="50 messages/s beside 15 000 connections of 15 000 addresses, silent or with nonsense; 5 000 slots",
+        load="flood",
+        units={"p50": "ms p50", "p99": "ms p99", "worst": "ms worst", "refused": "refused", "alone": "ms p99 alone"},
+        goals=(
+            Goal(figure="p99", kind="at most", bound=1000.0),
+            Goal(figure="refused", kind="at most", bound=0.0),
+        ),
+        sides=("dcrouter",),
+    ),
 )

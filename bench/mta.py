@@ -1,4 +1,4 @@
-"""The two mail servers, each an instance of its own that forwards mail for example.test to one sink.
+"""The mail servers, each an instance of its own that forwards mail for example.test to one sink.
 
 Equal work: both answer 250 after a sync, send to the same sink, log to a file as they do by default (Postfix through
 its own postlogd), take 50 MB, and have their limits of connections lifted. What is queued for dead0.test to dead9.test
@@ -27,8 +27,12 @@ from bench.peers import dcrouter_command
 from bench.place import free_port
 from bench.process import Failed, Program, private_kib, tree, wait_for, whole_cpu_seconds
 
-NAMES = ("postfix", "dcrouter")
+NAMES = ("postfix", "lines", "dcrouter")
+PEERS = ("postfix", "dcrouter")
 DEAD = 10
+FLOODER = "127.0.0.2"
+_CHECKED = "{dmarc: enforce}"
+_UNCHECKED = "{spf: false, dkim: false, dmarc: ignore, arc: false, iprev: false}"  # as Postfix, which checks nothing
 _SIZE = 50 << 20  # dcrouter is told the same as 50MB
 _MASTER_CF = Path("/etc/postfix/master.cf")
 
@@ -36,6 +40,9 @@ _MASTER_CF = Path("/etc/postfix/master.cf")
 @frozen(kw_only=True)
 class Task:
     """`sink`: the port of the next hop; `sessions`: how many clients at once; `environment`: added for all processes.
+
+    `dns`: the port of a name server: then mail is checked (SPF, DKIM, DMARC, iprev, ARC), which dcrouter alone does.
+    `slots`: sessions that there may be, 0: as many as there can; then FLOODER speaks for others by PROXY headers.
 
     `fill`: recipients for dead destinations that are queued before it starts, due evenly over `spread` seconds.
     """
@@ -46,6 +53,8 @@ class Task:
     environment: dict[str, str]
     fill: int = 0
     spread: float = 3600.0
+    dns: int = 0
+    slots: int = 0
 
 
 class Mta:
@@ -82,6 +91,8 @@ def obstacle(name: str) -> str | None:
     """Why this side cannot be measured here, or None."""
     if name == "dcrouter":
         return None if dcrouter_command() else "dcrouter is not installed beside this Python"
+    if name == "lines":
+        return None
     if find("postfix") is None or not _MASTER_CF.exists():
         return "Postfix is not installed, or has no master.cf"
     return None if os.geteuid() == 0 else "an instance of Postfix needs root"
@@ -89,7 +100,7 @@ def obstacle(name: str) -> str | None:
 
 def start(name: str, task: Task) -> Mta:
     """Start one server and wait for its greeting; its owner stops it."""
-    return {"postfix": _postfix, "dcrouter": _dcrouter}[name](task)
+    return {"postfix": _postfix, "lines": _lines, "dcrouter": _dcrouter}[name](task)
 
 
 # ---------------------------------------------------------------------- Postfix
@@ -188,15 +199,20 @@ def _queue_files(directory: Path) -> list[Path]:
 
 def _dcrouter(task: Task) -> Mta:
     port = free_port()
+    slots = f", max_connections: {task.slots}" if task.slots else ""
+    proxied = f"proxy_protocol: [{{from: [{FLOODER}/32]}}]" if task.slots else ""
     text = f"""version: 1
 state_dir: state
 listen: ["127.0.0.1"]
 log: {{file: dcrouter.log}}
+resolver: {{servers: ["127.0.0.1:{task.dns or free_port()}"]}}
+{proxied}
 email:
   hostname: localhost
   postmaster: postmaster@example.test
   ports: [{{port: {port}, kind: smtp}}]
-  security: {{max_connections_per_ip: 100000}}
+  security: {{max_connections_per_ip: 100000{slots}}}
+  authentication_results: {_CHECKED if task.dns else _UNCHECKED}
   max_message_size: 50MB
   rules:
     - name: sink
@@ -224,7 +240,18 @@ def _running_dcrouter(task: Task, port: int) -> Mta:
     return _greeting(Mta("dcrouter", task.directory, started, port))
 
 
-# ---------------------------------------------------------------------- both
+# ---------------------------------------------------------------------- a reader of lines
+
+
+def _lines(task: Task) -> Mta:
+    port = free_port()
+    argv = [sys.executable, "-m", "bench.lines", str(port), str(task.directory)]
+    root = str(Path(__file__).resolve().parent.parent)
+    program = Program(argv, task.directory / "output.log", environment={**task.environment, "PYTHONPATH": root})
+    return _greeting(Mta("lines", task.directory, program, port))
+
+
+# ---------------------------------------------------------------------- all
 
 
 def _greeting(mta: Mta) -> Mta:

@@ -12,7 +12,7 @@ from bench.rounds import Result
 from bench.rows import ROWS, Goal, Row
 
 _LINE = "{:<19} {:<24} {:>10} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9}  {}"
-_MAIL_LINE = "{:<19} {:<24} {:>10} {:>10} {:>9}  {}"
+_MAIL_LINE = "{:<19} {:<24} {:>10} {:>10} {:>10} {:>9} {:>9}  {}"
 _OWN = ("busy", "resumed", "accept_kept", "through_kept")
 """Figures whose ratio to another side's says nothing."""
 
@@ -34,7 +34,7 @@ def machine() -> str:
 def head(row: Row | MailRow) -> str:
     """The head of the table that the row is in."""
     if isinstance(row, MailRow):
-        line = _MAIL_LINE.format("row", "unit", *mta.NAMES, "/postfix", "goal")
+        line = _MAIL_LINE.format("row", "unit", *mta.NAMES, "/postfix", "/lines", "goal")
     else:
         line = _LINE.format("row", "unit", *peers.NAMES, "/haproxy", "/nginx", "/caddy", "goal")
     return "\n".join(["", line, "-" * len(line)])
