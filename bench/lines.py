@@ -1,76 +1,41 @@
-"""A mail server that reads line by line, to compare with: Twisted's own ESMTP, which writes each message to a file and
-syncs it before it answers. `python -m bench.lines PORT DIRECTORY`.
+"""A mail server that reads line by line, to compare with: aiosmtpd, whose handler here writes each message to a file and
+syncs it before it is answered. `python -m bench.lines PORT DIRECTORY`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import itertools
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import protocol, reactor
-from twisted.internet.defer import Deferred, succeed
-from twisted.mail import smtp
-from zope.interface import implementer
+LARGEST = 60 << 20
 
 
-@implementer(smtp.IMessage)
-class _Message:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("wb")
-
-    def lineReceived(self, line: bytes) -> None:
-        self._file.write(line + b"\r\n")
-
-    def eomReceived(self) -> Deferred[None]:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.connectionLost()
-        return succeed(None)
-
-    def connectionLost(self) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
-
-
-@implementer(smtp.IMessageDelivery)
-class _Delivery:
-    """Takes everything."""
-
+class _Keeper:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._count = 0
+        self._numbers = itertools.count()
 
-    def receivedHeader(self, helo: Any, origin: Any, recipients: Any) -> bytes:
-        return b"Received: by localhost"
-
-    def validateFrom(self, helo: Any, origin: Any) -> Any:
-        return origin
-
-    def validateTo(self, user: Any) -> Any:
-        self._count += 1
-        path = self._directory / f"{id(user)}-{self._count}"
-        return lambda: _Message(path)
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        with (self._directory / f"message-{next(self._numbers)}").open("wb") as file:
+            file.write(envelope.original_content)
+            file.flush()
+            os.fsync(file.fileno())
+        return "250 2.0.0 OK"
 
 
-class _Factory(protocol.ServerFactory):
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def buildProtocol(self, address: Any) -> smtp.ESMTP:
-        made = smtp.ESMTP()
-        made.delivery = _Delivery(self._directory)
-        made.factory = self
-        return made
-
-
-def main() -> None:
-    core: Any = reactor
-    core.listenTCP(int(sys.argv[1]), _Factory(Path(sys.argv[2])), interface="127.0.0.1")
-    core.run()
+async def main() -> None:
+    smtp = importlib.import_module("aiosmtpd.smtp")
+    keeper, loop = _Keeper(Path(sys.argv[2])), asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: smtp.SMTP(keeper, data_size_limit=LARGEST, loop=loop), "127.0.0.1", int(sys.argv[1])
+    )
+    await server.serve_forever()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

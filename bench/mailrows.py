@@ -19,7 +19,7 @@ from bench.rows import Goal
 
 _RATES = {"accept": "accepted/s", "through": "through/s", "cpu": "CPU us/message"}
 _GOALS = (
-    Goal(figure="accept", kind="at least", bound=2.0, against="postfix"),
+    Goal(figure="accept", kind="at least", bound=2.5, against="postfix"),
     Goal(figure="through", kind="at least", bound=1.5, against="postfix"),
 )
 _BACKLOG = 100_000

@@ -9,6 +9,7 @@ and the configuration are in the bench's temporary directory.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import re
@@ -92,7 +93,7 @@ def obstacle(name: str) -> str | None:
     if name == "dcrouter":
         return None if dcrouter_command() else "dcrouter is not installed beside this Python"
     if name == "lines":
-        return None
+        return None if importlib.util.find_spec("aiosmtpd") else "aiosmtpd is not installed beside this Python"
     if find("postfix") is None or not _MASTER_CF.exists():
         return "Postfix is not installed, or has no master.cf"
     return None if os.geteuid() == 0 else "an instance of Postfix needs root"
