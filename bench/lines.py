@@ -1,5 +1,5 @@
-"""A mail server that reads line by line, to compare with: aiosmtpd, whose handler here writes each message to a file and
-syncs it before it is answered. `python -m bench.lines PORT DIRECTORY`.
+"""A mail server that reads line by line, to compare with: aiosmtpd, whose handler here writes each message to a file,
+which is synced before it is answered. `python -m bench.lines PORT DIRECTORY`.
 """
 
 from __future__ import annotations

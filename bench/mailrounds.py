@@ -224,6 +224,7 @@ def _beside_flood(server: Mta) -> Figures:
     makers = _makers(server)
     honest = {"host": "127.0.0.1", "port": server.port, "rate": 50}
     (alone,) = gather([makers.client("mail", seconds=3.0, **honest)], 30.0)
+    begun = server.cpu_seconds()
     flood = makers.client("flood", source=mta.FLOODER, port=server.port, count=FLOOD, rate=FLOOD_RATE)
     try:
         seconds = FLOOD / FLOOD_RATE + 8.0
@@ -240,5 +241,6 @@ def _beside_flood(server: Mta) -> Figures:
         "p99": milliseconds[int(len(milliseconds) * 0.99)],
         "worst": milliseconds[-1],
         "refused": result["errors"],
+        "cpu": (server.cpu_seconds() - begun) / FLOOD * 1e6,
         "alone": before[int(len(before) * 0.99)],
     }
