@@ -32,6 +32,7 @@ from dcrouter.mail.delivery.nexthop import NextHop, hops_of
 from dcrouter.mail.delivery.outbound import Ordered, Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
+from dcrouter.mail.delivery.requiretls import is_strict, verified
 from dcrouter.mail.delivery.seen import Observe
 from dcrouter.mail.delivery.targets import MailTargets, RuleTargets
 from dcrouter.mail.message import Message, spool_path
@@ -170,6 +171,8 @@ class Attempts:
         """To the servers of `legs`, the way that `email.egress` decides for each recipient. `ordered`: which of the
         destinations to try, best first. `lane`: that of the recipients, None: a rule names the servers.
         """
+        if is_strict(message):
+            legs = [leg._replace(hop=verified(leg.hop)) for leg in legs]
         if not self.egress.rules.some:
             return self._send(message, numbers, ordered([self.destinations.to(leg, lane) for leg in legs]))
 

@@ -4,7 +4,8 @@
    421. Its other replies are its answers, and are not taken elsewhere.
 2. Recipients that are too many for one transaction (452 4.5.3) go in the next one, on the same connection.
 3. Where a hop does not take the message as it is, it gets another form, and goes there again (`adaptation`).
-4. With no hop left the message waits; it fails where each of them says that it takes no mail at all (RFC 7504).
+4. With no hop left the message waits; it fails where each of them says that it takes no mail at all (RFC 7504), or
+   cannot protect what has to be (RFC 8689 4.2.1).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, Postponed, from_reply
+from dcrouter.mail.delivery.requiretls import is_strict
 from dcrouter.mail.message import Message
+from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.smtp.reply import Reply
-from dcrouter.wire.smtp.transaction import ADAPTABLE
+from dcrouter.wire.smtp.transaction import ADAPTABLE, NO_REQUIRETLS
 
 MAX_RECIPIENTS = 100
 """Of one message in one transaction: what every server must take (RFC 5321 4.5.3.1.8)."""
@@ -67,6 +70,9 @@ class Forwarding:
     # ------------------------------------------------------------------ what connections tell
 
     def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
+        if replies[0] is NO_REQUIRETLS:
+            self.unreachable(Trouble(peer.target, replies[0].lines[0], NO_TLS))
+            return
         if any(replies[0] is one for one in ADAPTABLE):
             adapting = Deferred.fromCoroutine(adapted(self.transaction, self.content, replies[0]))
             adapting.addCallback(self._adapted, peer).addErrback(self._unadapted, peer)
@@ -165,5 +171,8 @@ class Forwarding:
         target = troubles[0].target if troubles else ""
         if troubles and all(trouble.gone for trouble in troubles):
             return Failed(troubles[0].gone, target)
+        if troubles and is_strict(self._message) and all(one.status in (NO_TLS, "4.7.5") for one in troubles):
+            reasons = "; ".join(f"{one.target}: {one.reason}" for one in troubles)
+            return Failed(f"550 5.7.30 REQUIRETLS is not to be had: {reasons}", target)
         status = next((one.status for one in troubles if one.status != "4.4.1"), "4.4.1")
         return Later(f"{status} {'; '.join(f'{one.target}: {one.reason}' for one in troubles)}", target)

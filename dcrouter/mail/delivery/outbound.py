@@ -16,9 +16,10 @@ from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.exchange import Finder, Group, grouped
 from dcrouter.mail.delivery.exchangers import Exchanger
-from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.nexthop import WELCOME, NextHop
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome
+from dcrouter.mail.delivery.requiretls import NOT_AUTHENTIC, is_authentic, is_strict
 from dcrouter.mail.message import Message
 from dcrouter.mail.shaping.lane import Lane
 from dcrouter.mail.shaping.limits import Limits
@@ -70,12 +71,21 @@ class Outbound:
     def _to_group(self, group: Group, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
         if isinstance(group.exchangers, Later | Failed):
             return succeed([group.exchangers] * len(numbers))
+        exchangers = group.exchangers
+        if is_strict(message):
+            exchangers = tuple(filter(is_authentic, exchangers))
+            if not exchangers:
+                return succeed([Failed(NOT_AUTHENTIC)] * len(numbers))
         lane = Lane(zone=zone, domain=group.domain)
-        legs = [Leg(self._hop(one, group.domain), one.addresses) for one in group.exchangers]
+        optional = message.envelope.terms.tls_optional
+        legs = [Leg(self._hop(one, group.domain, optional=optional), one.addresses) for one in exchangers]
         return self._send(message, numbers, legs, _best, lane)
 
-    def _hop(self, exchanger: Exchanger, domain: str) -> NextHop:
-        security = exchanger.security
+    def _hop(self, exchanger: Exchanger, domain: str, *, optional: bool) -> NextHop:
+        """`optional`: the sender would rather have it delivered than protected; what the operator wants still holds
+        (RFC 8689 4.1).
+        """
+        security = WELCOME if optional else exchanger.security
         return NextHop(
             host=exchanger.host,
             port=self._mx_port,

@@ -254,7 +254,7 @@ def _offers(kind: MailKind, *, may_relay: bool) -> Offers:
     before others', is for those who submit it (RFC 4865 2, RFC 6710 3).
     """
     submits = may_relay and kind != "smtp"
-    return Offers(dsn=may_relay, hold=MAX_HOLD if submits else 0, priority=submits)
+    return Offers(dsn=may_relay, hold=MAX_HOLD if submits else 0, priority=submits, requiretls=True)
 
 
 def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:
