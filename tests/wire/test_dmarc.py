@@ -66,6 +66,36 @@ class WalkTests(SynchronousTestCase):
             self.assertEqual(len(walked), 8)
             self.assertEqual([step.count(".") + 1 for step in walked], [labels, 7, 6, 5, 4, 3, 2, 1])
 
+    def test_the_example_of_a_long_name(self) -> None:
+        """RFC 9989 4.10: twelve labels and more, eight questions."""
+        self.assertEqual(
+            steps("a.b.c.d.e.f.g.h.i.j.mail.example.com"),
+            [
+                "a.b.c.d.e.f.g.h.i.j.mail.example.com",
+                "g.h.i.j.mail.example.com",
+                "h.i.j.mail.example.com",
+                "i.j.mail.example.com",
+                "j.mail.example.com",
+                "mail.example.com",
+                "example.com",
+                "com",
+            ],
+        )
+
+    def test_banks_under_a_public_suffix(self) -> None:
+        """A suffix with psd=y and two organizations below it: each is aligned with its own hosts, never with the other,
+        and a host that does not exist has the suffix's np=. RFC 9989 4.10.2.
+        """
+        zone = records(
+            bank_example="v=DMARC1; p=reject; psd=y; np=reject",
+            giant_bank_example="v=DMARC1; p=quarantine",
+            mega_bank_example="v=DMARC1; p=none",
+        )
+        self.assertEqual(of("giant.bank.example", zone, "mail.giant.bank.example").result, "pass")
+        self.assertEqual(of("giant.bank.example", zone, "mega.bank.example").result, "fail")
+        self.assertEqual(of("mail.mega.bank.example", zone, "mega.bank.example").result, "pass")
+        self.assertEqual(of("gone.bank.example", zone, "bank.example").policy, "reject")
+
     def test_the_organization_is_the_highest_with_a_record(self) -> None:
         """Its sp= holds for names below it; and they are aligned with each other."""
         zone = {**records(example_test="v=DMARC1; p=reject; sp=quarantine"), ("a.example.test", "A"): ["192.0.2.1"]}

@@ -11,6 +11,35 @@ from dcrouter.wire.header import block
 from tests.wire.dkim.signed import MESSAGE, ed25519_key, rsa_key, sign
 
 NOW = 1_800_000_000
+RFC6376 = b"""\
+DKIM-Signature: v=1; a=rsa-sha256; s=brisbane; d=example.com;
+      c=simple/simple; q=dns/txt; i=joe@football.example.com;
+      h=Received : From : To : Subject : Date : Message-ID;
+      bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;
+      b=AuUoFEfDxTDkHlLXSZEpZj79LICEps6eda7W3deTVFOk4yAUoqOB
+      4nujc7YopdG5dWLSdNg6xNAZpOPr+kHxt1IrE+NahM6L/LbvaHut
+      KVdkLLkpVaVVQPzeRDI009SO2Il5Lu7rDNH6mZckBdrIx0orEtZV
+      4bmp/YzhwvcubU4=;
+Received: from client1.football.example.com  [192.0.2.1]
+      by submitserver.example.com with SUBMISSION;
+      Fri, 11 Jul 2003 21:01:54 -0700 (PDT)
+From: Joe SixPack <joe@football.example.com>
+To: Suzie Q <suzie@shopping.example.net>
+Subject: Is dinner ready?
+Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)
+Message-ID: <20030712040037.46341.5F8J@football.example.com>
+
+Hi.
+
+We lost the game. Are you hungry yet?
+
+Joe.
+""".replace(b"\n", b"\r\n")
+RFC6376_KEYS = {
+    "brisbane._domainkey.example.com": "v=DKIM1; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoG"
+    "eLnQg1fWn7/zYtIxN2SnFCjxOCKG9v3b4jYfcTNh5ijSsq631uBItLa7od+v/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9tf"
+    "6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB"
+}
 RFC8463 = b"""\
 DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;
  d=football.example.com; i=@football.example.com;
@@ -66,6 +95,13 @@ def verify(
 
 
 class ExampleTests(SynchronousTestCase):
+    def test_the_first_example_passes(self) -> None:
+        """RFC 6376 A.2, with the key of its appendix C; a blank more in the body, and it fails."""
+        (found,) = verify(RFC6376, RFC6376_KEYS)
+        self.assertEqual((found.result, found.signature and found.signature.identity), ("pass", "football.example.com"))
+        (found,) = verify(RFC6376.replace(b"game. ", b"game.  "), RFC6376_KEYS)
+        self.assertEqual(found.result, "fail")
+
     def test_both_signatures_of_the_example_pass(self) -> None:
         """RFC 8463 A.3: Ed25519 and RSA, side by side."""
         self.assertEqual([one.result for one in verify(RFC8463, RFC8463_KEYS)], ["pass", "pass"])
