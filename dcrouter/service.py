@@ -160,6 +160,7 @@ class MailWorker(Worker):
         self.acts["connections"] = self._connections
         self.acts["kill"] = self._kill
         self.acts["bans"] = self._bans
+        self.acts["key_sets"] = lambda fields, fds: self.mta.key_sets.update(fields["sets"])
         self._succession: Succession | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
@@ -172,6 +173,7 @@ class MailWorker(Worker):
             ca_files=pem_files(fields),
             on_limit=lambda event: self.access(event) if self.access is not None else None,
         )
+        self.mta.key_sets.wanted = lambda url: self.channel.send("key_missed", {"url": url})
         self.mta.start()
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:

@@ -139,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     rooted = add_ca_command(command)
     queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
     add_queue_commands(queue)
-    hashed = command("passwd", passwd, "make the hash of a password, for email.auth; asks, or reads one line")
+    hashed = command(
+        "passwd", passwd, "make hash and SCRAM verifier of a password, for email.auth; asks, or reads a line"
+    )
     hashed.add_argument("name", nargs="?", metavar="NAME", help="the account: print its line for users_file")
     toured = command("demo", demo, "start a router on free ports and try one of each kind of route, with timings")
     toured.add_argument("--keep", action="store_true", help="keep the directory that it makes")

@@ -26,6 +26,8 @@ from dcrouter.mail.pipeline.conditions import Content
 from dcrouter.mail.pipeline.rules import Decision, Rules
 from dcrouter.mail.server.admission import RECIPIENT_OK, SENDER_OK, denied
 from dcrouter.mail.server.existing import NOBODY
+from dcrouter.mail.server.submission import refused_sender
+from dcrouter.mail.server.users import Users
 from dcrouter.match.addresses import Networks
 from dcrouter.wire.header import Head
 from dcrouter.wire.smtp.address import parse_path
@@ -165,14 +167,15 @@ def _to_mail(email: Email, client: Client, sender: str) -> str:
         if client.kind in email.auth.required and not client.trusted:
             return "530 5.7.0 Authentication required"
         return _text(SENDER_OK)
-    users = (*email.auth.users, *(load_users(email.auth.users_file) if email.auth.users_file is not None else ()))
-    found = next((user for user in users if user.name.lower() == client.account.lower()), None)
-    if found is None:
-        return "535 5.7.8 Authentication credentials invalid"
-    allowed = found.may_send_as or (found.name,)
-    if sender and not any(matches(parse(one), sender) for one in allowed):
-        return f"553 5.7.1 {sender} is not an address that {found.name} may send as"
-    return _text(SENDER_OK)
+    auth = email.auth
+    users = Users((*auth.users, *(load_users(auth.users_file) if auth.users_file is not None else ())))
+    user = users.find(client.account)
+    if user is None:
+        if auth.ldap is None and auth.oauth2 is None:
+            return "535 5.7.8 Authentication credentials invalid"
+        user = users.known_elsewhere(client.account)  # if the directory or the issuer knows it, which is not asked
+    refusal = refused_sender(user, sender)
+    return _text(refusal if refusal is not None else SENDER_OK)
 
 
 def _expanded(

@@ -1,4 +1,4 @@
-"""`dcrouter passwd [NAME]`: a password becomes the hash that `email.auth.users` and `users_file` want.
+"""`dcrouter passwd [NAME]`: a password becomes the hash and the SCRAM verifier that `email.auth.users` wants.
 
 It is asked for twice on a terminal, without echo, or is one line of standard input; never an argument, which every user
 of the machine could read.
@@ -14,19 +14,23 @@ import sys
 from dcrouter.config.patterns import mail_address
 from dcrouter.errors import DcrouterError
 from dcrouter.mail.server.passwords import make_hash
+from dcrouter.wire.scram import Verifier
 
 LONGEST = 1024
 """Characters; more would not fit into every client's AUTH."""
 
 
 def passwd(arguments: argparse.Namespace) -> int:
-    """Prints the hash, or with a name the line for the file."""
-    hashed = make_hash(_password())
+    """Prints the hash and the verifier, a line each, or with a name the line for `users_file`."""
+    password = _password()
+    hashed, verifier = make_hash(password), str(Verifier.make(password))
     if arguments.name is None:
         print(hashed)
+        print(verifier)
         return 0
     # A JSON string is a YAML one.
-    print(f"- {{name: {json.dumps(arguments.name, ensure_ascii=False)}, password_hash: {json.dumps(hashed)}}}")
+    name = json.dumps(arguments.name, ensure_ascii=False)
+    print(f"- {{name: {name}, password_hash: {json.dumps(hashed)}, scram: {json.dumps(verifier)}}}")
     try:
         mail_address(arguments.name)
     except ValueError as error:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from attrs import frozen
 
 from dcrouter.config import names, units
+from dcrouter.wire.scram import Verifier
 
 _KEY = "dcrouter.key"
 
@@ -170,6 +171,10 @@ def _password_hash(text: str) -> str:
     return text
 
 
+def _scram(text: str) -> str:
+    return str(Verifier.parse(text))
+
+
 def _server_address(text: str) -> HostPort:
     host, port = names.host_port(text)
     if not names.is_address(host):
@@ -311,6 +316,15 @@ PasswordHash = Annotated[
         words="an argon2id hash, as `dcrouter passwd` prints it",
         read=_password_hash,
         schema={"type": "string", "pattern": r"^\$argon2id\$"},
+    ),
+]
+ScramVerifier = Annotated[
+    str,
+    Form(
+        name="scram",
+        words="a SCRAM-SHA-256 verifier, as `dcrouter passwd` prints it",
+        read=_scram,
+        schema={"type": "string", "pattern": r"^SCRAM-SHA-256\$"},
     ),
 ]
 ServerAddress = Annotated[

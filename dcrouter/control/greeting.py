@@ -49,5 +49,5 @@ def greeting(parent: Parent, role: str) -> Iterator[Message]:
         if parent.office.answers:
             yield "challenges", parent.office.shown(), ()
         yield "addresses", {"names": parent.names.known}, ()
-        if parent.key_sets.known:
-            yield "key_sets", {"sets": parent.key_sets.known}, ()
+    if role in ("edge", "mail") and parent.key_sets.known:
+        yield "key_sets", {"sets": parent.key_sets.known}, ()

@@ -1,4 +1,4 @@
-"""Key sets of the issuers of tokens (`jwks_url`): fetched by the parent, kept fresh, told to the edge.
+"""Key sets of the issuers of tokens (`jwks_url`): fetched by the parent, kept fresh, told to edge and mail.
 
 1. Each is fetched at the start, and again every REFRESH seconds. Who misses a key in one may ask for it earlier.
 2. The last good answer stays while there is no other; a failure is logged once, and so is the recovery.
@@ -15,11 +15,11 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dcrouter.config.routes import Route
+from dcrouter.config.admin import Config
 from dcrouter.config.urls import told_url
 from dcrouter.errors import Unreachable
 from dcrouter.net.fetch import Fetcher
-from dcrouter.proxy.http.auth.keys import keys_of
+from dcrouter.tls.keysets import keys_of
 
 REFRESH = 600.0
 AGAIN = 2.0
@@ -35,9 +35,11 @@ LARGEST = 256 * 1024
 Fetch = Callable[[str], "Deferred[bytes]"]
 
 
-def key_set_urls(routes: Iterable[Route]) -> tuple[str, ...]:
-    """Of all these routes, each once."""
-    found = (route.security.jwt.jwks_url for route in routes if route.enabled and route.security.jwt is not None)
+def key_set_urls(config: Config) -> tuple[str, ...]:
+    """Of all its routes and accounts, each once."""
+    found = [route.security.jwt.jwks_url for route in config.routes if route.enabled and route.security.jwt is not None]
+    if config.email is not None and config.email.auth.oauth2 is not None:
+        found.append(config.email.auth.oauth2.jwks_url)
     return tuple(dict.fromkeys(url for url in found if url is not None))
 
 

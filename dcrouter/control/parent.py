@@ -114,10 +114,10 @@ class Parent(Service):
         self.names = Names(
             reactor,
             names_of(config, self.routes),
-            lambda known: self._tell_edge("addresses", {"names": known}),
+            lambda known: self._tell("addresses", {"names": known}),
             self.resolver,
         )
-        self.key_sets = KeySetWatch(reactor, lambda known: self._tell_edge("key_sets", {"sets": known}))
+        self.key_sets = KeySetWatch(reactor, lambda known: self._tell("key_sets", {"sets": known}, "edge", "mail"))
         self.children: Children | None = None
         self.reloads = Reloads(self)
         self.operations = Operations(self)
@@ -177,7 +177,7 @@ class Parent(Service):
         needed, lock = roles(self.config), self.state_directory.lock
         self.children = Children(self.reactor, needed, partial(greeting, self), self._received, self.command, lock)
         self.names.start()
-        self.key_sets.use(key_set_urls(self.routes))
+        self.key_sets.use(key_set_urls(self.config))
         self._see_to_certificates()
         self.certificates.start()
         self.trust.start()
@@ -255,9 +255,10 @@ class Parent(Service):
         else:
             self.log.error("{role} sent a message that nobody knows: {kind}", role=role, kind=kind)
 
-    def _tell_edge(self, kind: str, fields: dict[str, Any]) -> None:
-        if self.children is not None:
-            self.children.tell("edge", kind, fields)
+    def _tell(self, kind: str, fields: dict[str, Any], *among: str) -> None:
+        for role in among or ("edge",):
+            if self.children is not None:
+                self.children.tell(role, kind, fields)
 
     def _tell_all(self, kind: str, fields: dict[str, Any]) -> None:
         if self.children is not None:
@@ -297,7 +298,7 @@ class Parent(Service):
         self.certificates.use(loaded.store, loaded.credentials)
         self.trust.use(loaded.config, loaded.ca_files)
         self.names.only(names_of(loaded.config, loaded.routes))
-        self.key_sets.use(key_set_urls(loaded.routes))
+        self.key_sets.use(key_set_urls(loaded.config))
         self.set_log_level(loaded.config.log.level)
         return unused
 

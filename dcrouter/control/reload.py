@@ -206,7 +206,7 @@ class Reloads:
         try:
             await children.settled()
             children.hold()
-            parent.key_sets.also(key_set_urls(loaded.routes))
+            parent.key_sets.also(key_set_urls(config))
             await parent.names.also(names_of(config, loaded.routes), NAMES_WITHIN)
             self._still_ready()
             for role in children.present():
@@ -231,7 +231,7 @@ class Reloads:
             if loaded.access_log is not None and loaded.access_log is not parent.access_log:
                 loaded.access_log.close()
             parent.names.only(names_of(parent.config, parent.routes))
-            parent.key_sets.use(key_set_urls(parent.routes))
+            parent.key_sets.use(key_set_urls(parent.config))
             children.release()
             if parent.state == "ready":
                 parent.certificates.start()

@@ -49,6 +49,7 @@ from dcrouter.mail.tlsreports.reports import TlsReports
 from dcrouter.net.channel import Channel
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.chooser import Chooser
+from dcrouter.tls.keysets import KeySets
 
 DIRECTORY = "mail"
 """Under state_dir: the queue's database and its spool."""
@@ -155,7 +156,8 @@ class Mta:
             on_done=on_done,
         )
         self._operator = Operator(self._store, self._queue, time.time, self._attempts.destinations.try_all)
-        self._login = Login(config.email.auth, reactor)
+        self.key_sets = KeySets()
+        self._login = Login(config.email.auth, reactor, key_sets=self.key_sets, state_dir=directory)
         self._guards = Guards(self._ledger, self._resolver, reactor, time.time, on_limit)
         self._admission = Admission(
             config.email,

@@ -84,3 +84,13 @@ class Records:
             return outcome
         self._connection._raise_ssl_error(self._ssl, result)
         raise AssertionError("OpenSSL failed without a reason")
+
+
+def resumed(connection: SSL.Connection) -> bool:
+    """Whether the handshake went on with an earlier session (SSL_session_reused(3))."""
+    return bool(_library.SSL_session_reused(connection._ssl))
+
+
+def names_its_secret(connection: SSL.Connection) -> bool:
+    """Whether both sides derived the extended master secret (RFC 7627): without, TLS 1.2's Finished binds little."""
+    return int(_library.SSL_get_extms_support(connection._ssl)) == 1

@@ -31,7 +31,6 @@ from dcrouter.proxy.census import counted, kill, page, pieces, together
 from dcrouter.proxy.challenges import Challenges
 from dcrouter.proxy.decide import decide
 from dcrouter.proxy.door import turn_away
-from dcrouter.proxy.http.auth.keys import KeySets
 from dcrouter.proxy.listener import Listener, Listeners
 from dcrouter.proxy.plan import Plan, made
 from dcrouter.proxy.question import Question
@@ -42,6 +41,7 @@ from dcrouter.proxy.wishes import Wishes
 from dcrouter.targets.addresses import Addresses
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.credential import Credential
+from dcrouter.tls.keysets import KeySets
 from dcrouter.wire.mapped import unmapped
 
 RESERVED = 256

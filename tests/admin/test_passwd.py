@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.lists import load_users
 from dcrouter.mail.server.passwords import verify
+from dcrouter.wire.scram import ITERATIONS, Verifier
 
 COMMAND = (sys.executable, "-m", "dcrouter.admin.cli", "passwd")
 
@@ -51,7 +52,11 @@ class PasswdTests(SynchronousTestCase):
         """The hash is of the line without its end, and no other; salted, so that no two are alike."""
         first, second = (piped(end) for end in (b"p \xc3\xa4ss\r\nmore\n", b"p \xc3\xa4ss"))
         self.assertEqual((first.returncode, first.stderr), (0, b""))
-        hashed = first.stdout.decode().strip()
+        hashed, verifier = first.stdout.decode().splitlines()
+        made = Verifier.parse(verifier)
+        self.assertEqual(
+            made, Verifier.make("p \u00e4ss", iterations=made.iterations, salt=made.salt), "and so is the verifier"
+        )
         self.assertTrue(hashed.startswith("$argon2id$v=19$"))
         self.assertTrue(verify(hashed, "p \u00e4ss"))
         self.assertFalse(verify(hashed, "p \u00e4ss\r"))
@@ -72,13 +77,14 @@ class PasswdTests(SynchronousTestCase):
             (user,) = load_users(file)
             self.assertEqual(user.name, name)
             self.assertTrue(verify(user.password_hash, "secret"))
+            self.assertEqual(Verifier.parse(user.scram or "").iterations, ITERATIONS)
 
     def test_a_terminal_asks_twice_and_shows_nothing(self) -> None:
         """Without echo; two that differ make no hash."""
         status, shown = typed(b"secret", b"secret")
         self.assertEqual(status, 0, shown)
         self.assertNotIn(b"secret", shown)
-        self.assertTrue(verify(shown.decode().split()[-1], "secret"))
+        self.assertTrue(verify(shown.decode().split()[-2], "secret"))
         status, shown = typed(b"secret", b"another")
         self.assertEqual(status, 1)
         self.assertIn(b"dcrouter: the passwords differ", shown)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from dcrouter.config.load import load
+from dcrouter.config.methods import announced
 from dcrouter.errors import ConfigError
+from dcrouter.mail.server.users import Users
+from dcrouter.wire.scram import Verifier
 from tests.config.test_lists import HASH
 from tests.config.written import FileTestCase
 
+VERIFIER = str(Verifier.make("secret", iterations=4096))
+SCRAM = f'{{name: carol@example.com, password_hash: "{HASH}", scram: "{VERIFIER}"}}'
 ALICE = f'{{name: alice@example.com, password_hash: "{HASH}"}}'
 
 
@@ -23,7 +28,7 @@ class AccountTests(FileTestCase):
         assert email is not None
         auth = email.auth
         self.assertEqual([user.may_send_as for user in auth.users], [("alice@example.com",)])
-        self.assertEqual((auth.required, auth.methods), (("submission", "smtps"), ("PLAIN", "LOGIN")))
+        self.assertEqual((auth.required, auth.methods), (("submission", "smtps"), None))
         self.assertEqual((auth.failures.max, auth.failures.within, auth.failures.ban), (10, 600, 3600))
         self.assertEqual(email.require_tls, "submission")
 
@@ -43,13 +48,98 @@ class AccountTests(FileTestCase):
                 "the hash ends at its first comma: inside",
             ),
             ("methods: []", "auth.methods: the list is empty: nobody could log in"),
-            ("methods: [plain]", "'plain' is not one of PLAIN, LOGIN (did you mean 'PLAIN'?)"),
+            (
+                "methods: [plain]",
+                "PLAIN, LOGIN, OAUTHBEARER, XOAUTH2 (did you mean 'PLAIN'?)",
+            ),
             ("required: imap", "'imap' is not one of smtp, submission, smtps"),
             ("failures: {within: 0s}", "auth.failures.within: nothing fails in no time"),
             ("failures: {ban: 0s}", "auth.failures.ban: nobody would be banned"),
             ("failures: {max: 0}", "'0' is not between 1 and 100000"),
         ):
             self.assertIn(problem, "\n".join(self.told(text)))
+
+    def test_slips_of_other_sources(self) -> None:
+        """Of verifiers, directories and issuers; no secret is shown."""
+        ldap = "url: 'ldaps://l.test', base_dn: 'dc=x'"
+        for text, problem in (
+            (
+                f'users: [{{name: a@b.test, password_hash: "{HASH}", scram: geheim}}]',
+                "scram: not a SCRAM-SHA-256 verif",
+            ),
+            (f"ldap: {{{ldap}, filter: '(mail=*)'}}", "the filter does not say {user}"),
+            (f"ldap: {{{ldap}, filter: '(mail={{user}}'}}", "a parenthesis of the filter is not closed"),
+            (f"ldap: {{{ldap}, bind_dn: 'cn=x'}}", "auth.ldap: 'bind_dn' and 'bind_password' go together"),
+            (f"ldap: {{{ldap}, bind_dn: 'cn=x', bind_password: ''}}", "bind_password: is empty"),
+            ("ldap: {url: 'http://l.test', base_dn: 'dc=x'}", "is not a directory such as ldaps://"),
+            ("ldap: {url: 'ldaps://geheim@l.test', base_dn: 'dc=x'}", "is not a directory such as ldaps://"),
+            ("oauth2: {issuer: a}", "auth.oauth2: needs either 'jwks_url' or 'introspection_url'"),
+            ("oauth2: {jwks_url: 'https://a.test', introspection_url: 'https://a.test'}", "not both"),
+            ("oauth2: {introspection_url: 'https://:geheim@a.test/'}", "before the URL's @ stand a client's id"),
+            ("oauth2: {introspection_url: 'ftp://a:geheim@a.test/'}", "not a URL such as https://client:secret@"),
+        ):
+            told = "\n".join(self.told(text))
+            self.assertIn(problem, told)
+            if "ldap" not in text:
+                self.assertNotIn("geheim", told)
+
+    def test_methods_that_nobody_can_check_are_errors(self) -> None:
+        """Each says what it needs; one that some source cannot check is warned of, as it is not announced."""
+        for auth, problem in (
+            ("methods: [PLAIN]", "methods[0]: nobody can check PLAIN: it needs users, users_file or ldap"),
+            (f"users: [{ALICE}], methods: [LOGIN, XOAUTH2]", "methods[1]: nobody can check XOAUTH2: it needs oauth2"),
+            (f"users: [{ALICE}], methods: [SCRAM-SHA-256]", "methods[0]: nobody can check SCRAM-SHA-256: it needs use"),
+            ("oauth2: {introspection_url: 'https://i.test/'}, methods: [PLAIN]", "methods[0]: nobody can check PLAIN"),
+        ):
+            self.assertIn(problem, "\n".join(self.told(auth)))
+        ldap = "ldap: {url: 'ldaps://l.test', base_dn: 'dc=x'}"
+        for auth, warning in (
+            (f"users: [{SCRAM}], {ldap}, methods: [SCRAM-SHA-256]", "not announced: ldap cannot check it"),
+            (f"users: [{SCRAM}, {ALICE}], methods: [SCRAM-SHA-256-PLUS]", "not announced: 'alice@example.com' has no"),
+            ("oauth2: {jwks_url: 'https://i.test/'}", "tokens that the issuer gave for other services log in here"),
+            ("oauth2: {jwks_url: 'http://i.test/', audience: a}", "without https, whoever is in between can have"),
+        ):
+            text = f"email:\n  hostname: a.b\n  auth: {{{auth}}}\n"
+            self.assertIn(warning, "\n".join(self.load(text)[1]))
+
+    def test_what_is_announced(self) -> None:
+        """What every source of passwords can check, tokens where there is an issuer; `methods` limits and orders."""
+        ldap, oauth2 = (
+            "ldap: {url: 'ldaps://l.test', base_dn: 'dc=x'}",
+            "oauth2: {introspection_url: 'https://i.test/'}",
+        )
+        scram, plain = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"), ("PLAIN", "LOGIN")
+        tokens = ("OAUTHBEARER", "XOAUTH2")
+        for auth, expected in (
+            (f"users: [{ALICE}]", plain),
+            (f"users: [{SCRAM}]", scram + plain),
+            (f"users: [{SCRAM}, {ALICE}]", plain),
+            (ldap, plain),
+            (f"users: [{SCRAM}], {ldap}", plain),
+            (oauth2, tokens),
+            (f"users: [{SCRAM}], {oauth2}", scram + plain + tokens),
+            (f"users: [{SCRAM}], methods: [PLAIN, SCRAM-SHA-256]", ("PLAIN", *scram)),
+            (f"users: [{SCRAM}], methods: [SCRAM-SHA-256-PLUS]", scram[:1]),
+            (f"users: [{SCRAM}], methods: [SCRAM-SHA-256, SCRAM-SHA-256-PLUS]", scram[::-1]),
+            (f"users: [{SCRAM}], {oauth2}, methods: [XOAUTH2]", ("XOAUTH2",)),
+        ):
+            email = self.config(f"email: {{hostname: a.b, auth: {{{auth}}}}}").email
+            assert email is not None
+            users = Users(email.auth.users)
+            self.assertEqual(announced(email.auth, accounts=len(users), scram=users.scram), expected, auth)
+
+    def test_secrets_of_sources_are_not_shown(self) -> None:
+        """Neither by repr nor as text."""
+        text = (
+            "oauth2: {introspection_url: 'https://c:geheim@i.test/x'}, ldap: {url: 'ldaps://l.test', base_dn: 'dc=x', \
+bind_dn: 'cn=x', bind_password: geheim}"
+        )
+        email = self.config(f"email: {{hostname: a.b, auth: {{{text}}}}}").email
+        assert email is not None and email.auth.oauth2 is not None
+        place = email.auth.oauth2.introspection_url
+        assert place is not None
+        self.assertEqual((place.url, place.client, str.__str__(place.secret)), ("https://i.test/x", "c", "geheim"))
+        self.assertNotIn("geheim", repr(email.auth) + str(place))
 
     def test_the_file_of_more_accounts_is_checked_too(self) -> None:
         """Its problems are told with their own places, behind those of routes.yaml."""

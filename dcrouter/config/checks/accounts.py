@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dcrouter.config.accounts import User
+from dcrouter.config.accounts import Auth, User
 from dcrouter.config.lists import check_twice, load_users
 from dcrouter.config.mail import Email
+from dcrouter.config.methods import PASSWORDS, TOKENS
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.units import shown
@@ -19,8 +20,31 @@ def check_accounts(email: Email, root: Place, reader: Reader) -> None:
     auth = root.at("email", "auth")
     check_twice(email.auth.users, auth.at("users"))
     users = (*email.auth.users, *_more(email, auth.at("users_file")))
-    if not users and not email.trusted and not root.findings.problems:
+    if root.findings.problems:
+        return
+    _check_methods(email.auth, users, auth)
+    if not (users or email.auth.ldap or email.auth.oauth2 or email.trusted):
         _warn_of_nobody(email, root.at("email"), reader)
+
+
+def _check_methods(auth: Auth, users: tuple[User, ...], place: Place) -> None:
+    """Each must have a source of users that can check it; it is announced where all that could be asked can."""
+    table = bool(users or auth.users_file)
+    without = next((user.name for user in users if user.scram is None), None)
+    for at, method in enumerate(auth.methods or ()):
+        where = place.at("methods", at)
+        if method in TOKENS:
+            if auth.oauth2 is None:
+                where.tell(f"nobody can check {method}: it needs oauth2")
+        elif method in PASSWORDS:
+            if not table and auth.ldap is None:
+                where.tell(f"nobody can check {method}: it needs users, users_file or ldap")
+        elif not table or (users and all(user.scram is None for user in users)):
+            where.tell(f"nobody can check {method}: it needs users with scram, as `dcrouter passwd` makes them")
+        elif auth.ldap is not None:
+            where.warn(f"{method} is not announced: ldap cannot check it, and clients would choose it")
+        elif without is not None:
+            where.warn(f"{method} is not announced: {shown(without)} has no scram, and clients would choose it")
 
 
 def _more(email: Email, place: Place) -> tuple[User, ...]:

@@ -74,11 +74,16 @@ def _jwt(auth: Jwt, place: Place) -> Jwt:
             where.tell(f"{algorithm} is not what the key in {auth.public_key} is for")
         elif auth.secret is not None and len(auth.secret.encode()) < int(algorithm[2:]) // 8:
             place.at("secret").warn(f"is shorter than the {int(algorithm[2:]) // 8} octets of {algorithm}")
-    if auth.jwks_url is not None and not auth.jwks_url.startswith("https://"):
-        host = split_url(auth.jwks_url).host
-        if host != "localhost" and not host.startswith("127.") and host != "::1":
-            place.at("jwks_url").warn("without https, whoever is in between can have any token taken")
+    if auth.jwks_url is not None:
+        warn_in_clear(auth.jwks_url, place.at("jwks_url"))
     return auth
+
+
+def warn_in_clear(url: str, place: Place) -> None:
+    """Of a URL where an issuer of tokens is asked."""
+    host = split_url(url).host
+    if not url.startswith("https://") and host not in ("localhost", "::1") and not host.startswith("127."):
+        place.warn("without https, whoever is in between can have any token taken")
 
 
 def _public_key(auth: Jwt, place: Place) -> PublicKey | None:

@@ -7,13 +7,16 @@ A password leaves this host only over TLS with a peer that has proved its name: 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from attrs import evolve
 
 from dcrouter.config.accounts import AuthFailures, User
 from dcrouter.config.authentication import AuthenticationResults
+from dcrouter.config.checks.http import warn_in_clear
 from dcrouter.config.checks.values import Within, check_socket
+from dcrouter.config.directory import Ldap, OAuth2
 from dcrouter.config.guards import Greylist, MailLimit
 from dcrouter.config.mail import Email
 from dcrouter.config.nodes import Mapping as MappingNode
@@ -35,6 +38,30 @@ def _user(user: User, place: Place) -> User:
         place.tell(f"'may_send_as' is missing: {shown(user.name)} is not a mail address, which it would be else")
         return user
     return evolve(user, may_send_as=(own,))
+
+
+def _ldap(ldap: Ldap, place: Place) -> Ldap:
+    if find_spec("ldaptor") is None:
+        place.tell("needs ldaptor, which is not installed: pip install 'dcrouter[ldap]'")
+    if (ldap.bind_dn is None) != (ldap.bind_password is None):
+        place.tell("'bind_dn' and 'bind_password' go together")
+    if ldap.bind_password is not None and not ldap.bind_password:
+        place.at("bind_password").tell("is empty: a directory would take it for nobody's (RFC 4513 5.1.2)")
+    return ldap
+
+
+def _oauth2(oauth2: OAuth2, place: Place) -> OAuth2:
+    given = [word for word in ("jwks_url", "introspection_url") if place.says(word)]
+    if len(given) != 1:
+        place.tell("needs either 'jwks_url' or 'introspection_url'" + (", not both" if given else ""))
+        return oauth2
+    if oauth2.jwks_url is not None:
+        warn_in_clear(oauth2.jwks_url, place.at("jwks_url"))
+        if not oauth2.audience:
+            place.warn("tokens that the issuer gave for other services log in here, too: say audience")
+    if oauth2.introspection_url is not None:
+        warn_in_clear(oauth2.introspection_url.url, place.at("introspection_url"))
+    return oauth2
 
 
 def _failures(failures: AuthFailures, place: Place) -> AuthFailures:
@@ -162,8 +189,10 @@ MAIL: Mapping[type, Within] = {
     Deliver: _deliver,
     Email: _email,
     Greylist: _greylist,
+    Ldap: _ldap,
     MailForward: _forward,
     MailLimit: _limit,
+    OAuth2: _oauth2,
     Reject: _reject,
     Retry: _retry,
     Rule: _rule,

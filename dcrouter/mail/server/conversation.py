@@ -6,7 +6,7 @@ A `Conversation` knows no transport: who drives it feeds `machine`, calls `conve
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -17,7 +17,7 @@ from dcrouter.errors import TlsError
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.server import trace
 from dcrouter.mail.server.admitted import Admitted
-from dcrouter.mail.server.login import Verdict
+from dcrouter.mail.server.exchanges import Exchange, Verdict
 from dcrouter.mail.server.refusals import log_refusal
 from dcrouter.mail.server.submission import refused_sender
 from dcrouter.mail.server.tls import NO_TLS, TLS_READY
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 class Conversation(ABC):
     """`client`: who it is; `user`: whom it has logged in as. `secured`: what Received tells of TLS, None in clear.
-    `transaction`: the one that is under way.
+    `transaction`: the one that is under way; `exchange`: the login.
     """
 
     _log = Logger()
@@ -44,6 +44,7 @@ class Conversation(ABC):
         self.user: User | None = None
         self.secured: str | None = None
         self.transaction: Transaction | None = None
+        self.exchange: Exchange | None = None
         self.machine = Server(sessions.limits(self.client))
         self.machine.draining = sessions.draining
 
@@ -59,6 +60,10 @@ class Conversation(ABC):
     def secure(self) -> None:
         """TLS comes next."""
 
+    @abstractmethod
+    def bindings(self) -> Mapping[str, bytes]:
+        """What a login can be bound to of the TLS that the client speaks, type -> data."""
+
     def converse(self) -> None:
         """Does what the machine has to do now."""
         machine = self.machine
@@ -72,13 +77,21 @@ class Conversation(ABC):
             self.transaction = None
 
     def _auth(self, event: events.Auth) -> None:
-        checked = self.sessions.login.check(event.credentials, self.client, self.facts.session)
-        self._answer_later(checked.addCallback(self._logged_in))
+        offered = self.machine.limits.auth
+        begin = self.sessions.login.begin
+        self.exchange = begin(event.mechanism, self.client, self.facts.session, self.bindings, offered)
+        self._answer_later(self.exchange.receive(event.response).addCallback(self._logged_in))
+
+    def _auth_response(self, event: events.AuthResponse) -> None:
+        assert self.exchange is not None
+        self._answer_later(self.exchange.receive(event.response).addCallback(self._logged_in))
 
     def _logged_in(self, verdict: Verdict) -> bytes:
         if verdict.user is not None:
             self.user = verdict.user
             self.client = evolve(self.client, account=verdict.user.name)
+        if not verdict.reply.startswith(b"334"):
+            self.exchange = None
         return verdict.reply
 
     def _mail(self, event: events.Mail) -> None:
@@ -165,6 +178,7 @@ class Conversation(ABC):
 
 _DUTIES: dict[type, Callable[[Conversation, Any], None]] = {
     events.Auth: Conversation._auth,
+    events.AuthResponse: Conversation._auth_response,
     events.Mail: Conversation._mail,
     events.Recipient: Conversation._recipient,
     events.DataStart: Conversation._data_start,

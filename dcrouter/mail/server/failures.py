@@ -86,11 +86,12 @@ class Failures:
         return len(keys)
 
     def failed(self, address: str, account: str, *, bannable: bool = True) -> bool:
-        """Notes one; gives whether it is the one that bans the address."""
+        """Notes one; gives whether it is the one that bans the address. `account` "": of nobody who is named."""
         now = self._clock()
-        name = _name(account)
-        count, last = self._by_account.get(name, (0, now))
-        _put(self._by_account, name, (count + 1 if now - last < self._config.within else 1, now), MAX_ACCOUNTS)
+        if account:
+            name = _name(account)
+            count, last = self._by_account.get(name, (0, now))
+            _put(self._by_account, name, (count + 1 if now - last < self._config.within else 1, now), MAX_ACCOUNTS)
         if not bannable:
             return False
         key = count_key(address)

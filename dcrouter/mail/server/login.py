@@ -1,40 +1,45 @@
-"""Who a client is: credentials in, an answer to AUTH out. RFC 4954 6 (replies), 9 (security).
+"""Who a client is: what it claims in, an answer to AUTH out. RFC 4954 6 (replies), 9 (security).
 
 1. An address that is banned is not listened to.
-2. The account is looked up; for a name that nobody has the hash of an impostor is computed, so that both take as long.
-3. Hashes are computed in threads behind a gate (`gate`); credentials that were right a moment ago are not hashed again.
-4. A wrong password counts against the address and the account (`failures`); the answer may be late on purpose.
+2. What is claimed is checked through a portal of twisted.cred (`checkers`), by whoever can check its kind.
+3. What is wrong counts against the address and the account (`failures`), whatever the mechanism; the answer may be late
+   on purpose. Where nobody can tell now, it is 454 and counts against nobody.
 
-No password is kept, logged, or part of an error: what was right is remembered for REMEMBERED seconds as a keyed digest,
-whose key is this process's and random.
+No password, proof or token is kept, logged, or part of an error.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import OrderedDict
-from functools import partial
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from dcrouter.config.accounts import Auth
+from dcrouter.config.methods import announced
+from dcrouter.durable import write_whole
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.server import bans
+from dcrouter.mail.server.checkers import UNKNOWN, portal
+from dcrouter.mail.server.claims import IAccount, IClaim, PasswordClaim, ProofClaim, TokenClaim, Unavailable
+from dcrouter.mail.server.directory import Directory
+from dcrouter.mail.server.exchanges import Exchange, Verdict, exchange
 from dcrouter.mail.server.failures import Failures
-from dcrouter.mail.server.gate import Busy, Gate
-from dcrouter.mail.server.passwords import UnusableHash, verify
+from dcrouter.mail.server.gate import Gate
+from dcrouter.mail.server.issuer import Issuer
+from dcrouter.mail.server.remembered import Remembered
 from dcrouter.mail.server.users import User, UsersFile
 from dcrouter.match.addresses import count_key
+from dcrouter.tls.keysets import KeySets
+from dcrouter.wire.bearer import Token
 from dcrouter.wire.sasl import Credentials, prepare_account
-
-REMEMBERED = 30.0
-"""Seconds: a client with a connection for each message costs one hash in this time. A password that is changed is
-changed at once, as its hash is part of what is remembered."""
-MAX_REMEMBERED = 1000
+from dcrouter.wire.scram import Proof, Verifier
 
 _WELCOME = b"235 2.7.0 Authentication succeeded\r\n"
 _WRONG = b"535 5.7.8 Authentication credentials invalid\r\n"
@@ -42,43 +47,57 @@ _BUSY = b"454 4.7.0 Temporary authentication failure\r\n"
 _BANNED = b"454 4.7.0 Too many failed logins from your address\r\n"
 BANNED = b"421 4.7.0 Too many failed logins from your address"
 
-
-class Verdict(NamedTuple):
-    """`reply` answers AUTH; `user` None: not logged in."""
-
-    reply: bytes
-    user: User | None = None
+SECRET = "login.key"
+"""The file in `state_dir` whose octets make the salts of accounts that do not exist: the same ones after a restart."""
+_SECRET_SIZE = 32
 
 
 class Login:
-    """The accounts of `auth`. `open` reads what there is to read; `close` ends the threads."""
+    """The accounts of `auth`. `open` reads what there is to read; `close` ends the threads and connections.
+
+    `state_dir`: where SECRET is, None for one that nobody keeps.
+    """
 
     _log = Logger()
 
-    def __init__(self, auth: Auth, reactor: Any, *, width: int | None = None) -> None:
+    def __init__(
+        self,
+        auth: Auth,
+        reactor: Any,
+        *,
+        width: int | None = None,
+        key_sets: KeySets | None = None,
+        state_dir: Path | None = None,
+    ) -> None:
         self._reactor = reactor
-        self._methods = auth.methods
+        self._auth = auth
         self._gate = Gate(reactor, width)
+        self._key_sets = key_sets or KeySets()
+        self._state_dir = state_dir
+        self._secret = os.urandom(_SECRET_SIZE)
         self._file = UsersFile(auth, self._gate.in_thread, reactor.seconds)
         self._failures = Failures(auth.failures, reactor.seconds)
-        self._config = auth.failures
-        self._key = os.urandom(32)
-        self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        self._remembered = Remembered(reactor.seconds)
+        self._directory: Directory | None = None
+        self._issuer: Issuer | None = None
         self._pauses: set[IDelayedCall] = set()
         self._closed = False
         self.succeeded = 0
         self.failed = 0
+        self._assemble()
 
     def open(self) -> None:
-        """Blocks while `users_file` is read."""
+        """Blocks while `users_file` is read, and the secret."""
         self._file.open()
+        if self._state_dir is not None:
+            self._secret = self._kept(self._state_dir / SECRET)
 
     def reload(self, auth: Auth) -> None:
         """Other accounts and numbers from now on; bans stay, and who is logged in is so until the connection ends."""
-        self._methods = auth.methods
-        self._config = auth.failures
+        self._auth = auth
         self._failures.reload(auth.failures)
         self._file = self._file.successor(auth)
+        self._assemble()
 
     def close(self) -> None:
         """Who waits for an answer gets none; blocks until the hashes that are being computed are."""
@@ -86,12 +105,32 @@ class Login:
         for pause in self._pauses:
             pause.cancel()
         self._pauses.clear()
+        if self._directory is not None:
+            self._directory.abort()
         self._gate.close()
+
+    def _assemble(self) -> None:
+        """Sources that are as they were keep their connections and what they know."""
+        auth = self._auth
+        if self._directory is not None and self._directory.config != auth.ldap:
+            self._directory.close()
+            self._directory = None
+        if self._directory is None and auth.ldap is not None:
+            self._directory = Directory(auth.ldap, self._reactor)
+        if self._issuer is None or self._issuer.config != auth.oauth2:
+            oauth2 = auth.oauth2
+            self._issuer = (
+                Issuer(oauth2, self._key_sets, self._remembered, self._reactor, time.time)
+                if oauth2 is not None
+                else None
+            )
+        self._portal = portal(lambda: self._file.users, self._gate, self._remembered, self._directory, self._issuer)
 
     def offered(self) -> tuple[str, ...]:
         """The mechanisms for EHLO: none where nobody could log in. What `users_file` says by now is for the next."""
         self._file.look()
-        return self._methods if self._file.users else ()
+        users = self._file.users
+        return announced(self._auth, accounts=len(users), scram=users.scram)
 
     def banned(self, address: str) -> bool:
         return self._failures.banned(address)
@@ -110,33 +149,48 @@ class Login:
     def status(self) -> dict[str, int]:
         return {"logins": self.succeeded, "failed_logins": self.failed, "banned": self._failures.bans}
 
-    def check(self, credentials: Credentials, client: Client, session: str) -> Deferred[Verdict]:
-        """The answer to one AUTH; never fails. `client` as it was before."""
-        return Deferred.fromCoroutine(self._check(credentials, client, session))
+    # ------------------------------------------------------------------ one login
 
-    async def _check(self, credentials: Credentials, client: Client, session: str) -> Verdict:
-        failures, address, name = self._failures, client.address, credentials.account
+    def begin(
+        self,
+        mechanism: str,
+        client: Client,
+        session: str,
+        bindings: Callable[[], Mapping[str, bytes]],
+        offered: tuple[str, ...],
+    ) -> Exchange:
+        """By one of the mechanisms `offered`; `client` as it was before. `bindings`: see `exchange`."""
+        return exchange(mechanism, self, client, session, bindings, offered)
+
+    async def verifier(self, name: str) -> Verifier:
+        """What a client that claims to be of that name is challenged with: an impostor's for who cannot log in so."""
+        await self._file.look()
+        users = self._file.users
+        user = users.find(name)
+        if user is not None and user.scram is not None:
+            return user.scram
+        return Verifier.impostor(prepare_account(name), self._secret, users.iterations)
+
+    def check(self, claimed: Credentials | Proof | Token, client: Client, session: str) -> Deferred[Verdict]:
+        """The answer to what is claimed; never fails."""
+        return Deferred.fromCoroutine(self._check(claimed, client, session))
+
+    async def _check(self, claimed: Credentials | Proof | Token, client: Client, session: str) -> Verdict:
+        failures, address, name = self._failures, client.address, claimed.account
         if not client.trusted and failures.banned(address):
             return self._refused("the address is banned", _BANNED, name, client, session)
         await self._file.look()
-        users = self._file.users
-        if not users:
-            return self._refused("there are no accounts", _WRONG, name, client, session)
-        user = users.find(name)
-        hashed = user.password_hash if user is not None else users.impostor(name)
-        acquainted = failures.acquainted(address, name)
-        seal = self._seal(hashed, credentials)
-        good = self._remembered.get(seal, 0.0) > self._reactor.seconds()
-        if not good:
-            call = partial(verify, hashed, credentials.password)
-            try:
-                good = await self._gate.run(count_key(address), call, preferred=acquainted)
-            except Busy:
-                return self._refused("too many logins at once", _BUSY, name, client, session)
-            except UnusableHash as error:
-                self._log.error("the hash of {account} is unusable: {reason}", account=_shown(name), reason=str(error))
-        other = prepare_account(credentials.authorize_as) not in ("", prepare_account(name))
-        right = user if good and not other else None
+        right: User | None = None
+        reason = ""
+        try:
+            logged_in: Any = await self._portal.login(self._claim(claimed, client), None, IAccount)
+            right = logged_in[1]
+        except Unavailable as error:
+            return self._refused(str(error), _BUSY, name, client, session)
+        except UnauthorizedLogin as error:
+            reason = str(error) or UNKNOWN
+        if right is not None and not _is_own(claimed, right):
+            right, reason = None, "it wants to act for another account"
         delay = failures.delay(address, name)
         if right is None:
             self._count_failure(client, name)  # before the pause: others on their way are to feel it
@@ -144,20 +198,27 @@ class Login:
             await self._pause(delay)
         banned = not client.trusted and failures.banned(address)
         if right is not None and not banned:
-            return self._welcome(right, seal, client, session)
-        reason = "no such account" if user is None else "wrong password" if right is None else "the address is banned"
-        return self._refused(reason, BANNED + b"\r\n" if banned else _WRONG, name, client, session)
+            return self._welcome(right, client, session)
+        return self._refused(
+            reason or "the address is banned", BANNED + b"\r\n" if banned else _WRONG, name, client, session
+        )
+
+    def _claim(self, claimed: Credentials | Proof | Token, client: Client) -> IClaim:
+        if isinstance(claimed, Proof):
+            return ProofClaim(proof=claimed)
+        if isinstance(claimed, Token):
+            return TokenClaim(token=claimed)
+        return PasswordClaim(
+            credentials=claimed,
+            owner=count_key(client.address),
+            preferred=self._failures.acquainted(client.address, claimed.account),
+        )
 
     # ------------------------------------------------------------------ outcomes
 
-    def _welcome(self, user: User, seal: bytes, client: Client, session: str) -> Verdict:
+    def _welcome(self, user: User, client: Client, session: str) -> Verdict:
         self.succeeded += 1
         self._failures.succeeded(client.address, user.name)
-        if seal not in self._remembered or self._remembered[seal] <= self._reactor.seconds():
-            self._remembered[seal] = self._reactor.seconds() + REMEMBERED
-            self._remembered.move_to_end(seal)
-            if len(self._remembered) > MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
         self._log.info(
             "{session}: {account} has logged in from {peer}",
             session=session,
@@ -167,13 +228,14 @@ class Login:
         return Verdict(_WELCOME, user)
 
     def _count_failure(self, client: Client, name: str) -> None:
+        config = self._auth.failures
         if self._failures.failed(client.address, name, bannable=not client.trusted):
             self._log.warn(
                 "{peer} is banned for {seconds} s: {count} failed logins within {within} s",
                 peer=count_key(client.address),
-                seconds=round(self._config.ban),
-                count=self._config.max,
-                within=round(self._config.within),
+                seconds=round(config.ban),
+                count=config.max,
+                within=round(config.within),
             )
 
     def _refused(self, reason: str, reply: bytes, name: str, client: Client, session: str) -> Verdict:
@@ -181,7 +243,7 @@ class Login:
         self._log.info(
             "{session}: login of {account} from {peer} failed: {reason}",
             session=session,
-            account=_shown(name),
+            account=_shown(name) or "nobody that is named",
             reason=reason,
             peer=client.address,
         )
@@ -189,10 +251,22 @@ class Login:
 
     # ------------------------------------------------------------------ what it is made of
 
-    def _seal(self, hashed: str, credentials: Credentials) -> bytes:
-        """What a pair of hash and password is remembered by."""
-        text = f"{hashed}\0{credentials.password}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, key=self._key, digest_size=32).digest()
+    def _kept(self, path: Path) -> bytes:
+        """What the file holds, made where it is missing. A disk that takes none costs only that nobody keeps it."""
+        try:
+            found = path.read_bytes()
+            if len(found) == _SECRET_SIZE:
+                return found
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._log.error("{path} cannot be read: {reason}", path=str(path), reason=error.strerror)
+            return self._secret
+        try:
+            write_whole(path, self._secret, 0o600)
+        except OSError as error:
+            self._log.error("{path} cannot be written: {reason}", path=str(path), reason=error.strerror)
+        return self._secret
 
     async def _pause(self, seconds: float) -> None:
         over: Deferred[None] = Deferred()
@@ -202,6 +276,12 @@ class Login:
         self._pauses.add(pause)
         await over
         self._pauses.discard(pause)
+
+
+def _is_own(claimed: Credentials | Proof | Token, user: User) -> bool:
+    """Whether the client wants to act for itself: a token's name was compared with what the client says."""
+    other = "" if isinstance(claimed, Token) else prepare_account(claimed.authorize_as)
+    return other in ("", prepare_account(user.name))
 
 
 def _shown(name: str) -> str:

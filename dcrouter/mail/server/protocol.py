@@ -7,6 +7,7 @@ It feeds the machine, and writes its replies, all that have gathered at once; wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
@@ -20,6 +21,7 @@ from dcrouter.events import EndedBy
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.outlet import Outlet
 from dcrouter.mail.server.account import Account
+from dcrouter.mail.server.bindings import channel_bindings
 from dcrouter.mail.server.conversation import Conversation
 from dcrouter.mail.server.intake import PIECE
 from dcrouter.mail.server.login import BANNED
@@ -257,6 +259,9 @@ class MailProtocol(Conversation, Protocol):
         self._begin_tls()
         self.awaited = "greeting"
         self.deadline = self.sessions.clock.seconds() + self.sessions.timeouts.greeting
+
+    def bindings(self) -> Mapping[str, bytes]:
+        return channel_bindings(self.transport)
 
     # ------------------------------------------------------------------ the transport
 

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dcrouter.config.accounts import Auth
 from dcrouter.config.accounts import User as ConfiguredUser
 from dcrouter.config.lists import load_users
+from dcrouter.config.patterns import mail_address
 from dcrouter.errors import ConfigError
+from dcrouter.mail.server.claims import IAccount
 from dcrouter.mail.server.passwords import impostor
 from dcrouter.match.recipients import RecipientPatterns
 from dcrouter.wire.sasl import prepare_account
+from dcrouter.wire.scram import ITERATIONS, Verifier
 
 LOOK_AGAIN = 1.0
 """Seconds within which `users_file` is looked at once."""
@@ -33,20 +38,28 @@ _State = tuple[int, int, int, int] | str
 """What tells one state of the file from another, or why it cannot be looked at."""
 
 
+@implementer(IAccount)
 @frozen(kw_only=True, eq=False)
 class User:
-    """One account. `name`: as it was written in the configuration."""
+    """One account. `name`: as it was written in the configuration, or as another source knows it; then it has no hash.
+
+    `scram`: None where it cannot log in by SCRAM.
+    """
 
     name: str
-    password_hash: str
     senders: RecipientPatterns
+    password_hash: str = field(default="", repr=False)
+    scram: Verifier | None = None
 
     def may_send_as(self, address: str) -> bool:
         return self.senders.matches(address)
 
 
 class Users:
-    """A table of accounts by name; names are compared without case."""
+    """A table of accounts by name; names are compared without case.
+
+    `scram`: whether all of them can log in by it; `iterations`: of most of their verifiers.
+    """
 
     def __init__(self, users: Iterable[ConfiguredUser]) -> None:
         self._by_name: dict[str, User] = {}
@@ -58,16 +71,34 @@ class Users:
                     name=user.name,
                     password_hash=user.password_hash,
                     senders=RecipientPatterns(user.may_send_as or (user.name,)),
+                    scram=Verifier.parse(user.scram) if user.scram is not None else None,
                 ),
             )
         self._salt = os.urandom(16)
         self._hashes = [user.password_hash for user in self._by_name.values()]
+        rounds = Counter(user.scram.iterations for user in self._by_name.values() if user.scram is not None)
+        self.scram = bool(rounds) and rounds.total() == len(self._by_name)
+        self.iterations = rounds.most_common(1)[0][0] if rounds else ITERATIONS
 
     def __len__(self) -> int:
         return len(self._by_name)
 
     def find(self, name: str) -> User | None:
         return self._by_name.get(prepare_account(name))
+
+    def known_elsewhere(self, name: str) -> User:
+        """The account of a name that another source vouches for: what it may send as is told here, where it is, and
+        else it is its own name, where that is an address (never a pattern: it is what somebody else wrote).
+        """
+        own = self.find(name)
+        if own is not None:
+            return own
+        try:
+            address = mail_address(name)
+        except ValueError:
+            address = ""
+        senders = (address,) if address and "*" not in address and not address.startswith("re:") else ()
+        return User(name=name, senders=RecipientPatterns(senders))
 
     def impostor(self, name: str) -> str:
         """A hash for a name that nobody has, as slow as that of some account: always the same one's, for that name."""

@@ -9,7 +9,6 @@ from dcrouter.config.routes import Route
 from dcrouter.net.threads import Threads
 from dcrouter.proxy.http.auth.basic import BasicGate
 from dcrouter.proxy.http.auth.forward import ForwardGate
-from dcrouter.proxy.http.auth.keys import KeySets
 from dcrouter.proxy.http.auth.passwords import Passwords
 from dcrouter.proxy.http.auth.tokens import TokenGate
 from dcrouter.proxy.http.features import NO_FEATURES, Features, Gate, RequestEdit, ResponseEdit
@@ -19,6 +18,7 @@ from dcrouter.proxy.http.rates import RateGate
 from dcrouter.proxy.http.rewrite import rewrite_edit
 from dcrouter.proxy.state import State
 from dcrouter.targets.addresses import Addresses
+from dcrouter.tls.keysets import KeySets
 
 
 class Assembly:

@@ -1,6 +1,6 @@
 """What an SMTP server machine offers, and what it asks of whoever drives it; `server.py` says how.
 
-`Mail`, `Recipient`, `EndOfData`, `Auth` and `StartTls` ask and wait for an answer; the others tell.
+`Mail`, `Recipient`, `EndOfData`, `Auth`, `AuthResponse` and `StartTls` ask and wait for an answer; the others tell.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from dcrouter.wire.sasl import Credentials
 from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.parameters import NO_OFFERS, NO_REPORT, Offers, Report
 
@@ -20,7 +19,7 @@ from dcrouter.wire.smtp.parameters import NO_OFFERS, NO_REPORT, Offers, Report
 class Limits:
     """What one server offers and asks for.
 
-    `max_size`: octets of a message. `auth`: the mechanisms (of sasl.MECHANISMS) that are offered under TLS.
+    `max_size`: octets of a message. `auth`: the mechanisms of SASL that are offered under TLS.
     `auth_required`, `tls_required`: MAIL waits for a login, for TLS. `offers`: what else; `offers_to_users`: after a
     login. `now`: the wall clock.
     """
@@ -84,9 +83,19 @@ class EndOfData(NamedTuple):
 
 
 class Auth(NamedTuple):
-    """The client wants to be who `credentials` say: answer 235 or a refusal."""
+    """The client wants to log in by `mechanism`; `response`: its first words, None where it has said none.
 
-    credentials: Credentials
+    Answer 334 with a challenge, 235, or a refusal; 501 is for what is malformed.
+    """
+
+    mechanism: str
+    response: bytes | None
+
+
+class AuthResponse(NamedTuple):
+    """What the client says to a challenge; answer as `Auth`."""
+
+    response: bytes
 
 
 @frozen
@@ -99,4 +108,4 @@ class Reset:
     """The transaction is gone, and what has come of its message."""
 
 
-Event = Mail | Recipient | DataStart | Data | EndOfData | Auth | StartTls | Reset
+Event = Mail | Recipient | DataStart | Data | EndOfData | Auth | AuthResponse | StartTls | Reset

@@ -6,9 +6,8 @@ Each takes the session and its argument, replies there, and gives what the calle
 
 from __future__ import annotations
 
-from dcrouter.wire.sasl import Credentials, Exchange, encode
 from dcrouter.wire.smtp import events, said
-from dcrouter.wire.smtp.command import parse_auth, parse_greeting
+from dcrouter.wire.smtp.command import parse_auth, parse_greeting, parse_response
 from dcrouter.wire.smtp.events import Event
 from dcrouter.wire.smtp.reply import reply
 from dcrouter.wire.smtp.session import Session
@@ -60,14 +59,12 @@ def auth(session: Session, argument: str) -> Event | None:
     mechanism, initial = parse_auth(argument)
     if mechanism not in limits.auth:
         return session.error(said.UNKNOWN_MECHANISM)
-    return proceed(session, Exchange(mechanism), initial)
+    session.asked = "AUTH"
+    return events.Auth(mechanism, initial)
 
 
-def proceed(session: Session, exchange: Exchange, response: bytes | None) -> Event | None:
-    """The exchange's next step: a challenge, or what the caller must judge."""
-    step = exchange.receive(response)
-    if isinstance(step, Credentials):
-        session.asked = "AUTH"
-        return events.Auth(step)
-    session.exchange = exchange
-    return session.say(b"334 " + encode(step) + b"\r\n")
+def proceed(session: Session, line: str) -> Event | None:
+    """What the client says to a challenge."""
+    response = parse_response(line)
+    session.asked = "AUTH"
+    return events.AuthResponse(response)

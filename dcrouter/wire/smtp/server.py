@@ -5,9 +5,9 @@ How it is driven:
 1. `greeting()` gives the bytes of the banner.
 2. `receive(data)` takes bytes, in any pieces; then `next_event()` until it gives None. `Data` is the only event that
    carries message octets; they are the caller's.
-3. Events that ask (`Mail`, `Recipient`, `EndOfData`, `Auth`, `StartTls`) stop the machine until `answer(reply)`; after
-   a 220 to `StartTls` it stands still until `tls_started()`. What the client pipelined behind them waits meanwhile; the
-   caller stops reading, or it grows.
+3. Events that ask (`Mail`, `Recipient`, `EndOfData`, `Auth`, `AuthResponse`, `StartTls`) stop the machine until
+   `answer(reply)`; after a 220 to `StartTls` it stands still until `tls_started()`. What the client pipelined behind
+   them waits meanwhile; the caller stops reading, or it grows.
 4. `take_output()` gives all replies that have gathered, in order, to be written at once. After `closed` is true there
    will be no more of them, and the connection ends once they are written.
 
@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 from dcrouter.errors import WireError
 from dcrouter.wire.smtp import chunking, hello, mailing, said
-from dcrouter.wire.smtp.command import FOREIGN, KNOWN_ELSEWHERE, MAX_AUTH_LINE, MAX_COMMAND_LINE, parse_response
+from dcrouter.wire.smtp.command import FOREIGN, KNOWN_ELSEWHERE, MAX_AUTH_LINE, MAX_COMMAND_LINE
 from dcrouter.wire.smtp.events import Event
 from dcrouter.wire.smtp.session import Session
 
@@ -94,7 +94,10 @@ class Server(Session):
                 self.conduct.message()
         elif asked == "AUTH":
             self.authenticated = accepted
-            if not accepted:
+            self.challenged = reply.startswith(b"334")
+            if reply.startswith(b"501"):
+                last = self.conduct.error()
+            elif not (accepted or self.challenged):
                 last = self.conduct.failed_login()
         elif asked == "STARTTLS":
             self.asked = "TLS" if accepted else None
@@ -114,24 +117,24 @@ class Server(Session):
         self.esmtp = False
         self.authenticated = False
         self.forget()
-        self.exchange = None
+        self.challenged = False
         self.asked = None
 
     # ------------------------------------------------------------------ commands
 
     def _auth_comes_next(self) -> bool:
         """Whether a line of up to MAX_AUTH_LINE octets may come under TLS: RFC 4954 4 gives it to AUTH alone."""
-        return self.exchange is not None or self.input.begins_with(b"AUTH ")
+        return self.challenged or self.input.begins_with(b"AUTH ")
 
     def _run(self, line: bytes, longest: int) -> Event | None:
-        exchange, self.exchange = self.exchange, None
+        challenged, self.challenged = self.challenged, False
         if len(line) > longest:
             return self.error(said.LINE_TOO_LONG if longest == MAX_COMMAND_LINE else said.AUTH_LINE_TOO_LONG)
         if not line.endswith(b"\r"):
             return self.leave(said.LONE_LF)
         text = line[:-1].decode("utf-8", "replace")
         try:
-            return self._obey(text) if exchange is None else hello.proceed(self, exchange, parse_response(text))
+            return hello.proceed(self, text) if challenged else self._obey(text)
         except WireError as error:
             return self.error(error.reply or said.SYNTAX)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dcrouter.wire.sasl import Exchange
 from dcrouter.wire.smtp import events
 from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.conduct import Conduct
@@ -35,7 +34,7 @@ class Session:
     `asked`: the verb whose answer is awaited, TLS during the handshake. `sender`: of the transaction under way, which
     has so many `recipients`; `message`: what of it comes by DATA or BDAT, so far `size` octets. `taking`: what is done
     with the octets that come next, None where commands do; of `chunk`, what BDAT said last, so many are `left` to come
-    (-1 in DATA: nobody knows). `exchange`: while AUTH goes on.
+    (-1 in DATA: nobody knows). `challenged`: AUTH goes on, and the next line is a response.
 
     What replies to a command gives None for an event, so that a command can end with it.
     """
@@ -57,7 +56,7 @@ class Session:
         self.message: Unstuffer | Chunks | None = None
         self.taking: Callable[[Session], Event | None] | None = None
         self.chunk = NO_CHUNK
-        self.exchange: Exchange | None = None
+        self.challenged = False
         self.size = 0
         self.left = 0
         self.conduct = Conduct()
@@ -78,7 +77,7 @@ class Session:
         self.closed = True
         self.forget()
         self.taking = None
-        self.exchange = None
+        self.challenged = False
         self.asked = None
         self.input.clear()
 

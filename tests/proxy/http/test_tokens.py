@@ -13,8 +13,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from dcrouter.proxy.http.auth.keys import keys_of
 from dcrouter.proxy.http.auth.tokens import TokenGate
+from dcrouter.tls.keysets import keys_of
 from tests.support.features import FeatureTest, resolved, written
 
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -6,7 +6,8 @@ from base64 import b64encode
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.wire.sasl import Credentials
+from dcrouter.errors import WireError
+from dcrouter.wire.sasl import Credentials, Exchange, encode
 from dcrouter.wire.smtp import events
 from dcrouter.wire.smtp.command import MAX_AUTH_LINE
 from dcrouter.wire.smtp.conduct import MAX_FAILED_LOGINS
@@ -40,6 +41,7 @@ class Session:
 
     def __init__(self, limits: events.Limits = LIMITS, *, tls: bool = True) -> None:
         self.machine = Server(limits, tls=tls)
+        self.exchange = Exchange("PLAIN")
         self.credentials: list[Credentials] = []
         self.senders: list[str] = []
 
@@ -48,9 +50,10 @@ class Session:
         self.machine.receive(data)
         while (event := self.machine.next_event()) is not None:
             if isinstance(event, events.Auth):
-                self.credentials.append(event.credentials)
-                good = event.credentials == Credentials(account="alice", password="good")
-                self.machine.answer(b"235 2.7.0 Welcome\r\n" if good else b"535 5.7.8 Wrong\r\n")
+                self.exchange = Exchange(event.mechanism)
+                self.machine.answer(self.said(event.response))
+            elif isinstance(event, events.AuthResponse):
+                self.machine.answer(self.said(event.response))
             elif isinstance(event, events.Mail):
                 self.senders.append(event.sender.address)
                 self.machine.answer(b"250 2.1.0 OK\r\n")
@@ -59,6 +62,18 @@ class Session:
             elif isinstance(event, events.StartTls):
                 self.machine.answer(b"220 2.0.0 Go\r\n")
         return self.machine.take_output()
+
+    def said(self, response: bytes | None) -> bytes:
+        """The operator's answer to a response."""
+        try:
+            step = self.exchange.receive(response)
+        except WireError as error:
+            return (error.reply or b"") + b"\r\n"
+        if isinstance(step, bytes):
+            return b"334 " + encode(step) + b"\r\n"
+        self.credentials.append(step)
+        good = step == Credentials(account="alice", password="good")
+        return b"235 2.7.0 Welcome\r\n" if good else b"535 5.7.8 Wrong\r\n"
 
     def lines(self, *lines: str) -> list[str]:
         """The last reply's first line for each line sent, one by one."""

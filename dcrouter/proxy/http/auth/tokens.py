@@ -1,6 +1,5 @@
-"""security.jwt: a signed token of an issuer, or 401 (RFC 7519, RFC 6750; RFC 8725 for what is checked).
+"""security.jwt: a signed token of an issuer, or 401 (RFC 6750; tls/tokens for what is checked).
 
-The algorithms are those of the configuration, never the token's choice, and each is checked with a key of its own kind.
 A token that was good is remembered, by a digest, until it runs out or the keys change.
 """
 
@@ -16,14 +15,11 @@ import jwt
 
 from dcrouter.config.publickey import PublicKey, fits, public_key_of
 from dcrouter.config.security import Jwt
-from dcrouter.proxy.http.auth.keys import KeySets
 from dcrouter.proxy.http.exchange import Exchange
+from dcrouter.tls.keysets import KeySets
+from dcrouter.tls.tokens import LONGEST, claims_of
 
-LONGEST = 8192
-"""Octets of a token."""
 REMEMBERED = 4096
-TRIED = 4
-"""Keys that are tried for a token that does not say which one it is signed with."""
 
 
 class TokenGate:
@@ -63,7 +59,7 @@ class TokenGate:
 
     def _user(self, token: str) -> str:
         """Who has it; raises where it is not good."""
-        if len(token) > LONGEST:
+        if len(token) > LONGEST:  # before anything is made of it
             raise ValueError("too long")
         if self._version != self._key_sets.version:
             self._version = self._key_sets.version
@@ -73,40 +69,13 @@ class TokenGate:
         if known is not None and known[0] > time.time():
             self._good.move_to_end(digest)
             return known[1]
-        claims = self._claims(token)
+        claims = claims_of(token, self._auth, self._keys)
         user = str(claims.get("sub", ""))
         self._good[digest] = float(claims["exp"]) + self._auth.leeway, user
         self._good.move_to_end(digest)
         if len(self._good) > REMEMBERED:
             self._good.popitem(last=False)
         return user
-
-    def _claims(self, token: str) -> dict[str, Any]:
-        header = jwt.get_unverified_header(token)
-        algorithm = str(header.get("alg"))
-        if algorithm not in self._auth.algorithms:
-            raise ValueError(f"signed by {algorithm[:20]}")
-        if "crit" in header:
-            raise ValueError("it asks for extensions")
-        problem: Exception = ValueError("signed with a key that the issuer does not have")
-        for key in self._keys(algorithm, header.get("kid")):
-            try:
-                return jwt.decode(
-                    token,
-                    key,
-                    algorithms=[algorithm],
-                    audience=self._auth.audience or None,
-                    issuer=self._auth.issuer,
-                    leeway=self._auth.leeway,
-                    options={
-                        "require": ["exp"],
-                        "verify_aud": bool(self._auth.audience),
-                        "verify_iss": self._auth.issuer is not None,
-                    },
-                )
-            except jwt.InvalidSignatureError as error:
-                problem = error
-        raise problem
 
     def _keys(self, algorithm: str, kid: object) -> Iterable[Any]:
         """Those that it may be signed with."""
@@ -117,11 +86,4 @@ class TokenGate:
         url = self._auth.jwks_url
         if url is None:
             return []
-        fitting = [
-            one
-            for one in self._key_sets.of(url) or ()
-            if one.algorithm in (None, algorithm) and fits(algorithm, one.key) and (kid is None or one.id == kid)
-        ]
-        if not fitting:
-            self._key_sets.wanted(url)
-        return [one.key for one in fitting[:TRIED]]
+        return self._key_sets.fitting(url, algorithm, kid)

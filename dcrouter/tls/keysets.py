@@ -1,4 +1,4 @@
-"""Key sets of issuers (RFC 7517), as the parent has fetched them: the edge looks up, and says what it lacks."""
+"""Key sets of issuers (RFC 7517), as the parent has fetched them: edge and mail look up, and say what they lack."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 import jwt
 from attrs import frozen
 
-from dcrouter.config.publickey import PublicKey
+from dcrouter.config.publickey import PublicKey, fits
 
 MOST_KEYS = 64
 """Of one set."""
+TRIED = 4
+"""Keys that are tried for a token that does not say which one it is signed with."""
 
 
 @frozen
@@ -41,6 +43,17 @@ class KeySets:
     def of(self, url: str) -> tuple[Key, ...] | None:
         """None: not known yet."""
         return self._sets.get(url)
+
+    def fitting(self, url: str, algorithm: str, kid: object) -> list[PublicKey]:
+        """Those that a token may be signed with that names `kid`, or None; where there is none, the set is wanted."""
+        found = [
+            one.key
+            for one in self._sets.get(url, ())
+            if one.algorithm in (None, algorithm) and fits(algorithm, one.key) and (kid is None or one.id == kid)
+        ]
+        if not found:
+            self.wanted(url)
+        return found[:TRIED]
 
 
 def keys_of(text: str) -> tuple[Key, ...]:
