@@ -200,6 +200,7 @@ class Issuing:
         if not self._started or self.acme is None:
             return
         now = self._clock()
+        self._tell_lateness(now)  # before orders begin, which count as broken off
         next_time = now + LONGEST_LOOK
         rest = self.directories.rest_until()
         turns = ((self.due(name), name) for name in self.names if name not in self.running)
@@ -211,7 +212,6 @@ class Issuing:
                 break  # one that ends looks again
             self._begin(name)
         self._windows.see_to(self.names, self.running)
-        self._tell_lateness(now)
         self._call = self._reactor.callLater(max(next_time - now, 0.05), self.look)
 
     def _begin(self, name: str) -> None:

@@ -323,8 +323,10 @@ class RenewalTests(IssuingCase):
             self.now = record.renew + (held.not_after - record.renew) * share
             issuing.look()
             await self.idle(issuing)
-            told = [str(event["log_level"].name) for event in self.said("could not be renewed since")]
-            self.assertEqual(told, [level] if level else [], share)
+            told = self.said("could not be renewed since")
+            self.assertEqual([event["log_level"].name for event in told], [level] if level else [], share)
+            for event in told:
+                self.assertIn("tired", event["problem"], "the last reason, and not that an order is under way")
         self.assertEqual(issuing.credentials(), (held,))
 
     async def test_another_directory(self) -> None:
