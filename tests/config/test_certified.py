@@ -101,6 +101,15 @@ class ReadTests(FileTestCase):
         _, warnings = self.load(f"certificates: {{acme: {{{acme}}}}}\n" + routes("www.example.com"))
         self.assertEqual(len(warnings), 3, warnings)
 
+    def test_a_challenge_that_nobody_can_show(self) -> None:
+        """A port that is not open cannot be looked at; http-01 has one opened for it."""
+        elsewhere = routes("www.example.com").replace("ports: 443", "ports: 8443")
+        _, warnings = self.load("certificates: {acme: {challenges: [tls-alpn-01]}}\n" + elsewhere)
+        self.assertEqual(len(warnings), 1, warnings)
+        self.assertIn("acme.challenges: authorities look for tls-alpn-01 on port 443", warnings[0])
+        self.config("certificates: {acme: {}}\n" + elsewhere)
+        self.config("certificates: {acme: {challenges: [tls-alpn-01]}}\n" + routes("www.example.com"))
+
     def test_on_demand_needs_somebody_who_issues(self) -> None:
         """And its question is a plain one."""
         problems = self.problems("certificates: {on_demand: {ask: 'http://a/b'}}\n" + routes("www.example.com"))

@@ -1,4 +1,5 @@
-"""Names for which `certificates.acme` is to issue and cannot: wildcards without dns-01, and names of no public DNS.
+"""Names for which `certificates.acme` is to issue and cannot: wildcards without dns-01, and names of no public DNS; and
+challenges of which none can ever be shown.
 
 A name is left to the internal CA, with a warning, where the directory is one of the public authorities and the name is
 none of the public DNS: one label, an address, or under a top-level name that is reserved for something else (RFC 2606,
@@ -40,6 +41,10 @@ def check_certified(config: Config, root: Place, reader: Reader) -> None:
         if certificates.on_demand is not None and not root.findings.touch(("certificates", "acme")):
             root.at("certificates", "on_demand").tell("nobody would issue them: it needs certificates.acme")
         return
+    if acme.challenges == ("tls-alpn-01",) and not any(_listens_on(route, 443) for route in config.routes):
+        root.at("certificates", "acme", "challenges").warn(
+            "authorities look for tls-alpn-01 on port 443, where no route listens: no name can be proved"
+        )
     known: set[str] = set()
     for files in certificates.files:
         known |= reader.files.names(files.cert) or frozenset()
@@ -52,6 +57,10 @@ def check_certified(config: Config, root: Place, reader: Reader) -> None:
     email = config.email
     if email is not None and email.certificate == "auto" and not root.findings.touch(("email", "hostname")):
         _check((email.hostname,), root.at("email", "hostname"), names, needs_dns, acme.is_public)
+
+
+def _listens_on(route: Route, port: int) -> bool:
+    return route.enabled and any(given.start <= port <= given.end for given in route.match.ports)
 
 
 def _check(domains: Iterable[str], place: Place, names: frozenset[str], needs_dns: bool, public: bool) -> None:
