@@ -1,0 +1,150 @@
+"""What a message carries, with servers that others have written: Postfix and its smtp-sink as next hops."""
+
+from __future__ import annotations
+
+import email
+import smtplib
+import time
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from dcrouter.config.rules import Deliver, Rule, RuleMatch
+from dcrouter.mail.envelope import Terms
+from tests.mail.house import House, forward, in_thread
+from tests.mail.queue.made import message
+from tests.support.facts import until
+from tests.support.mailers import Next, Postfix
+from tests.support.programs import SmtpSink
+from tests.support.router import Reserved
+
+LOCAL = Rule(
+    name="local", match=RuleMatch(recipients=("*@example.test",)), action=Deliver(maildir="maildir/{recipient}")
+)
+TEXT = "From: a@example.test\r\nTo: joe@inbox.test\r\nSubject: x\r\nMessage-ID: <1@example.test>\r\n\r\ntext\r\n"
+EIGHT = (
+    "From: a@example.test\r\nSubject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    "Content-Transfer-Encoding: 8bit\r\n\r\nGr\u00fc\u00dfe\r\n.\r\n"
+).encode()
+
+
+class PostfixTests(TestCase):
+    def open(self, more: str = "") -> None:
+        """Postfix takes inbox.test, and sends to us what it has to say."""
+        place = Reserved()
+        self.addCleanup(place.close)
+        self.house = House(
+            self, LOCAL, forward(place.port, recipients="*"), trusted=(ip_network("127.0.0.0/8"),), require_tls="never"
+        )
+        identity = Path(self.mktemp()).absolute()
+        identity.mkdir(parents=True)
+        Postfix.certify(identity)
+        self.postfix = Postfix(Next(port=self.house.listen()), place.port, identity, more)
+        self.addCleanup(self.postfix.close)
+
+    def send(self, *recipients: tuple[str, str], asked: tuple[str, ...] = (), sender: str = "a@example.test") -> Any:
+        """(address, what RCPT says) each."""
+        port = self.house.listen("submission")
+
+        def client() -> None:
+            with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+                smtp.ehlo()
+                assert smtp.mail(sender, list(asked))[0] == 250
+                for address, said in recipients:
+                    assert smtp.rcpt(address, [said] if said else [])[0] == 250
+                assert smtp.data(TEXT)[0] == 250
+
+        return in_thread(client)
+
+    @inlineCallbacks
+    def put(self, *addresses: str, octets: bytes = EIGHT, **more: Any) -> Any:
+        yield self.house.mta._queue.put(
+            message(1, *addresses, rule="out", octets=octets, received=time.time(), eightbit=True, **more)
+        )
+
+    @inlineCallbacks
+    def told(self, count: int = 1) -> Any:
+        """The notifications that the sender has, their groups of fields."""
+        yield until(lambda: len(self.house.mails("a@example.test")) >= count, seconds=60)
+        notices = [email.message_from_bytes(raw) for raw in self.house.mails("a@example.test")]
+        return [[dict(group.items()) for group in notice.get_payload(1).get_payload()] for notice in notices]
+
+    @inlineCallbacks
+    def test_success_is_told_by_the_server_that_delivers(self) -> Any:
+        """RFC 3461 5.2.1: NOTIFY, ORCPT, ENVID and RET get there, and only its notification comes."""
+        self.open()
+        yield self.send(
+            ("joe@inbox.test", "NOTIFY=SUCCESS ORCPT=rfc822;alias+2Bx@else.test"), ("ann@inbox.test", "NOTIFY=NEVER"),
+            asked=("RET=HDRS", "ENVID=QQ+2B314"),
+        )  # fmt: skip
+        ((head, group),) = yield self.told()
+        self.assertEqual((head["Reporting-MTA"], head["Original-Envelope-Id"]), ("dns; postfix.test", "QQ+314"))
+        self.assertEqual(group["Action"], "delivered")
+        self.assertEqual(group["Original-Recipient"].replace(" ", ""), "rfc822;alias+x@else.test")
+        self.assertEqual(self.house.mta.status()["notices"], 0)
+        yield until(lambda: self.postfix.mails("ann"))
+
+    @inlineCallbacks
+    def test_success_is_told_by_us_where_the_server_does_not(self) -> Any:
+        """RFC 3461 5.2.2, 6.2: `relayed`, and what failed in the same attempt, in one notification."""
+        self.open("smtpd_discard_ehlo_keywords = dsn\n")
+        yield self.send(
+            ("joe@inbox.test", "NOTIFY=SUCCESS,FAILURE"), ("nobody@inbox.test", ""), ("ann@inbox.test", ""),
+            asked=("ENVID=e1",),
+        )  # fmt: skip
+        ((head, *groups),) = yield self.told()
+        self.assertEqual((head["Reporting-MTA"], head["Original-Envelope-Id"]), ("dns; mail.example.test", "e1"))
+        self.assertEqual(
+            [(group["Final-Recipient"], group["Action"], group["Status"]) for group in groups],
+            [("rfc822; joe@inbox.test", "relayed", "2.0.0"), ("rfc822; nobody@inbox.test", "failed", "5.1.1")],
+        )
+
+    @inlineCallbacks
+    def test_nothing_is_told_of_who_wants_to_hear_nothing(self) -> Any:
+        """RFC 3461 4.1: NOTIFY=NEVER of a recipient that is refused; it stays for the operator to see."""
+        self.open()
+        yield self.send(("nobody@inbox.test", "NOTIFY=NEVER"))
+        yield until(lambda: self.house.mta.status()["failed"])
+        yield self.house.idle()
+        rows = yield self.house.queue()
+        self.assertEqual([(row["recipient"], row["state"]) for row in rows], [("nobody@inbox.test", "failed")])
+        self.assertEqual(self.house.mta.status()["notices"], 0)
+
+    @inlineCallbacks
+    def test_utf8_gets_there(self) -> Any:
+        """RFC 6531 3.1, 3.2: a header and a sender in UTF-8."""
+        self.open()
+        octets = "Subject: Gr\u00fc\u00dfe\r\nMessage-ID: <1@x>\r\n\r\n\u00fc\r\n".encode()
+        yield self.put("joe@inbox.test", octets=octets, sender="j\u00f6rg@example.test", terms=Terms(smtputf8=True))
+        yield until(lambda: self.postfix.mails("joe"), seconds=60)
+        self.assertIn("Return-Path: <j\u00f6rg@example.test>\n".encode(), self.postfix.mails("joe")[0])
+        self.assertIn("Subject: Gr\u00fc\u00dfe\n".encode(), self.postfix.mails("joe")[0])
+
+    @inlineCallbacks
+    def test_who_takes_less_gets_another_form(self) -> Any:
+        """RFC 6152 3, RFC 6531 3.6: quoted-printable and A-labels; Postfix decodes neither."""
+        self.open("smtpd_discard_ehlo_keywords = 8bitmime, smtputf8\n")
+        yield self.put("joe@inbox.test", sender="a@\u00e4.test", terms=Terms(smtputf8=True))
+        yield until(lambda: self.postfix.mails("joe"), seconds=60)
+        (raw,) = self.postfix.mails("joe")
+        self.assertIn(b"Return-Path: <a@xn--4ca.test>\n", raw)
+        found = email.message_from_bytes(raw)
+        self.assertEqual(found["Content-Transfer-Encoding"], "quoted-printable")
+        self.assertEqual(found.get_payload(decode=True), "Gr\u00fc\u00dfe\n.\n".encode())
+
+
+class SinkTests(TestCase):
+    @inlineCallbacks
+    def test_a_sink_without_8bitmime_gets_lines_of_ascii(self) -> Any:
+        """RFC 6152 3, by smtp-sink -8."""
+        sink = SmtpSink(options=["-8"])
+        self.addCleanup(sink.close)
+        house = House(self, LOCAL, forward(sink.port, recipients="*"))
+        yield house.mta._queue.put(message(1, rule="out", octets=EIGHT, received=time.time(), eightbit=True))
+        yield until(sink.messages)
+        yield house.idle()
+        self.assertIn(b"\nGr=C3=BC=C3=9Fe\n", sink.messages()[0])
+        self.assertTrue(sink.messages()[0].isascii())
