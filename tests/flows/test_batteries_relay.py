@@ -85,6 +85,31 @@ class RelayTests(SynchronousTestCase):
                     for path, reply in zip(paths, replies, strict=True):
                         self.assertEqual(reply[:1], b"5", (door, sender, path, reply))
 
+    def test_nor_do_they_behind_the_proxy(self) -> None:
+        """The same, said by the proxy to come from a stranger: its own address, which nobody trusts, opens nothing."""
+        for family, address in (("TCP4", "192.0.2.64"), ("TCP6", "2001:db8:2::1")):
+            mine = "192.0.2.1" if family == "TCP4" else "2001:db8::25"
+            line = f"PROXY {family} {address} {mine} 4711 25\r\n".encode()
+            for sender in SENDERS:
+                for paths in (ROUTED, FOREIGN, NO_PATHS):
+                    with Talk(self.router.ports["proxied"], source="127.0.0.2", first=line) as talk:
+                        self.assertEqual(talk.reply()[:4], b"220 ")
+                        talk.say("EHLO client.test")
+                        talk.say(f"MAIL FROM:<{sender}>")
+                        replies = talk.pipeline(*(f"RCPT TO:{path}" for path in paths))
+                    for path, reply in zip(paths, replies, strict=True):
+                        self.assertEqual(reply[:1], b"5", (address, sender, path, reply))
+
+    def test_names_that_look_like_ours_are_not_ours(self) -> None:
+        """Homographs in UTF-8 where that is asked for (RFC 6531), and as what they are in DNS (RFC 5891 4.4)."""
+        paths = ("<u@\u043eurs.test>", "<u@our\u0455.test>", "<u@\u043eurs.t\u0435st>", "<u@xn--urs-gdd.test>")
+        for door in DOORS:
+            if not door.account:
+                with open_door(self.router, door) as talk:
+                    talk.say("MAIL FROM:<u@else.test> SMTPUTF8")
+                    for path in paths:
+                        self.assertEqual(talk.say(f"RCPT TO:{path}")[:1], b"5", (door, path))
+
     def test_whoever_may_relay_reaches_abroad_and_routes_nobody(self) -> None:
         """Logged in, or from a trusted network: others are reached, but no address that leads on from there."""
         doors = [(door, "127.0.0.1") for door in DOORS if door.account]

@@ -153,28 +153,50 @@ class SmugglingTests(SynchronousTestCase):
         self.assertEqual(self.accepted(), before)
 
     def test_content_of_other_protocols_is_never_run_as_commands(self) -> None:
-        """BDAT, which is not offered, and HTTP: the session ends, whatever comes behind."""
+        """HTTP: the session ends, whatever comes behind."""
         before = self.accepted()
-        content = COMMANDS + b"\r\n.\r\n"
-        firsts = [
-            b"BDAT %d LAST\r\n" % len(content),
-            b"bdat 5\r\n",
-            b"POST / HTTP/1.1\r\nHost: x\r\n\r\n",
-            b"GET / \r\n",
-        ]
         for door in DOORS:
-            for first in firsts:
+            for first in (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / \r\n"):
                 with open_door(self.router, door) as talk:
-                    talk.send(first + content)
+                    talk.send(first + COMMANDS + b"\r\n.\r\n")
                     self.assertEqual([one[:10] for one in talk.rest()], [b"502 5.5.1 "], (door, first))
-            with open_door(self.router, door) as talk:
-                self.assertNotIn(b"CHUNKING", talk.say("EHLO client.test"))
-        for door in SENDING:
-            with open_door(self.router, door) as talk:  # within a transaction
-                talk.pipeline(f"MAIL FROM:<{USER}>", "RCPT TO:<victim@example.test>")
-                talk.send(b"BDAT %d LAST\r\n" % len(content) + content)
-                self.assertEqual([one[:10] for one in talk.rest()], [b"502 5.5.1 "], door)
         self.assertEqual(self.accepted(), before)
+
+    def test_a_chunk_is_content_to_its_last_octet(self) -> None:
+        """RFC 3030 2: refused outside a transaction or taken within one, what it says is never run; no dot ends it, a
+        false end spoils it, and a length that cannot be read ends the session.
+        """
+        before = self.accepted()
+        content = COMMANDS + b"\r\n.\r\nQUIT\r\n"
+        for door in DOORS:
+            with open_door(self.router, door) as talk:
+                talk.send(b"BDAT %d LAST\r\n" % len(content) + content)
+                self.assertEqual(talk.reply()[:1], b"5", door)
+                self.assertUsable(talk)
+            with open_door(self.router, door) as talk:
+                talk.send(b"BDAT %d0 LAST now\r\n" % len(content) + content)
+                self.assertEqual([one[:1] for one in talk.rest()], [b"5"], door)
+        self.assertEqual(self.accepted(), before)
+        for number, door in enumerate(SENDING):
+            for sequence in SEQUENCES:
+                spoilt = HEAD + b"text" + sequence + COMMANDS
+                with open_door(self.router, door) as talk:
+                    talk.pipeline(f"MAIL FROM:<{USER}>", "RCPT TO:<box@example.test>")
+                    talk.send(b"BDAT %d LAST\r\n" % len(spoilt) + spoilt)
+                    self.assertEqual(talk.reply()[:10], b"550 5.5.2 ", (door, sequence))
+                    self.assertUsable(talk)
+            box = f"chunk{number}@example.test"
+            with open_door(self.router, door) as talk:
+                talk.pipeline(f"MAIL FROM:<{USER}>", f"RCPT TO:<{box}>")
+                talk.send(b"BDAT %d\r\n" % len(HEAD) + HEAD)
+                self.assertEqual(talk.reply()[:4], b"250 ", door)
+                talk.send(b"BDAT %d LAST\r\n" % len(content) + content)
+                self.assertEqual(talk.reply()[:4], b"250 ", door)
+                self.assertUsable(talk)
+            until(lambda box=box: self.mails(box))  # type: ignore[misc]
+            (raw,) = self.mails(box)
+            self.assertEqual(raw.partition(b"\n\n")[2], content.replace(b"\r\n", b"\n"))
+        self.assertEqual(self.mails("victim@example.test"), [])
 
     def test_a_message_that_did_not_wait_for_354_is_never_run_as_commands(self) -> None:
         """DATA that is refused, with the text behind it in the same breath: the session ends."""

@@ -173,6 +173,7 @@ FOREIGN = (
     f"<u@{D}.{H}.{D}>",
     f"<u@[{I}]>",
     "<u@xn--ours-test>",
+    "<u@xn--urs-red.test>",
     f"<u@not{H}>",
 )
 """Addresses of others."""
@@ -191,6 +192,10 @@ NO_PATHS = (
     f"<u@{D}\0>",
     f"<u@{H}\0>",
     "<u@\uff4furs.test>",
+    "<u@\u043eurs.test>",
+    "<u@ours\u200b.test>",
+    "<u@ours\uff0etest>",
+    "<u\uff20ours.test>",
     f"<u@{H},u@{D}>",
     "<>",
 )
