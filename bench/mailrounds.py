@@ -37,7 +37,9 @@ _WARM = {4: 8, 20: 400, 200: 800}
 
 @frozen(kw_only=True)
 class Server:
-    """One side of one row: `own` is what is measured, `alone` the same without a backlog, where the row has one."""
+    """One side of one row: `own` is what is measured, `alone` the same without a backlog, or a proxy, where the row has
+    one.
+    """
 
     own: Mta
     alone: Mta | None
@@ -85,7 +87,7 @@ def _server(
     stack: ExitStack,
     dns: int,
 ) -> Server:
-    def started(word: str, fill: int) -> Mta:
+    def started(word: str, fill: int, socks: int | None) -> Mta:
         own = directory / f"{name}-{word}"
         own.mkdir(mode=0o711)
         task = mta.Task(
@@ -96,13 +98,17 @@ def _server(
             fill=fill,
             dns=dns,
             slots=SLOTS if row.load == "flood" else 0,
+            socks=socks,
         )
         server = mta.start(name, task)
         stack.callback(server.stop)
         return server
 
-    own = started("own", row.fill)
-    alone = started("alone", 0) if row.fill else None
+    proxy = mta.Socks(row.socks, directory) if row.socks is not None else None
+    if proxy is not None:
+        stack.callback(proxy.stop)
+    own = started("own", row.fill, None if proxy is None else proxy.port)
+    alone = started("alone", 0, None) if row.fill or row.socks is not None else None
     memory = None
     if row.idle:
         memory = _hold(row, own, directory, stack)

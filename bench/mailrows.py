@@ -14,7 +14,7 @@ from typing import Literal
 
 from attrs import frozen
 
-from bench.mta import PEERS
+from bench.mta import PEERS, PROXIES, Proxy
 from bench.rows import Goal
 
 _RATES = {"accept": "accepted/s", "through": "through/s", "cpu": "CPU us/message"}
@@ -34,6 +34,7 @@ class MailRow:
     """`size`: octets of a message; `sessions`: clients that send at once; `reuse`: connections carry many messages.
 
     `fill`: recipients queued for dead destinations in a second instance, which is measured beside an empty one.
+    `socks`: through this SOCKS 5 proxy, beside a second instance that goes straight.
     `sync`: milliseconds that each sync takes longer. `idle`: sessions kept open beside those that send; `tls`: those.
     """
 
@@ -43,6 +44,7 @@ class MailRow:
     sessions: int = 20
     reuse: bool = False
     fill: int = 0
+    socks: Proxy | None = None
     sync: int = 0
     idle: int = 0
     tls: bool = False
@@ -82,6 +84,25 @@ def _idle_row(sessions: int, *, tls: bool) -> MailRow:
     )
 
 
+def _socks_row(proxy: Proxy, sessions: int) -> MailRow:
+    # microsocks copies pieces of 1 KB without TCP_NODELAY: each message waits for a delayed acknowledgement, 40 ms.
+    goals = (Goal(figure="through_kept", kind="at least", bound=0.7),) if proxy == "dante" else ()
+    return MailRow(
+        name=f"mail-{proxy}-{sessions}",
+        about=f"messages of 4 KB, {sessions} at once, a connection each, sent on through {proxy}, and straight",
+        sessions=sessions,
+        socks=proxy,
+        units={
+            **_RATES,
+            "accept_alone": "accepted/s straight",
+            "through_alone": "through/s straight",
+            "through_kept": "through, of straight",
+        },
+        goals=goals,
+        sides=("dcrouter",),
+    )
+
+
 MAIL_ROWS: tuple[MailRow, ...] = (
     *_plain_rows(),
     MailRow(name="mail-20m", about="messages of 20 MB, 4 at once, a connection each", size=20 << 20, sessions=4),
@@ -102,6 +123,7 @@ MAIL_ROWS: tuple[MailRow, ...] = (
             Goal(figure="through_kept", kind="at least", bound=0.8),
         ),
     ),
+    *(_socks_row(proxy, sessions) for proxy in PROXIES for sessions in (20, 200)),
     *(
         MailRow(
             name=f"mail-slow-sync-{sessions}",

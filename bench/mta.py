@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from attrs import frozen
 
@@ -30,6 +31,8 @@ from bench.process import Failed, Program, private_kib, tree, wait_for, whole_cp
 
 NAMES = ("postfix", "lines", "dcrouter")
 PEERS = ("postfix", "dcrouter")
+Proxy = Literal["dante", "microsocks"]
+PROXIES: tuple[Proxy, ...] = ("dante", "microsocks")
 DEAD = 10
 FLOODER = "127.0.0.2"
 _CHECKED = "{dmarc: enforce}"
@@ -46,6 +49,7 @@ class Task:
     `slots`: sessions that there may be, 0: as many as there can; then FLOODER speaks for others by PROXY headers.
 
     `fill`: recipients for dead destinations that are queued before it starts, due evenly over `spread` seconds.
+    `socks`: the port of the proxy through which it sends, None: straight.
     """
 
     directory: Path
@@ -56,6 +60,7 @@ class Task:
     spread: float = 3600.0
     dns: int = 0
     slots: int = 0
+    socks: int | None = None
 
 
 class Mta:
@@ -225,6 +230,8 @@ email:
       match: {{recipients: ["*@dead{number}.test"]}}
       action: {{type: forward, targets: [{{host: 127.0.0.1, port: {free_port()}}}]}}
 """
+    if task.socks is not None:
+        text += f"  egress: [{{through: ['socks5://127.0.0.1:{task.socks}']}}]\n"
     (task.directory / "routes.yaml").write_text(text)
     if task.fill:
         _running_dcrouter(task, port).stop()
@@ -316,6 +323,39 @@ class Sink:
 
     def stop(self) -> None:
         self._program.stop()
+
+
+class Socks:
+    """A SOCKS 5 proxy."""
+
+    def __init__(self, name: Proxy, directory: Path) -> None:
+        word = {"microsocks": "microsocks", "dante": "danted"}[name]
+        program = find(word)
+        if program is None:
+            raise Failed(f"{word} is not installed (Debian: microsocks, dante-server)")
+        self.port = free_port()
+        argv = [program, "-i", "127.0.0.1", "-p", str(self.port)]
+        if name == "dante":
+            settings = directory / "danted.conf"
+            settings.write_text(_DANTE.format(port=self.port, user=pwd.getpwuid(os.geteuid()).pw_name))
+            argv = [program, "-f", str(settings), "-p", str(directory / "danted.pid")]
+        self._program = Program(argv, directory / "socks.log")
+
+    def stop(self) -> None:
+        self._program.stop()
+
+
+_DANTE = """
+errorlog: stderr
+internal: 127.0.0.1 port = {port}
+external: lo
+socksmethod: none
+clientmethod: none
+user.privileged: {user}
+user.unprivileged: {user}
+client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
+socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
+"""
 
 
 def slow_sync(directory: Path, milliseconds: int) -> dict[str, str]:
