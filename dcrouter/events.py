@@ -60,8 +60,9 @@ class DeliveryDone:
     """An attempt for one recipient of one message has ended, at `ended` (UTC epoch seconds).
 
     `session`: of the connection that brought the message. `outcome`: what comes of it (delivered, deferred, failed,
-    held, dropped), `reply` why. `attempts`: with this one. `seconds`: since the message came. `tls`: the version that
-    the next hop was spoken to in. `through`: the proxy on the way there; `direct`: no proxy of the rule worked.
+    held, dropped), `reply` why, `kind` what a failure or delay is for (mail/bounces/kinds.yaml). `attempts`: with this
+    one. `seconds`: since the message came. `tls`: the version that the next hop was spoken to in. `through`: the proxy
+    on the way there; `direct`: no proxy of the rule worked.
     """
 
     message: str
@@ -74,6 +75,7 @@ class DeliveryDone:
     tls: str | None = None
     through: str | None = None
     outcome: str
+    kind: str | None = None
     reply: str
     attempts: int
     seconds: float

@@ -161,6 +161,7 @@ class MailWorker(Worker):
         self.acts["kill"] = self._kill
         self.acts["bans"] = self._bans
         self.acts["key_sets"] = lambda fields, fds: self.mta.key_sets.update(fields["sets"])
+        self.acts["suppression"] = self._suppression
         self._succession: Succession | None = None
 
     def configure(self, config: Config, chooser: Chooser, fields: Fields) -> None:
@@ -242,6 +243,9 @@ class MailWorker(Worker):
 
     def _bans(self, fields: Fields, fds: list[int]) -> None:
         self.channel.send("answer", {"id": fields["id"], **self.mta.bans(fields)})
+
+    def _suppression(self, fields: Fields, fds: list[int]) -> None:
+        self.channel.send("answer", {"id": fields["id"], **self.mta.suppression(fields)})
 
     def _queue(self, fields: Fields, fds: list[int]) -> None:
         def broken(failure: Failure) -> Fields:

@@ -9,6 +9,9 @@
                              ?after=
     DELETE /connections/ID   end that one
     GET /bans                addresses that are banned for wrong passwords, and where the next page begins; ?after=
+    GET /suppression         addresses to which nothing is sent, and where the next page begins; ?after=
+    POST /suppression        {"address": ..., "seconds": for how long, without: for ever}
+    DELETE /suppression/ADDRESS    something may be sent there again
     DELETE /bans/ADDRESS     lift that ban; without an address all of them
     GET /certificates        those that are in use or wanted: names, issuer, key, when they end and are renewed, errors
     POST /certificates/renew {"name": ...}: have it made anew now; also revoke. Those in `ordered` are under way:
@@ -226,6 +229,19 @@ def _root(answers: Answers) -> Answer:
     def below_bans(name: bytes) -> Answer:
         return Answer({b"DELETE": bans("lift", name)})
 
+    def suppression(do: str, address: bytes | None = None) -> Give:
+        def act(request: Request) -> Deferred[dict[str, Any]]:
+            if address is not None:
+                told = {"address": address.decode("utf-8", "replace")}
+            else:
+                told = _query(request) if do == "list" else _body(request)
+            return answers.ask_mail("suppression", {**told, "do": do})
+
+        return act
+
+    def below_suppression(name: bytes) -> Answer:
+        return Answer({b"DELETE": suppression("remove", name)})
+
     certs = operations.certs
     below_certificates = {
         b"renew": Answer({b"POST": lambda request: certs.renew(_name(request))}),
@@ -238,6 +254,7 @@ def _root(answers: Answers) -> Answer:
         {},
         {
             b"bans": Answer({b"GET": bans("list"), b"DELETE": bans("lift")}, below_bans),
+            b"suppression": Answer({b"GET": suppression("list"), b"POST": suppression("add")}, below_suppression),
             b"certificates": Answer({b"GET": lambda request: certs.list()}, below_certificates.get),
             b"dns": Answer({b"GET": lambda request: certs.records()}),
             b"status": Answer({b"GET": lambda request: answers.status()}),

@@ -25,6 +25,7 @@ from dcrouter.admin.places import find_config, service_socket
 from dcrouter.admin.queue import add_queue_commands
 from dcrouter.admin.readable import problems_as
 from dcrouter.admin.report import status_lines
+from dcrouter.admin.suppression import add_suppression_command
 from dcrouter.admin.table import draw, rows
 from dcrouter.config.code import code_of
 from dcrouter.config.halves import Half
@@ -135,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", schema, "print the JSON Schema of routes.yaml, for editors")
     asked = command("status", status, "print what the running service does")
     controls = [add_explain_command(command), *add_control_commands(command), *add_certs_commands(command)]
-    controls.append(add_bans_command(command))
+    controls += [add_bans_command(command), add_suppression_command(command)]
     rooted = add_ca_command(command)
     queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
     add_queue_commands(queue)

@@ -154,5 +154,10 @@ class Email:
             "How connections to other servers are made; the first rule that matches decides.", default="straight"
         ),
     )
-    bounces: Bounces = field(factory=Bounces, metadata=key("What senders are told."))
+    bounces: Bounces = field(
+        factory=Bounces, metadata=key("What senders are told of failures, and what is learnt of them.")
+    )
+    suppression: tuple[MailAddress, ...] = field(
+        default=(), metadata=key("Addresses of the world to which nothing is sent.", default="none")
+    )
     home: Path | None = None

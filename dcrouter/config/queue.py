@@ -38,10 +38,36 @@ class Queue:
 
 
 @frozen(kw_only=True)
+class SoftBounces:
+    """`count` messages that were given up within `for_` seconds: no more for as long."""
+
+    count: Annotated[int, counted(1, 1000)] = field(
+        default=5, metadata=key("Messages given up, none delivered in between.")
+    )
+    for_: Duration = field(
+        default=604800.0, metadata=key("The time in which they count, and for which it is suppressed.", name="for")
+    )
+
+
+@frozen(kw_only=True)
+class Suppress:
+    """Addresses of the world to which nothing is sent any more, as they have failed."""
+
+    hard: Duration = field(
+        default=0.0, metadata=key("How long, after a reply that they will never take mail; `0s`: for ever.")
+    )
+    soft: SoftBounces = field(factory=SoftBounces, metadata=key("After other failures."))
+
+
+@frozen(kw_only=True)
 class Bounces:
-    """Delivery status notifications (RFC 3464)."""
+    """What comes back: delivery status notifications (RFC 3464), and what is learnt of failures."""
 
     dsn: bool = field(default=True, metadata=key("Whether senders are told of failures and delays."))
     return_: Literal["headers", "full"] = field(
         default="headers", metadata=key("How much of the message goes back.", name="return")
+    )
+    suppress: Suppress | None = field(
+        default=None,
+        metadata=key("How long addresses are suppressed that have failed.", default="they are not"),
     )

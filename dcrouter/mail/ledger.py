@@ -30,7 +30,8 @@ MAX_ROWS = 100_000
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS row (
-    name TEXT NOT NULL, key BLOB NOT NULL, value REAL NOT NULL, expires REAL NOT NULL, PRIMARY KEY (name, key)
+    name TEXT NOT NULL, key BLOB NOT NULL, value REAL NOT NULL, expires REAL NOT NULL, note TEXT NOT NULL,
+    PRIMARY KEY (name, key)
 ) WITHOUT ROWID;
 """
 
@@ -38,10 +39,11 @@ _VERSION = 1
 
 
 class Row(NamedTuple):
-    """`expires`: UTC epoch seconds."""
+    """`expires`: UTC epoch seconds. `note`: a word or two."""
 
     value: float
     expires: float
+    note: str = ""
 
 
 class Table:
@@ -94,6 +96,11 @@ class Ledger:
         self._due: IDelayedCall | None = None
         self._writing = False
         self._lock = threading.Lock()  # between a write that is under way and the last one
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever kept in it."""
+        return self._opened or self._path.exists()
 
     def table(self, name: str) -> Table:
         """The one of that name, with what is still known; the first one blocks while the file is read."""
@@ -154,14 +161,15 @@ class Ledger:
         try:
             with self._lock:
                 found = database.execute(
-                    "SELECT key, value, expires FROM row WHERE name = ? AND expires > ? ORDER BY expires DESC LIMIT ?",
+                    "SELECT key, value, expires, note FROM row "
+                    "WHERE name = ? AND expires > ? ORDER BY expires DESC LIMIT ?",
                     (name, self._now(), MAX_ROWS),
                 ).fetchall()
         except sqlite3.Error as error:
             self._log.error("{path} cannot be read: {reason}", path=str(self._path), reason=str(error))
             return
-        for key, value, expires in reversed(found):
-            table.rows[bytes(key)] = Row(value, expires)
+        for key, value, expires, note in reversed(found):
+            table.rows[bytes(key)] = Row(value, expires, note)
 
     def _changed(self, name: str, key: bytes, row: Row | None) -> None:
         if self._database is None:
@@ -195,14 +203,14 @@ class Ledger:
 
     def _write(self, changes: dict[tuple[str, bytes], Row | None]) -> None:
         """In a thread, or at the end."""
-        puts = [(name, key, row.value, row.expires) for (name, key), row in changes.items() if row is not None]
+        puts = [(name, key, *row) for (name, key), row in changes.items() if row is not None]
         gone = [at for at, row in changes.items() if row is None]
         with self._lock:
             if self._database is None:
                 return
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                self._database.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?)", puts)
+                self._database.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?)", puts)
                 self._database.executemany("DELETE FROM row WHERE name = ? AND key = ?", gone)
                 self._database.execute("COMMIT")
             except sqlite3.Error:

@@ -23,10 +23,9 @@ from dcrouter.mail.authentication.lookups import Lookups
 from dcrouter.mail.delivery.attempt import Attempts
 from dcrouter.mail.delivery.bounce import Notifications
 from dcrouter.mail.delivery.destination import DOWN, Patience
+from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers, OwnAddresses
-from dcrouter.mail.delivery.policy.fetch import HTTPS_PORT, Https
-from dcrouter.mail.delivery.policy.mtasts import MtaSts
-from dcrouter.mail.delivery.policy.policies import Policies
+from dcrouter.mail.delivery.policy.fetch import HTTPS_PORT
 from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.message import Ids
 from dcrouter.mail.pipeline.rules import Rules
@@ -45,7 +44,7 @@ from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.sessions import Sessions
 from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.verify import asked_hops, in_turn
-from dcrouter.mail.tlsreports.reports import TlsReports
+from dcrouter.mail.world import World
 from dcrouter.net.channel import Channel
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.chooser import Chooser
@@ -111,16 +110,16 @@ class Mta:
         self._mx_port = mx_port
         self._resolver = Resolver(config.resolver, reactor)
         self._ledger = Ledger(directory, reactor, time.time, self._in_thread)
-        https = Https(reactor, self._resolver, port=https_port)
-        self._sts = MtaSts(
+        self._world = World(
+            config.email,
             directory,
             self._resolver,
-            https.get,
+            self._ledger,
+            reactor,
             time.time,
             self._in_thread,
-            lambda *problem: self._tls_reports.unfetched(*problem),
+            https_port,
         )
-        self._tls_reports = TlsReports(self._ledger, self._resolver, https, reactor, time.time, self._sts.held)
         self._room = Room(
             lambda: self._store.messages,
             queue.max_size,
@@ -143,7 +142,8 @@ class Mta:
             ca_files=ca_files or {},
             recovered=lambda target: self._queue.wake(target),
             mx_port=mx_port,
-            seen=self._tls_reports.seen,
+            seen=self._world.seen,
+            suppressed=self._world.suppression.why,
         )
         self._queue = Queue(
             self._store,
@@ -154,6 +154,7 @@ class Mta:
             room=self._room,
             budget=budget,
             on_done=on_done,
+            ended=self._world.ended,
         )
         self._operator = Operator(self._store, self._queue, time.time, self._attempts.destinations.try_all)
         self.key_sets = KeySets()
@@ -167,6 +168,7 @@ class Mta:
             ask=in_turn(self._attempts.verify, asked_hops),
             full=lambda size: self._queue.full or self._memory.short or not self._spool.has_room(size),
             guards=self._guards,
+            suppressed=self._world.suppression.why,
         )
         self._spool = Spool(self._store.spool, self._attempts.in_thread, self._room)
         self._sessions: Sessions | None = None
@@ -200,7 +202,7 @@ class Mta:
         )
         notices = self._notifications(ids) if self._email.bounces.dsn else None
         self._queue.start((rule.name for rule in self._email.rules), notices)
-        self._tls_reports.start(self._email, self._rules, ids.next, self._queue.put)
+        self._world.start(self._email, self._rules, ids.next, self._queue.put)
 
     def succession(self, config: Config, ca_files: Mapping[str, bytes]) -> Succession:
         """What `reload` needs of another configuration; StartError where that has no mail."""
@@ -223,19 +225,19 @@ class Mta:
         self._sessions.reload(email, chooser)
         self._room.reload(queue.max_size, queue.min_free_disk)
         self._queue.reload(queue.retry, (rule.name for rule in email.rules), self._notifications(self._ids), on_done)
-        self._tls_reports.start(email, to.rules, self._ids.next, self._queue.put)
+        self._world.reload(email, to.rules, self._ids.next, self._queue.put)
 
     def _notifications(self, ids: Ids) -> Notifications:
         return Notifications(self._email, self._rules, ids.next, time.time)
 
-    def _exchangers(self, config: Config, email: Email) -> Policies:
+    def _exchangers(self, config: Config, email: Email) -> Finder:
         own = OwnAddresses(email, config.listen, self._mx_port)
         exchangers = Exchangers(self._resolver, email.hostname, own)
 
         def obeyed(host: str, domain: str) -> tuple[bool, bool]:
             return self._attempts.destinations.limits.obeyed(host, domain)
 
-        return Policies(exchangers, self._resolver, self._sts, obeyed)
+        return self._world.secured(exchangers, obeyed)
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return self._attempts.in_thread(call, *args)
@@ -283,7 +285,7 @@ class Mta:
 
         def shut(_: None) -> None:
             self._login.close()
-            self._tls_reports.stop()
+            self._world.stop()
             self._resolver.close()
             self._attempts.close()
             self._ledger.close()
@@ -310,6 +312,8 @@ class Mta:
             **self._queue.counters,
             "rules": self._queue.by_rule,
             **self._attempts.status(),
+            "bounces": self._queue.kinds,
+            "learnt_suppressed": self._world.suppression.learnt,
         }
 
     def queue_counts(self) -> Deferred[dict[str, Any]]:
@@ -337,6 +341,10 @@ class Mta:
     def bans(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What an operator asks of the bans, see server/bans.py."""
         return self._login.ask_bans(fields)
+
+    def suppression(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What an operator asks of addresses to which nothing is sent, see bounces/suppression.py."""
+        return self._world.suppression.answered(fields)
 
     def queue_ask(self, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         """What an operator asks of the queue, see `Operator`."""

@@ -68,6 +68,7 @@ class Attempts:
         recovered: Callable[[str], None],
         mx_port: int = SMTP_PORT,
         seen: Observe | None = None,
+        suppressed: Callable[[str], str | None] = lambda address: None,
     ) -> None:
         hostname = email.hostname
         self.destinations = Destinations(
@@ -80,7 +81,7 @@ class Attempts:
         self._state_dir = state_dir
         self._hostname = hostname
         self._reactor = reactor
-        self._outbound = Outbound(self.destinations.limits, exchangers, mx_port, self._by_ways)
+        self._outbound = Outbound(self.destinations.limits, exchangers, mx_port, self._by_ways, suppressed)
         self._files = ThreadPool(0, THREADS, "mail-files")
         self._targets = MailTargets(reactor.seconds)
         self._targets.reload(email.rules)

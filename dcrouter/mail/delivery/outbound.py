@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from dcrouter.config.rules import Mta
+from dcrouter.mail.bounces.suppression import refusal
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.exchange import Finder, Group, grouped
@@ -35,10 +36,15 @@ Send = Callable[[Message, Sequence[int], Sequence[Leg], Ordered, Lane], Deferred
 
 
 class Outbound:
-    """`send` has a message sent to the first destination that takes it. `mx_port`: where exchangers listen."""
+    """`send` has a message sent to the first destination that takes it. `mx_port`: where exchangers listen.
+    `suppressed`: why nothing is sent to an address.
+    """
 
-    def __init__(self, limits: Limits, exchangers: Finder, mx_port: int, send: Send) -> None:
+    def __init__(
+        self, limits: Limits, exchangers: Finder, mx_port: int, send: Send, suppressed: Callable[[str], str | None]
+    ) -> None:
         self.exchangers = exchangers
+        self._suppressed = suppressed
         self._limits = limits
         self._mx_port = mx_port
         self._send = send
@@ -47,13 +53,19 @@ class Outbound:
         """One outcome for each recipient, in order."""
         recipients = message.envelope.recipients
         zones: dict[str, list[int]] = {}
+        sent: list[Deferred[list[Outcome]]] = []
+        parts: list[list[int]] = []
         for number, one in enumerate(recipients):
-            zones.setdefault(self._limits.zone_name(action.zone or one.zone), []).append(number)
-        if len(zones) == 1:
-            ((zone, numbers),) = zones.items()
-            return self._to_domains(message, numbers, zone)
-        sent = [self._to_domains(message, numbers, zone) for zone, numbers in zones.items()]
-        return gatherResults(sent).addCallback(_in_order, list(zones.values()))
+            why = self._suppressed(one.address)
+            if why is None:
+                zones.setdefault(self._limits.zone_name(action.zone or one.zone), []).append(number)
+            else:
+                sent.append(succeed([Failed(refusal(one.address, why))]))
+                parts.append([number])
+        for zone, numbers in zones.items():
+            sent.append(self._to_domains(message, numbers, zone))
+            parts.append(numbers)
+        return sent[0] if len(sent) == 1 else gatherResults(sent).addCallback(_in_order, parts)
 
     def _to_domains(self, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
         addresses = [message.envelope.recipients[number].address for number in numbers]

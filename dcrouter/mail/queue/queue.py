@@ -29,7 +29,7 @@ from dcrouter.mail.queue.endings import Endings, failure, rounded
 from dcrouter.mail.queue.expiry import Expiry
 from dcrouter.mail.queue.notices import Notices
 from dcrouter.mail.queue.parts import keys_of, part_for, without_deferred
-from dcrouter.mail.queue.reports import Reports
+from dcrouter.mail.queue.reports import OnEnd, Reports
 from dcrouter.mail.queue.room import Room
 from dcrouter.mail.queue.schedule import Schedule
 from dcrouter.mail.queue.store import FAILED, HELD_BY_OPERATOR, QUEUED, Change, Due, Key, Store
@@ -66,7 +66,7 @@ class Settlement:
 class Queue:
     """`attempt` is how mail leaves; `now` the wall clock (UTC epoch seconds), `clock` the timers.
 
-    `on_done` hears of each recipient and attempt that has ended.
+    `on_done` and `ended` hear of each recipient and attempt that has ended.
     """
 
     _log = Logger()
@@ -82,9 +82,10 @@ class Queue:
         room: Room | None = None,
         budget: Budget | None = None,
         on_done: OnDone = None,
+        ended: OnEnd = None,
     ) -> None:
-        self._reports = Reports(on_done)
-        self.counters, self.by_rule = self._reports.counters, self._reports.rules
+        self._reports = Reports(on_done, ended)
+        self.counters, self.by_rule, self.kinds = self._reports.counters, self._reports.rules, self._reports.kinds
         self._store = store
         self._attempt = attempt
         self._clock = clock

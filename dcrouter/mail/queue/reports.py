@@ -7,21 +7,28 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from dcrouter.events import DeliveryDone
+from dcrouter.mail.bounces.kinds import kind_of
 from dcrouter.mail.delivery.outcome import Held, Outcome, Postponed
+from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
+
+OnEnd = Callable[[Recipient, Outcome, str], None] | None
 
 
 class Reports:
-    """`on_done`, where given, hears of each recipient and attempt. `counters`: since the start; `rules`: rule -> what
-    attempts for its recipients came to -> how many.
+    """`on_done`, where given, hears of each recipient and attempt; so does `ended`, with the word for what it came to.
+    `counters`: since the start; `rules`: rule -> what attempts for its recipients came to -> how many; `kinds`: what
+    failures and delays were for (mail/bounces/kinds) -> how many.
     """
 
     _log = Logger()
 
-    def __init__(self, on_done: Callable[[DeliveryDone], None] | None) -> None:
+    def __init__(self, on_done: Callable[[DeliveryDone], None] | None, ended: OnEnd = None) -> None:
         self.counters = {"accepted": 0, "delivered": 0, "deferred": 0, "failed": 0, "postponed": 0, "notices": 0}
         self.rules: dict[str, dict[str, int]] = {}
+        self.kinds: dict[str, int] = {}
         self.on_done = on_done
+        self._ended = ended
 
     def told(self, message: Message, notice: Message) -> None:
         """A notification of what became of `message` is in the queue."""
@@ -45,6 +52,12 @@ class Reports:
             if isinstance(outcome, Postponed) and word == "postponed":
                 self._postponed(message, one.address, outcome)
                 continue
+            if self._ended is not None:
+                self._ended(one, outcome, word)
+            kind = None
+            if word in ("failed", "deferred"):
+                kind = kind_of(outcome.reply).name
+                self.kinds[kind] = self.kinds.get(kind, 0) + 1
             held = isinstance(outcome, Held)
             target = "" if isinstance(outcome, Held) else outcome.target
             self._log.info(
@@ -69,6 +82,7 @@ class Reports:
                         tls=getattr(outcome, "tls", None) or None,
                         through=getattr(outcome, "through", None) or None,
                         outcome=word,
+                        kind=kind,
                         reply=outcome.reply,
                         attempts=one.attempts + (not held),
                         seconds=round(now - message.received, 3),

@@ -65,14 +65,16 @@ class Admission:
         ask: Ask,
         full: Callable[[int], object],
         guards: Guards | None = None,
+        suppressed: Callable[[str], str | None] = lambda address: None,
     ) -> None:
-        self.counters = dict.fromkeys(("refused", "unknown", "unverified", "limited", "listed", "greylisted"), 0)
+        reasons = ("refused", "suppressed", "unknown", "unverified", "limited", "listed", "greylisted")
+        self.counters = dict.fromkeys(reasons, 0)
         self._full = full
         self._clock = clock
         self._in_thread = in_thread
         self._aliases: AliasesFile | None = None
         self._guards = guards
-        self._existing = Existing(clock, in_thread, ask)
+        self._existing = Existing(clock, in_thread, ask, suppressed)
         self._quotas = Quotas(clock.seconds)
         self.reload(email, rules)
 

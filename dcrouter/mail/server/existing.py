@@ -1,13 +1,17 @@
-"""Whether a recipient exists: by its rule's list (`recipients_file`), or by asking the rule's target (`verify`)."""
+"""Whether a recipient is worth a message: it exists by its rule's list (`recipients_file`), or as the rule's target
+says (`verify`); and out in the world it is not suppressed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from dcrouter.config.rules import Rule
+from dcrouter.config.rules import Mta, Rule
+from dcrouter.mail.bounces.suppression import refusal
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.server.denial import Denial
 from dcrouter.mail.server.known import KnownRecipients
@@ -19,12 +23,15 @@ _NOT_KNOWN = b"450 4.1.1 Recipient cannot be verified now, try again later\r\n"
 
 
 class Existing:
-    """`clock`: the reactor. `asked`: questions that were put to targets so far."""
+    """`clock`: the reactor. `suppressed`: why nothing is sent to an address. `asked`: questions that were put to
+    targets so far.
+    """
 
-    def __init__(self, clock: Any, in_thread: InThread, ask: Ask) -> None:
+    def __init__(self, clock: Any, in_thread: InThread, ask: Ask, suppressed: Callable[[str], str | None]) -> None:
         self._clock = clock
         self._in_thread = in_thread
         self._verifier = Verifier(ask, clock)
+        self._suppressed = suppressed
         self._rules: dict[str, Rule] = {}
         self._known: dict[Path, KnownRecipients] = {}
 
@@ -42,6 +49,10 @@ class Existing:
 
     def denial(self, rule: Rule, address: str, client: Client) -> Denial | Deferred[Denial | None] | None:
         """Why a recipient that `rule` takes is refused, None: it exists. The Deferred never fails."""
+        if isinstance(rule.action, Mta):
+            why = self._suppressed(address)
+            if why is not None:
+                return Denial("suppressed", f"{refusal(address, why)}\r\n".encode(), f"rule {rule.name}: suppressed")
         if rule.recipients_file is not None:
             known = self._known.get(rule.recipients_file)  # a reload may have come while somebody waited
             exists = known.has(address) if known is not None else None

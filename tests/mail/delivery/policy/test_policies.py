@@ -330,7 +330,7 @@ class ReportedTests(PolicyCase):
         ]
 
     def sections(self, house: House, day: int) -> Any:
-        return house.mta._tls_reports._counts.sections(day, DOMAIN)
+        return house.mta._world._tls_reports._counts.sections(day, DOMAIN)
 
     @inlineCallbacks
     def test_without_a_policy(self) -> Any:
