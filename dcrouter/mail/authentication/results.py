@@ -72,9 +72,9 @@ def arc_entry(found: Arc) -> Entry:
 
 
 def refusal_of(found: Dmarc, author: str) -> bytes | None:
-    """What `enforce` answers: who may not be who From says it is."""
+    """What `enforce` answers: who may not be who From says it is. X.7.26: no check has passed (RFC 7372 3.3)."""
     if found.result == "permerror":
         return reply(550, "5.7.1 From must be one field with addresses whose domains can be checked")
     if found.result == "fail" and found.policy == "reject":
-        return reply(550, f"5.7.1 {author} wants mail refused that neither SPF nor DKIM vouches for (DMARC)")
+        return reply(550, f"5.7.26 {author} wants mail refused that neither SPF nor DKIM vouches for (DMARC)")
     return None
