@@ -103,6 +103,9 @@ class Owner(Shape):
     def tired(self, connection: Connection) -> None:
         """It has been idle for long enough, and is to `leave`."""
 
+    def turned_away(self, connection: Connection, trouble: Trouble) -> None:
+        """421 was all that it has said to the first message."""
+
     def broken(self, connection: Connection, sending: Sending | None, trouble: Trouble) -> None:
         """It is over; `sending`, if any, has not left."""
 
@@ -173,6 +176,12 @@ class Connection(Protocol):
     def untouched(self) -> bool:
         """Whether the server has said nothing yet to what is being sent: it may have closed an idle connection."""
         return self.carried > 0 and not self._client.answered
+
+    @property
+    def said_421(self) -> bool:
+        """Whether that was the server's reason for ending a session that was never ready."""
+        reply = self._unusable.reply if self._unusable is not None else None
+        return reply is not None and reply.code == 421
 
     def connectionMade(self) -> None:
         tcp = getattr(self.transport, "setTcpNoDelay", None)
@@ -311,6 +320,8 @@ class Connection(Protocol):
         if sending is None:
             return
         self.carried += 1
+        if not event.usable and self.carried == 1 and all(reply.code == 421 for reply in event.replies):
+            self._owner.turned_away(self, Trouble(self.peer.target, event.replies[0].text, "4.4.2"))
         sending.finished(event.replies, self.peer)
         if self._over:
             return

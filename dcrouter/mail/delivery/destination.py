@@ -5,7 +5,8 @@
    elsewhere; for a while afterwards new ones hear so at once. When it answers again, `recovered` is told.
 3. Where TLS is only welcome and fails, the following connections are made in clear, for a while.
 4. What waits for a next hop that is slow is cut down to a few, so that the others' mail is not behind it.
-5. Its gates (mail/shaping) say how many connections there may be, what each may carry, and when a message may leave.
+5. One that says 421 and takes nothing is left alone, twice as long each time, then tried with one connection.
+6. Its gates (mail/shaping) say how many connections there may be, what each may carry, and when a message may leave.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from dcrouter.wire.smtp.opening import NO_LOGIN
 DOWN = 10.0
 """Seconds for which a next hop that could not be reached is not tried again; less where mail is tried again sooner."""
 
-IN_CLEAR = 600.0
-"""Seconds for which a next hop with which TLS has failed is spoken to without."""
+IN_CLEAR = LONGEST_AWAY = 600.0
+"""Seconds for which a next hop with which TLS has failed is spoken to without, or that says 421 is left alone."""
 
 SLOW = 10.0
 """Seconds that a message waits for a connection before its next hop counts as slow."""
@@ -99,6 +100,7 @@ class Destination:
         self._failures = 0
         self._down_until = 0.0
         self._clear_until = 0.0
+        self._away = 0.0  # seconds, since it said 421 and until it takes a message
         self.trouble: Trouble | None = None  # the last one, until it answers again
         self._cut_down = False
         self._watch: IDelayedCall | None = None
@@ -165,7 +167,9 @@ class Destination:
     # ------------------------------------------------------------------ what connections tell
 
     def ready(self, connection: Connection) -> None:
-        if self.trouble is not None:
+        if connection.carried:
+            self._away = 0.0
+        if self.trouble is not None and not self._away:
             self._up()
         if self._closed or self._has_done_enough(connection):
             connection.leave()
@@ -188,6 +192,10 @@ class Destination:
             self._idle.remove(connection)
         connection.leave()
 
+    def turned_away(self, connection: Connection, trouble: Trouble) -> None:
+        if not any(one.carried for one in self._connections if one is not connection):
+            self._pause(trouble, away=True)
+
     def broken(self, connection: Connection, sending: Sending | None, trouble: Trouble) -> None:
         self._gone(connection)
         if connection.no_tls:
@@ -205,7 +213,7 @@ class Destination:
             self._open()
         else:
             self.dialer.turn()
-            self._failed(trouble, tried_all=trouble.status == NO_LOGIN)
+            self._failed(trouble, tried_all=trouble.status == NO_LOGIN, away=connection.said_421)
 
     # ------------------------------------------------------------------ opening
 
@@ -258,7 +266,7 @@ class Destination:
 
     def _open(self) -> None:
         """One more connection, if more messages wait, and may leave, than connections are on their way."""
-        if self._closed or not self._waiting:
+        if self._closed or not self._waiting or (self._away and (self._connections or self._opening)):
             return
         coming = len(self._opening) + sum(1 for one in self._connections if not one.established)
         free = self.gates.free()
@@ -337,7 +345,7 @@ class Destination:
         self._down_until = 0.0
         self._recovered(self.target)
 
-    def _failed(self, trouble: Trouble, *, tried_all: bool = False) -> None:
+    def _failed(self, trouble: Trouble, *, tried_all: bool = False, away: bool = False) -> None:
         """A connection that never served. While others do, those that wait are theirs."""
         if trouble.status == NO_LOGIN:
             self._log.error("{target}: {reason}; its mail waits", target=self.target, reason=trouble.reason)
@@ -348,7 +356,13 @@ class Destination:
             self._open()  # another address of the same host
             return
         self._failures = 0
-        self._down_until = self._reactor.seconds() + self.patience.down
+        self._pause(trouble, away=away)
+
+    def _pause(self, trouble: Trouble, *, away: bool) -> None:
+        pause = self.patience.down
+        if away:
+            pause = self._away = min(max(2 * self._away, pause), LONGEST_AWAY)
+        self._down_until = self._reactor.seconds() + pause
         self.trouble = trouble
         self._refuse_waiting(trouble)
 

@@ -198,6 +198,56 @@ class DestinationTests(TestCase):
         self.assertEqual(self.recovered, [f"127.0.0.1:{hop.port}"])
 
     @inlineCallbacks
+    def test_who_says_421_is_tried_less_and_less(self):
+        """At the greeting or at MAIL: what waits goes elsewhere, the pause doubles, then there is one connection until
+        a message is taken; only that wakes others (RFC 5321 4.2.1, 4.5.4.1)."""
+        for verb in ("greeting", "MAIL"):
+            self.recovered.clear()
+            hop = ScriptedHop(self, **{verb: "421 4.7.0 not now"})
+            destination = self.destinations(Patience(replies=QUICK.replies, down=0.1)).of(self.hop(hop.port))
+            for pause in (0.1, 0.2, 0.4):
+                sent = [Sent() for _ in range(10)]
+                for one in sent:
+                    destination.send(one)
+                yield until(lambda sent=sent: all(one.result for one in sent))
+                self.assertEqual(destination._away, pause)
+                self.assertNotIn(("finished", 250), [one.result for one in sent])
+                yield until(lambda destination=destination: not (destination.down or destination._connections))
+            self.assertEqual(self.recovered, [])
+            # The first round opens as many as wait.
+            self.assertLessEqual(hop.connections, 12)
+            hop.script[verb] = "220 next" if verb == "greeting" else "250 ok"
+            before, sent = hop.connections, [Sent() for _ in range(10)]
+            for one in sent:
+                destination.send(one)
+            self.assertEqual(len(destination._opening), 1)
+            yield until(lambda sent=sent: all(one.result for one in sent))
+            self.assertEqual({one.result for one in sent}, {("finished", 250)})
+            self.assertGreater(hop.connections, before)
+            self.assertEqual((self.recovered, destination._away), ([f"127.0.0.1:{hop.port}"], 0.0))
+
+    @inlineCallbacks
+    def test_a_next_hop_that_takes_mail_may_say_421_to_some(self):
+        """One connection too many for it is no reason to leave it alone."""
+        for verb in ("greeting", "MAIL"):
+            hop = ScriptedHop(self)
+            destination = self.destinations().of(self.hop(hop.port))
+            first = Sent()
+            destination.send(first)
+            yield until(lambda first=first: first.result)
+
+            def only_the_first(_, hop=hop, good=hop.script[verb]):
+                return good if len(hop.sessions) == 1 else "421 4.7.0 too many connections"
+
+            hop.script[verb] = only_the_first
+            sent = [Sent() for _ in range(3)]
+            for one in sent:
+                destination.send(one)
+            yield until(lambda sent=sent: all(one.result for one in sent))
+            self.assertIn(("finished", 250), [one.result for one in sent])
+            self.assertEqual((destination.down, destination._away), (False, 0.0))
+
+    @inlineCallbacks
     def test_an_operator_need_not_wait_for_the_pause_to_end(self):
         """A next hop that was found down is tried by the next message once somebody asked for it."""
         hop = ScriptedHop(self, greeting="421 busy")
