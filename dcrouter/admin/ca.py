@@ -32,7 +32,7 @@ def add_ca_command(command: Command) -> argparse.ArgumentParser:
     verbs = shown.add_subparsers(metavar="install", title="commands")
     installed = verbs.add_parser("install", help="have the programs of this host trust it (root)")
     installed.set_defaults(act=install)
-    also_behind(installed, "config", "json")
+    also_behind(installed, "config", "json", "only")
     return shown
 
 
@@ -87,7 +87,7 @@ def install_root(path: Path, place: Path = PLACE, update: str = UPDATE) -> Path:
 
 
 def _path(arguments: argparse.Namespace) -> Path:
-    return root_of(load(find_config(arguments.config)).state_dir)
+    return root_of(load(find_config(arguments.config), arguments.only).state_dir)
 
 
 def _read(path: Path) -> tuple[bytes, x509.Certificate]:

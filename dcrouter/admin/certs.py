@@ -33,10 +33,10 @@ def add_certs_commands(command: Command) -> list[argparse.ArgumentParser]:
         added = verbs.add_parser(verb, help=help, description=help)
         added.set_defaults(act=act)
         add_acting(added)
-        also_behind(added, "config", "socket", "json")
+        also_behind(added, "config", "socket", "json", "only")
     changed = verbs.add_parser("account-keys", help=_ACCOUNT_KEYS, description=_ACCOUNT_KEYS)
     changed.set_defaults(act=account_keys)
-    also_behind(changed, "config", "socket", "json")
+    also_behind(changed, "config", "socket", "json", "only")
     told = command("dns", dns, "print the DNS records that there should be")
     return [shown, told]
 

@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
     for one in (asked, *controls):
         one.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
-    for one in (started, checked, shown, asked, *controls):
+    for one in (started, checked, shown, rooted, asked, *controls):
         one.add_argument("--only", choices=get_args(Half), help="that half of two services (email.remote)")
     for one in (shown, rooted, asked, *controls):
         one.add_argument("--json", action="store_true", help="for programs")

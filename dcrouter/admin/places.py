@@ -8,10 +8,11 @@ import re
 import socket
 import stat
 from pathlib import Path
+from typing import Any, get_args
 
 from dcrouter.config.document import compose, read_text
 from dcrouter.config.findings import Findings
-from dcrouter.config.halves import DIRECTORY
+from dcrouter.config.halves import DIRECTORY, Half
 from dcrouter.config.load import load
 from dcrouter.config.nodes import Mapping, Node, Scalar
 from dcrouter.errors import ConfigError, StartError
@@ -42,8 +43,10 @@ def also_behind(parser: argparse.ArgumentParser, *options: str) -> None:
     """Options of a command, behind one of its verbs too: `certs renew NAME --config FILE`."""
     for option in options:
         short = ("-c",) if option == "config" else ()
-        action = "store_true" if option == "json" else "store"
-        parser.add_argument(f"--{option}", *short, action=action, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        kind: dict[str, Any] = {"action": "store_true"} if option == "json" else {}
+        if option == "only":
+            kind = {"choices": get_args(Half)}
+        parser.add_argument(f"--{option}", *short, **kind, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def told_socket(path: Path) -> Path | None:

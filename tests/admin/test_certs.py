@@ -171,6 +171,18 @@ class CaTests(SynchronousTestCase):
         fields = json.loads(run("ca", "--config", str(self.config), "--json")[1])
         self.assertEqual((fields["path"], fields["pem"]), (str(path), path.read_text()))
 
+    def test_of_the_mail_half(self) -> None:
+        """Where that is a service of its own it has a CA of its own."""
+        text = "email: {hostname: mail.test, remote: {host: 10.0.0.5, from: [10.0.0.4]}, rules: []}\n"
+        self.config.write_text(self.config.read_text() + text)
+        path = self.root()
+        for only, expected in (("proxy", path), ("mail", path.parents[1] / "mail-half" / "internal-ca" / "ca.pem")):
+            expected.parent.mkdir(parents=True, exist_ok=True)
+            if only == "mail":
+                expected.write_bytes(path.read_bytes())
+            fields = json.loads(run("ca", "--config", str(self.config), "--only", only, "--json")[1])
+            self.assertEqual(fields["path"], str(expected))
+
     def test_there_may_be_none_yet(self) -> None:
         """It is made when it is needed."""
         status, _, err = run("ca", "--config", str(self.config))
