@@ -1,0 +1,98 @@
+"""A SOCKS 5 proxy that does what a test wants: it knows names that nobody else does, stalls, or dies in the middle."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import TestCase
+
+
+class Socks:
+    """`names`: what it resolves. `asked`: (host, port) of every CONNECT, in order. `stalls`: it says nothing to them.
+
+    `cut`: after so many octets from a client, behind the CONNECT, the connection is cut; None: never.
+    """
+
+    def __init__(self, case: TestCase, **names: str) -> None:
+        self.names = names
+        self.asked: list[tuple[str, int]] = []
+        self.stalls = False
+        self.cut: int | None = None
+        self.sessions: list[_Session] = []
+        factory = Factory()
+        factory.noisy = False
+        factory.buildProtocol = lambda _: _Session(self)  # type: ignore[method-assign]
+        self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.port = self._port.getHost().port
+        case.addCleanup(self.close)
+
+    def close(self) -> Any:
+        for session in list(self.sessions):
+            session.transport.abortConnection()
+        return self._port.stopListening()
+
+
+class _Session(Protocol):
+    def __init__(self, socks: Socks) -> None:
+        self.socks = socks
+        self.read = b""
+        self.far: _Far | None = None
+        self.greeted = False
+        self.passed = 0
+
+    def connectionMade(self) -> None:
+        self.socks.sessions.append(self)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.socks.sessions.remove(self)
+        if self.far is not None:
+            self.far.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.far is not None:
+            self.passed += len(data)
+            if self.socks.cut is not None and self.passed > self.socks.cut:
+                self.transport.abortConnection()
+                return
+            self.far.transport.write(data)
+            return
+        self.read += data
+        if not self.greeted and len(self.read) >= 3:
+            self.greeted, self.read = True, self.read[3:]
+            self.transport.write(b"\x05\x00")
+        if self.greeted and len(self.read) > 5:
+            self._ask()
+
+    def _ask(self) -> None:
+        read, kind = self.read, self.read[3]
+        size = {1: 4, 4: 16}.get(kind, 1 + read[4])
+        if len(read) < 6 + size:
+            return
+        host = read[5 : 4 + size].decode() if kind == 3 else str(ip_address(read[4 : 4 + size]))
+        port = int.from_bytes(read[4 + size : 6 + size], "big")
+        self.socks.asked.append((host, port))
+        if self.socks.stalls:
+            return
+        factory = Factory.forProtocol(lambda: _Far(self))
+        factory.noisy = False
+        connecting = HostnameEndpoint(reactor, self.socks.names.get(host, host), port).connect(factory)
+        connecting.addErrback(lambda _: self.transport.write(b"\x05\x05\x00\x01\0\0\0\0\0\0"))
+
+
+class _Far(Protocol):
+    def __init__(self, session: _Session) -> None:
+        self.session = session
+
+    def connectionMade(self) -> None:
+        self.session.far = self
+        self.session.transport.write(b"\x05\x00\x00\x01\0\0\0\0\0\0")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.session.transport.write(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.session.transport.loseConnection()
