@@ -28,6 +28,9 @@ MAX_ADDRESSES = 10
 MAX_PROXIES = 5
 """Tried for one of these."""
 
+LONGEST = 4
+"""Times a step's seconds: after that nothing more is tried for a connection."""
+
 PROXY_ADDRESSES = 3
 """Of one proxy."""
 
@@ -58,15 +61,18 @@ class Passage:
         and none of them has a connection with any of `hosts`.
         """
         reasons: list[str] = []
+        until = self._reactor.seconds() + LONGEST * timeout
         for host in hosts:
             try:
-                return await self._one(way, host, port, factory, timeout)
+                return await self._one(way, host, port, factory, timeout, until)
             except ProxyRefusal as error:
                 reasons.append(str(error) if len(hosts) == 1 else f"{host}: {error}")
+            if self._reactor.seconds() > until:
+                break
         raise Unreachable("; ".join(reasons))
 
     async def _one(
-        self, way: Way, host: str, port: int, factory: Factory[Any], timeout: float
+        self, way: Way, host: str, port: int, factory: Factory[Any], timeout: float, until: float
     ) -> tuple[Any, str, LiveProxy]:
         proxies = self.proxies
         usable = proxies.order(way)[:MAX_PROXIES]
@@ -76,6 +82,8 @@ class Passage:
         refused = False
         for live in usable:
             began = self._reactor.seconds()
+            if began > until and reasons:
+                break
             live.counted.attempts += 1
             try:
                 tunnel = Tunnel(
