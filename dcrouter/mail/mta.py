@@ -185,6 +185,7 @@ class Mta:
             raise StoreError(f"the mail queue in {self._directory}: {error}") from error
         ids = self._ids = Ids.after(self._store.open())
         self._attempts.start()
+        self._admission.open()
         self._login.open()
         self._sessions = Sessions(
             self._email,
@@ -228,7 +229,7 @@ class Mta:
         self._world.reload(email, to.rules, self._ids.next, self._queue.put)
 
     def _notifications(self, ids: Ids) -> Notifications:
-        return Notifications(self._email, self._rules, ids.next, time.time)
+        return Notifications(self._email, self._rules, ids.next, time.time, self._admission.expand)
 
     def _exchangers(self, config: Config, email: Email) -> Finder:
         own = OwnAddresses(email, config.listen, self._mx_port)

@@ -39,6 +39,12 @@ class AliasTests(TestCase):
         self.path.write_text(text)
         return House(self, *(rules or (STAFF, LOCAL, ABROAD)), aliases_file=self.path, **more)
 
+    def known(self, *names: str) -> Path:
+        """A list of who exists."""
+        path = Path(self.mktemp()).absolute()
+        path.write_text("".join(f"{name}@local.test\n" for name in names))
+        return path
+
     @inlineCallbacks
     def said(self, house, *recipients, message=SMALL, sender="joe@local.test"):
         """The replies from the first RCPT on."""
@@ -102,9 +108,7 @@ class AliasTests(TestCase):
     @inlineCallbacks
     def test_an_alias_exists_and_its_targets_must(self):
         """Nobody of a target's name: the others get it, and the log says so; nobody at all: the client is told."""
-        known = Path(self.mktemp()).absolute()
-        known.write_text("ann@local.test\n")
-        local = evolve(LOCAL, recipients_file=known)
+        local = evolve(LOCAL, recipients_file=self.known("ann"))
         house = self.house(
             "some@local.test: [gone@local.test, ann@local.test]\nold@local.test: gone@local.test\n", local
         )
@@ -118,11 +122,9 @@ class AliasTests(TestCase):
     @inlineCallbacks
     def test_a_client_that_may_relay_is_told_of_lost_targets(self):
         """By a notification that names the alias, which it has written (RFC 3461 6.3, Original-Recipient)."""
-        known = Path(self.mktemp()).absolute()
-        known.write_text("ann@local.test\njoe@local.test\n")
         house = self.house(
             "some@local.test: [gone@local.test, ann@local.test]\n",
-            evolve(LOCAL, recipients_file=known),
+            evolve(LOCAL, recipients_file=self.known("ann", "joe")),
             trusted=TRUSTED,
         )
         replies = yield self.said(house, "some@local.test")
@@ -131,6 +133,27 @@ class AliasTests(TestCase):
         (group,) = email.message_from_bytes(house.mails("joe@local.test")[0]).get_payload(1).get_payload()[1:]
         self.assertEqual(group["Final-Recipient"], "rfc822; gone@local.test")
         self.assertEqual(group["Original-Recipient"], "rfc822; some@local.test")
+
+    @inlineCallbacks
+    def test_notices_to_an_alias_reach_whom_it_stands_for(self):
+        """A sender that is one, and the postmaster that is one: in one message to all of them, by their rules."""
+        trap = Rule(name="trap", match=RuleMatch(recipients=("big@local.test",), size_over=1), action=Reject())
+        house = self.house(
+            "team@local.test: [ann@local.test, far@else.test]\nroot@local.test: [bob@local.test, team@local.test]\n",
+            trap,
+            evolve(LOCAL, recipients_file=self.known("ann", "bob", "ok", "big")),
+            ABROAD,
+            trusted=TRUSTED,
+        )
+        replies = yield self.said(house, "big@local.test", "ok@local.test", sender="team@local.test")
+        self.assertEqual(replies[-1], b"250 2.0.0")
+        yield until(lambda: house.mails("ann@local.test"))
+        found = yield self.delivered(house)
+        self.assertEqual(found, ["abroad/far@else.test", "maildir/ann@local.test", "maildir/ok@local.test"])
+        self.assertIn(b"\nTo: <team@local.test>\n", house.mails("ann@local.test")[0])
+        self.assertEqual(
+            house.mta._admission.expand("root@local.test"), ("bob@local.test", "ann@local.test", "far@else.test")
+        )
 
     @inlineCallbacks
     def test_received_names_the_alias(self):
@@ -197,8 +220,7 @@ class AliasTests(TestCase):
             watched._looked, watched._now = float("-inf"), lambda: 2e9
             replies = yield self.said(house, "sales@local.test", message=b"")
             self.assertEqual((replies, len(watched.value)), ([OK], count))
-        missing = self.house("{}")
-        self.path.unlink()
+        missing = House(self, LOCAL, aliases_file=self.path.with_name("missing"))
         replies = yield self.said(missing, "joe@local.test", message=b"")
         self.assertEqual(replies, [b"451 4.3.0"])
 

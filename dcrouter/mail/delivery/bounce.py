@@ -41,9 +41,18 @@ _HOST = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[^\s:\[\]()/]+)")
 
 
 class Notifications:
-    """What the queue calls `Notices`. `next_id` numbers messages, `now` is the wall clock (UTC epoch seconds)."""
+    """What the queue calls `Notices`. `next_id` numbers messages, `now` is the wall clock (UTC epoch seconds); `expand`
+    says whom an address stands for, itself where it is no alias.
+    """
 
-    def __init__(self, email: Email, rules: Rules, next_id: Callable[[], int], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        email: Email,
+        rules: Rules,
+        next_id: Callable[[], int],
+        now: Callable[[], float],
+        expand: Callable[[str], Sequence[str]] = lambda address: (address,),
+    ) -> None:
         self._hostname = email.hostname
         self._postmaster = email.postmaster
         self._wanted = email.bounces.dsn
@@ -52,6 +61,7 @@ class Notifications:
         self._rules = rules
         self._next_id = next_id
         self._now = now
+        self._expand = expand
 
     def octets(self, message: Message) -> int:
         """How much of a message `told` wants as `head`."""
@@ -68,21 +78,22 @@ class Notifications:
         envelope, terms = message.envelope, message.envelope.terms
         if not self._wanted or not envelope.sender or not ended:
             return None
-        recipient, instead = self._whom(envelope)
+        to, recipients, instead = self._whom(envelope)
         if instead is not None:
             for_postmaster = ("failed", "delayed") if _is_known(envelope) else ("failed",)
             ended = [one for one in ended if one.action in for_postmaster]
-        if recipient is None or not ended:
+        if not recipients or not ended:
             return None
         number, now = self._next_id(), self._now()
         failed = any(one.action == "failed" for one in ended)
         names = [one.recipient.address + one.recipient.orcpt for one in ended]
-        ascii_only = "".join((envelope.sender, recipient.address, *names)).isascii() and header_of(head).isascii()
+        names += [envelope.sender, to, *(one.address for one in recipients)]
+        ascii_only = "".join(names).isascii() and header_of(head).isascii()
         utf8 = terms.smtputf8 and not ascii_only
         octets = notification(
             Notice(
                 id=f"{number:x}",
-                to=recipient.address,
+                to=to,
                 hostname=self._hostname,
                 now=now,
                 sender=envelope.sender,
@@ -103,7 +114,7 @@ class Notifications:
         return Message(
             id=number,
             envelope=Envelope(
-                session=envelope.session, sender="", recipients=(recipient,), terms=own if own != PLAIN else PLAIN
+                session=envelope.session, sender="", recipients=recipients, terms=own if own != PLAIN else PLAIN
             ),
             received=now,
             size=len(octets),
@@ -112,22 +123,22 @@ class Notifications:
             notice=notice,
         )
 
-    def _whom(self, envelope: Envelope) -> tuple[Recipient | None, Instead | None]:
-        """Who is told, and why it is not the sender; (None, ...): there is nobody."""
+    def _whom(self, envelope: Envelope) -> tuple[str, tuple[Recipient, ...], Instead | None]:
+        """Who is told, by what address, and why it is not the sender; without recipients there is nobody."""
         instead: Instead = "stranger"
         if _is_known(envelope):
             sender = self._accepted(envelope.sender)
-            if sender is not None:
-                return sender, None
+            if sender:
+                return envelope.sender, sender, None
             instead = "no_rule"
-        return (self._accepted(self._postmaster) if self._postmaster else None), instead
+        postmaster = self._postmaster or ""
+        return postmaster, self._accepted(postmaster) if postmaster else (), instead
 
-    def _accepted(self, address: str) -> Recipient | None:
-        """The recipient that the rules make of an address, None where they refuse it."""
-        decision = self._rules.decide_own(address)
-        if decision.rule is None or decision.refusal is not None:
-            return None
-        return Recipient(number=0, address=decision.address, rule=decision.rule.name)
+    def _accepted(self, address: str) -> tuple[Recipient, ...]:
+        """The recipients that aliases and rules make of an address, without those whom these refuse."""
+        decisions = map(self._rules.decide_own, self._expand(address))
+        taken = [(one.address, one.rule.name) for one in decisions if one.rule is not None and one.refusal is None]
+        return tuple(Recipient(number=at, address=to, rule=rule) for at, (to, rule) in enumerate(taken))
 
 
 def _is_known(envelope: Envelope) -> bool:

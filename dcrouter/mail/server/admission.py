@@ -78,6 +78,11 @@ class Admission:
         self._quotas = Quotas(clock.seconds)
         self.reload(email, rules)
 
+    def open(self) -> None:
+        """What takes long may begin."""
+        if self._aliases is not None:
+            self._aliases.look()
+
     def reload(self, email: Email, rules: Rules) -> None:
         """Other rules, from the next command of each client on. Lists that were read and limits that have been used up
         stay so, by the rule's name, where they are the same.
@@ -96,6 +101,14 @@ class Admission:
             self._aliases = None
         elif self._aliases is None or self._aliases.path != email.aliases_file:
             self._aliases = AliasesFile(email.aliases_file, email.hostname, self._in_thread, self._clock.seconds)
+
+    def expand(self, address: str) -> tuple[str, ...]:
+        """Whom an address stands for, by what is known of aliases now; itself where it is none."""
+        if self._aliases is None:
+            return (address,)
+        self._aliases.look()  # for the next time
+        known = self._aliases.value
+        return (known.expand(address) if known is not None else None) or (address,)
 
     def status(self) -> dict[str, int]:
         """Counters since the start."""
