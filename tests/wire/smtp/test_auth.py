@@ -119,14 +119,16 @@ class AuthTests(SynchronousTestCase):
     ]
 
     def test_every_place_has_its_reply(self) -> None:
-        """The last line of each dialogue under TLS is answered as the table says."""
+        """RFC 4954 4 and 6: 334, 235, 535 5.7.8; 501 for `*`, bad base64 and an empty response; `=` is an empty initial
+        one; 504 for unknown mechanisms, 503 for a second login, 530 5.7.0 without one.
+        """
         for lines, expected in self.TABLE:
             with self.subTest(lines=lines):
                 replies = Session().lines(*lines)
                 self.assertTrue(replies[-1].startswith(expected), replies)
 
     def test_auth_is_not_for_the_clear(self) -> None:
-        """Neither announced nor taken, whatever require_tls says; the credentials are not even looked at."""
+        """RFC 4954 4 and 6: 538 (530 where TLS comes first), and not announced; credentials are not even looked at."""
         for limits, reply in ((LIMITS, "530 5.7.0"), (NEVER_TLS, "538 5.7.11")):
             session = Session(limits, tls=False)
             self.assertNotIn(b"AUTH", session.send(b"EHLO c\r\n"))
@@ -191,7 +193,7 @@ class AuthTests(SynchronousTestCase):
         self.assertEqual((session.credentials, session.senders), ([], []))
 
     def test_only_auth_may_have_long_lines(self) -> None:
-        """12 288 octets for the command and for each response; no more, and not in clear."""
+        """RFC 4954 4: 12 288 octets for the command and for each response; no more (500 5.5.6), and not in clear."""
         room = MAX_AUTH_LINE - len("AUTH PLAIN \r")
         longest = b64(b"\0alice\0" + b"x" * (room // 4 * 3 - 7))
         session = Session()
