@@ -23,6 +23,9 @@
     GET /queue/stats         how many there are, by state, rule and domain; ?top=
     GET /queue/ID            one message: envelope, recipients with their last replies, header
     DELETE /queue/ID         drop that message
+    GET /queue/pauses        what stands still, is slowed down, fails or is not used, with reason and end
+    POST /queue/pause        {"what": "zone premium", "seconds": 3600, "reason": ...}; also resume: {"what": ...}, or
+                             {"all": true}
     POST /queue/retry        also hold, release, drop: {"messages": [ID ...]}, or filters as above, or {"all": true};
                              answers how many were changed, and where the next request begins (`after`)
 
@@ -199,6 +202,8 @@ def _root(answers: Answers) -> Answer:
         return change
 
     paths = {do.encode(): Answer({b"POST": changing(do)}) for do in ("retry", "hold", "release", "drop")}
+    paths |= {do.encode(): Answer({b"POST": changing(do)}) for do in ("pause", "resume")}
+    paths[b"pauses"] = Answer({b"GET": lambda request: ask(do="pauses")})
     paths[b"stats"] = Answer({b"GET": stats})
 
     def below_queue(name: bytes) -> Answer:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from dcrouter.admin.client import ApiError, ask
+from dcrouter.admin.pauses import add_pause_commands
 from dcrouter.admin.places import find_config, mail_socket
 from dcrouter.admin.report import duration, word
 from dcrouter.config.load import load
@@ -60,6 +61,7 @@ def add_queue_commands(queue: argparse.ArgumentParser) -> None:
         changed.add_argument("ids", nargs="*", metavar="ID", help="messages, with all their recipients")
         _add_filters(changed)
         changed.add_argument("--all", action="store_true", help="everything; needed where nothing else is given")
+    add_pause_commands(command)
     saved = command("backup", backup, "copy the queue to a new directory, also while mail flows", asks=False)
     saved.add_argument("directory", type=_directory, metavar="DIR")
 

@@ -21,7 +21,7 @@ from dcrouter.config.remote import Remote
 from dcrouter.config.rules import Reject, Rule
 from dcrouter.config.security import Security
 from dcrouter.config.tls import CertificateChoice
-from dcrouter.config.zones import Shape, Zone
+from dcrouter.config.zones import OnReply, Shape, Source, Zone
 
 RequireTls = Literal["never", "submission", "always"]
 
@@ -141,6 +141,10 @@ class Email:
         factory=dict,
         metadata=key("Who sends to the world, and how much, by name.", default="`default` alone"),
     )
+    pools: dict[str, tuple[Source, ...]] = field(
+        factory=dict,
+        metadata=key("Addresses from which zones send, by the pool's name: a list each.", default="none"),
+    )
     destinations: dict[str, Shape] = field(
         factory=dict,
         metadata=key(
@@ -153,6 +157,9 @@ class Email:
         metadata=key(
             "How connections to other servers are made; the first rule that matches decides.", default="straight"
         ),
+    )
+    on_reply: tuple[OnReply, ...] = field(
+        default=(), metadata=key("What answers of destinations trigger.", default="nothing")
     )
     bounces: Bounces = field(
         factory=Bounces, metadata=key("What senders are told of failures, and what is learnt of them.")

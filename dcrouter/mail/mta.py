@@ -44,6 +44,8 @@ from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.sessions import Sessions
 from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.verify import asked_hops, in_turn
+from dcrouter.mail.shaping.operator import VERBS, PauseOrders
+from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.mail.world import World
 from dcrouter.net.channel import Channel
 from dcrouter.net.resolver import Resolver
@@ -130,6 +132,11 @@ class Mta:
         )
         self._memory = Memory(reactor.seconds)
         budget = Budget()
+        self._shaping = Shaping(
+            directory, self._ledger, reactor, time.time, self._in_thread, lambda target: self._queue.wake(target)
+        )
+        limits = self._shaping.limits
+        self._pause_orders = PauseOrders(self._shaping.pauses, time.time, limits.zone_names, limits.provider_names)
         self._attempts = Attempts(
             self._rules,
             Bodies(self._store, budget),
@@ -137,6 +144,7 @@ class Mta:
             config.email,
             reactor,
             patience or Patience(down=_down(config.email)),
+            shaping=self._shaping,
             resolver=self._resolver,
             exchangers=self._exchangers(config, config.email),
             ca_files=ca_files or {},
@@ -184,6 +192,7 @@ class Mta:
         except OSError as error:
             raise StoreError(f"the mail queue in {self._directory}: {error}") from error
         ids = self._ids = Ids.after(self._store.open())
+        self._shaping.open()
         self._attempts.start()
         self._admission.open()
         self._login.open()
@@ -289,6 +298,7 @@ class Mta:
             self._world.stop()
             self._resolver.close()
             self._attempts.close()
+            self._shaping.close()
             self._ledger.close()
             self._store.close()
             if self._lock != -1:
@@ -348,7 +358,9 @@ class Mta:
         return self._world.suppression.answered(fields)
 
     def queue_ask(self, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
-        """What an operator asks of the queue, see `Operator`."""
+        """What an operator asks of the queue, see `Operator`, and of pauses, see `PauseOrders`."""
+        if fields.get("do") in VERBS:
+            return succeed(self._pause_orders.ask(fields))
         return self._operator.ask(fields)
 
 

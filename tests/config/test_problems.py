@@ -149,7 +149,6 @@ class ProblemTests(FileTestCase):
         for text, problem in (
             ("workers: 1", "workers: unknown key (known here: version,"),
             ("metrics: {}", "metrics: unknown key"),
-            ("email: {hostname: a.b, pools: {}}", "email.pools: unknown key"),
             ("email: {hostname: a.b, pipelines: {}}", "email.pipelines: unknown key"),
             ("email: {hostname: a.b, queue: {store: redis}}", "'redis' is not one of sqlite, memory"),
             ("email: {hostname: a.b, bounces: {verp: true}}", "email.bounces.verp: unknown key"),

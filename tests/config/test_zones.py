@@ -68,3 +68,73 @@ class ZoneTests(FileTestCase):
         told = "\n".join(warnings)
         self.assertIn("email.zones.a.match: is never asked: no rule of type mta leaves the zone open", told)
         self.assertIn("email.zones.default.match: has no effect", told)
+
+
+class PoolTests(FileTestCase):
+    def test_pools_and_replies(self) -> None:
+        """As in the reference; all of it reaches the mail process."""
+        config, _ = self.load(
+            EMAIL + "  zones: {default: {pool: main}}\n"
+            "  pools:\n"
+            "    main:\n"
+            "      - {address: 127.0.0.1, name: mta1.example.com, weight: 2}\n"
+            "      - {address: 127.0.0.2, warmup: {start: 2026-12-01, daily: [50, 100, 250], per: provider}}\n"
+            "  on_reply:\n"
+            '    - {match: "re:(?i)blocked|blacklist|spamhaus", action: rotate_source, for: 1h}\n'
+            '    - {match: "421 4.7.0", action: slow_down, to: 10/min, for: 2h}\n'
+        )
+        email = config.email
+        assert email is not None
+        first, second = email.pools["main"]
+        assert second.warmup is not None
+        self.assertEqual((str(first.address), first.name, first.weight), ("127.0.0.1", "mta1.example.com", 2))
+        self.assertEqual((second.warmup.start, second.warmup.daily, second.name), ("2026-12-01", (50, 100, 250), None))
+        turn, slow = email.on_reply
+        self.assertEqual((turn.action, turn.for_, slow.to and slow.to.rate), ("rotate_source", 3600.0, (10, 60.0)))
+        self.assertEqual(from_plain(to_plain(config)), config)
+
+    def test_slips(self) -> None:
+        """Each at its place."""
+        for text, problem in (
+            (
+                "  zones: {default: {pool: man}}\n  pools: {main: [{address: 127.0.0.1}]}\n",
+                "there is no pool 'man' (did",
+            ),
+            ("  pools: {main: []}\n", "email.pools.main: has no source: nothing could leave"),
+            ("  pools: {main: [{address: here}]}\n", "email.pools.main[0].address: 'here' is not an IP address"),
+            ("  pools: {main: [{address: 127.0.0.1, weight: 0}]}\n", "email.pools.main[0].weight: '0' is not between"),
+            ("  pools: {main: [{address: '::1'}, {address: '0::1'}]}\n", "main[1].address: is also the address of [0]"),
+            (
+                "  pools: {main: [{address: 127.0.0.1, warmup: {start: tomorrow, daily: [1]}}]}\n",
+                "'tomorrow' is not",
+            ),
+            (
+                "  pools: {main: [{address: 127.0.0.1, warmup: {start: 2026-12-01, daily: []}}]}\n",
+                "daily: the list is empty",
+            ),
+            ("  on_reply: [{match: '4', action: slow_down}]\n", "email.on_reply[0]: 'to' is missing: the rate"),
+            ("  on_reply: [{match: '4', action: suspend, to: 1/s}]\n", "on_reply[0].to: suspend has no rate"),
+            ("  on_reply: [{match: 're:(', action: suspend}]\n", "email.on_reply[0].match: 're:(' is not a regular"),
+            ("  on_reply: [{match: 're:(a+)+b', action: suspend}]\n", "email.on_reply[0].match"),
+            ("  on_reply: [{match: ' ', action: suspend}]\n", "match: is empty: every reply would match"),
+            ("  on_reply: [{match: '4', action: wait}]\n", "'wait' is not one of rotate_source, slow_down, suspend"),
+            ("  on_reply: [{match: '4', action: suspend, for: 0s}]\n", "email.on_reply[0].for: is no time at all"),
+        ):
+            self.assertIn(problem, "\n".join(self.problems(EMAIL + text)))
+
+    def test_what_is_hardly_meant(self) -> None:
+        """It is allowed."""
+        _, warnings = self.load(
+            EMAIL + "  pools:\n"
+            "    a: [{address: 203.0.113.77, warmup: {start: 2026-12-01, daily: [5, 3]}}]\n"
+            "  on_reply: [{match: '4', action: rotate_source}]\n"
+        )
+        told = "\n".join(warnings)
+        for text in (
+            "email.pools.a: is not used by any zone",
+            "email.pools.a: has no warm source: what is too much",
+            "email.pools.a[0].address: 203.0.113.77 is not an address of this host",
+            "email.pools.a[0].warmup.daily: has less on a later day than before",
+            "email.on_reply[0].action: has nothing to turn to: no pool has two sources",
+        ):
+            self.assertIn(text, told)

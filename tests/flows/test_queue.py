@@ -91,6 +91,17 @@ class TestQueue(SynchronousTestCase):
         sessions = {line["session"] for line in self.router.access_lines() if line["event"] == "session"}
         self.assertLessEqual({line["session"] for line in lines}, sessions)
 
+    def test_an_operator_pauses_and_resumes(self) -> None:
+        """The command line reaches the mail process, and what is wrong is told."""
+        self.assertEqual(self.command("queue", "pauses"), "nothing is paused\n")
+        self.assertIn(
+            "zone default  stands still for", self.command("queue", "pause", "zone", "default", "--for", "2h")
+        )
+        (listed,) = json.loads(self.command("queue", "pauses", "--json"))
+        self.assertEqual((listed["what"], listed["by"]), ("zone default", "operator"))
+        self.assertEqual(self.command("queue", "resume", "zone", "default"), "1 pause ended\n")
+        self.assertEqual(self.command("queue", "resume", "--all"), "0 pauses ended\n")
+
     def test_a_backup_of_the_running_service_takes_the_place_of_its_queue(self) -> None:
         """As the documentation says: stop, put it there, start; and what was in it is delivered whole."""
         self.send("b@example.test")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+from itertools import pairwise
+
 from dcrouter.config.findings import meant
 from dcrouter.config.mail import Email
+from dcrouter.config.match import Address
 from dcrouter.config.names import is_address
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
@@ -18,6 +22,11 @@ def check_zones(email: Email, root: Place, reader: Reader) -> None:
     if not findings.touch(("email", "zones")):
         _check_named(email, reader)
         _check_matches(email, place.at("zones"))
+        _check_pools_of(email, place.at("zones"))
+    if not findings.touch(("email", "pools")):
+        _check_pools(email, place.at("pools"))
+    if not findings.touch(("email", "on_reply")):
+        _check_replies(email, place.at("on_reply"))
     if not findings.touch(("email", "destinations")):
         _check_destinations(email, place.at("destinations"))
 
@@ -44,6 +53,47 @@ def _check_matches(email: Email, place: Place) -> None:
             place.at(name, "connection_time").tell("no connection would carry anything")
 
 
+def _check_pools_of(email: Email, place: Place) -> None:
+    for name, zone in email.zones.items():
+        if zone.pool is not None and zone.pool not in email.pools:
+            place.at(name, "pool").tell(f"there is no pool {shown(zone.pool)}{meant(zone.pool, list(email.pools))}")
+
+
+def _check_pools(email: Email, place: Place) -> None:
+    used = {zone.pool for zone in email.zones.values()}
+    for name, pool in email.pools.items():
+        where = place.at(name)
+        if not pool:
+            where.tell("has no source: nothing could leave")
+        elif name not in used:
+            where.warn("is not used by any zone")
+        seen: dict[object, int] = {}
+        for at, source in enumerate(pool):
+            if source.address in seen:
+                where.at(at, "address").tell(f"is also the address of [{seen[source.address]}]")
+            seen.setdefault(source.address, at)
+            if not is_ours(source.address):
+                where.at(at, "address").warn(f"{source.address} is not an address of this host")
+            warmup = source.warmup
+            if warmup is not None and any(a > b for a, b in pairwise(warmup.daily)):
+                where.at(at, "warmup", "daily").warn("has less on a later day than before")
+        if pool and all(source.warmup is not None for source in pool):
+            where.warn("has no warm source: what is too much for a warming one leaves from it all the same")
+
+
+def _check_replies(email: Email, place: Place) -> None:
+    for at, one in enumerate(email.on_reply):
+        where = place.at(at)
+        if one.action == "slow_down" and one.to is None:
+            where.tell("'to' is missing: the rate to slow down to")
+        elif one.action != "slow_down" and one.to is not None:
+            where.at("to").tell(f"{one.action} has no rate: leave it out")
+        if one.for_ is not None and one.for_ <= 0:
+            where.at("for").tell("is no time at all")
+        if one.action == "rotate_source" and not any(len(pool) > 1 for pool in email.pools.values()):
+            where.at("action").warn("has nothing to turn to: no pool has two sources")
+
+
 def _check_destinations(email: Email, place: Place) -> None:
     taken: dict[str, str] = {}
     for name, shape in email.destinations.items():
@@ -66,3 +116,14 @@ def _check_domain(name: str, place: Place) -> None:
             raise ValueError(f"{shown(name)} is not a domain")
     except ValueError as error:
         place.tell(f"{error}: an entry without `mx` has a domain as its name")
+
+
+def is_ours(address: Address) -> bool:
+    """Whether something can be bound to an address on this host, now."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True

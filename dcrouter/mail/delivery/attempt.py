@@ -29,7 +29,7 @@ from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.exchangers import SMTP_PORT
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
-from dcrouter.mail.delivery.outbound import Ordered, Outbound
+from dcrouter.mail.delivery.outbound import Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.delivery.requiretls import is_strict, verified
@@ -38,9 +38,12 @@ from dcrouter.mail.delivery.targets import MailTargets, RuleTargets
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
-from dcrouter.mail.shaping.lane import Lane
+from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.reply import Reply
+
+Ordered = Callable[[list[Destination]], list[Destination]]
+"""Which of several destinations to try, best first."""
 
 THREADS = 4
 """That write and read files: fsync is what they wait for, and four of them wait for one disk well."""
@@ -62,6 +65,7 @@ class Attempts:
         reactor: Any,
         patience: Patience,
         *,
+        shaping: Shaping,
         resolver: Resolver,
         exchangers: Finder,
         ca_files: Mapping[str, bytes],
@@ -72,16 +76,25 @@ class Attempts:
     ) -> None:
         hostname = email.hostname
         self.destinations = Destinations(
-            hostname, resolver, reactor, patience, ca_files=ca_files, recovered=recovered, seen=seen
+            hostname,
+            resolver,
+            reactor,
+            patience,
+            ca_files=ca_files,
+            recovered=recovered,
+            limits=shaping.limits,
+            seen=seen,
         )
-        self.destinations.limits.reload(email)
+        shaping.stands_still = lambda pause: self.destinations.stand_still(shaping.postponed(pause), pause.what)
+        shaping.reload(email)
+        self._shaping = shaping
         self.egress = Egress(email.egress, resolver, self.destinations.passage.proxies, reactor, time.time)
         self._rules = rules
         self._store = store
         self._state_dir = state_dir
         self._hostname = hostname
         self._reactor = reactor
-        self._outbound = Outbound(self.destinations.limits, exchangers, mx_port, self._by_ways, suppressed)
+        self._outbound = Outbound(shaping, self.destinations, self.egress, exchangers, mx_port, self._send, suppressed)
         self._files = ThreadPool(0, THREADS, "mail-files")
         self._targets = MailTargets(reactor.seconds)
         self._targets.reload(email.rules)
@@ -102,7 +115,7 @@ class Attempts:
         self._rules = rules
         self._outbound.exchangers = exchangers
         self._targets.reload(email.rules)
-        self.destinations.limits.reload(email)
+        self._shaping.reload(email)
         self.egress.reload(email.egress)
         self.destinations.reload(ca_files, down)
         self._checks.watch(self._targets.all())
@@ -148,15 +161,14 @@ class Attempts:
     def _send(
         self, message: Message, numbers: Sequence[int], destinations: Iterable[Destination]
     ) -> Deferred[list[Outcome]]:
-        """Recipients by their place in the message; one outcome for each."""
+        """Recipients by their place in the message; one outcome for each. `destinations`: as often as it is asked."""
         recipients = message.envelope.recipients
         addresses = [recipients[number].address for number in numbers]
         content = StoredContent(message, self)
         if len(addresses) <= MAX_RECIPIENTS:
-            return Forwarding(message, content, addresses, iter(destinations)).start()
-        tried = list(destinations)
+            return Forwarding(message, content, addresses, destinations).start()
         parts = [
-            Forwarding(message, content, addresses[at : at + MAX_RECIPIENTS], iter(tried)).start()
+            Forwarding(message, content, addresses[at : at + MAX_RECIPIENTS], destinations).start()
             for at in range(0, len(addresses), MAX_RECIPIENTS)
         ]
         return gatherResults(parts).addCallback(lambda lists: [outcome for outcomes in lists for outcome in outcomes])
@@ -167,29 +179,27 @@ class Attempts:
         numbers: Sequence[int],
         legs: Sequence[Leg],
         ordered: Ordered,
-        lane: Lane | None = None,
     ) -> Deferred[list[Outcome]]:
-        """To the servers of `legs`, the way that `email.egress` decides for each recipient. `ordered`: which of the
-        destinations to try, best first. `lane`: that of the recipients, None: a rule names the servers.
+        """To the servers of `legs`, which a rule names, the way that `email.egress` decides for each recipient.
+        `ordered`: which of the destinations to try, best first.
         """
         if is_strict(message):
             legs = [leg._replace(hop=verified(leg.hop)) for leg in legs]
         if not self.egress.rules.some:
-            return self._send(message, numbers, ordered([self.destinations.to(leg, lane) for leg in legs]))
+            return self._send(message, numbers, ordered([self.destinations.to(leg) for leg in legs]))
 
         def sent(found: list[Legs]) -> Deferred[list[Outcome]]:
-            parts = [self._send_part(message, one, ordered, lane) for one in found]
+            parts = [self._send_part(message, one, ordered) for one in found]
             if len(parts) == 1:
                 return parts[0]
             return gatherResults(parts).addCallback(in_order, [one.numbers for one in found], numbers)
 
-        zone = lane.zone if lane is not None else None
-        return self.egress.legs(message, numbers, legs, zone).addCallback(sent)
+        return self.egress.legs(message, numbers, legs).addCallback(sent)
 
-    def _send_part(self, message: Message, part: Legs, ordered: Ordered, lane: Lane | None) -> Deferred[list[Outcome]]:
+    def _send_part(self, message: Message, part: Legs, ordered: Ordered) -> Deferred[list[Outcome]]:
         if part.undecided:
             return succeed([Later(f"4.3.5 {part.undecided}")] * len(part.numbers))
-        return self._send(message, part.numbers, ordered([self.destinations.to(leg, lane) for leg in part.legs]))
+        return self._send(message, part.numbers, ordered([self.destinations.to(leg) for leg in part.legs]))
 
     def _forward(self, message: Message, targets: RuleTargets) -> Deferred[list[Outcome]]:
         chosen = targets.order()

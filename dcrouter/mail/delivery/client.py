@@ -85,13 +85,16 @@ class Sending(Shape):
 
 class Trouble(NamedTuple):
     """Why a next hop could not be used. `status`: enhanced code for mail that waits for it. `gone`: its reply, where
-    it takes no mail at all, ever (RFC 7504).
+    it takes no mail at all, ever (RFC 7504). `said`: its reply, where that was what it refused with. `unbound`: nothing
+    can be sent from the address of ours.
     """
 
     target: str
     reason: str
     status: str = "4.4.1"
     gone: str = ""
+    said: str = ""
+    unbound: bool = False
 
 
 class Owner(Shape):
@@ -283,7 +286,8 @@ class Connection(Protocol):
         if unusable is not None:
             self.no_tls = self._is_without_tls
             gone = unusable.reply.text if unusable.reply is not None and unusable.reply.code == 521 else ""
-            return Trouble(target, reason, unusable.status, gone)
+            said = unusable.reply.text if unusable.reply is not None else ""
+            return Trouble(target, reason, unusable.status, gone, said)
         self.no_tls = phase in ("tls", "starttls")
         if self.no_tls:
             return Trouble(target, f"{reason} (in {phase})", "4.7.5")

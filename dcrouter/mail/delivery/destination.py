@@ -23,9 +23,10 @@ from twisted.python.failure import Failure
 
 from dcrouter.errors import TlsError
 from dcrouter.mail.delivery.client import TIMEOUTS, Connection, Sending, Trouble
-from dcrouter.mail.delivery.dial import Dialer, Reached
+from dcrouter.mail.delivery.dial import Dialer, Reached, Unbound
 from dcrouter.mail.delivery.egress.proxies import LiveProxy
 from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.outcome import Postponed
 from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.delivery.seen import Observe, Seen
 from dcrouter.mail.shaping.gates import Gate, Gates
@@ -309,7 +310,8 @@ class Destination:
     def _opened(self, result: Reached | Failure, opening: Deferred[Any]) -> None:
         self._opening.discard(opening)
         if isinstance(result, Failure):
-            self._failed(Trouble(self.target, result.getErrorMessage()), tried_all=True)
+            unbound = result.check(Unbound) is not None
+            self._failed(Trouble(self.target, result.getErrorMessage(), unbound=unbound), tried_all=True)
             self.gates.give(self)
             return
         connection: Connection = result.protocol
@@ -369,6 +371,11 @@ class Destination:
     def _refuse_waiting(self, trouble: Trouble) -> None:
         for sending in self._waiting.cut(0):
             sending.unreachable(trouble)
+
+    def stand_still(self, outcome: Postponed) -> None:
+        """Nothing that waits leaves now."""
+        for sending in self._waiting.cut(0):
+            sending.postponed(outcome.seconds, outcome.reply.partition(" ")[2], outcome.target)
 
     # ------------------------------------------------------------------ a slow one
 

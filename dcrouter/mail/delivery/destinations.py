@@ -19,11 +19,12 @@ from dcrouter.mail.delivery.dial import Dialer
 from dcrouter.mail.delivery.egress.egress import Egress, Leg
 from dcrouter.mail.delivery.egress.passage import Passage
 from dcrouter.mail.delivery.nexthop import NextHop
-from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.mail.delivery.outcome import Peer, Postponed
 from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.delivery.seen import Observe
 from dcrouter.mail.shaping.lane import Lane
 from dcrouter.mail.shaping.limits import Limits
+from dcrouter.mail.shaping.pauses import ALL
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.client import Transaction
 from dcrouter.wire.smtp.reply import Reply
@@ -81,10 +82,11 @@ class Destinations:
         if destination is None:
             if len(self._known) >= self._many:
                 self._forget()
+            source, name = (lane.source, lane.name) if lane is not None else ("", "")
             destination = self._known[hop, lane] = Destination(
                 hop,
-                Dialer(hop, self._resolver, self._reactor, self._patience.connect, self.passage),
-                name=self._name,
+                Dialer(hop, self._resolver, self._reactor, self._patience.connect, self.passage, source),
+                name=name or self._name,
                 contexts=self._contexts,
                 gates=self.limits.gates(hop, lane),
                 recovered=self._recovered,
@@ -124,6 +126,14 @@ class Destinations:
         """Whoever was found down may be back: an operator wants to know now."""
         for destination in self._known.values():
             destination.try_again()
+
+    def stand_still(self, outcome: Postponed, what: str) -> None:
+        """What waits in memory for a lane that has something to do with `what` (as in a pause) waits no more."""
+        for (_, lane), destination in list(self._known.items()):
+            if lane is None:
+                continue
+            if what in (ALL, f"source {lane.source}") or any(gate.name == what for gate in destination.gates.all):
+                destination.stand_still(outcome)
 
     def close(self) -> None:
         self.passage.proxies.close()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectBindError, ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -26,6 +26,10 @@ from dcrouter.net.resolver import Resolver
 
 LONGEST_PATH = 107
 """Octets, unix(7); beyond it Twisted's connect breaks and never ends."""
+
+
+class Unbound(Unreachable):
+    """The address of ours that it is to come from cannot be bound."""
 
 
 class Reached(NamedTuple):
@@ -42,12 +46,15 @@ class Reached(NamedTuple):
 
 class Dialer:
     """`timeout`: seconds for each address, and for each step with a proxy. `addresses`: those to use instead of asking,
-    or None. `named`: a proxy is told the hop's name even so.
+    or None. `named`: a proxy is told the hop's name even so. `source`: the address of ours that it is connected from
+    when that is done straight, "": the kernel's choice.
     """
 
     _log = Logger()
 
-    def __init__(self, hop: NextHop, resolver: Resolver, reactor: Any, timeout: float, passage: Passage) -> None:
+    def __init__(
+        self, hop: NextHop, resolver: Resolver, reactor: Any, timeout: float, passage: Passage, source: str = ""
+    ) -> None:
         self.addresses: tuple[str, ...] | None = None
         self.named = True
         self.known = 1  # how many addresses there were the last time
@@ -58,6 +65,7 @@ class Dialer:
         self._reactor = reactor
         self._timeout = timeout
         self._first = 0
+        self._source = source or None
 
     @property
     def down(self) -> bool:
@@ -118,6 +126,9 @@ class Dialer:
             counted.attempts += 1
             try:
                 protocol = await self._endpoint(address).connect(factory)
+            except ConnectBindError as error:
+                counted.failed += 1
+                raise Unbound(f"{self._source} cannot be bound: {_errno(error)}") from error
             except (ConnectError, OSError) as error:
                 counted.failed += 1
                 reasons.append(f"{address}: {words_of(error)}" if address != hop.host else words_of(error))
@@ -139,4 +150,8 @@ class Dialer:
         return (addresses[first:] + addresses[:first])[:MAX_ADDRESSES]
 
     def _endpoint(self, address: str) -> IStreamClientEndpoint:
-        return place(self._reactor, address, self._hop.port, timeout=self._timeout)
+        return place(self._reactor, address, self._hop.port, timeout=self._timeout, source=self._source)
+
+
+def _errno(error: ConnectBindError) -> str:
+    return os.strerror(error.osError) if isinstance(error.osError, int) else str(error)

@@ -40,7 +40,7 @@ def grouped(
     domains: dict[str, list[int]] = {}
     for number, address in enumerate(addresses):
         domains.setdefault(split(address)[1].lower(), []).append(number)
-    entries = [entry(_ascii(domain)) for domain in domains]
+    entries = [entry(ascii_or_as_it_is(domain)) for domain in domains]
     if len(domains) == 1:
         ((domain, numbers),) = domains.items()
         return exchangers.of(domain).addCallback(lambda found: [Group(found, numbers, entries[0])])
@@ -66,7 +66,8 @@ def _merged(found: list[Exchange], numbers: list[list[int]], entries: list[str])
     return groups
 
 
-def _ascii(domain: str) -> str:
+def ascii_or_as_it_is(domain: str) -> str:
+    """A domain as A-labels; what cannot be one stays."""
     try:
         return ascii_domain(domain)
     except ValueError:

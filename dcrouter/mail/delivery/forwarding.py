@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from dcrouter.mail.delivery.adaptation import Adapted, adapted
 from dcrouter.mail.delivery.body import Content
 from dcrouter.mail.delivery.carried import for_some, transaction_of
 from dcrouter.mail.delivery.client import Trouble
+from dcrouter.mail.delivery.course import Course
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, Postponed, from_reply
@@ -38,18 +39,21 @@ _TOO_MANY = ((452, None), (452, "4.5.3"), (552, "5.5.3"))
 
 
 class Forwarding:
-    """`outcomes` fires once, with one for each of `addresses`."""
+    """`outcomes` fires once, with one for each of `addresses`. A `Course` is told what destinations say, and has a say
+    in what it means.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, message: Message, content: Content, addresses: Sequence[str], destinations: Iterator[Destination]
+        self, message: Message, content: Content, addresses: Sequence[str], destinations: Iterable[Destination]
     ) -> None:
         self.outcomes: Deferred[list[Outcome]] = Deferred()
         self.content = content
         self.transaction = transaction_of(message, addresses)
         self._message = message
-        self._destinations = destinations
+        self._course = destinations if isinstance(destinations, Course) else None
+        self._destinations = iter(destinations)
         self._destination: Destination | None = None
         self._troubles: list[Trouble] = []
         self._results: list[Outcome | None] | None = None  # None: all of them are in the transaction under way
@@ -65,6 +69,8 @@ class Forwarding:
             self._destination.send(self)
             return
         outcome = self._unreached()
+        if self._course is not None:
+            outcome = self._course.unreached(outcome)
         self._end([outcome] * len(self.transaction.recipients))
 
     # ------------------------------------------------------------------ what connections tell
@@ -79,14 +85,14 @@ class Forwarding:
             return
         if len(replies) == 1:
             if replies[0].code == 421:
-                self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2"))
+                self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2", said=replies[0].text))
             else:
-                self._end([from_reply(replies[0], peer)])
+                self._end([self._judged(from_reply(replies[0], peer))])
             return
         if all(reply.code == 421 for reply in replies):
-            self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2"))
+            self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2", said=replies[0].text))
             return
-        outcomes = [from_reply(reply, peer) for reply in replies]
+        outcomes = [self._judged(from_reply(reply, peer)) for reply in replies]
         later = [at for at, reply in enumerate(replies) if (reply.code, reply.enhanced) in _TOO_MANY]
         if later and any(reply.code < 300 for reply in replies):
             self._again(outcomes, later)
@@ -95,8 +101,9 @@ class Forwarding:
 
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         """Nobody knows whether it has arrived: asked again later, at the risk of a second copy."""
-        unknown = Later(f"4.4.2 {peer.target}: {reason}", *peer[:3], through=peer.through)
-        known: list[Outcome] = [from_reply(reply, peer) if reply is not None else unknown for reply in replies]
+        unknown: Outcome = Later(f"4.4.2 {peer.target}: {reason}", *peer[:3], through=peer.through)
+        unknown = self._judged(unknown)
+        known = [self._judged(from_reply(reply, peer)) if reply is not None else unknown for reply in replies]
         self._end(known + [unknown] * (len(self.transaction.recipients) - len(known)))
 
     def unreachable(self, trouble: Trouble) -> None:
@@ -109,6 +116,8 @@ class Forwarding:
             reason=trouble.reason,
         )
         self._troubles.append(trouble)
+        if self._course is not None and self._destination is not None:
+            self._course.heard(trouble, self._destination)
         self._next()
 
     @property
@@ -118,6 +127,11 @@ class Forwarding:
     def postponed(self, seconds: float, reason: str, target: str) -> None:
         """It is not taken elsewhere: it was not refused, it is only early."""
         self._end([Postponed(f"4.4.5 {reason}", target, seconds)] * len(self.transaction.recipients))
+
+    def _judged(self, outcome: Outcome) -> Outcome:
+        if self._course is None or self._destination is None:
+            return outcome
+        return self._course.judge(outcome, self._destination)
 
     # ------------------------------------------------------------------ another form
 

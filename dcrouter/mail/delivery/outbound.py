@@ -1,8 +1,8 @@
 """`mta`: a message on its way to the exchangers of its recipients' domains, in the lane that its zone and they make.
 
 1. Recipients of one zone go together; of those, such as share their exchangers share a transaction, unless the domain
-   of some has an entry of its own among `destinations`.
-2. The exchangers are tried in their order, those that were just found down last.
+   of some has an entry of its own among `destinations`. What is paused waits, or fails.
+2. For each group there is a course (course.py): hosts and sources, one after the other.
 """
 
 from __future__ import annotations
@@ -13,25 +13,20 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from dcrouter.config.rules import Mta
 from dcrouter.mail.bounces.suppression import refusal
-from dcrouter.mail.delivery.destination import Destination
-from dcrouter.mail.delivery.egress.egress import Leg
-from dcrouter.mail.delivery.exchange import Finder, Group, grouped
+from dcrouter.mail.delivery.course import Course, Stage
+from dcrouter.mail.delivery.destinations import Destinations
+from dcrouter.mail.delivery.egress.egress import Egress, Leg, Legs
+from dcrouter.mail.delivery.exchange import Finder, Group, ascii_or_as_it_is, grouped
 from dcrouter.mail.delivery.exchangers import Exchanger
 from dcrouter.mail.delivery.nexthop import WELCOME, NextHop
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome
-from dcrouter.mail.delivery.requiretls import NOT_AUTHENTIC, is_authentic, is_strict
+from dcrouter.mail.delivery.requiretls import NOT_AUTHENTIC, is_authentic, is_strict, verified
 from dcrouter.mail.message import Message
-from dcrouter.mail.shaping.lane import Lane
-from dcrouter.mail.shaping.limits import Limits
+from dcrouter.mail.shaping.shaping import Shaping
+from dcrouter.wire.smtp.address import split
 
-MAX_EXCHANGERS = 5
-"""Hosts of a domain that one attempt tries; the others have their turn when these are known to be down."""
-
-Ordered = Callable[[list[Destination]], list[Destination]]
-"""Which of several destinations to try, best first."""
-
-Send = Callable[[Message, Sequence[int], Sequence[Leg], Ordered, Lane], Deferred[list[Outcome]]]
+Send = Callable[[Message, Sequence[int], Course], Deferred[list[Outcome]]]
 """Recipients by their place in the message, and whom to try; one outcome for each."""
 
 
@@ -41,11 +36,21 @@ class Outbound:
     """
 
     def __init__(
-        self, limits: Limits, exchangers: Finder, mx_port: int, send: Send, suppressed: Callable[[str], str | None]
+        self,
+        shaping: Shaping,
+        destinations: Destinations,
+        egress: Egress,
+        exchangers: Finder,
+        mx_port: int,
+        send: Send,
+        suppressed: Callable[[str], str | None],
     ) -> None:
         self.exchangers = exchangers
         self._suppressed = suppressed
-        self._limits = limits
+        self._egress = egress
+        self._shaping = shaping
+        self._limits = shaping.limits
+        self._destinations = destinations
         self._mx_port = mx_port
         self._send = send
 
@@ -63,9 +68,34 @@ class Outbound:
                 sent.append(succeed([Failed(refusal(one.address, why))]))
                 parts.append([number])
         for zone, numbers in zones.items():
-            sent.append(self._to_domains(message, numbers, zone))
+            sent.append(self._of_zone(message, numbers, zone))
             parts.append(numbers)
         return sent[0] if len(sent) == 1 else gatherResults(sent).addCallback(_in_order, parts)
+
+    def _of_zone(self, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
+        pause = self._shaping.zone_pause(zone)
+        if pause is not None:
+            return succeed([self._shaping.postponed(pause)] * len(numbers))
+        if not self._shaping.pauses:
+            return self._to_domains(message, numbers, zone)
+        held: dict[int, Outcome] = {}
+        for number in numbers:
+            found = self._paused_domain(self._domain_of(message, number))
+            if found is not None:
+                held[number] = found
+        if not held:
+            return self._to_domains(message, numbers, zone)
+        others = [number for number in numbers if number not in held]
+        sent = self._to_domains(message, others, zone) if others else succeed([])
+        return sent.addCallback(lambda outcomes: _joined(numbers, held, others, outcomes))
+
+    def _paused_domain(self, domain: str) -> Outcome | None:
+        what = f"domain {domain}"
+        pause = self._shaping.pauses.get(what, "pause")
+        if pause is not None:
+            return self._shaping.postponed(pause)
+        failing = self._shaping.pauses.get(what, "bounce")
+        return Failed(f"550 5.7.1 {what}: {failing.reason}") if failing is not None else None
 
     def _to_domains(self, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
         addresses = [message.envelope.recipients[number].address for number in numbers]
@@ -84,16 +114,57 @@ class Outbound:
         if isinstance(group.exchangers, Later | Failed):
             return succeed([group.exchangers] * len(numbers))
         exchangers = group.exchangers
-        if is_strict(message):
+        strict = is_strict(message)
+        if strict:
             exchangers = tuple(filter(is_authentic, exchangers))
             if not exchangers:
                 return succeed([Failed(NOT_AUTHENTIC)] * len(numbers))
-        lane = Lane(zone=zone, domain=group.domain)
         optional = message.envelope.terms.tls_optional
-        legs = [Leg(self._hop(one, group.domain, optional=optional), one.addresses) for one in exchangers]
-        return self._send(message, numbers, legs, _best, lane)
+        hops = [self.hop(one, group.domain, optional=optional) for one in exchangers]
+        legs = [
+            Leg(verified(hop) if strict else hop, exchanger.addresses)
+            for hop, exchanger in zip(hops, exchangers, strict=True)
+        ]
+        if not self._egress.rules.some:
+            return self._travel(Legs(numbers, tuple(legs)), message, group.domain, zone)
 
-    def _hop(self, exchanger: Exchanger, domain: str, *, optional: bool) -> NextHop:
+        def sent(found: list[Legs]) -> Deferred[list[Outcome]]:
+            parts = [self._travel(part, message, group.domain, zone) for part in found]
+            if len(parts) == 1:
+                return parts[0]
+            order = {number: place for place, number in enumerate(numbers)}
+            places = [[order[number] for number in part.numbers] for part in found]
+            return gatherResults(parts).addCallback(_in_order, places)
+
+        return self._egress.legs(message, numbers, legs, zone).addCallback(sent)
+
+    def _travel(self, part: Legs, message: Message, entry: str, zone: str) -> Deferred[list[Outcome]]:
+        """`entry`: the recipients' domain, where it has an entry of its own, or ""."""
+        if part.undecided:
+            return succeed([Later(f"4.3.5 {part.undecided}")] * len(part.numbers))
+        first = part.numbers[0]
+        domain = self._domain_of(message, first)
+        course = Course(
+            self._shaping,
+            self._destinations.to,
+            message=message.id,
+            kept=message.envelope.recipients[first].source,
+            zone=zone,
+            domain=entry,
+            stages=[self.stage(leg, domain, entry) for leg in part.legs],
+        )
+        closed = course.closed()
+        if closed is not None:
+            return succeed([closed] * len(part.numbers))
+        return self._send(message, part.numbers, course).addCallback(course.ended)
+
+    def stage(self, leg: Leg, domain: str, entry: str) -> Stage:
+        """`domain`: of the recipients; `entry`: the same, where it has an entry of its own, or ""."""
+        host = leg.hop.host or ""
+        gates = tuple(bearing.name for bearing in self._limits.bearings(host, leg.hop.target, entry))
+        return Stage(leg=leg, gates=gates, provider=self._limits.provider(host) or domain)
+
+    def hop(self, exchanger: Exchanger, domain: str, *, optional: bool = False) -> NextHop:
         """`optional`: the sender would rather have it delivered than protected; what the operator wants still holds
         (RFC 8689 4.1).
         """
@@ -106,11 +177,13 @@ class Outbound:
             tested=security.tested,
         )
 
+    def _domain_of(self, message: Message, number: int) -> str:
+        return ascii_or_as_it_is(split(message.envelope.recipients[number].address)[1].lower())
 
-def _best(destinations: list[Destination]) -> list[Destination]:
-    if len(destinations) > 1:
-        destinations.sort(key=lambda destination: destination.down)
-    return destinations[:MAX_EXCHANGERS]
+
+def _joined(numbers: list[int], held: dict[int, Outcome], others: list[int], outcomes: list[Outcome]) -> list[Outcome]:
+    known = {**held, **dict(zip(others, outcomes, strict=True))}
+    return [known[number] for number in numbers]
 
 
 def _in_order(lists: list[list[Outcome]], numbers: list[list[int]]) -> list[Outcome]:
@@ -119,4 +192,4 @@ def _in_order(lists: list[list[Outcome]], numbers: list[list[int]]) -> list[Outc
         for own, outcomes in zip(numbers, lists, strict=True)
         for number, outcome in zip(own, outcomes, strict=True)
     }
-    return [by_number[number] for number in range(len(by_number))]
+    return [by_number[number] for number in sorted(by_number)]

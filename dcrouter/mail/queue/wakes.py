@@ -5,6 +5,7 @@ What is known here is memory, and bounded: what is not, waits for its time, as e
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
@@ -19,6 +20,12 @@ TICK = 1.0
 MOST = 200_000
 """Recipients that are remembered."""
 
+JUST_NOW = 5.0
+"""Seconds: who is deferred so soon after a wake may have begun to wait before it, while that was being written. All
+that wait are woken once more then, after a TICK.
+"""
+MOST_WOKEN = 1000
+
 
 class Wakes:
     """`advance` makes recipients due now."""
@@ -29,6 +36,8 @@ class Wakes:
         self._of: dict[Key, str] = {}
         self._waiting: dict[str, dict[Key, None]] = {}
         self._waking: dict[str, IDelayedCall] = {}
+        self._woken: OrderedDict[str, float] = OrderedDict()
+        self._once_more: dict[str, IDelayedCall] = {}
 
     def __len__(self) -> int:
         return len(self._of)
@@ -36,6 +45,9 @@ class Wakes:
     def wait(self, key: Key, target: str) -> None:
         """This recipient was deferred by `target`, which is therefore not woken for."""
         self._end(target)
+        since = self._clock.seconds() - self._woken.pop(target, -JUST_NOW)
+        if since < JUST_NOW and target not in self._once_more:
+            self._once_more[target] = self._clock.callLater(TICK, self._again, target)
         self.forget((key,))
         if len(self._of) < MOST:
             self._of[key] = target
@@ -53,13 +65,24 @@ class Wakes:
 
     def wake(self, target: str) -> None:
         """It is up: those that wait for it are due, PACE of them at once, then as many in each second."""
+        self._woken[target] = self._clock.seconds()
+        if len(self._woken) > MOST_WOKEN:
+            self._woken.popitem(last=False)
+        self._wake(target)
+
+    def stop(self) -> None:
+        for calls in (self._waking, self._once_more):
+            for call in calls.values():
+                call.cancel()
+            calls.clear()
+
+    def _wake(self, target: str) -> None:
         if target in self._waiting and target not in self._waking:
             self._next(target)
 
-    def stop(self) -> None:
-        for call in self._waking.values():
-            call.cancel()
-        self._waking.clear()
+    def _again(self, target: str) -> None:
+        del self._once_more[target]
+        self._wake(target)
 
     def _next(self, target: str) -> None:
         self._waking.pop(target, None)

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from dcrouter.config.mail import Email
 from dcrouter.config.names import hostname
+from dcrouter.config.rates import Rate
 from dcrouter.config.rules import OutboundTls
 from dcrouter.config.zones import DEFAULT, Shape, Zone
 from dcrouter.mail.delivery.nexthop import NextHop
@@ -44,7 +45,7 @@ class Bearing:
 
 class Limits:
     """`clock` has the timers, `now` gives seconds that never go back. `recovered` hears the name of a gate behind which
-    too many have waited. `size`: connections in all.
+    too many have waited. `size`: connections in all. `braked`: the rate that a gate of this name is slowed down to.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Limits:
     ) -> None:
         self._clock = clock
         self._now = now
+        self.braked: Callable[[str], Rate | None] = lambda name: None
         self._recovered = recovered
         self._zones: dict[str, Zone] = {}
         self._default = STANDARD
@@ -91,6 +93,13 @@ class Limits:
     def zone(self, name: str) -> Zone:
         """The zone of that name; `default`, where there is none of it any more."""
         return self._zones.get(name) or self._zones.get(DEFAULT) or Zone()
+
+    def zone_names(self) -> list[str]:
+        """All that there are."""
+        return list(dict.fromkeys((*self._zones, DEFAULT)))
+
+    def provider_names(self) -> list[str]:
+        return list(self._providers)
 
     def zone_name(self, name: str) -> str:
         """The one that mail of a zone has, whatever has become of that."""
@@ -161,7 +170,9 @@ class Limits:
         return gate
 
     def _gate(self, name: str) -> Gate:
-        return Gate(name, self._clock, self._now, self._recovered)
+        gate = Gate(name, self._clock, self._now, self._recovered)
+        gate.slow_down(self.braked(name))
+        return gate
 
     def _limit_zone(self, gate: Gate, zone: Zone) -> None:
         gate.limit(zone.connections, zone.messages_per_connection, zone.connection_time, zone.rate)

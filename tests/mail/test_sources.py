@@ -1,0 +1,253 @@
+"""Sources, replies that trigger something, and pauses, with the mail half as a whole and far ends on loopback."""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import ip_address
+
+from twisted.internet.defer import inlineCallbacks
+
+from dcrouter.config.rates import Rate
+from dcrouter.config.zones import OnReply, Shape, Source, Warmup, Zone
+from tests.mail.house import House, in_thread, send
+from tests.mail.nexthop import SILENT
+from tests.mail.test_zones import SOON, World
+from tests.support.facts import until
+
+
+def source(text: str, **more) -> Source:
+    return Source(address=ip_address(text), **more)
+
+
+POOL = {"main": (source("127.0.2.1", name="one.test"), source("127.0.2.2", name="two.test"))}
+ZONES = {"default": Zone(pool="main")}
+
+
+def delivered(house: House) -> int:
+    """Recipients; a far end may count what it has refused."""
+    return len([done for done in house.done if done.outcome == "delivered"])
+
+
+class Watched(World):
+    def watched(self, number: int, *domains: str, **script):
+        """A host, with `peers`: who has connected, and `names`: what they call themselves."""
+        hop = self.hop(number, *domains, **script)
+        hop.peers, hop.names = [], []
+
+        def hello(line: str) -> str:
+            hop.peers.append(hop.sessions[-1].transport.getPeer().host)
+            hop.names.append(line.split(" ")[1])
+            return "250 next"
+
+        hop.script["EHLO"] = hello
+        return hop
+
+
+class SourceTests(Watched):
+    @inlineCallbacks
+    def test_mail_leaves_from_its_source_under_its_name(self):
+        """Each of the two has some of twelve messages."""
+        hop = self.watched(1, "a.test")
+        house = self.house(zones={"default": Zone(pool="main", messages_per_connection=1)}, pools=POOL)
+        for number in range(12):
+            yield self.send(house, "x@a.test")
+            yield until(lambda number=number: len(hop.messages) == number + 1)
+        both = {("127.0.2.1", "one.test"), ("127.0.2.2", "two.test")}
+        self.assertEqual(set(zip(hop.peers, hop.names, strict=True)), both)
+
+    @inlineCallbacks
+    def test_a_retry_keeps_its_source_over_a_restart(self):
+        """It is kept with the recipient, whatever weights have become."""
+        hop = self.watched(1, "a.test", RCPT="450 4.2.0 greylisted")
+        first = self.house(zones=ZONES, pools=POOL)
+        yield self.send(first, "x@a.test")
+        yield until(lambda: first.done)
+        yield first.idle()
+        yield first.close()
+        (address,) = set(hop.peers)
+        hop.script["RCPT"] = "250 ok"
+        other = {"127.0.2.1": "127.0.2.2", "127.0.2.2": "127.0.2.1"}[address]
+        heavy = {"main": (source(other, weight=1_000_000), source(address))}
+        again = self.house(zones=ZONES, pools=heavy, state=first.state)
+        yield again.mta.queue_ask({"do": "retry", "all": True})
+        yield until(lambda: hop.messages)
+        self.assertEqual(set(hop.peers), {address})
+
+    @inlineCallbacks
+    def test_a_source_that_cannot_be_bound_is_not_used(self):
+        """The message leaves from the other one in the same attempt, and the pause says why."""
+        hop = self.watched(1, "a.test")
+        pool = {"main": (source("203.0.113.77", weight=1_000_000), source("127.0.2.2"))}
+        house = self.house(zones=ZONES, pools=pool)
+        yield self.send(house, "x@a.test", "y@a.test")
+        yield until(lambda: len(hop.messages) == 2)
+        self.assertEqual({done.outcome for done in house.done}, {"delivered"})
+        (pause,) = house.mta._shaping.pauses.all()
+        self.assertEqual((pause.what, pause.by), ("source 203.0.113.77", "bind"))
+        self.assertIn("cannot be bound", pause.reason)
+
+    @inlineCallbacks
+    def test_a_pool_without_a_usable_source_keeps_its_mail(self):
+        """Until the pause ends, or is lifted; no attempt is counted. Nothing leaves from any other address."""
+        hop = self.watched(1, "a.test")
+        house = self.house(zones=ZONES, pools={"main": (source("127.0.2.1"),)})
+        yield house.mta.queue_ask({"do": "pause", "what": "source 127.0.2.1", "reason": "listed"})
+        yield self.send(house, "x@a.test")
+        yield until(lambda: house.mta.status()["postponed"] == 1)
+        yield house.idle()
+        (row,) = yield house.queue()
+        self.assertEqual((row["attempts"], hop.connections), (0, 0))
+        self.assertIn("source 127.0.2.1 is paused: listed", row["reply"])
+        yield house.mta.queue_ask({"do": "resume", "what": "source 127.0.2.1"})
+        yield until(lambda: hop.messages)
+
+    @inlineCallbacks
+    def test_a_source_reaches_only_its_family(self):
+        """A host with IPv4 only, and a pool with IPv6 only: it waits, and says so."""
+        self.hop(1, "a.test")
+        house = self.house(zones=ZONES, pools={"main": (source("::1"),)})
+        yield self.send(house, "x@a.test")
+        yield until(lambda: house.done)
+        self.assertIn(
+            "4.4.4 No source of pool main can be used: ::1: the hosts have no IPv6 address", house.done[0].reply
+        )
+
+    @inlineCallbacks
+    def test_warming_up(self):
+        """Two for the provider, all others from the warm one, at once."""
+        hop = self.watched(1, "a.test", "b.test")
+        warming = source("127.0.2.1", weight=1_000_000, warmup=Warmup(start="2020-01-01", daily=(2,) * 36500))
+        house = self.house(
+            zones={"default": Zone(pool="main", messages_per_connection=1)},
+            pools={"main": (warming, source("127.0.2.2"))},
+            destinations={"p": Shape(mx=("mx1.test",))},
+        )
+        yield self.send(house, *["x@a.test", "y@b.test"] * 4)
+        yield until(lambda: len(hop.messages) == 8)
+        self.assertEqual(Counter(hop.peers), {"127.0.2.1": 2, "127.0.2.2": 6})
+
+
+class ReplyTests(Watched):
+    @inlineCallbacks
+    def test_a_refusal_turns_the_source(self):
+        """Of the session, or of the recipient for good: the other source brings it; the first stays away from there."""
+        for verb, text in (("greeting", "554 5.7.1 You are on a blacklist"), ("RCPT", "550 5.7.1 blocked by Spamhaus")):
+            hop = self.watched(1, "a.test")
+
+            def answer(line: str, hop=hop, verb=verb, text=text) -> str:
+                good = {"greeting": "220 next", "RCPT": "250 ok"}[verb]
+                return text if hop.sessions[-1].transport.getPeer().host == "127.0.2.1" else good
+
+            hop.script[verb] = answer
+            pool = {"main": (source("127.0.2.1", weight=1_000_000), source("127.0.2.2"))}
+            rule = OnReply(match="re:(?i)blacklist|spamhaus", action="rotate_source", for_=60.0)
+            house = self.house(zones=ZONES, pools=pool, on_reply=(rule,))
+            yield self.send(house, "x@a.test")
+            yield until(lambda hop=hop: hop.messages)
+            yield until(lambda house=house: house.done)
+            self.assertEqual([done.outcome for done in house.done], ["delivered"])
+            (pause,) = house.mta._shaping.pauses.all()
+            self.assertEqual(pause.what, f"source 127.0.2.1 for host mx1.test:{self.port}")
+            self.assertEqual((pause.effect, pause.by, pause.reason), ("rotate", "on_reply", text))
+            yield house.close()
+            yield hop.close()
+
+    @inlineCallbacks
+    def test_with_no_source_left_a_refusal_is_one(self):
+        """All have been turned away: 5xx fails."""
+        hop = self.watched(1, "a.test", RCPT="550 5.7.1 blocked")
+        house = self.house(zones=ZONES, pools=POOL, on_reply=(OnReply(match="re:blocked", action="rotate_source"),))
+        yield self.send(house, "x@a.test")
+        yield until(lambda: house.done)
+        self.assertEqual((house.done[0].outcome, set(hop.peers)), ("failed", {"127.0.2.1", "127.0.2.2"}))
+
+    @inlineCallbacks
+    def test_a_reply_suspends_a_destination(self):
+        """Its mail waits without an attempt until it is resumed; other hosts are not meant."""
+        hop, other = self.hop(1, "a.test", RCPT="421 4.7.0 go away"), self.hop(2, "b.test")
+        house = self.house(on_reply=(OnReply(match="421 4.7.0", action="suspend", for_=600.0),), queue=SOON)
+        yield self.send(house, "x@a.test")
+        yield until(lambda: house.mta.status()["postponed"])
+        count = hop.connections
+        hop.script["RCPT"] = "250 ok"
+        yield self.send(house, "y@a.test", "z@b.test")
+        yield until(lambda: other.messages)
+        self.assertEqual(hop.connections, count)
+        answer = yield house.mta.queue_ask({"do": "pauses"})
+        (pause,) = answer["pauses"]
+        self.assertEqual((pause["what"], pause["reason"]), (f"host mx1.test:{self.port}", "421 4.7.0 go away"))
+        yield house.mta.queue_ask({"do": "resume", "what": pause["what"]})
+        yield until(lambda: delivered(house) == 3)
+
+    @inlineCallbacks
+    def test_a_reply_slows_a_destination_down(self):
+        """From then on no more than the rate; when it is lifted, as before."""
+        hop = self.hop(1, "a.test", RCPT="450 4.7.0 too fast")
+        rule = OnReply(match="re:too fast", action="slow_down", to=Rate(rate=(2, 1.0)), for_=600.0)
+        house = self.house(on_reply=(rule,), queue=SOON)
+        yield self.send(house, "x@a.test")
+        yield until(lambda: house.mta._shaping.pauses.all())
+        hop.script["RCPT"] = "250 ok"
+        yield self.send(house, *["x@a.test"] * 5)
+        yield until(lambda: delivered(house) == 6)
+        times = hop.times[1:]
+        self.assertTrue(all(b - a > 0.95 for a, b in zip(times, times[2:], strict=False)), times)
+        gate = house.mta._shaping.limits.find(f"host mx1.test:{self.port}")
+        self.assertIsNotNone(gate.brake)
+        yield house.mta.queue_ask({"do": "resume", "what": gate.name})
+        self.assertIsNone(gate.brake)
+
+    @inlineCallbacks
+    def test_a_reply_makes_mail_fail(self):
+        """A 4xx that will never be anything else; with `for`, what else goes there, too."""
+        hop = self.hop(1, "a.test", RCPT="450 4.7.1 never")
+        house = self.house(on_reply=(OnReply(match="450 4.7.1", action="bounce", for_=600.0),))
+        yield self.send(house, "x@a.test")
+        yield until(lambda: house.done)
+        yield self.send(house, "y@a.test")
+        yield until(lambda: len(house.done) >= 2)
+        mine = [done for done in house.done if done.recipient.endswith("@a.test")]
+        self.assertEqual([done.outcome for done in mine], ["failed", "failed"])
+        self.assertEqual(len([line for line in hop.commands if line.startswith("RCPT")]), 1)
+
+
+class PauseTests(Watched):
+    @inlineCallbacks
+    def test_mail_stands_still_while_it_is_paused(self):
+        """All of it, a zone's, a domain's; what waited in memory, too; and it flows again when it is resumed."""
+        for what in ("all", "zone default", "domain a.test"):
+            hop = self.hop(1, "a.test")
+            house = self.house()
+            answer = yield house.mta.queue_ask({"do": "pause", "what": what, "reason": "work", "seconds": 600})
+            self.assertEqual(answer["paused"]["what"], what)
+            yield self.send(house, "x@a.test")
+            yield until(lambda house=house: house.mta.status()["postponed"] == 1)
+            yield house.idle()
+            (row,) = yield house.queue()
+            self.assertIn(f"{what} is paused: work", row["reply"])
+            self.assertEqual(hop.connections, 0)
+            yield house.mta.queue_ask({"do": "resume", "what": what})
+            yield until(lambda hop=hop: hop.messages)
+            yield house.close()
+            yield hop.close()
+
+    @inlineCallbacks
+    def test_what_waits_in_memory_stands_still_too(self):
+        """At once, with the zone that it is of."""
+        hop = self.hop(1, "a.test", greeting=SILENT)
+        house = self.house(zones={"default": Zone(connections=1)}, patience=None)
+        yield self.send(house, *["x@a.test"] * 5)
+        yield until(lambda: hop.connections)
+        yield house.mta.queue_ask({"do": "pause", "what": "zone default"})
+        yield until(lambda: house.mta.status()["postponed"] == 5)
+
+    @inlineCallbacks
+    def test_a_pause_of_a_domain_holds_up_no_other_recipient(self):
+        """Of the same message."""
+        hop = self.hop(1, "a.test", "b.test")
+        house = self.house()
+        yield house.mta.queue_ask({"do": "pause", "what": "domain a.test"})
+        yield in_thread(send, house.listen(), "x@a.test", "y@b.test")
+        yield until(lambda: hop.messages)
+        yield until(lambda: house.done)
+        self.assertEqual([done.recipient for done in house.done], ["y@b.test"])
