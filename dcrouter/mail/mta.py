@@ -22,9 +22,9 @@ from dcrouter.mail.authentication.checks import Authentication
 from dcrouter.mail.authentication.lookups import Lookups
 from dcrouter.mail.delivery.attempt import Attempts
 from dcrouter.mail.delivery.bounce import Notifications
-from dcrouter.mail.delivery.destination import DOWN, Patience
 from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers, OwnAddresses
+from dcrouter.mail.delivery.patience import DOWN, Patience
 from dcrouter.mail.delivery.policy.fetch import HTTPS_PORT
 from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.message import Ids

@@ -15,7 +15,7 @@ from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import MailForward, Rule, RuleMatch
 from dcrouter.config.targets import Target
 from dcrouter.mail.delivery.client import TIMEOUTS
-from dcrouter.mail.delivery.destination import Patience
+from dcrouter.mail.delivery.patience import Patience
 from tests.mail.house import LOCAL, House, in_thread, send
 from tests.support.facts import until
 from tests.support.mailboxes import messages

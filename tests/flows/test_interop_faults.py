@@ -13,7 +13,7 @@ from dcrouter.config.rules import MailForward, Rule, RuleMatch
 from dcrouter.config.targets import Target
 from dcrouter.events import DeliveryDone
 from dcrouter.mail.delivery.client import TIMEOUTS
-from dcrouter.mail.delivery.destination import Patience
+from dcrouter.mail.delivery.patience import Patience
 from tests.mail.house import House, in_thread, send
 from tests.support.facts import until
 from tests.support.programs import SmtpSink

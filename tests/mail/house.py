@@ -25,7 +25,7 @@ from dcrouter.config.tls import TlsProfile
 from dcrouter.events import DeliveryDone, LimitReached, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.delivery.client import TIMEOUTS
-from dcrouter.mail.delivery.destination import Patience
+from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.mta import Mta
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.internal import InternalCa

@@ -22,7 +22,7 @@ from dcrouter.config.mail import Email
 from dcrouter.config.rules import Deliver, MailForward, Mta, Reject
 from dcrouter.mail.delivery import maildir
 from dcrouter.mail.delivery.content import StoredContent
-from dcrouter.mail.delivery.destination import Destination, Patience
+from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.destinations import Destinations
 from dcrouter.mail.delivery.egress.egress import Egress, Leg, Legs
 from dcrouter.mail.delivery.exchange import Finder
@@ -32,6 +32,7 @@ from dcrouter.mail.delivery.nexthop import NextHop, hops_of
 from dcrouter.mail.delivery.outbound import Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
+from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.requiretls import is_strict, verified
 from dcrouter.mail.delivery.seen import Observe
 from dcrouter.mail.delivery.targets import MailTargets, RuleTargets

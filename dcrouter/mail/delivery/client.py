@@ -9,8 +9,7 @@ hears `unanswered`, and tries again later. That may become a second copy (RFC 10
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import Any
 from typing import Protocol as Shape
 
 from OpenSSL import SSL
@@ -21,9 +20,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dcrouter.errors import TlsError, WireError
-from dcrouter.mail.delivery.body import Content, File, Pieces, Progress
+from dcrouter.mail.delivery.body import File, Pieces, Progress
 from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.mail.delivery.security import Session
+from dcrouter.mail.delivery.sending import Sending, Trouble
 from dcrouter.mail.outlet import Outlet
 from dcrouter.wire.smtp.client import (
     Client,
@@ -32,12 +32,10 @@ from dcrouter.wire.smtp.client import (
     Ready,
     SendBody,
     StartTls,
-    Transaction,
     Unusable,
 )
 from dcrouter.wire.smtp.data import Stuffer
 from dcrouter.wire.smtp.opening import NO_TLS
-from dcrouter.wire.smtp.reply import Reply
 from dcrouter.wire.tlsrpt import FailureType
 
 TIMEOUTS: dict[Phase, float] = {
@@ -59,42 +57,6 @@ TIMEOUTS: dict[Phase, float] = {
 """Seconds to wait for each reply, RFC 5321 4.5.3.2; `body`: between blocks. `tls` (the handshake), `auth`, `idle` and
 `quit` are ours: the last two free the next hop.
 """
-
-
-class Sending(Shape):
-    """One transaction that waits for a connection, or is on one. `ticket`: the same each time that it comes."""
-
-    transaction: Transaction
-    content: Content
-
-    @property
-    def ticket(self) -> Hashable: ...
-
-    def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
-        """One reply for each recipient."""
-
-    def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
-        """The server has the message, perhaps; by LMTP some recipients may have their replies."""
-
-    def unreachable(self, trouble: Trouble) -> None:
-        """The message has not left."""
-
-    def postponed(self, seconds: float, reason: str, target: str) -> None:
-        """Nothing was tried: it may come again then, or when `target`, where it is named, is woken."""
-
-
-class Trouble(NamedTuple):
-    """Why a next hop could not be used. `status`: enhanced code for mail that waits for it. `gone`: its reply, where
-    it takes no mail at all, ever (RFC 7504). `said`: its reply, where that was what it refused with. `unbound`: nothing
-    can be sent from the address of ours.
-    """
-
-    target: str
-    reason: str
-    status: str = "4.4.1"
-    gone: str = ""
-    said: str = ""
-    unbound: bool = False
 
 
 class Owner(Shape):

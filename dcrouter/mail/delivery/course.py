@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from attrs import frozen
 
 from dcrouter.config.zones import Source
-from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Outcome, Postponed
+from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.mail.shaping.lane import Lane
 from dcrouter.mail.shaping.pauses import Pause
 from dcrouter.mail.shaping.shaping import Shaping

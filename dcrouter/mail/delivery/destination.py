@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
@@ -22,21 +21,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.errors import TlsError
-from dcrouter.mail.delivery.client import TIMEOUTS, Connection, Sending, Trouble
+from dcrouter.mail.delivery.client import Connection
 from dcrouter.mail.delivery.dial import Dialer, Reached, Unbound
 from dcrouter.mail.delivery.egress.proxies import LiveProxy
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Postponed
+from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.delivery.seen import Observe, Seen
+from dcrouter.mail.delivery.sending import Sending, Trouble
 from dcrouter.mail.shaping.gates import Gate, Gates
 from dcrouter.mail.shaping.line import Line
 from dcrouter.wire.smtp.address import split
-from dcrouter.wire.smtp.client import Client, Credentials, Phase
+from dcrouter.wire.smtp.client import Client, Credentials
 from dcrouter.wire.smtp.opening import NO_LOGIN
-
-DOWN = 10.0
-"""Seconds for which a next hop that could not be reached is not tried again; less where mail is tried again sooner."""
 
 IN_CLEAR = LONGEST_AWAY = 600.0
 """Seconds for which a next hop with which TLS has failed is spoken to without, or that says 421 is left alone."""
@@ -49,15 +47,6 @@ KEPT_BY_SLOW = 100
 
 WOKEN_AT_LATEST = 600.0
 """Seconds after which a message comes again that waits for a gate behind which too many wait."""
-
-
-@frozen(kw_only=True)
-class Patience:
-    """Seconds: `connect` for a connection to open, `replies` for each phase after that, `down` as DOWN."""
-
-    connect: float = 30.0
-    replies: dict[Phase, float] = TIMEOUTS
-    down: float = DOWN
 
 
 class Destination:

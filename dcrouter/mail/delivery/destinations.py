@@ -13,15 +13,16 @@ from dcrouter.config.through import Proxy
 from dcrouter.errors import Unreachable
 from dcrouter.mail.delivery.body import Content, NextPiece, SpoolFile
 from dcrouter.mail.delivery.checks import Checks
-from dcrouter.mail.delivery.client import Trouble
-from dcrouter.mail.delivery.destination import Destination, Patience
+from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.dial import Dialer
 from dcrouter.mail.delivery.egress.egress import Egress, Leg
 from dcrouter.mail.delivery.egress.passage import Passage
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer, Postponed
+from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.delivery.seen import Observe
+from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.mail.shaping.lane import Lane
 from dcrouter.mail.shaping.limits import Limits
 from dcrouter.mail.shaping.pauses import ALL

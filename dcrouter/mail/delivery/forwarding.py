@@ -20,12 +20,12 @@ from dcrouter.errors import StoreError
 from dcrouter.mail.delivery.adaptation import Adapted, adapted
 from dcrouter.mail.delivery.body import Content
 from dcrouter.mail.delivery.carried import for_some, transaction_of
-from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.course import Course
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, Postponed, from_reply
 from dcrouter.mail.delivery.requiretls import is_strict
+from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.mail.message import Message
 from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.smtp.reply import Reply

@@ -12,10 +12,10 @@ from typing import Any
 from twisted.logger import Logger
 
 from dcrouter.config.rules import MailForward, Rule
-from dcrouter.mail.delivery.client import Trouble
 from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
+from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.targets.balance import Order, order_of, seed_of
 from dcrouter.targets.state import TargetState, Turn
 

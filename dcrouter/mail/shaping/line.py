@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dcrouter.mail.delivery.client import Sending
+    from dcrouter.mail.delivery.sending import Sending
     from dcrouter.mail.shaping.gates import Gates
 
 

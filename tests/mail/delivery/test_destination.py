@@ -13,12 +13,13 @@ from dcrouter.config.resolver import Resolver as ResolverConfig
 from dcrouter.config.rules import MailForward, Rule
 from dcrouter.errors import Unreachable
 from dcrouter.mail.delivery import destination as module
-from dcrouter.mail.delivery.client import TIMEOUTS, Trouble
-from dcrouter.mail.delivery.destination import Patience
+from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.destinations import Destinations, Question
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.mail.delivery.patience import Patience
+from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.mail.server.verify import asked_hops, in_turn
 from dcrouter.mail.shaping.limits import Limits
 from dcrouter.net.resolver import Resolver

@@ -1,0 +1,48 @@
+"""One transaction as connections see it: what is sent, and how its owner hears what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import NamedTuple
+from typing import Protocol as Shape
+
+from dcrouter.mail.delivery.body import Content
+from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.wire.smtp.client import Transaction
+from dcrouter.wire.smtp.reply import Reply
+
+
+class Sending(Shape):
+    """One transaction that waits for a connection, or is on one. `ticket`: the same each time that it comes."""
+
+    transaction: Transaction
+    content: Content
+
+    @property
+    def ticket(self) -> Hashable: ...
+
+    def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
+        """One reply for each recipient."""
+
+    def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
+        """The server has the message, perhaps; by LMTP some recipients may have their replies."""
+
+    def unreachable(self, trouble: Trouble) -> None:
+        """The message has not left."""
+
+    def postponed(self, seconds: float, reason: str, target: str) -> None:
+        """Nothing was tried: it may come again then, or when `target`, where it is named, is woken."""
+
+
+class Trouble(NamedTuple):
+    """Why a next hop could not be used. `status`: enhanced code for mail that waits for it. `gone`: its reply, where
+    it takes no mail at all, ever (RFC 7504). `said`: its reply, where that was what it refused with. `unbound`: nothing
+    can be sent from the address of ours.
+    """
+
+    target: str
+    reason: str
+    status: str = "4.4.1"
+    gone: str = ""
+    said: str = ""
+    unbound: bool = False
