@@ -52,7 +52,7 @@ def _entity(octets: bytes, default: _Type, *, eightbit: bool, depth: int) -> byt
         raise WireError(f"parts within parts, more than {MAX_DEPTH} deep")
     head, body = _split(octets)
     if _must_change(head, eightbit):
-        raise WireError("the header is not ASCII")
+        raise WireError("a header is not ASCII, or has lines that are too long")
     found = {name.lower(): value.strip() for name, value in reversed(_FIELD.findall(head))}
     said = b"content-type" in found
     kind = _type(found[b"content-type"]) if said else default

@@ -148,10 +148,9 @@ class ZoneTests(World):
         house = self.house(zones={"premium": Zone(match=premium)})
         body = "Subject: x\r\nX-Zone: premium\r\n\r\ntext\r\n"
         seen = []
-        of = house.mta._attempts._outbound._destinations.of
-        self.patch(
-            house.mta._attempts._outbound._destinations, "of", lambda hop, lane: seen.append(lane) or of(hop, lane)
-        )
+        destinations = house.mta._attempts.destinations
+        to = destinations.to
+        self.patch(destinations, "to", lambda leg, lane: seen.append(lane) or to(leg, lane))
         for sender, text, zone in (
             ("a@vip.test", body, "premium"),
             ("a@vip.test", "Subject: x\r\n\r\n", "default"),

@@ -9,6 +9,8 @@ from typing import Any
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
+from dcrouter.config.forms import HostPort
+from dcrouter.config.rules import Deliver, Rule, RuleMatch
 from dcrouter.mail.delivery import adaptation
 from dcrouter.mail.envelope import Terms
 from dcrouter.mail.message import Message, spool_path
@@ -151,3 +153,23 @@ class CarriedTests(TestCase):
         (notice,) = self.house.mails("a@local.test")
         for line in (b"Action: relayed", b"Original-Envelope-Id: e+1", b"Original-Recipient: rfc822; x@y.test"):
             self.assertIn(b"\n" + line + b"\n", notice)
+
+    @inlineCallbacks
+    def test_success_is_told_by_who_delivers(self):
+        """`delivered`, into a Maildir of ours and by LMTP to a server that does not tell. RFC 3461 5.2.4, 6.2."""
+        for house, rule in (
+            (House(self, LOCAL), "local"),
+            (House(self, LOCAL, self.by_lmtp()), "lmtp"),
+        ):
+            one = message(
+                next(numbers), "b@local.test", octets=b"Subject: x\r\n\r\n", rule=rule, received=time.time(),
+                sender="a@local.test", asked={"notify": "SUCCESS"},
+            )  # fmt: skip
+            yield house.mta._queue.put(one)
+            yield until(lambda house=house: house.mails("a@local.test"))
+            self.assertIn(b"\nAction: delivered\n", house.mails("a@local.test")[0])
+
+    def by_lmtp(self) -> Rule:
+        hop = ScriptedHop(self, lmtp=True, LHLO=NOTHING)
+        place = HostPort("127.0.0.1", hop.port)
+        return Rule(name="lmtp", match=RuleMatch(recipients=("*@else.test",)), action=Deliver(lmtp=place))
