@@ -2,7 +2,7 @@
 
 `auto` is the operator's certificate (certificates.files) for every name that one covers, else the one that ACME has
 brought (control/issuing), and the internal CA's until then and for the rest; `internal` is the internal CA's; a pair of
-files is exactly that pair. Each set of names has one internal leaf.
+files is exactly that pair. Each set of names has one internal leaf, or a few where it is large.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from dcrouter.tls.pairs import Pair
 from dcrouter.tls.renewal import late
 from dcrouter.tls.wanted import covers, wanted_names
 from dcrouter.wire.hostname import host_name
+
+LARGEST_LEAF = 100
+"""Names in a leaf of the internal CA: a client gets all of them at each handshake, and OpenSSL takes 100 KB at most."""
 
 _log = Logger()
 
@@ -145,7 +148,12 @@ class CertificateStore:
             if pair.credential is not None:
                 yield listed(pair.credential, last_error=pair.problem)
         brought = {name for credential in self._brought for name in credential.names}
-        asked_for = {frozenset(_plain(names)) for choice, names in self._names_by_choice() if choice == "internal"}
+        asked_for = {
+            frozenset(group)
+            for choice, names in self._names_by_choice()
+            if choice == "internal"
+            for group in _groups(_uncovered(choice, names, set()))
+        }
         for names, credential in self._issued.items():
             if frozenset(names) not in asked_for and all(covers(brought, name) for name in names):
                 continue
@@ -196,9 +204,8 @@ class CertificateStore:
         covered = self._covered()
         wanted: dict[frozenset[str], tuple[str, ...]] = {}
         for choice, names in self._names_by_choice():
-            uncovered = _uncovered(choice, names, covered)
-            if uncovered:
-                wanted.setdefault(frozenset(uncovered), uncovered)
+            for group in _groups(_uncovered(choice, names, covered)):
+                wanted.setdefault(frozenset(group), group)
         return list(wanted.values())
 
     def _names_by_choice(self) -> Iterator[tuple[CertificateChoice, tuple[str, ...]]]:
@@ -248,6 +255,12 @@ def _uncovered(choice: CertificateChoice, names: Sequence[str], covered: set[str
     if choice == "internal":
         return tuple(plain)
     return tuple(name for name in plain if not (name in covered or "*." + name.partition(".")[2] in covered))
+
+
+def _groups(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Those of one leaf each, of the internal CA."""
+    for start in range(0, len(names), LARGEST_LEAF):
+        yield names[start : start + LARGEST_LEAF]
 
 
 @cache

@@ -99,6 +99,18 @@ class CertificateStoreTests(SynchronousTestCase):
         found = self.names(route("a.test", "b.test"), route("b.test", "a.test"), route("a.test"))
         self.assertEqual(found, [("internal", ("a.test", "b.test")), ("internal", ("a.test",))])
 
+    def test_many_names_have_more_than_one_leaf(self) -> None:
+        """No client has to take, or gets to see, all names of a large route: OpenSSL's refuse more than 100 KB."""
+        names = [f"a-rather-long-name-of-customer-{number}.shop.example.test" for number in range(3000)]
+        store = self.store(route(*names), route(*names, certificate="internal"))
+        credentials = store.load()
+        self.assertEqual([name for one in credentials for name in one.names], names)
+        self.assertLess(max(len(one.chain) for one in credentials), 20_000)
+        store.renew(names[150])
+        again = store.load()
+        self.assertEqual([one.id != other.id for one, other in zip(again, credentials, strict=True)].count(True), 1)
+        self.assertEqual(len(list(store.listed())), len(credentials))
+
     def test_mail_gets_a_certificate_for_its_hostname(self) -> None:
         """By the same rules as a route."""
         mail = Email(hostname="mail.test")
