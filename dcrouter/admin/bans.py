@@ -22,12 +22,12 @@ def add_bans_command(command: Command) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="list|clear [ADDRESS ...]", title="commands")
     listed = verbs.add_parser("list", help="print them", description="print who is banned, and for how long")
     listed.set_defaults(act=list_bans)
-    also_behind(listed, "config", "socket")
+    also_behind(listed, "config", "socket", "only")
     listed.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     cleared = verbs.add_parser("clear", help="lift these, or all", description="lift these bans, or all of them")
     cleared.add_argument("addresses", nargs="*", metavar="ADDRESS", help="as `bans list` shows them [all]")
     cleared.set_defaults(act=clear_bans)
-    also_behind(cleared, "config", "socket")
+    also_behind(cleared, "config", "socket", "only")
     cleared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 

@@ -77,7 +77,7 @@ def explained(arguments: argparse.Namespace) -> int:
     if arguments.live:
         answer = ask(service_socket(arguments), "POST", "/explain", {**fields, "all": arguments.all})
     else:
-        answer = explanation(load(find_config(arguments.config)), fields, everything=arguments.all)
+        answer = explanation(load(find_config(arguments.config), arguments.only), fields, everything=arguments.all)
     print(json.dumps(answer, indent=1) if arguments.json else "\n".join(lines(answer)))
     return 0 if answer["route"] is not None else 1
 

@@ -106,22 +106,23 @@ def _text(node: Mapping, *keys: str) -> str:
 
 def mail_socket(arguments: argparse.Namespace) -> Path:
     """As `service_socket`, of the mail half where that is a service of its own."""
-    half = None if arguments.socket else _of_mail_half(find_config(arguments.config))
+    asked = arguments.socket or getattr(arguments, "only", None)
+    half = None if asked else _of_mail_half(find_config(arguments.config))
     return half if half is not None and _answers(half) else service_socket(arguments)
 
 
 def service_socket(arguments: argparse.Namespace) -> Path:
     """As `--socket` says, or the configuration, which may be wrong elsewhere: while it is being edited, the service
-    still runs with the old one. `--only mail`: of that half.
+    still runs with the old one. `--only mail`: of that half, which is asked too where there is no other here.
     """
     if arguments.socket:
         return Path(arguments.socket)
-    if getattr(arguments, "only", None) == "mail":
-        half = _of_mail_half(find_config(arguments.config))
-        if half is not None:
-            return half
+    only = getattr(arguments, "only", None)
+    half = None if only == "proxy" else _of_mail_half(find_config(arguments.config))
+    if only == "mail" and half is not None:
+        return half
     if (told := told_socket(find_config(arguments.config))) is not None:
-        return told
+        return half if half is not None and half.exists() and not told.exists() else told
     try:
         return load(find_config(arguments.config)).admin.socket
     except ConfigError as error:

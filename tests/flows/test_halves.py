@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
 from ipaddress import ip_address
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,11 +18,13 @@ from tests.support.halves import Halves
 from tests.support.mailboxes import messages
 from tests.support.peers import require_swaks_tls
 from tests.support.programs import SmtpSink
-from tests.support.router import Router, until
+from tests.support.router import RUN, Router, until
 from tests.support.shell import run
 from tests.support.talk import ACCOUNT, HOSTNAME, PASSWORD, USER, Door, Talk, open_door
 
 EDGE = "127.0.0.1"
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+MOST = 20
 TRUSTED, STRANGER, BLOCKED, ELSEWHERE = "127.0.0.64", "127.0.0.9", "127.0.0.13", "127.0.0.7"
 TEXT = f"""
 routes: [{{name: web, match: {{ports: $web}}, action: {{type: respond, body: web}}}}]
@@ -28,7 +32,7 @@ email:
   hostname: {HOSTNAME}
   postmaster: root@ours.test
   ports:
-    - {{port: $smtp, kind: smtp, max_connections: 20}}
+    - {{port: $smtp, kind: smtp, max_connections: {MOST}}}
     - {{port: $submission, kind: submission}}
     - {{port: $smtps, kind: smtps}}
   remote:
@@ -211,6 +215,49 @@ class ChangesTests(HalvesCase):
             half.expected.append("reload: ")
             proxy.write(TEXT[: TEXT.index("  remote:")] + TEXT[TEXT.index("  # The edge's") :])
             self.assertIn("'remote' is missing", half.reload()["problems"][0])
+
+    def test_a_crowd_that_says_nothing_turns_over(self) -> None:
+        """`max_connections` of a port: the oldest without EHLO hears 421 through the edge, those who have said it stay,
+        and who comes is served; both halves are without a connection when all have gone.
+        """
+        port = self.halves.proxy.ports["smtp"]
+        with contextlib.ExitStack() as stack:
+
+            def come(number: int) -> Talk:
+                talk = stack.enter_context(Talk(port, source=f"127.0.1.{number}"))
+                self.assertEqual(talk.reply()[:4], b"220 ", number)
+                return talk
+
+            honest = come(1)
+            self.assertEqual(honest.say("EHLO a.test")[:4], b"250-")
+            crowd = [come(number) for number in range(2, MOST + 10)]
+            gone = [talk.rest() for talk in crowd[:9]]
+            self.assertEqual({said[0][:9] for said in gone}, {b"421 4.3.2"})
+            self.assertEqual(honest.say(f"MAIL FROM:<{USER}>")[:4], b"250 ")
+            self.assertEqual(crowd[-1].say("EHLO a.test")[:4], b"250-")
+            self.assertEqual(self.halves.mail.counters("mail")["shed"], 9)
+        for half in (self.halves.proxy, self.halves.mail):
+            until(lambda half=half: half.counters("edge")["active"] + half.counters("edge")["handed_over"] == 0)
+
+    def test_the_queue_is_opened_once(self) -> None:
+        """One service that would have the same queue does not start; nor does a second mail half."""
+        proxy, mail = self.halves.proxy, self.halves.mail
+        for command in (RUN, (TWISTD, "-n", "--pidfile=", "dcrouter")):
+            code, said = proxy.try_start((*command, "--only", "mail"))
+            self.assertEqual(code, 1)
+            self.assertIn("mail-half is in use by another dcrouter", said)
+            code, said = proxy.try_start((*command, "--only", "both"))
+            self.assertIn("proxy", said)
+            self.assertNotEqual(code, 0)
+        proxy.stop()
+        whole = TEXT[: TEXT.index("  remote:")] + TEXT[TEXT.index("  # The edge's") :]
+        self.addCleanup(proxy.start)
+        self.addCleanup(proxy.write, TEXT)
+        proxy.write(whole)
+        code, said = proxy.try_start()
+        self.assertEqual(code, 1)
+        self.assertIn("is in use by another dcrouter, or one of its halves", said)
+        self.assertTrue(mail.status())
 
     def test_a_half_that_dies_comes_back(self) -> None:
         """Either's edge and the mail process are started again with what they were; while nobody is there, the edge
