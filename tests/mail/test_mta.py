@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import MailTimeouts
 from dcrouter.config.rules import Reject, Rule, RuleMatch
-from tests.mail.house import HOSTNAME, LOCAL, House, dialogue, forward, in_thread, send
+from tests.mail.house import HOSTNAME, LOCAL, LOOPBACK, House, dialogue, forward, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 from tests.support.peers import require, require_swaks_tls
@@ -121,7 +121,7 @@ class ReceptionTests(TestCase):
     @inlineCallbacks
     def test_a_client_that_does_not_read_is_not_read(self):
         """Its replies do not pile up here; once it reads, all of them are there, in clear and in TLS."""
-        house = House(self, max_recipients=10)
+        house = House(self, trusted=LOOPBACK, max_recipients=10)
         port = house.listen()
         context = ssl.create_default_context(cafile=house.ca_file)
         lines = b"RCPT TO:<b@local.test>\r\n" * 1000
@@ -318,7 +318,10 @@ class TlsTests(TestCase):
             with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
                 stream = connection.makefile("rb")
                 stream.readline()
-                connection.sendall(b"EHLO c\r\nSTARTTLS\r\n")
+                connection.sendall(b"EHLO c\r\n")
+                while not stream.readline().startswith(b"250 "):
+                    pass
+                connection.sendall(b"STARTTLS\r\n")
                 while not stream.readline().startswith(b"220 2"):
                     pass
                 connection.sendall(b"RSET\r\n")
@@ -350,7 +353,7 @@ class TimeTests(TestCase):
     @inlineCallbacks
     def test_silent_clients_are_sent_away(self):
         """Before EHLO, between commands, in DATA, in a TLS handshake: 421 or a cut, and the reason is told."""
-        house = House(self, timeouts=MailTimeouts(greeting=0.6, command=0.6, data=0.6))
+        house = House(self, trusted=LOOPBACK, timeouts=MailTimeouts(greeting=0.6, command=0.6, data=0.6))
         clear, tls = house.listen(), house.listen("smtps")
 
         def silent(port: int, *lines: bytes) -> bytes:
@@ -379,7 +382,7 @@ class TimeTests(TestCase):
     @inlineCallbacks
     def test_draining_lets_transactions_end_and_no_other_begin(self):
         """Idle sessions get 421 at once; a running one ends with its 250 and then 421."""
-        house = House(self)
+        house = House(self, trusted=LOOPBACK)
         port = house.listen()
         idle = socket.create_connection(("127.0.0.1", port), timeout=20)
         busy = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -405,7 +408,7 @@ class TimeTests(TestCase):
     @inlineCallbacks
     def test_a_drain_ends_at_its_time(self):
         """Who does not end by then is cut."""
-        house = House(self)
+        house = House(self, trusted=LOOPBACK)
         port = house.listen()
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\n")
@@ -417,7 +420,7 @@ class TimeTests(TestCase):
     @inlineCallbacks
     def test_clients_that_vanish_are_let_go(self):
         """In every phase, and nothing of their messages stays."""
-        house = House(self)
+        house = House(self, trusted=LOOPBACK)
         port, tls = house.listen(), house.listen("smtps")
         start = b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n"
         phases = [b"", b"EHLO", b"EHLO c\r\n", start, start + b"x\r\n" * 50000, b"EHLO c\r\nSTARTTLS\r\n"]

@@ -76,8 +76,9 @@ class AskingTests(TestCase):
 
         def leave() -> None:
             with socket.create_connection(("127.0.0.1", port)) as connection:
-                connection.sendall("".join(f"{line}\r\n" for line in (*HEAD, "RCPT TO:<u@example.test>")).encode())
-                connection.recv(100)
+                for line in (*HEAD, "RCPT TO:<u@example.test>"):
+                    connection.recv(1000)
+                    connection.sendall(f"{line}\r\n".encode())
 
         yield in_thread(leave)
         yield until(lambda: waiting)

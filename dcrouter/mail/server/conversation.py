@@ -173,6 +173,7 @@ class Conversation(ABC):
             self.machine.answer(NO_TLS)
             return
         self.machine.answer(TLS_READY)
+        self.abandon()
         self.secure()
 
 

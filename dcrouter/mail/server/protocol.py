@@ -23,6 +23,7 @@ from dcrouter.mail.outlet import Outlet
 from dcrouter.mail.server.account import Account
 from dcrouter.mail.server.bindings import channel_bindings
 from dcrouter.mail.server.conversation import Conversation
+from dcrouter.mail.server.early import EARLY, has_talked
 from dcrouter.mail.server.intake import PIECE
 from dcrouter.mail.server.login import BANNED
 from dcrouter.mail.server.tls import ACCESS_DENIED, Handshake, negotiated
@@ -41,7 +42,9 @@ CLOSE_WITHIN = 5.0
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class MailProtocol(Conversation, Protocol):
-    """`deadline`: when the client must have done what is awaited, on the reactor's clock; None while we are the slow
+    """`_early`: TLS is there, and what comes now was sent before the greeting could be read.
+
+    `deadline`: when the client must have done what is awaited, on the reactor's clock; None while we are the slow
     one.
     """
 
@@ -56,6 +59,7 @@ class MailProtocol(Conversation, Protocol):
         self._began = sessions.clock.seconds()
         self._tls_began = self._began
         self._connected = self._paused = self._unread = self._running = self._securing = False
+        self._early = False
         self._outlet: Outlet | None = None
 
     # ------------------------------------------------------------------ the connection
@@ -73,6 +77,8 @@ class MailProtocol(Conversation, Protocol):
             self._turn_away(said.BUSY, b"", NO_SLOT)
         elif self.facts.kind == "smtps":
             self._begin_tls()
+        elif self.machine.limits.strict and has_talked(self.transport):
+            self._turn_away(EARLY, b"", "talked before the greeting")
         else:
             self._greet()
 
@@ -83,6 +89,9 @@ class MailProtocol(Conversation, Protocol):
             self._receive_hello(self._handshake, data)
             return
         self.account.bytes_in += len(data)
+        if self._early:
+            self._turn_away(EARLY, b"", "talked before the greeting")
+            return
         self.machine.receive(data)
         if self.machine.waiting:
             self._pause()
@@ -178,13 +187,19 @@ class MailProtocol(Conversation, Protocol):
         self._outlet = Outlet(self.transport)
         self.machine.tls_started()
         if self.facts.kind == "smtps":
+            self._early = self.machine.limits.strict
+            if self._early:
+                self.sessions.clock.callLater(0, self._wait_no_more)
             self._greet()
+
+    def _wait_no_more(self) -> None:
+        self._early = False
 
     # ------------------------------------------------------------------ the session
 
     def _turn_away(self, words: bytes, alert: bytes, reason: str) -> None:
         """With `words` in clear, or an `alert` where TLS comes first."""
-        if self.facts.kind == "smtps":
+        if self.facts.kind == "smtps" and not self.machine.tls:
             self._refuse_tls(alert, reason, "router")
         else:
             self.machine.close(words)
@@ -192,8 +207,7 @@ class MailProtocol(Conversation, Protocol):
 
     def _greet(self) -> None:
         if self.sessions.draining:
-            self.machine.close(said.CLOSING)
-            self._end("router", "closing")
+            self._turn_away(said.CLOSING, b"", "closing")
         else:
             self._write(self.machine.greeting())
 

@@ -271,4 +271,5 @@ def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:
         auth_required=auth_required,
         offers=_offers(kind, may_relay=client.trusted or auth_required),
         offers_to_users=_offers(kind, may_relay=True),
+        strict=not client.trusted,
     )

@@ -21,7 +21,8 @@ class Limits:
 
     `max_size`: octets of a message. `auth`: the mechanisms of SASL that are offered under TLS.
     `auth_required`, `tls_required`: MAIL waits for a login, for TLS. `offers`: what else; `offers_to_users`: after a
-    login. `now`: the wall clock.
+    login. `now`: the wall clock. `strict`: whoever sends more before the reply to what must be the last of a
+    group, or without having said EHLO, is turned away (RFC 2920 3.1).
     """
 
     hostname: str
@@ -35,10 +36,11 @@ class Limits:
     offers: Offers = NO_OFFERS
     offers_to_users: Offers = NO_OFFERS
     now: Callable[[], float] = time.time
+    strict: bool = False
 
     def keywords(self, tls: bool) -> list[str]:
         """What EHLO announces."""
-        keywords = ["PIPELINING", f"SIZE {self.max_size}"]
+        keywords = ["PIPELINING", f"SIZE {self.max_size}", f"LIMITS RCPTMAX={self.max_recipients}"]
         if self.starttls and not tls:
             keywords.append("STARTTLS")
         if self.auth and tls:

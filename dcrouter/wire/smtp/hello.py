@@ -36,8 +36,6 @@ def starttls(session: Session, argument: str) -> Event | None:
         return session.error(said.NO_ARGUMENT)
     if not session.esmtp:
         return session.error(said.EHLO_FIRST)
-    if session.sender is not None:
-        return session.error(said.IN_TRANSACTION)
     if not session.input.empty:
         return session.leave(said.AFTER_STARTTLS)
     session.asked = "STARTTLS"

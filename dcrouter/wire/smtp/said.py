@@ -36,6 +36,7 @@ BAD_CHUNK = b"501 5.5.4 Expected BDAT size [LAST]"
 DATA_AND_BDAT = b"503 5.5.1 DATA and BDAT are not mixed"
 BINARY_BY_BDAT = b"503 5.5.1 BODY=BINARYMIME comes by BDAT"
 NOT_WAITED = b"554 5.5.0 Message sent without waiting for 354"
+NOT_PIPELINED = b"554 5.5.0 Commands sent without waiting for the reply (RFC 2920)"
 
 TLS_ACTIVE = b"503 5.5.1 TLS is active already"
 NO_STARTTLS = b"502 5.5.1 STARTTLS is not offered"

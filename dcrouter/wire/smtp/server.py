@@ -12,9 +12,9 @@ How it is driven:
    will be no more of them, and the connection ends once they are written.
 
 Laws: replies in the order of the commands; nothing is read past STARTTLS, and whatever was pipelined behind it ends
-the session; a second EHLO is a RSET; DATA is read to its true end whatever is wrong with it; AUTH is neither offered
-nor taken in clear; the octets of a chunk of BDAT are never run as commands, whatever is wrong with them.
-RFC 5321, 1870, 2034, 2920, 3030, 3207, 4954, 6152.
+the session; a client that does not wait where it must is sent away (`Limits.strict`); a second EHLO is a RSET; DATA is
+read to its true end whatever is wrong with it, and the octets of a chunk of BDAT are never run as commands; AUTH is
+neither offered nor taken in clear. RFC 5321, 1870, 2034, 2920, 3030, 3207, 4954, 6152.
 """
 
 from __future__ import annotations
@@ -143,7 +143,15 @@ class Server(Session):
         if "\r" in argument or "\0" in argument:
             return self.error(said.STRAY_IN_COMMAND)
         command = COMMANDS.get(verb) or COMMANDS.get(verb.upper() if verb.isascii() else "")
-        return command(self, argument.rstrip(" ")) if command is not None else self._unknown(verb.upper())
+        if command is None:
+            return self._unknown(verb.upper())
+        if self.limits.strict and not self.input.empty and (not self.esmtp or command in _LAST) and not self._quits():
+            return self.leave(said.NOT_PIPELINED)
+        return command(self, argument.rstrip(" "))
+
+    def _quits(self) -> bool:
+        """Whether nothing but QUIT can come: whoever tries a server by hand sends it ahead, and gains nothing by it."""
+        return self.input.begins_with(b"QUIT\r\n")
 
     def _unknown(self, verb: str) -> Event | None:
         if verb in FOREIGN:
@@ -182,3 +190,6 @@ COMMANDS: dict[str, Callable[[Session, str], Event | None]] = {
     "STARTTLS": hello.starttls,
     "AUTH": hello.auth,
 }
+
+_LAST = frozenset({hello.ehlo, hello.helo, hello.auth, mailing.data, _vrfy})
+"""What must be the last of a group (RFC 2920 3.1), but STARTTLS, which has its own refusal, and what is harmless."""

@@ -8,7 +8,7 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import MailTimeouts
-from tests.mail.house import House, dialogue, in_thread
+from tests.mail.house import LOOPBACK, House, dialogue, in_thread
 from tests.support.facts import until
 
 START = ("EHLO c.test", "MAIL FROM:<a@x.test>", "RCPT TO:<b@local.test>")
@@ -32,7 +32,7 @@ class ChunkTests(TestCase):
     def test_what_was_kept_of_chunks_goes_with_the_transaction(self):
         """By RSET, by a chunk that makes the message too big, by a flaw, and by the end of the connection; the memory
         and the files that they took are given back."""
-        house = House(self, max_message_size=1_000_000)
+        house = House(self, trusted=LOOPBACK, max_message_size=1_000_000)
         port = house.listen()
         piece = b"BDAT 500002\r\n\r\n" + (b"x" * 98 + b"\r\n") * 5000
         for last, code in (
@@ -54,7 +54,7 @@ class ChunkTests(TestCase):
     @inlineCallbacks
     def test_octets_of_a_refused_chunk_have_the_time_of_data_and_no_more(self):
         """Nobody keeps a session for ever with what is thrown away."""
-        house = House(self, timeouts=MailTimeouts(data=0.5))
+        house = House(self, trusted=LOOPBACK, timeouts=MailTimeouts(data=0.5))
 
         def dribble(port: int) -> bytes:
             with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:

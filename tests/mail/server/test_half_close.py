@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import MailTimeouts
 from dcrouter.config.rules import Verify
-from tests.mail.house import LOCAL, House, forward, in_thread
+from tests.mail.house import LOCAL, LOOPBACK, House, forward, in_thread
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 
@@ -35,7 +35,7 @@ class HalfCloseTests(TestCase):
     @inlineCallbacks
     def test_a_message_is_answered(self) -> None:
         """With QUIT in the same breath and without: 250 when it is durable, and it is there once."""
-        house = House(self)
+        house = House(self, trusted=LOOPBACK)
         port = house.listen()
         head = HEAD + b"RCPT TO:<b@local.test>\r\n" + TEXT
         for end, last in ((b"QUIT\r\n", [b"221"]), (b"", [])):
@@ -51,7 +51,9 @@ class HalfCloseTests(TestCase):
         """Recipients that somebody else is asked about, another message behind them, half a command."""
         hop = ScriptedHop(self)
         rule = forward(hop.port)
-        house = House(self, LOCAL, type(rule)(name="out", match=rule.match, action=rule.action, verify=Verify()))
+        house = House(
+            self, LOCAL, type(rule)(name="out", match=rule.match, action=rule.action, verify=Verify()), trusted=LOOPBACK
+        )
         port = house.listen()
         asked = HEAD + b"RCPT TO:<b@example.test>\r\nRCPT TO:<c@example.test>\r\n"
         codes = yield in_thread(said, port, asked + b"RSET\r\nNOOP\r\nNOO")
@@ -64,7 +66,7 @@ class HalfCloseTests(TestCase):
     @inlineCallbacks
     def test_half_a_message_is_none(self) -> None:
         """The end of the client's side is not the end of its message; nor is it waited for."""
-        house = House(self)
+        house = House(self, trusted=LOOPBACK)
         port = house.listen()
         head = HEAD + b"RCPT TO:<b@local.test>\r\n" + TEXT
         for begun in (b"Subject: x\r\n", b"x\r\n.", b"x\r\n.\r", b"x\n.\n"):
@@ -79,7 +81,7 @@ class HalfCloseTests(TestCase):
     @inlineCallbacks
     def test_one_that_reads_nothing_is_cut(self) -> None:
         """Replies that nobody takes do not keep a connection that nobody speaks on."""
-        house = House(self, timeouts=MailTimeouts(command=0.5), max_recipients=10)
+        house = House(self, trusted=LOOPBACK, timeouts=MailTimeouts(command=0.5), max_recipients=10)
         port = house.listen()
 
         def deaf() -> None:

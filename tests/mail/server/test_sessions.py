@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.security import MinRate
-from tests.mail.house import House, in_thread
+from tests.mail.house import LOOPBACK, House, in_thread
 from tests.support.facts import until
 
 
@@ -18,7 +18,7 @@ class DrainTests(TestCase):
     @inlineCallbacks
     def test_a_drain_without_a_limit_cuts_nobody(self):
         """`timeouts.drain: 0s`: a transaction that has begun may end, however long it takes."""
-        house = House(self)
+        house = House(self, trusted=LOOPBACK)
         with socket.create_connection(("127.0.0.1", house.listen()), timeout=20) as connection:
             connection.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n")
             stream = connection.makefile("rb")
@@ -41,7 +41,7 @@ class MinRateTests(TestCase):
     @inlineCallbacks
     def test_who_dribbles_is_sent_away_in_every_phase(self):
         """`security.min_rate`: between commands and within a message; whoever is quick enough goes on."""
-        house = House(self)
+        house = House(self, trusted=LOOPBACK)
         port = house.listen(least=MinRate(bytes=2000, over=1.0))
         letter = b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\nSubject: x\r\n\r\n"
 

@@ -107,7 +107,16 @@ class VerbTests(SynchronousTestCase):
         self.assertEqual(first[0], "250-mx.example greets c")
         self.assertEqual(
             {line[4:] for line in first[1:]},
-            {"PIPELINING", "SIZE 1000", "STARTTLS", "ENHANCEDSTATUSCODES", "8BITMIME", "CHUNKING", "BINARYMIME"},
+            {
+                "PIPELINING",
+                "LIMITS RCPTMAX=3",
+                "SIZE 1000",
+                "STARTTLS",
+                "ENHANCEDSTATUSCODES",
+                "8BITMIME",
+                "CHUNKING",
+                "BINARYMIME",
+            },
         )
         session.send(b"STARTTLS\r\n")
         session.machine.tls_started()
@@ -166,6 +175,41 @@ class PipeliningTests(SynchronousTestCase):
         self.assertTrue(session.machine.closed)
 
 
+class UnauthorizedPipeliningTests(SynchronousTestCase):
+    """RFC 2920 3.1, RFC 5321 4.1.4: EHLO, HELO, DATA, VRFY and AUTH end a group; before EHLO there are no groups."""
+
+    strict = evolve(LIMITS, strict=True)
+
+    def test_who_does_not_wait_is_sent_away(self) -> None:
+        """554 5.5.0 in the place of the command's reply, which has not been obeyed."""
+        for before, group in (
+            ((), "EHLO c\r\nMAIL FROM:<a@x.example>\r\n"),
+            ((), "HELO c\r\nN"),
+            ((), "NOOP\r\nEHLO c\r\n"),
+            (("HELO c",), f"{MAIL}\r\n{RCPT}\r\n"),
+            (START, "DATA\r\nSubject: x\r\n\r\n.\r\n"),
+            (START, "VRFY b\r\nQ"),
+            (("EHLO c",), "EHLO d\r\nQUIT"),
+        ):
+            session = Session(self.strict)
+            session.lines(*before)
+            self.assertEqual(session.send(group.encode()), b"554 5.5.0 Commands sent without waiting for the reply "
+                             b"(RFC 2920)\r\n", group)  # fmt: skip
+            self.assertTrue(session.machine.closed)
+            self.assertEqual(session.messages, [])
+
+    def test_groups_that_may_be_are_taken(self) -> None:
+        """RFC 2920 3.1, 3030 4.2: after EHLO, up to DATA or with chunks; and QUIT behind anything."""
+        session = Session(self.strict)
+        session.lines("EHLO c")
+        group = f"{MAIL}\r\n{RCPT}\r\nRCPT TO:<b@no.example>\r\nNOOP\r\nRSET\r\n{MAIL}\r\n{RCPT}\r\n"
+        session.send(f"{group}DATA\r\n".encode())
+        output = session.send(f"x\r\n.\r\n{MAIL}\r\n{RCPT}\r\nBDAT 3\r\ny\r\nBDAT 0 LAST\r\nQUIT\r\n".encode())
+        self.assertEqual(output.splitlines()[-1][:3], b"221")
+        self.assertEqual(session.messages, [b"x\r\n", b"y\r\n"])
+        self.assertEqual(Session(self.strict).send(b"EHLO c\r\nQUIT\r\n").splitlines()[-1][:3], b"221")
+
+
 class StartTlsTests(SynchronousTestCase):
     def test_what_is_pipelined_behind_starttls_ends_the_session(self) -> None:
         """CVE-2011-0411 and its kin: the injected command is not run, neither before nor after the handshake."""
@@ -177,16 +221,13 @@ class StartTlsTests(SynchronousTestCase):
             self.assertEqual(session.send(b"NOOP\r\n"), b"")
 
     def test_no_state_survives_the_handshake(self) -> None:
-        """RFC 3207 4.2: the client has no name any more."""
+        """RFC 3207 4.2: neither the name nor the transaction, nor chunks of a message."""
         session = Session()
-        session.lines("EHLO c.example")
+        session.lines(*START)
+        session.send(b"BDAT 3\r\nx\r\n")
         session.send(b"STARTTLS\r\n")
         session.machine.tls_started()
         self.assertEqual([line[:3] for line in session.lines(RCPT, "DATA", MAIL)], ["503", "503", "503"])
-
-    def test_not_within_a_transaction(self) -> None:
-        """503: what was kept of a message would have to be forgotten."""
-        self.assertEqual(Session().lines(*START, "STARTTLS")[-1][:9], "503 5.5.1")
 
     def test_454_leaves_the_session_as_it_was(self) -> None:
         """Where TLS is broken the client may go on."""
