@@ -38,6 +38,13 @@ def claims_of(token: str, demands: Demands, keys: Callable[[str, object], Iterab
     """
     if len(token) > LONGEST:
         raise ValueError("too long")
+    try:
+        return _claims(token, demands, keys)
+    except RecursionError:  # of its JSON, which is read before anything is known of who has sent it
+        raise ValueError("nested too deeply") from None
+
+
+def _claims(token: str, demands: Demands, keys: Callable[[str, object], Iterable[Any]]) -> dict[str, Any]:
     header = jwt.get_unverified_header(token)
     algorithm = str(header.get("alg"))
     if algorithm not in demands.algorithms:

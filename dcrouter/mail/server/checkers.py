@@ -91,7 +91,7 @@ class PasswordChecker:
                 return prepare_account(name)
         good = bool(len(users)) and await self._hashed(claim, users, user)
         if directory is None or user is not None:
-            if directory is not None:
+            if directory is not None and not good:
                 await directory.pretend(name)
             if user is None:
                 raise Wrong(UNKNOWN)

@@ -161,7 +161,7 @@ class Issuer:
             self._asking -= 1
         try:
             claims = json.loads(body) if status == 200 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             claims = None
         if not isinstance(claims, dict):
             raise self._unanswered(f"it was answered with {status}, and nothing that could be read")

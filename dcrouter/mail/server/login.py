@@ -189,6 +189,9 @@ class Login:
             return self._refused(str(error), _BUSY, name, client, session)
         except UnauthorizedLogin as error:
             reason = str(error) or UNKNOWN
+        except Exception:  # of a library, say; who waits for an answer gets one
+            self._log.failure("{session}: a login could not be checked", session=session)
+            return self._refused("it could not be checked", _BUSY, name, client, session)
         if right is not None and not _is_own(claimed, right):
             right, reason = None, "it wants to act for another account"
         delay = failures.delay(address, name)

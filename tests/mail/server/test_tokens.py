@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from base64 import b64encode
 from typing import Any
 
 import jwt
@@ -137,10 +138,11 @@ class SignedTests(TokenCase):
             (jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), "ES256", {"kid": "one"}),),
             (jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), "ES256", {"kid": "two"}),),
             ("a.b.c",),
+            (f"{b64encode(b'[' * 5000).decode().rstrip('=')}.e30.eA",),
             ("opaque",),
             ("x" * 9000,),
         )
-        self.assertEqual(replies, ["535 5.7.8"] * 18)
+        self.assertEqual(replies, ["535 5.7.8"] * 19)
         self.assertEqual((yield self.replies(house, (make(), ""), (make(), "DAVE@x.test"))), ["235 2.7.0"] * 2)
 
     @inlineCallbacks
