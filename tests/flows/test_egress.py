@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import smtplib
 import socket
 import threading
@@ -141,3 +143,37 @@ class TestEgress(SynchronousTestCase):
         (line,) = router.access(1, event="delivery", outcome="delivered", recipient="fails@example.test")
         self.assertEqual(line["through"], label)
         self.assertNotIn("hush", json.dumps(router.status()) + str(router.log()) + str(router.access_lines()))
+
+    def test_code_comes_by_reload_and_outlives_its_processes(self) -> None:
+        """No `select` at the start; a reload brings it, with the process that runs it. Whichever process dies, mail
+        goes the way that the code says, and never straight.
+        """
+        sink, proxy = SmtpSink(), Microsocks("me", "hush")
+        self.addCleanup(sink.close)
+        self.addCleanup(proxy.close)
+        none = "    - {match: {host: other.test}, through: ['socks5://127.0.0.1:1']}\n"
+        router = self.router(none, sink.port, start=False, expected=["has died|died|again|handlers"])
+        (router.base / "hooks.py").write_text(CODE % proxy.port)
+        router.start()
+        self.assertNotIn("handlers", router.pids())
+        router.write((EMAIL + "    - {select: 'hooks:pick'}\n").replace("$hop", str(sink.port)))
+        router.reload()
+        label = f"socks5://127.0.0.1:{proxy.port}"
+
+        def sent() -> None:
+            count = len([line for line in router.access_lines() if line.get("outcome") == "delivered"])
+            self.send(router, "proxy@example.test")
+            until(lambda: len([line for line in router.access_lines() if line.get("outcome") == "delivered"]) > count)
+
+        sent()
+        for role in ("handlers", "mail"):
+            before = router.pids()[role]
+            os.kill(before, signal.SIGKILL)
+            until(lambda role=role, before=before: router.pids().get(role) not in (None, before))
+            until(lambda: (router.status() or {}).get("children", {}).get("mail", {}).get("state") == "ready")
+            sent()
+        delivered = [line for line in router.access_lines() if line.get("outcome") == "delivered"]
+        self.assertEqual({line.get("through") for line in delivered}, {label})
+        router.write((EMAIL + none).replace("$hop", str(sink.port)))
+        router.reload()
+        until(lambda: "handlers" not in router.pids())
