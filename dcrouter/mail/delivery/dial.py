@@ -11,7 +11,7 @@ import os
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred
-from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectBindError, ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -21,6 +21,7 @@ from dcrouter.errors import Unreachable
 from dcrouter.mail.delivery.egress.passage import MAX_ADDRESSES, NoProxy, Passage, words_of
 from dcrouter.mail.delivery.egress.proxies import LiveProxy
 from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.net.endpoints.described import Described
 from dcrouter.net.endpoints.place import place
 from dcrouter.net.resolver import Resolver
 
@@ -139,8 +140,7 @@ class Dialer:
 
     async def _described(self, description: str, factory: Factory[Any]) -> Any:
         try:
-            connecting = clientFromString(self._reactor, description).connect(factory)
-            return await connecting.addTimeout(self._timeout, self._reactor)
+            return await Described(description, self._reactor, self._timeout).connect(factory)
         except Exception as error:  # foreign code, perhaps
             told = "connect timeout" if isinstance(error, TimeoutError) else words_of(error)
             raise Unreachable(f"by {description}: {told}") from error

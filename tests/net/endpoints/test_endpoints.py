@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -14,6 +15,7 @@ from zope.interface import implementer
 
 from dcrouter.errors import ProxyRefusal, TimedOut, TlsError, WireError
 from dcrouter.mail.delivery.security import Contexts
+from dcrouter.net.endpoints.described import Described
 from dcrouter.net.endpoints.opening import Opening
 from dcrouter.net.endpoints.place import place
 from dcrouter.net.endpoints.secure import Secure
@@ -307,6 +309,30 @@ class SecureTests(EndpointTest):
         near.heard = b""
         near.transport.write(big)
         yield until(lambda: near.heard == big.upper())
+        near.transport.loseConnection()
+        yield until(lambda: near.lost and not server.sessions)
+
+    @inlineCallbacks
+    def test_starttls_inside_of_any_endpoint(self):
+        """By its description: a socket as it is; TLS of Twisted's own, within which TLS begins once more."""
+        authority = Authority()
+        server = Server(self, tls=authority.credential(["localhost"]))
+        yield self.works(Described(f"tcp:127.0.0.1:{server.port}", reactor, WITHIN))
+        outer = TlsBefore(server.port, "localhost")
+        self.addCleanup(outer.close)
+        roots = Path(self.mktemp())
+        roots.mkdir()
+        (roots / "root.pem").write_bytes(outer.ca_pem)
+        description = f"tls:localhost:{outer.port}:trustRoots={roots}"
+        near = yield Described(description, reactor, WITHIN).connect(NEAR)
+        yield until(lambda: near.heard == GREETING)
+        near.transport.write(b"starttls")
+        yield until(lambda: near.heard == GREETING + b"go")
+        inside = Contexts({"ca": authority.root_pem}).verified("localhost", "ca")
+        near.transport.startTLS(inside)
+        yield until(lambda: near.secured)
+        near.transport.write(b"hello")
+        yield until(lambda: near.heard.endswith(b"HELLO"))
         near.transport.loseConnection()
         yield until(lambda: near.lost and not server.sessions)
 
