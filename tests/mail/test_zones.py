@@ -141,6 +141,21 @@ class ZoneTests(World):
         self.assertEqual({(one.outcome, one.attempts) for one in house.done}, {("delivered", 1)})
 
     @inlineCallbacks
+    def test_a_conversion_waits_for_its_rate_in_its_place(self):
+        """The first form took a token and did not leave: the second one waits for the next, and is not sent away."""
+        hop = self.hop(1, "a.test")
+        hop.script["EHLO"] = "250 next"
+        self.patch(gates, "SOON", 0.1)
+        house = self.house(zones={"default": Zone(rate=Rate(rate=(1, 1.0)))})
+        body = "Subject: x\r\n\r\n"
+        for text in ("\u00fc\r\n", "\u00fc" * 100_000 + "\r\n"):
+            yield self.send(house, "x@a.test", body=body + text.replace("\u00fc" * 30, "\u00fc" * 30 + "\r\n"))
+        yield until(lambda: len(hop.messages) == 2)
+        self.assertTrue(all(content.isascii() for _, content in hop.messages))
+        yield until(lambda: len(house.done) == 2)
+        self.assertEqual({one.outcome for one in house.done}, {"delivered"})
+
+    @inlineCallbacks
     def test_mail_finds_its_zone_when_it_has_come(self):
         """By header, sender, recipient and client, all conditions together; the rule's word goes before."""
         self.hop(1, "a.test")

@@ -112,8 +112,11 @@ class Destination:
             self._look_later()
 
     def again(self, sending: Sending) -> None:
-        """From within its `finished`: a further transaction, the next on that connection if it can carry one."""
-        self._waiting.put_first(sending)
+        """A further transaction for a message that was let go already: it is the next, as soon as one may leave."""
+        if self._closed:
+            sending.unreachable(Trouble(self.target, "closing"))
+        else:
+            self._waiting.put_first(sending)
 
     @property
     def down(self) -> bool:
@@ -133,9 +136,8 @@ class Destination:
     @property
     def quiet(self) -> bool:
         """Whether nothing is lost by forgetting it."""
-        now = self._reactor.seconds()
-        busy = self._connections or self._opening or self._waiting
-        return not busy and self.trouble is None and now >= self._clear_until and self.gates.quiet
+        busy = self._connections or self._opening or self._waiting or self._reactor.seconds() < self._clear_until
+        return not busy and self.trouble is None and self.gates.quiet
 
     def close(self) -> None:
         """Ends every connection; whatever is under way is unreachable."""
@@ -173,9 +175,8 @@ class Destination:
             self._recovered(self.target)
 
     def _has_done_enough(self, connection: Connection) -> bool:
-        gates = self.gates
-        old = self._reactor.seconds() - connection.since >= gates.seconds
-        return connection.carried >= gates.messages or old or gates.over
+        gates, age = self.gates, self._reactor.seconds() - connection.since
+        return connection.carried >= gates.messages or age >= gates.seconds or gates.over
 
     def tired(self, connection: Connection) -> None:
         if connection in self._idle:

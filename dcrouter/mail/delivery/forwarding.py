@@ -81,7 +81,8 @@ class Forwarding:
             return
         if any(replies[0] is one for one in ADAPTABLE):
             adapting = Deferred.fromCoroutine(adapted(self.transaction, self.content, replies[0]))
-            adapting.addCallback(self._adapted, peer).addErrback(self._unadapted, peer)
+            within = adapting.called  # then this connection is about to take the next one
+            adapting.addCallback(self._adapted, peer, within).addErrback(self._unadapted, peer)
             return
         if len(replies) == 1:
             if replies[0].code == 421:
@@ -135,7 +136,7 @@ class Forwarding:
 
     # ------------------------------------------------------------------ another form
 
-    def _adapted(self, to: Adapted, peer: Peer) -> None:
+    def _adapted(self, to: Adapted, peer: Peer, within: bool) -> None:
         refused = Failed("", *peer[:3])
         outcomes: list[Outcome] = [refused] * len(self.transaction.recipients)
         for at, reply in to.refused.items():
@@ -148,7 +149,9 @@ class Forwarding:
             self._keep(outcomes)
             self._under_way = [number for at, number in enumerate(self._under_way) if at not in to.refused]
         self.transaction, self.content = to.transaction, to.content
-        self._destination.send(self)
+        self._destination.again(self)
+        if not within:
+            self._destination.token()
 
     def _unadapted(self, failure: Failure, peer: Peer) -> None:
         if not failure.check(StoreError, OSError):
