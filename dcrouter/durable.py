@@ -39,20 +39,22 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
         _named(one)
 
 
-def write_whole(path: Path, content: bytes, mode: int) -> None:
+def write_whole(path: Path, content: bytes, mode: int, *, durable: bool = True) -> None:
     """The whole file or the old one, with `mode` from its first byte; durable, so that no later one outlives it.
 
-    Blocks; OSError.
+    `durable` False: it may be lost, or empty, after a power loss, and is made anew then. Blocks; OSError.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
