@@ -23,6 +23,7 @@
     GET /queue/stats         how many there are, by state, rule and domain; ?top=
     GET /queue/ID            one message: envelope, recipients with their last replies, header
     DELETE /queue/ID         drop that message
+    GET /delivery            how mail would leave now; ?recipient= &sender= &zone= &message=
     GET /queue/pauses        what stands still, is slowed down, fails or is not used, with reason and end
     POST /queue/pause        {"what": "zone premium", "seconds": 3600, "reason": ...}; also resume: {"what": ...}, or
                              {"all": true}
@@ -264,6 +265,7 @@ def _root(answers: Answers) -> Answer:
             b"dns": Answer({b"GET": lambda request: certs.records()}),
             b"status": Answer({b"GET": lambda request: answers.status()}),
             b"queue": Answer({b"GET": listed}, below_queue),
+            b"delivery": Answer({b"GET": lambda request: ask(do="delivery", **_query(request))}),
             b"explain": Answer(
                 {b"POST": lambda request: explained_live(answers.config, _body(request), operations.decide)}
             ),

@@ -15,6 +15,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from dcrouter.admin.client import ask
+from dcrouter.admin.deliveryexplain import explained_delivery
 from dcrouter.admin.mailexplain import explained_mail
 from dcrouter.admin.places import find_config, service_socket
 from dcrouter.admin.report import word
@@ -37,7 +38,15 @@ class Mistaken(DcrouterError):
 def add_explain_command(command: Command) -> argparse.ArgumentParser:
     """The parser, which still wants to know where configuration and service are."""
     parser = command("explain", explained, "print which route a connection gets, or which rules mail meets, and why")
-    parser.add_argument("what", nargs="?", choices=("mail",), help="which rule each recipient of a message meets")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("mail", "delivery"),
+        help="which rule each recipient of a message meets; how mail to ADDRESS would leave now (asks the service)",
+    )
+    parser.add_argument("address", nargs="?", metavar="ADDRESS", help="delivery: to whom")
+    parser.add_argument("--zone", metavar="NAME", help="delivery: as if the mail were in this zone")
+    parser.add_argument("--message", metavar="ID", help="delivery: which source this message has")
     parser.set_defaults(complain=parser.error)
     parser.add_argument(
         "--port", type=int, metavar="N", help="the port that the client connects to; needed but for mail"
@@ -71,6 +80,10 @@ def explained(arguments: argparse.Namespace) -> int:
     """The command. Exit status 1 where no route is found."""
     if arguments.what == "mail":
         return explained_mail(arguments)
+    if arguments.what == "delivery":
+        if arguments.address is None:
+            arguments.complain("explain delivery: to whom? ADDRESS is missing")
+        return explained_delivery(arguments)
     if arguments.port is None:
         arguments.complain("the following arguments are required: --port")
     fields = _fields(arguments)

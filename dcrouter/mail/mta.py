@@ -361,6 +361,9 @@ class Mta:
         """What an operator asks of the queue, see `Operator`, and of pauses, see `PauseOrders`."""
         if fields.get("do") in VERBS:
             return succeed(self._pause_orders.ask(fields))
+        if fields.get("do") == "delivery":
+            assert self._sessions is not None
+            return self._attempts.explainer(self._sessions.zones).ask(fields)
         return self._operator.ask(fields)
 
 

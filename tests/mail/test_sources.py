@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from twisted.internet.defer import inlineCallbacks
 
+from dcrouter.admin.deliveryexplain import delivery_lines
 from dcrouter.config.rates import Rate
 from dcrouter.config.zones import OnReply, Shape, Source, Warmup, Zone
 from tests.mail.house import House, in_thread, send
@@ -46,10 +47,10 @@ class Watched(World):
 class SourceTests(Watched):
     @inlineCallbacks
     def test_mail_leaves_from_its_source_under_its_name(self):
-        """Each of the two has some of twelve messages."""
+        """Each of the two has some of many messages."""
         hop = self.watched(1, "a.test")
         house = self.house(zones={"default": Zone(pool="main", messages_per_connection=1)}, pools=POOL)
-        for number in range(12):
+        for number in range(24):
             yield self.send(house, "x@a.test")
             yield until(lambda number=number: len(hop.messages) == number + 1)
         both = {("127.0.2.1", "one.test"), ("127.0.2.2", "two.test")}
@@ -251,3 +252,49 @@ class PauseTests(Watched):
         yield until(lambda: hop.messages)
         yield until(lambda: house.done)
         self.assertEqual([done.recipient for done in house.done], ["y@b.test"])
+
+
+class ExplainTests(Watched):
+    @inlineCallbacks
+    def test_how_mail_would_leave_now(self):
+        """Rule, zone, sources, hosts, way, TLS, limits and pauses, in words and as values; nothing is connected to."""
+        hop = self.watched(1, "a.test")
+        zone = Zone(pool="main", rate=Rate(rate=(100, 3600.0)))
+        house = self.house(
+            zones={"default": zone},
+            pools=POOL,
+            destinations={"p": Shape(mx=("mx1.test",), connections=3)},
+        )
+        yield house.mta.queue_ask({"do": "pause", "what": "source 127.0.2.1", "reason": "listed", "seconds": 3600})
+        answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test", "message": "5b"})
+        lines = list(delivery_lines(answer))
+        self.assertEqual(
+            lines[:6],
+            [
+                "x@a.test: rule mta, mta",
+                "zone default (no other), pool main",
+                "10 mx1.test: 127.0.1.1",
+                "  TLS opportunistic",
+                "  straight",
+                lines[5],
+            ],
+        )
+        self.assertIn("  from 127.0.2.2 as two.test, 50% of the mail, this message", lines)
+        paused = "not now: source 127.0.2.1 is paused: listed"
+        self.assertIn(f"  from 127.0.2.1 as one.test, 50% of the mail, {paused}", lines)
+        self.assertIn(
+            "zone default: 0 of 20 connections, 100 messages on each, 10 m each, 100 messages in 1 h, 100 now", lines
+        )
+        self.assertIn("provider p: 0 of 3 connections, 100 messages on each", lines)
+        self.assertEqual((answer["leaves"], hop.connections), (True, 0))
+        yield house.mta.queue_ask({"do": "pause", "what": "zone default", "reason": "work"})
+        answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test"})
+        self.assertIn("does not leave now: zone default is paused: work", list(delivery_lines(answer)))
+        for fields, problem in (
+            ({"recipient": "nobody"}, "'nobody' is not a mail address"),
+            ({"recipient": "x@a.test", "zone": "gold"}, "there is no zone 'gold'"),
+        ):
+            answer = yield house.mta.queue_ask({"do": "delivery", **fields})
+            self.assertIn(problem, answer["error"])
+        answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "x@none.test"})
+        self.assertIn("does not leave now: 550 5.1.2 There is no domain none.test", list(delivery_lines(answer)))

@@ -27,6 +27,7 @@ from dcrouter.mail.delivery.destinations import Destinations
 from dcrouter.mail.delivery.egress.egress import Egress, Leg, Legs
 from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.exchangers import SMTP_PORT
+from dcrouter.mail.delivery.explaining import Explainer
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
 from dcrouter.mail.delivery.outbound import Outbound
@@ -40,6 +41,7 @@ from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
 from dcrouter.mail.shaping.shaping import Shaping
+from dcrouter.mail.shaping.zones import Zones
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.reply import Reply
 
@@ -149,6 +151,10 @@ class Attempts:
             return self._forward(message, self._targets.of(name))
         legs = [Leg(hop) for hop in hops_of(action)]
         return self._by_ways(message, range(len(recipients)), legs, lambda destinations: destinations)
+
+    def explainer(self, zones: Zones) -> Explainer:
+        """Who tells how mail would leave now."""
+        return Explainer(self._shaping, self._outbound, self.egress, self._rules, zones)
 
     def verify(self, hop: NextHop, address: str) -> Deferred[Reply]:
         """What a next hop says to RCPT for an address, see Destinations."""

@@ -168,11 +168,11 @@ class Course:
             return None
         assert self._pool is not None
         sources = self._shaping.sources
-        return sources.choose(self._pool, self._message, self._kept, stage.gates, _versions(stage), stage.provider)
+        return sources.choose(self._pool, self._message, self._kept, stage.gates, versions_of(stage), stage.provider)
 
     def _against(self, stage: Stage) -> list[str]:
         sources = self._shaping.sources
-        return [sources.against(source, stage.gates, _versions(stage)) for source in sources.pool(self._pool or "")]
+        return [sources.against(source, stage.gates, versions_of(stage)) for source in sources.pool(self._pool or "")]
 
     def _to(self, stage: Stage, source: Source | None) -> Destination | None:
         if source is None:
@@ -196,7 +196,8 @@ class Course:
         return outcome
 
 
-def _versions(stage: Stage) -> set[int]:
+def versions_of(stage: Stage) -> set[int]:
+    """Those of IP that a host has addresses of."""
     return {6 if ":" in address else 4 for address in stage.leg.addresses or ()}
 
 
