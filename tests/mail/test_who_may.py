@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import fail, inlineCallbacks
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
@@ -111,6 +111,18 @@ class ListTests(TestCase):
         )
         status = house.mta.status()
         self.assertEqual((status["unknown"], status["refused"]), (1, 1))
+
+
+class BrokenTests(TestCase):
+    @inlineCallbacks
+    def test_an_error_of_ours_is_a_temporary_answer(self):
+        """Nobody waits for ever: 451 4.3.0 to the recipient, the log has the error, and the session goes on."""
+        house = House(self)
+        port = house.listen()
+        self.patch(house.mta._admission, "recipient", lambda *_: fail(ValueError("broken")))
+        replies = yield in_thread(dialogue, port, *HEAD, "RCPT TO:<b@local.test>", "NOOP")
+        self.assertEqual(codes(replies)[3:], [b"451 4.3.0", b"250 2.0.0"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
 
 class ClientTests(TestCase):

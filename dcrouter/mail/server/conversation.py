@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dcrouter.errors import TlsError
 from dcrouter.facts import ConnectionFacts
@@ -28,6 +29,8 @@ from dcrouter.wire.smtp.server import Server
 
 if TYPE_CHECKING:
     from dcrouter.mail.server.sessions import Sessions
+
+_INTERNAL = b"451 4.3.0 Internal error, try again later\r\n"
 
 
 class Conversation(ABC):
@@ -162,8 +165,13 @@ class Conversation(ABC):
             self._answer_later(answer)
 
     def _answer_later(self, answer: Deferred[bytes]) -> None:
-        answer.addCallback(self.answered)
+        answer.addErrback(self._broken).addCallback(self.answered)
         answer.addErrback(lambda failure: self._log.failure("{session}", failure, session=self.facts.session))
+
+    def _broken(self, failure: Failure) -> bytes:
+        """An error of ours: the client shall come again, and not wait for an answer that never comes."""
+        self._log.failure("{session}: no answer", failure, session=self.facts.session)
+        return _INTERNAL
 
     def _start_tls(self, event: events.StartTls) -> None:
         try:
