@@ -96,9 +96,9 @@ class Departure:
     """A connection to another mail server that is going to be made, and for whom.
 
     `host`: name or address, `port`; `address`: the one of its addresses that is meant, None: not known, or all alike.
-    `local`: the address of ours, None: the kernel's choice. `zone`: the sending zone. `recipient`, `message` (its id in
-    logs and queue), `attempts` (those that have ended for the recipient): whose mail it is; "" and 0 where a server is
-    only asked about a recipient.
+    `local`: the address of ours that the last attempt left from, None: there was none, or the kernel's choice. `zone`:
+    the sending zone. `recipient`, `message` (its id in logs and queue), `attempts` (those that have ended for the
+    recipient): whose mail it is; "" and 0 where a server is only asked about a recipient.
     """
 
     host: str

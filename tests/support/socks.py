@@ -17,7 +17,7 @@ class Socks:
     `cut`: after so many octets from a client, behind the CONNECT, the connection is cut; None: never.
     """
 
-    def __init__(self, case: TestCase, **names: str) -> None:
+    def __init__(self, case: TestCase, interface: str = "127.0.0.1", **names: str) -> None:
         self.names = names
         self.asked: list[tuple[str, int]] = []
         self.stalls = False
@@ -26,7 +26,7 @@ class Socks:
         factory = Factory()
         factory.noisy = False
         factory.buildProtocol = lambda _: _Session(self)  # type: ignore[method-assign]
-        self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self._port = reactor.listenTCP(0, factory, interface=interface)
         self.port = self._port.getHost().port
         case.addCleanup(self.close)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
@@ -24,6 +25,7 @@ from tests.support.facts import until
 from tests.support.programs import Program
 from tests.support.proxies import Dante, Microsocks, Tinyproxy, TlsBefore
 from tests.support.router import Reserved
+from tests.support.socks import Socks
 
 SOON = Queue(retry=Retry(base=0.5, max=1.0, jitter=0.0))
 
@@ -102,6 +104,16 @@ class ThroughTests(EgressTest):
         self.assertEqual((done.outcome, done.through), ("delivered", f"socks5://127.0.0.1:{dante.port}"))
 
     @inlineCallbacks
+    def test_a_proxy_and_a_server_by_ipv6(self):
+        """Both on ::1; the server is named by its address."""
+        hop, socks = ScriptedHop(self, address="::1"), Socks(self, interface="::1")
+        way = evolve(proxy(socks.port), host="::1")
+        house = self.house(rule(way), to=hop.port, host="::1")
+        (done,) = yield self.sent(house)
+        self.assertEqual((done.outcome, done.through), ("delivered", f"socks5://[::1]:{socks.port}"))
+        self.assertEqual(socks.asked, [("::1", hop.port)])
+
+    @inlineCallbacks
     def test_recipients_of_one_message_go_their_own_ways(self):
         """A rule by recipient: the others go straight, in a connection of their own, and nobody's reply is mixed up."""
         hop = ScriptedHop(self, RCPT=lambda line: "550 5.1.1 who" if "bad" in line else "250 2.1.5 ok")
@@ -139,6 +151,10 @@ class ThroughTests(EgressTest):
         self.assertEqual(hop.connections, 3)
         ways = [(done.recipient[0], (done.through or "direct").partition(":")[0]) for done in house.done]
         self.assertEqual(ways, [("a", "socks5"), ("b", "http"), ("c", "direct")] * 2)
+        known = house.mta._attempts.destinations.passage.proxies._known.values()
+        self.assertEqual([live.state.active for live in known], [1, 1])
+        yield house.close()
+        yield until(lambda: [live.state.active for live in known] == [0, 0])
 
     @inlineCallbacks
     def test_addresses_of_one_name_have_ways_of_their_own(self):
@@ -246,7 +262,6 @@ class FailureTests(EgressTest):
         house = self.house(rule(proxy(socks.port)), to=hop.port)
         label = f"socks5://127.0.0.1:{socks.port}"
         yield self.sent(house)
-        from attrs import evolve
 
         def reload(*rules: EgressRule) -> None:
             config = evolve(house.config, email=evolve(house.email, egress=rules))
