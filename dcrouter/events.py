@@ -140,7 +140,27 @@ class LimitReached:
         return _plain("limit", self, _LIMIT)
 
 
-Logged = SessionClosed | RequestDone | DeliveryDone | LimitReached
+@frozen(kw_only=True)
+class MailReturned:
+    """Somebody reports what became of a message that we have sent, at `at` (UTC epoch seconds).
+
+    `what`: failed, delayed, delivered, relayed, expanded; or `feedback`, then `reply` is its kind (abuse, fraud ...).
+    `recipient`: whom it is about, None where it names nobody to whom the message went.
+    """
+
+    at: float
+    message: str
+    sender: str
+    recipient: str | None = None
+    what: str
+    reply: str
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON-ready values, in the order of the fields; what is not known is left out."""
+        return _plain("return", self, _RETURN)
+
+
+Logged = SessionClosed | RequestDone | DeliveryDone | LimitReached | MailReturned
 """What has a line in the access log."""
 
 
@@ -155,5 +175,6 @@ def _plain(event: str, value: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 _SESSION = tuple(one.name for one in fields(SessionClosed))
 _REQUEST = tuple(one.name for one in fields(RequestDone))
+_RETURN = tuple(one.name for one in fields(MailReturned))
 _LIMIT = tuple(one.name for one in fields(LimitReached))
 _DELIVERY = tuple(one.name for one in fields(DeliveryDone))

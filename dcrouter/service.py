@@ -172,7 +172,7 @@ class MailWorker(Worker):
             self._closed,
             self.access,
             ca_files=pem_files(fields),
-            on_limit=lambda event: self.access(event) if self.access is not None else None,
+            on_event=lambda event: self.access(event) if self.access is not None else None,
         )
         self.mta.key_sets.wanted = lambda url: self.channel.send("key_missed", {"url": url})
         self.mta.start()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from attrs import field, frozen
 
 from dcrouter.config.forms import Duration, Share, Size, counted, key
+from dcrouter.config.patterns import MailAddress
 
 
 @frozen(kw_only=True)
@@ -70,4 +71,17 @@ class Bounces:
     suppress: Suppress | None = field(
         default=None,
         metadata=key("How long addresses are suppressed that have failed.", default="they are not"),
+    )
+    verp: bool = field(
+        default=False,
+        metadata=key(
+            "Whether mail to the world has a sender of its own for each recipient, `user+mark@domain`, by which what "
+            "comes back is known; mail to such an address is for `user@domain`."
+        ),
+    )
+    feedback: tuple[MailAddress, ...] = field(
+        default=(),
+        metadata=key(
+            "Our addresses to which others send feedback reports (RFC 5965); rules must accept them.", default="none"
+        ),
     )

@@ -15,7 +15,7 @@ from dcrouter.config.mail import Email
 from dcrouter.config.security import MinRate
 from dcrouter.durable import lock, make_directory
 from dcrouter.errors import StartError, StoreError
-from dcrouter.events import DeliveryDone, SessionClosed
+from dcrouter.events import DeliveryDone, LimitReached, MailReturned, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.interfaces import Departure
 from dcrouter.mail.authentication.checks import Authentication
@@ -27,7 +27,7 @@ from dcrouter.mail.delivery.exchangers import SMTP_PORT, Exchangers, OwnAddresse
 from dcrouter.mail.delivery.patience import DOWN, Patience
 from dcrouter.mail.delivery.policy.fetch import HTTPS_PORT
 from dcrouter.mail.ledger import Ledger
-from dcrouter.mail.message import Ids
+from dcrouter.mail.message import Ids, Message
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies, Budget
 from dcrouter.mail.queue.operator import Operator
@@ -38,7 +38,6 @@ from dcrouter.mail.queue.stores.memory import MemoryStore
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
 from dcrouter.mail.server.admission import Admission
 from dcrouter.mail.server.guards.guards import Guards
-from dcrouter.mail.server.guards.limits import Told
 from dcrouter.mail.server.login import Login
 from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.sessions import Sessions
@@ -74,7 +73,7 @@ class Succession:
 
 class Mta:
     """`on_closed`, where given, hears of each session that has ended, `on_done` of each recipient of each attempt,
-    `on_limit` of limits that were reached and have `alert`.
+    `on_event` of limits that were reached and have `alert`, and of mail that has come back.
     `config.email` must be there.
 
     Life: `start`, then `take` for each connection, then `drain` (optional), then `close`.
@@ -92,7 +91,7 @@ class Mta:
         patience: Patience | None = None,
         mx_port: int = SMTP_PORT,
         https_port: int = HTTPS_PORT,
-        on_limit: Told | None = None,
+        on_event: Callable[[LimitReached | MailReturned], None] | None = None,
     ) -> None:
         if config.email is None:
             raise StartError("there is no email in this configuration")
@@ -120,6 +119,8 @@ class Mta:
             reactor,
             time.time,
             self._in_thread,
+            self._store.head,
+            on_event,
             https_port,
         )
         self._room = Room(
@@ -152,6 +153,7 @@ class Mta:
             mx_port=mx_port,
             seen=self._world.seen,
             suppressed=self._world.suppression.why,
+            marked=self._world.returns.marked,
         )
         self._queue = Queue(
             self._store,
@@ -167,7 +169,7 @@ class Mta:
         self._operator = Operator(self._store, self._queue, time.time, self._attempts.destinations.try_all)
         self.key_sets = KeySets()
         self._login = Login(config.email.auth, reactor, key_sets=self.key_sets, state_dir=directory)
-        self._guards = Guards(self._ledger, self._resolver, reactor, time.time, on_limit)
+        self._guards = Guards(self._ledger, self._resolver, reactor, time.time, on_event)
         self._admission = Admission(
             config.email,
             self._rules,
@@ -177,6 +179,7 @@ class Mta:
             full=lambda size: self._queue.full or self._memory.short or not self._spool.has_room(size),
             guards=self._guards,
             suppressed=self._world.suppression.why,
+            bare=self._world.returns.bare,
         )
         self._spool = Spool(self._store.spool, self._attempts.in_thread, self._room)
         self._sessions: Sessions | None = None
@@ -205,7 +208,7 @@ class Mta:
             reactor=self._reactor,
             ids=ids,
             spool=self._spool,
-            keep=self._queue.put,
+            keep=self._keep,
             tell=lambda message, ended, head: self._notifications(ids).told(message, ended, head),
             closed=self._on_closed,
             memory=self._memory,
@@ -248,6 +251,10 @@ class Mta:
             return self._attempts.destinations.limits.obeyed(host, domain)
 
         return self._world.secured(exchangers, obeyed)
+
+    def _keep(self, message: Message) -> Deferred[None]:
+        """A message has come; what comes back to us is looked at, too, once it is durable."""
+        return self._queue.put(message).addCallback(lambda _: self._world.returns.kept(message))
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return self._attempts.in_thread(call, *args)
@@ -324,6 +331,7 @@ class Mta:
             "rules": self._queue.by_rule,
             **self._attempts.status(),
             "bounces": self._queue.kinds,
+            **self._world.returns.counters,
             "learnt_suppressed": self._world.suppression.learnt,
         }
 

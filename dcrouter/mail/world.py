@@ -12,6 +12,9 @@ from twisted.internet.defer import Deferred
 
 from dcrouter.config.mail import Email
 from dcrouter.config.rules import Mta
+from dcrouter.events import MailReturned
+from dcrouter.mail.bounces.marks import Marks
+from dcrouter.mail.bounces.returns import Read, Returns
 from dcrouter.mail.bounces.suppression import Suppression
 from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.outcome import Deferred as Later
@@ -28,7 +31,9 @@ from dcrouter.net.resolver import Resolver
 
 
 class World:
-    """`directory`: of the mail half; `now`: UTC epoch seconds; `in_thread` runs what waits for the disk."""
+    """`directory`: of the mail half; `now`: UTC epoch seconds; `in_thread` runs what waits for the disk; `read` gives
+    the first octets of a queued message; `told` hears of mail that has come back.
+    """
 
     def __init__(
         self,
@@ -39,11 +44,14 @@ class World:
         reactor: Any,
         now: Callable[[], float],
         in_thread: Callable[..., Deferred[Any]],
+        read: Read,
+        told: Callable[[MailReturned], None] | None,
         https_port: int = HTTPS_PORT,
     ) -> None:
         https = Https(reactor, resolver, port=https_port)
         self.suppression = Suppression(ledger, now)
         self.suppression.reload(email)
+        self.returns = Returns(Marks(directory), self.suppression, read, reactor, now, told)
         self._resolver = resolver
         self._sts = MtaSts(directory, resolver, https.get, now, in_thread, self._unfetched)
         self._tls_reports = TlsReports(ledger, resolver, https, reactor, now, self._sts.held)
@@ -62,6 +70,7 @@ class World:
         """As another configuration says, from now on."""
         self._rules = rules
         self.suppression.reload(email)
+        self.returns.reload(email)
         self._tls_reports.start(email, rules, next_id, keep)
 
     def stop(self) -> None:

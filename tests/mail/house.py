@@ -23,7 +23,7 @@ from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
 from dcrouter.config.security import MinRate
 from dcrouter.config.targets import Target
 from dcrouter.config.tls import TlsProfile
-from dcrouter.events import DeliveryDone, LimitReached, SessionClosed
+from dcrouter.events import DeliveryDone, LimitReached, MailReturned, SessionClosed
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.patience import Patience
@@ -65,6 +65,7 @@ class House:
         self.closed: list[SessionClosed] = []
         self.done: list[DeliveryDone] = []
         self.limited: list[LimitReached] = []
+        self.returned: list[MailReturned] = []
         self._listeners: list[_Listener] = []
         self._open = True
         patience, mx_port = email.pop("patience", None), email.pop("mx_port", 25)
@@ -91,10 +92,16 @@ class House:
             patience=patience,
             mx_port=mx_port,
             https_port=https_port,
-            on_limit=self.limited.append,
+            on_event=self._heard_of,
         )
         self.mta.start()
         case.addCleanup(self.close)
+
+    def _heard_of(self, event: LimitReached | MailReturned) -> None:
+        if isinstance(event, LimitReached):
+            self.limited.append(event)
+        else:
+            self.returned.append(event)
 
     def heard(self, event: DeliveryDone | SessionClosed) -> None:
         """What ends after a reload."""

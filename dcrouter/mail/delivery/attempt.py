@@ -30,7 +30,7 @@ from dcrouter.mail.delivery.exchangers import SMTP_PORT
 from dcrouter.mail.delivery.explaining import Explainer
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
-from dcrouter.mail.delivery.outbound import Outbound
+from dcrouter.mail.delivery.outbound import Marked, Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.delivery.patience import Patience
@@ -76,6 +76,7 @@ class Attempts:
         mx_port: int = SMTP_PORT,
         seen: Observe | None = None,
         suppressed: Callable[[str], str | None] = lambda address: None,
+        marked: Marked = lambda message, recipient: None,
     ) -> None:
         hostname = email.hostname
         self.destinations = Destinations(
@@ -97,7 +98,9 @@ class Attempts:
         self._state_dir = state_dir
         self._hostname = hostname
         self._reactor = reactor
-        self._outbound = Outbound(shaping, self.destinations, self.egress, exchangers, mx_port, self._send, suppressed)
+        self._outbound = Outbound(
+            shaping, self.destinations, self.egress, exchangers, mx_port, self._send, suppressed, marked
+        )
         self._files = ThreadPool(0, THREADS, "mail-files")
         self._targets = MailTargets(reactor.seconds)
         self._targets.reload(email.rules)

@@ -22,6 +22,7 @@ from dcrouter.mail.delivery.nexthop import WELCOME, NextHop
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome
 from dcrouter.mail.delivery.requiretls import NOT_AUTHENTIC, is_authentic, is_strict, verified
+from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
 from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.wire.smtp.address import split
@@ -29,10 +30,13 @@ from dcrouter.wire.smtp.address import split
 Send = Callable[[Message, Sequence[int], Course], Deferred[list[Outcome]]]
 """Recipients by their place in the message, and whom to try; one outcome for each."""
 
+Marked = Callable[[Message, Recipient], Message | None]
+
 
 class Outbound:
     """`send` has a message sent to the first destination that takes it. `mx_port`: where exchangers listen.
-    `suppressed`: why nothing is sent to an address.
+    `suppressed`: why nothing is sent to an address. `marked`: the message with a sender that is of this recipient only,
+    None where it has none.
     """
 
     def __init__(
@@ -44,9 +48,11 @@ class Outbound:
         mx_port: int,
         send: Send,
         suppressed: Callable[[str], str | None],
+        marked: Marked,
     ) -> None:
         self.exchangers = exchangers
         self._suppressed = suppressed
+        self._marked = marked
         self._egress = egress
         self._shaping = shaping
         self._limits = shaping.limits
@@ -62,7 +68,12 @@ class Outbound:
         parts: list[list[int]] = []
         for number, one in enumerate(recipients):
             why = self._suppressed(one.address)
-            if why is None:
+            marked = self._marked(message, one) if why is None else None
+            if marked is not None:
+                zone = self._limits.zone_name(action.zone or one.zone)
+                sent.append(self._of_zone(marked, [0], zone))
+                parts.append([number])
+            elif why is None:
                 zones.setdefault(self._limits.zone_name(action.zone or one.zone), []).append(number)
             else:
                 sent.append(succeed([Failed(refusal(one.address, why))]))

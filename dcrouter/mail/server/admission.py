@@ -51,8 +51,9 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 class Admission:
-    """`full`: why the queue takes nothing more, None where it does. `counters` since the start: recipients that were
-    refused, by reason.
+    """`full`: why the queue takes nothing more, None where it does. `suppressed`: why nothing is sent to an address.
+    `bare`: the sender's address that a marked one is for (bounces/marks), None for others. `counters` since the start:
+    recipients that were refused, by reason.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Admission:
         full: Callable[[int], object],
         guards: Guards | None = None,
         suppressed: Callable[[str], str | None] = lambda address: None,
+        bare: Callable[[str], str | None] = lambda address: None,
     ) -> None:
         reasons = ("refused", "suppressed", "unknown", "unverified", "limited", "listed", "greylisted")
         self.counters = dict.fromkeys(reasons, 0)
@@ -74,6 +76,7 @@ class Admission:
         self._in_thread = in_thread
         self._aliases: AliasesFile | None = None
         self._guards = guards
+        self._bare = bare
         self._existing = Existing(clock, in_thread, ask, suppressed)
         self._quotas = Quotas(clock.seconds)
         self.reload(email, rules)
@@ -146,6 +149,12 @@ class Admission:
         An address that tells where to go next (`u%d@here`, `d!u@here`, `"u@d"@here`) is refused whatever the rules say:
         a next hop that still follows it would make us a relay for strangers.
         """
+        bare = self._bare(address)
+        if bare is not None:
+            admitted = self.recipient(client, course, bare)
+            if isinstance(admitted, Deferred):
+                return admitted.addCallback(_asked, address)
+            return _asked(admitted, address)
         looking = self._aliases.look() if self._aliases is not None else None
         if looking is not None:
             return looking.addCallback(lambda _: self._recipient(client, course, address))
@@ -312,6 +321,11 @@ def _choices(decision: Decision) -> Choices:
         denial = denied(decision.address, rule, refusal)
         choices.append(Choice(late, rule.name if rule is not None and denial is None else None, denial))
     return tuple(choices)
+
+
+def _asked(admitted: Admitted, address: str) -> Admitted:
+    """The same for who has written another address."""
+    return admitted._replace(recipients=tuple(one._replace(asked=address) for one in admitted.recipients))
 
 
 def denied(address: str, rule: Rule | None, refusal: Reject | None) -> Denial | None:
