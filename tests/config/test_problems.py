@@ -151,7 +151,7 @@ class ProblemTests(FileTestCase):
             ("metrics: {}", "metrics: unknown key"),
             ("email: {hostname: a.b, pipelines: {}}", "email.pipelines: unknown key"),
             ("email: {hostname: a.b, queue: {store: redis}}", "'redis' is not one of sqlite, memory"),
-            ("email: {hostname: a.b, bounces: {verp: true}}", "email.bounces.verp: unknown key"),
+            ("email: {hostname: a.b, scanners: {}}", "email.scanners: unknown key"),
             ("email: {hostname: a.b, rules: [{process: x}]}", "email.rules[0].process: unknown key"),
             (
                 "routes: [{name: a, match: {ports: 1}, action: {type: forward, engine: nftables}}]",
