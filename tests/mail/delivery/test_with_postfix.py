@@ -103,6 +103,27 @@ class PostfixTests(TestCase):
         )
 
     @inlineCallbacks
+    def test_a_server_that_passes_on_is_told_of_success(self) -> Any:
+        """RFC 3461 4, 6.2: Postfix hands us what its client asked for; who delivers here tells it of that."""
+        self.open()
+
+        def client() -> None:
+            with smtplib.SMTP("127.0.0.1", self.postfix.port, timeout=20) as smtp:
+                smtp.ehlo()
+                assert smtp.mail("joe@inbox.test", ["RET=FULL", "ENVID=x+2By"])[0] == 250
+                assert smtp.rcpt("b@example.test", ["NOTIFY=SUCCESS", "ORCPT=rfc822;first@else.test"])[0] == 250
+                assert smtp.data(TEXT)[0] == 250
+
+        yield in_thread(client)
+        yield until(lambda: self.postfix.mails("joe"), seconds=60)
+        notice = email.message_from_bytes(self.postfix.mails("joe")[0])
+        head, group = (dict(part.items()) for part in notice.get_payload(1).get_payload())
+        self.assertEqual((head["Reporting-MTA"], head["Original-Envelope-Id"]), ("dns; mail.example.test", "x+y"))
+        self.assertEqual(group["Action"], "delivered")
+        self.assertEqual(group["Original-Recipient"], "rfc822; first@else.test")
+        self.assertEqual(notice.get_payload(2).get_content_type(), "text/rfc822-headers")
+
+    @inlineCallbacks
     def test_nothing_is_told_of_who_wants_to_hear_nothing(self) -> Any:
         """RFC 3461 4.1: NOTIFY=NEVER of a recipient that is refused; it stays for the operator to see."""
         self.open()
