@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from dcrouter.errors import WireError
@@ -20,12 +22,18 @@ from dcrouter.errors import WireError
 MAX_DEPTH = 50
 """Parts within parts."""
 
+MAX_PARTS = 10_000
+MAX_HEAD = 256 * 1024
+"""Octets of one header block."""
+
+MAX_WORK = 10
+"""How often all octets may be looked at, on average: what is deep and large at once is nobody's mail."""
+
 MAX_LINE = 998
 
 _FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)(?:\r\n|\Z)", re.MULTILINE)
 _TYPE = re.compile(rb"\s*([!#$%&'*+.^_`{|}~0-9a-z-]+)\s*/\s*([!#$%&'*+.^_`{|}~0-9a-z-]+)", re.IGNORECASE)
 _BOUNDARY = re.compile(rb";\s*boundary\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"]+))", re.IGNORECASE | re.DOTALL)
-_STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
 _BASE64_LINE = 57
 _IDENTITY = (b"7bit", b"8bit", b"binary")
 
@@ -42,42 +50,82 @@ _MESSAGE = _Type(b"message", b"rfc822")
 
 def converted(message: bytes, *, eightbit: bool = False) -> bytes:
     """As lines of ASCII, none too long; with `eightbit` octets above 127 may stay. Raises WireError."""
-    return _entity(message, _TEXT, eightbit=eightbit, depth=0)
+    return _Conversion(eightbit, MAX_WORK * len(message) + MAX_HEAD).entity(message, _TEXT, 0)
 
 
-def _entity(octets: bytes, default: _Type, *, eightbit: bool, depth: int) -> bytes:
-    if not _must_change(octets, eightbit) and depth:
-        return octets
-    if depth > MAX_DEPTH:
-        raise WireError(f"parts within parts, more than {MAX_DEPTH} deep")
-    head, body = _split(octets)
-    if _must_change(head, eightbit):
-        raise WireError("a header is not ASCII, or has lines that are too long")
-    found = {name.lower(): value.strip() for name, value in reversed(_FIELD.findall(head))}
-    said = b"content-type" in found
-    kind = _type(found[b"content-type"]) if said else default
-    encoding = found.get(b"content-transfer-encoding", b"7bit").lower()
-    if not _must_change(body, eightbit):
+class _Conversion:
+    """One message's. `work`: octets that may be looked at yet."""
+
+    def __init__(self, eightbit: bool, work: int) -> None:
+        self._eightbit = eightbit
+        self._work = work
+        self._parts = 0
+
+    def entity(self, octets: bytes, default: _Type, depth: int) -> bytes:
+        eightbit = self._eightbit
+        if not _must_change(octets, eightbit) and depth:
+            return octets
+        self._work -= len(octets)
+        if depth > MAX_DEPTH or self._work < 0:
+            raise WireError("parts within parts without end")
+        head, body = _split(octets)
+        if len(head) > MAX_HEAD:
+            raise WireError(f"a header of more than {MAX_HEAD} octets")
+        if _must_change(head, eightbit):
+            raise WireError("a header is not ASCII, or has lines that are too long")
+        found = {name.lower(): value.strip() for name, value in reversed(_FIELD.findall(head))}
+        said = b"content-type" in found
+        kind = _type(found[b"content-type"]) if said else default
+        encoding = found.get(b"content-transfer-encoding", b"7bit").lower()
+        if not _must_change(body, eightbit):
+            return _labelled(head, b"7bit" if body.isascii() else b"8bit", encoding) + b"\r\n" + body
+        if encoding not in _IDENTITY:
+            raise WireError(f"content that is not {encoding.decode('ascii', 'replace')} as it says")
+        if kind.main == b"multipart":
+            if kind.sub in (b"signed", b"encrypted"):
+                raise WireError(f"multipart/{kind.sub.decode()} must not be changed")
+            body = self._multipart(body, kind, depth)
+        elif kind.main == b"message" and kind.sub in (b"rfc822", b"news"):
+            body = self.entity(body, _TEXT, depth + 1)
+        elif kind.main == b"message" and not kind.sub.startswith(b"global"):
+            raise WireError(f"message/{kind.sub.decode()} is not to be encoded")
+        else:
+            return _leaf(head, body, kind, said=said, mime=b"mime-version" in found, top=not depth)
         return _labelled(head, b"7bit" if body.isascii() else b"8bit", encoding) + b"\r\n" + body
-    if encoding not in _IDENTITY:
-        raise WireError(f"content that is not {encoding.decode('ascii', 'replace')} as it says")
-    if kind.main == b"multipart":
-        if kind.sub in (b"signed", b"encrypted"):
-            raise WireError(f"multipart/{kind.sub.decode()} must not be changed")
-        body = _multipart(body, kind, eightbit=eightbit, depth=depth)
-    elif kind.main == b"message" and kind.sub in (b"rfc822", b"news"):
-        body = _entity(body, _TEXT, eightbit=eightbit, depth=depth + 1)
-    elif kind.main == b"message" and not kind.sub.startswith(b"global"):
-        raise WireError(f"message/{kind.sub.decode()} is not to be encoded")
-    else:
-        return _leaf(head, body, kind, said=said, mime=b"mime-version" in found, top=not depth)
-    return _labelled(head, b"7bit" if body.isascii() else b"8bit", encoding) + b"\r\n" + body
+
+    def _multipart(self, body: bytes, kind: _Type, depth: int) -> bytes:
+        eightbit = self._eightbit
+        if not kind.boundary:
+            raise WireError("a multipart without a boundary")
+        default = _MESSAGE if kind.sub == b"digest" else _TEXT
+        marks = list(islice(_marks(body, kind.boundary), MAX_PARTS + 1))
+        self._parts += len(marks)
+        if not marks or self._parts > MAX_PARTS:
+            raise WireError("a multipart without parts" if not marks else f"more than {MAX_PARTS} parts")
+        pieces = [_unread(body[: marks[0].start()], eightbit)]
+        for at, found in enumerate(marks):
+            pieces.append(found[0])
+            end = marks[at + 1].start() if at + 1 < len(marks) else len(body)
+            content = body[found.end() : end]
+            if found[1] is not None:
+                pieces.append(_unread(body[found.end() :], eightbit))
+                break
+            # The CRLF before a boundary belongs to it (RFC 2046 5.1.1).
+            last = b"\r\n" if content.endswith(b"\r\n") and at + 1 < len(marks) else b""
+            part = content[: len(content) - len(last)] if last else content
+            pieces += [self.entity(part, default, depth + 1), last]
+        return b"".join(pieces)
 
 
 def _must_change(octets: bytes, eightbit: bool) -> bool:
     if not (eightbit or octets.isascii()):
         return True
-    return _STRAY.search(octets) is not None or max(map(len, octets.split(b"\r\n"))) > MAX_LINE
+    return not _is_lines(octets) or max(map(len, octets.split(b"\r\n"))) > MAX_LINE
+
+
+def _is_lines(octets: bytes) -> bool:
+    """Whether CR and LF stand side by side only, and there is no NUL: an expression would take ten times as long."""
+    return octets.count(b"\r\n") == octets.count(b"\r") == octets.count(b"\n") and b"\0" not in octets
 
 
 def _split(octets: bytes) -> tuple[bytes, bytes]:
@@ -101,27 +149,19 @@ def _type(value: bytes) -> _Type:
     return _Type(found[1].lower(), found[2].lower(), text)
 
 
-def _multipart(body: bytes, kind: _Type, *, eightbit: bool, depth: int) -> bytes:
-    if not kind.boundary:
-        raise WireError("a multipart without a boundary")
-    mark = re.compile(rb"(?:\A|(?<=\r\n))--" + re.escape(kind.boundary) + rb"(--)?[ \t]*(?:\r\n|\Z)")
-    default = _MESSAGE if kind.sub == b"digest" else _TEXT
-    marks = list(mark.finditer(body))
-    if not marks:
-        raise WireError("a multipart without parts")
-    pieces = [_unread(body[: marks[0].start()], eightbit)]
-    for at, found in enumerate(marks):
-        pieces.append(found[0])
-        end = marks[at + 1].start() if at + 1 < len(marks) else len(body)
-        content = body[found.end() : end]
-        if found[1] is not None:
-            pieces.append(_unread(body[found.end() :], eightbit))
-            break
-        # The CRLF before a boundary belongs to it (RFC 2046 5.1.1).
-        last = b"\r\n" if content.endswith(b"\r\n") and at + 1 < len(marks) else b""
-        part = content[: len(content) - len(last)] if last else content
-        pieces += [_entity(part, default, eightbit=eightbit, depth=depth + 1), last]
-    return b"".join(pieces)
+def _marks(body: bytes, boundary: bytes) -> Iterator[re.Match[bytes]]:
+    """The lines that are this boundary, in order; group 1: it is the last (RFC 2046 5.1.1)."""
+    line = b"--" + boundary
+    behind = re.compile(re.escape(line) + rb"(--)?[ \t]*(?:\r\n|\Z)")
+    at = 0 if body.startswith(line) else body.find(b"\r\n" + line) + 2
+    for _ in range(2 * MAX_PARTS):
+        if at == 1:  # not found
+            return
+        found = behind.match(body, at)
+        if found is not None:
+            yield found
+        at = body.find(b"\r\n" + line, at) + 2
+    raise WireError(f"more than {MAX_PARTS} parts")
 
 
 def _unread(octets: bytes, eightbit: bool) -> bytes:
@@ -130,7 +170,7 @@ def _unread(octets: bytes, eightbit: bool) -> bytes:
 
 
 def _leaf(head: bytes, body: bytes, kind: _Type, *, said: bool, mime: bool, top: bool) -> bytes:
-    plain = kind.main == b"text" and _STRAY.search(body) is None
+    plain = kind.main == b"text" and _is_lines(body)
     encoding, encoded = (b"quoted-printable", _quoted(body)) if plain else (b"base64", _base64(body))
     if top and not mime:
         head += b"MIME-Version: 1.0\r\n"

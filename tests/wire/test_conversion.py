@@ -130,6 +130,15 @@ class ConversionTests(SynchronousTestCase):
             octets = multipart("mixed", octets, boundary=f"b{at}")
         self.assertRaises(WireError, converted, octets)
 
+    def test_bombs_are_refused_soon(self):
+        """Large and deep at once, too many parts, a header without end."""
+        deep = (b"\xff" * 900 + b"\r\n") * 1000
+        for at in range(20):
+            deep = multipart("mixed", deep, boundary=f"b{at}")
+        many = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + b"--x\r\n\r\n\xff\r\n" * 20_000
+        for octets in (deep, many, b"X: y\r\n" * 100_000 + b"\r\n\xff"):
+            self.assertRaises(WireError, converted, octets)
+
     @given(st.binary(max_size=600), st.booleans())
     def test_whatever_comes_is_lines_or_refused(self, octets, eightbit):
         """And the content is the same octets."""
