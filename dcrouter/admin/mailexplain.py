@@ -31,6 +31,7 @@ from dcrouter.mail.server.users import Users
 from dcrouter.match.addresses import Networks
 from dcrouter.wire.header import Head
 from dcrouter.wire.smtp.address import parse_path
+from dcrouter.wire.smtp.said import TOO_BIG
 
 DEFAULT_CLIENT = "192.0.2.1"
 """Somebody who is nobody (RFC 5737)."""
@@ -82,7 +83,7 @@ def mail_explanation(
     return {
         "client": {"address": address, "kind": client.kind, "account": account, "may_relay": client.may_relay},
         "sender": path,
-        "answer": _to_mail(email, client, path),
+        "answer": _too_big(email, content) or _to_mail(email, client, path),
         "recipients": [
             _expanded(email, rules, client, path, _address(one, "--to"), content, aliases) for one in recipients
         ],
@@ -176,6 +177,11 @@ def _to_mail(email: Email, client: Client, sender: str) -> str:
         user = users.known_elsewhere(client.account)  # if the directory or the issuer knows it, which is not asked
     refusal = refused_sender(user, sender)
     return _text(refusal if refusal is not None else SENDER_OK)
+
+
+def _too_big(email: Email, content: Content | None) -> str:
+    """What a client that says the size hears (RFC 1870 6.1); else it is the answer to the message."""
+    return TOO_BIG.decode("ascii") if content is not None and content.size > email.max_message_size else ""
 
 
 def _expanded(

@@ -107,6 +107,11 @@ class ExplainMailTests(SynchronousTestCase):
             self.assertEqual((found["rule"], found["answer"], found["may"]), (rule, answer, []))
             self.assertEqual([one["rule"] for one in found["passed"]], passed)
 
+    def test_a_size_beyond_the_servers(self) -> None:
+        """Refused at MAIL, where the client says it."""
+        found = self.explained("--to", "u@ours.test", "--size", "51MB")
+        self.assertEqual(found["answer"], "552 5.3.4 Message too big")
+
     def test_aliases(self) -> None:
         """Whether the client may write to the alias, and what each target meets, as from a client that may relay."""
         (self.base / "routes.yaml").write_text(FILE + "  aliases_file: aliases.yaml\n")

@@ -182,6 +182,13 @@ class ShadowTests(FileTestCase):
             self.shadows(f"match: {{recipients: ['*@a.b'], clients: authenticated}}, {DELIVER}"),
             ["email.rules[0].match.clients: is never asked: nobody can log in without email.auth.users or users_file"],
         )
+        known = email(f"match: {{recipients: ['*@a.b'], clients: authenticated}}, {DELIVER}")
+        for source in (
+            f"users: [{{name: u@a.b, password_hash: '{HASH}'}}]",
+            "ldap: {url: 'ldaps://ldap.test', base_dn: dc=x}",
+            "oauth2: {jwks_url: 'https://id.test/jwks', issuer: a, audience: b}",
+        ):
+            self.assertEqual(self.load(f"{known}  auth: {{{source}}}\n")[1], [])
         text = email(f"match: {{recipients: ['*@a.b'], kinds: [smtps]}}, {DELIVER}") + "  ports: [25]\n"
         (warning,) = self.load(text)[1]
         self.assertTrue(warning.endswith("match.kinds: is never asked: email.ports has no port of that kind"), warning)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dcrouter.config.accounts import Auth
 from dcrouter.config.aliases import Aliases
 from dcrouter.config.checks.aliases import check_aliases
 from dcrouter.config.checks.relay import check_relay, meets_strangers
@@ -75,8 +76,12 @@ def _check_reachable(rule: Rule, email: Email, place: Place) -> None:
     kinds = {port.kind for port in email.ports}
     if rule.match.kinds is not None and kinds.isdisjoint(rule.match.kinds):
         place.at("match", "kinds").warn("is never asked: email.ports has no port of that kind")
-    elif rule.match.clients == "authenticated" and not email.auth.users and email.auth.users_file is None:
+    elif rule.match.clients == "authenticated" and not _has_accounts(email.auth):
         place.at("match", "clients").warn("is never asked: nobody can log in without email.auth.users or users_file")
+
+
+def _has_accounts(auth: Auth) -> bool:
+    return bool(auth.users) or any(source is not None for source in (auth.users_file, auth.ldap, auth.oauth2))
 
 
 # ---------------------------------------------------------------- postmaster
