@@ -111,25 +111,29 @@ def fairness(*, tls: bool) -> Callable[[Stand, Subject], Figures]:
     return measure
 
 
-def beside_mail(stand: Stand, subject: Subject) -> Figures:
-    before = subject.role_seconds("edge")
-    alone = stand.makers.wrk(subject.port, stand.seconds, close=True)
-    between, unmailed = subject.role_seconds("edge"), subject.role_seconds("mail")
-    with stand.mailing(subject.mail_port, rate=300) as mail:
-        beside = stand.makers.wrk(subject.port, stand.seconds, close=True)
-        after = subject.role_seconds("edge")
-    per_message = (subject.role_seconds("mail") - unmailed) / max(1, mail.accepted)
-    return {
-        "edge_alone": (between - before) / alone.units * 1e6,
-        "edge_beside": (after - between) / beside.units * 1e6,
-        "mail": per_message * 1e6,
-        "alone": alone.units / alone.seconds,
-        "beside": beside.units / beside.seconds,
-        "ratio": (beside.units / beside.seconds) / (alone.units / alone.seconds),
-        "messages": mail.rate,
-        "reply": mail.p99 * 1e3,
-        "errors": float(alone.errors + beside.errors + mail.errors),
-    }
+def beside_mail(rate: int) -> Callable[[Stand, Subject], Figures]:
+    def measure(stand: Stand, subject: Subject) -> Figures:
+        before = subject.role_seconds("edge")
+        alone = stand.makers.wrk(subject.port, stand.seconds, close=True)
+        between, unmailed = subject.role_seconds("edge"), subject.role_seconds("mail")
+        with stand.mailing(subject.mail_port, rate=rate) as mail:
+            beside = stand.makers.wrk(subject.port, stand.seconds, close=True)
+            after = subject.role_seconds("edge")
+        per_message = (subject.role_seconds("mail") - unmailed) / max(1, mail.accepted)
+        return {
+            "edge_alone": (between - before) / alone.units * 1e6,
+            "edge_beside": (after - between) / beside.units * 1e6,
+            "mail": per_message * 1e6,
+            "edge": ((after - between) / beside.units) / ((between - before) / alone.units),
+            "alone": alone.units / alone.seconds,
+            "beside": beside.units / beside.seconds,
+            "ratio": (beside.units / beside.seconds) / (alone.units / alone.seconds),
+            "messages": mail.rate,
+            "reply": mail.p99 * 1e3,
+            "errors": float(alone.errors + beside.errors + mail.errors),
+        }
+
+    return measure
 
 
 def among_names(stand: Stand, subject: Subject) -> Figures:

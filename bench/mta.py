@@ -25,7 +25,7 @@ from typing import Literal
 from attrs import frozen
 
 from bench.machine import find
-from bench.peers import dcrouter_command
+from bench.peers import UNCHECKED, dcrouter_command
 from bench.place import free_port
 from bench.process import Failed, Program, private_kib, tree, wait_for, whole_cpu_seconds
 
@@ -36,7 +36,6 @@ PROXIES: tuple[Proxy, ...] = ("dante", "microsocks")
 DEAD = 10
 FLOODER = "127.0.0.2"
 _CHECKED = "{dmarc: enforce}"
-_UNCHECKED = "{spf: false, dkim: false, dmarc: ignore, arc: false, iprev: false}"  # as Postfix, which checks nothing
 _SIZE = 50 << 20  # dcrouter is told the same as 50MB
 _MASTER_CF = Path("/etc/postfix/master.cf")
 
@@ -218,7 +217,7 @@ email:
   postmaster: postmaster@example.test
   ports: [{{port: {port}, kind: smtp}}]
   security: {{max_connections_per_ip: 100000{slots}}}
-  authentication_results: {_CHECKED if task.dns else _UNCHECKED}
+  authentication_results: {_CHECKED if task.dns else UNCHECKED}
   max_message_size: 50MB
   rules:
     - name: sink

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import select
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 _LINE = b"0123456789abcdef" * 4 + b"\r\n"
 _BODY = b"From: <sender@example.test>\r\nTo: <recipient@example.test>\r\nSubject: bench\r\n\r\n" + _LINE * 62 + b".\r\n"
-_TALK = (
-    (b"220", b"EHLO bench.example.test\r\n"),
-    (b"250", b"MAIL FROM:<sender@example.test>\r\nRCPT TO:<recipient@example.test>\r\nDATA\r\n"),
-    (b"250", b""),
-    (b"250", b""),
-    (b"354", _BODY),
-    (b"250", b"QUIT\r\n"),
-    (b"221", b""),
-)
+Talk = tuple[tuple[bytes, bytes], ...]
 """How each reply begins, and what is said after it."""
 _ACCEPTED = 5
 """The reply that takes the message."""
@@ -27,11 +21,32 @@ _AT_ONCE = 25
 """A mail port takes 50 connections from an address unless it is told otherwise, and hears of an end a moment later."""
 
 
+def _talk(sender: str, body: bytes) -> Talk:
+    return (
+        (b"220", b"EHLO bench.example.test\r\n"),
+        (b"250", f"MAIL FROM:<{sender}>\r\nRCPT TO:<recipient@example.test>\r\nDATA\r\n".encode()),
+        (b"250", b""),
+        (b"250", b""),
+        (b"354", body),
+        (b"250", b"QUIT\r\n"),
+        (b"221", b""),
+    )
+
+
+def _talks(file: str | None) -> list[Talk]:
+    """`file`: LETTERS of bench.signed, None: always the same message."""
+    if file is None:
+        return [_talk("sender@example.test", _BODY)]
+    texts = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    return [_talk(sender, (text.replace("\r\n.", "\r\n..") + ".\r\n").encode()) for sender, text in texts]
+
+
 class _Delivery:
     """One message on a connection of its own, as most mail comes. `step`: how many replies have been read."""
 
-    def __init__(self, place: tuple[str, int], begun: float) -> None:
+    def __init__(self, place: tuple[str, int], begun: float, talk: Talk) -> None:
         self.begun = begun
+        self._talk = talk
         self.step = 0
         self.sock = socket.socket()
         self.sock.setblocking(False)
@@ -49,13 +64,13 @@ class _Delivery:
         for line in lines:
             if line[3:4] == b"-":
                 continue
-            expected, then = _TALK[self.step]
+            expected, then = self._talk[self.step]
             if not line.startswith(expected):
                 raise ConnectionError(f"answered {line[:60]!r}")
             self.step += 1
             if then:
                 self.sock.sendall(then)
-            if self.step == len(_TALK):
+            if self.step == len(self._talk):
                 return False
         if not data:
             raise ConnectionError("closed")
@@ -65,6 +80,7 @@ class _Delivery:
 def mail(options: dict[str, Any]) -> dict[str, Any]:
     """`rate` messages of 4 KB a second, so that a slow server shows as a lower rate."""
     place = (options["host"], options["port"])
+    talks = _talks(options.get("file"))
     total = int(options["seconds"] * options["rate"])
     latencies: list[float] = []
     errors = sent = 0
@@ -85,7 +101,7 @@ def mail(options: dict[str, Any]) -> dict[str, Any]:
         now = time.monotonic()
         due = begin + sent / options["rate"]
         if sent < total and due <= now and len(under_way) < _AT_ONCE:
-            one = _Delivery(place, due)
+            one = _Delivery(place, due, talks[sent % len(talks)])
             under_way[one.sock.fileno()] = one
             poll.register(one.sock, select.EPOLLIN)
             sent += 1

@@ -27,6 +27,8 @@ NAMES = ("haproxy", "nginx", "caddy", "dcrouter")
 TCP_NAMES = ("haproxy", "nginx", "dcrouter")
 """Those that forward bytes; Caddy speaks HTTP only."""
 CONNECTIONS = 4000  # the most that a side is set up for; the rows use 3 000
+UNCHECKED = "{spf: false, dkim: false, dmarc: ignore, arc: false, iprev: false}"
+"""What dcrouter does where others check nothing either."""
 
 
 @frozen(kw_only=True)
@@ -47,10 +49,13 @@ class Frontend:
 
 @frozen(kw_only=True)
 class MailSetup:
-    """A mail port whose messages for example.test go to a next hop; only dcrouter has one."""
+    """A mail port whose messages for example.test go to a next hop; only dcrouter has one. `dns`: the port of the name
+    server by which mail is checked, 0: it is not.
+    """
 
     port: int
     sink: tuple[str, int]
+    dns: int = 0
 
 
 @frozen(kw_only=True)
@@ -232,10 +237,14 @@ certificates: {{files: [{{cert: {certificate.chain}, key: {certificate.key}}}]}}
             text += f'  - {{name: {front.name}_{at}, match: {{ports: [{front.port}], domains: ["{name}"]}},'
             text += f" tls: {{mode: passthrough}}, action: {forward}}}\n"
     if task.mail is not None:
-        text += f"""email:
+        checked = "{dmarc: enforce}" if task.mail.dns else UNCHECKED
+        servers = f'resolver: {{servers: ["127.0.0.1:{task.mail.dns}"]}}\n' if task.mail.dns else ""
+        text += f"""{servers}email:
   hostname: {SNI}
   postmaster: postmaster@example.test
   ports: [{{port: {task.mail.port}, kind: smtp}}]
+  authentication_results: {checked}
+  security: {{max_connections_per_ip: 1000}}
   rules:
     - name: sink
       match: {{recipients: ["*@example.test"]}}

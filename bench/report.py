@@ -13,7 +13,7 @@ from bench.rows import ROWS, Goal, Row
 
 _LINE = "{:<19} {:<24} {:>10} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9}  {}"
 _MAIL_LINE = "{:<19} {:<24} {:>10} {:>10} {:>10} {:>9} {:>9}  {}"
-_OWN = ("busy", "resumed", "accept_kept", "through_kept")
+_OWN = ("busy", "resumed", "accept_kept", "through_kept", "edge")
 """Figures whose ratio to another side's says nothing."""
 
 

@@ -97,6 +97,7 @@ def _measure(
         backend=row.backend,
         access_log=row.access_log,
         mail=row.mail,
+        checked=row.checked,
         names=row.names,
     )
     cores = Cores(proxy=None, load=None) if row.mail else options.cores

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import getpass
 import hashlib
+import json
 import random
 import re
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
@@ -24,6 +26,8 @@ from bench.process import Failed, Program, wait_for
 
 DOMAINS = 20
 MESSAGES = 200
+LETTERS = "letters.jsonl"
+"""A file of them: a line [sender, text] each."""
 _SIGNED = ("from", "to", "subject", "date", "message-id")
 
 
@@ -118,3 +122,14 @@ class NameServer:
         self._program.check()
         with socket.socket() as asked:
             return asked.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def signed_mail(directory: Path, size: int, stack: ExitStack) -> int:
+    """Writes LETTERS into `directory`, and starts a name server for them, whose port it gives."""
+    signers = Signers()
+    letters = [signers.message(number, size) for number in range(MESSAGES)]
+    text = "".join(json.dumps([sender, letter.decode()]) + "\n" for sender, letter in letters)
+    (directory / LETTERS).write_text(text)
+    server = NameServer(directory, signers.records)
+    stack.callback(server.stop)
+    return server.port

@@ -18,6 +18,7 @@ from bench.load import CONNECTIONS, LoadMakers, gather, read_wrk
 from bench.machine import Cores, find
 from bench.place import HERE, Place, free_port
 from bench.process import Failed, Program, cpu_seconds, resident_kib
+from bench.signed import LETTERS, signed_mail
 
 
 @frozen(kw_only=True)
@@ -56,12 +57,13 @@ class Beside:
 
 @frozen(kw_only=True)
 class Stand:
-    """`seconds`: how long one load lasts."""
+    """`seconds`: how long one load lasts. `letters`: the mail that is sent, None: always the same message."""
 
     makers: LoadMakers
     backend: Backend
     silent_port: int
     seconds: float
+    letters: Path | None = None
 
     @contextmanager
     def held(self, port: int, kind: str, count: int) -> Iterator[None]:
@@ -107,7 +109,8 @@ class Stand:
         """Paced mail that begins a little before the context and lasts a little longer than `seconds`."""
         beside = Beside()
         seconds = self.seconds + 1.5
-        program = self.makers.client("mail", host=self.makers.target, port=port, rate=rate, seconds=seconds)
+        file = {"file": str(self.letters)} if self.letters is not None else {}
+        program = self.makers.client("mail", host=self.makers.target, port=port, rate=rate, seconds=seconds, **file)
         try:
             time.sleep(0.7)
             yield beside
@@ -124,7 +127,8 @@ class Stand:
 class Plan:
     """What a row needs: which sides, forwarding in which mode to which backend port, with what beside.
 
-    `names`: how many other names there are on the first port; FEW_NAMES on the second then, to the same backend.
+    `checked`: the mail is signed, and looked up in DNS. `names`: how many other names there are on the first port;
+    FEW_NAMES on the second then, to the same backend.
     """
 
     sides: Sequence[str]
@@ -132,10 +136,12 @@ class Plan:
     backend: str
     access_log: bool
     mail: bool
+    checked: bool = False
     names: int = 0
 
 
 FEW_NAMES = 9
+MESSAGE = 4096
 
 
 def _mail_sink(directory: Path, stack: ExitStack) -> tuple[str, int]:
@@ -178,7 +184,9 @@ def assembled(
         ports = {"silent": silent_port, **{name: getattr(backend, name) for name in ("web", "tls", "hello")}}
         ports |= {"bulk_web": backend.bulk_web, "bulk_tls": backend.bulk_tls}
         sink = _mail_sink(directory, stack) if plan.mail else None
-        stand = Stand(makers=makers, backend=backend, silent_port=silent_port, seconds=seconds)
+        dns = signed_mail(directory, MESSAGE, stack) if plan.checked else 0
+        letters = directory / LETTERS if plan.checked else None
+        stand = Stand(makers=makers, backend=backend, silent_port=silent_port, seconds=seconds, letters=letters)
         subjects: dict[str, Subject] = {}
         for name in plan.sides:
             own = directory / name
@@ -188,7 +196,7 @@ def assembled(
                 peers.Frontend(mode=plan.mode, port=free_port(), target=(at_load.host, ports[target]), names=names)
                 for target, names in ((plan.backend, plan.names), second)
             ]
-            setup = None if sink is None else peers.MailSetup(port=free_port(), sink=sink)
+            setup = None if sink is None else peers.MailSetup(port=free_port(), sink=sink, dns=dns)
             task = peers.Task(
                 directory=own,
                 certificate=certificate,
