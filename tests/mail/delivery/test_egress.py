@@ -10,9 +10,9 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.egress import EgressMatch, EgressRule
-from dcrouter.config.forms import Secret
+from dcrouter.config.forms import HostPort, Secret
 from dcrouter.config.queue import Queue, Retry
-from dcrouter.config.rules import MailForward, Rule, RuleMatch
+from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
 from dcrouter.config.targets import SimpleTarget
 from dcrouter.config.through import Proxy, Scheme
 from dcrouter.mail.delivery.egress import proxies as module
@@ -43,7 +43,7 @@ class EgressTest(TestCase):
         self.addCleanup(program.close)
         return program
 
-    def house(self, *rules: EgressRule, to: int = 0, host: str = "127.0.0.1", **email: Any) -> House:
+    def house(self, *rules: EgressRule, to: int = 25, host: str = "127.0.0.1", **email: Any) -> House:
         """One that forwards to that port."""
         name = RuleMatch(recipients=("*@example.test",))
         out = Rule(name="out", match=name, action=MailForward(targets=(SimpleTarget(host=host, port=to),)))
@@ -173,6 +173,16 @@ class ThroughTests(EgressTest):
         self.assertIn(hop.port.to_bytes(2, "big"), asked[1])
         self.assertEqual((done.outcome, hop.connections), ("deferred", 0))
         self.assertIn("through socks5://", done.reply)
+
+    @inlineCallbacks
+    def test_local_delivery_takes_no_part(self):
+        """LMTP is spoken straight, whatever the rules say."""
+        hop = ScriptedHop(self, lmtp=True, final=lambda line: "250 2.0.0 taken")
+        place = HostPort("127.0.0.1", hop.port)
+        out = Rule(name="out", match=RuleMatch(recipients=("*@example.test",)), action=Deliver(lmtp=place))
+        house = self.house(rule(proxy(closed_port())), rules=(out,))
+        (done,) = yield self.sent(house)
+        self.assertEqual((done.outcome, done.through, len(hop.messages)), ("delivered", None, 1))
 
 
 class FailureTests(EgressTest):
