@@ -17,7 +17,6 @@ from dcrouter.durable import lock, make_directory
 from dcrouter.errors import StartError, StoreError
 from dcrouter.events import DeliveryDone, LimitReached, MailReturned, SessionClosed
 from dcrouter.facts import ConnectionFacts
-from dcrouter.interfaces import Departure
 from dcrouter.mail.authentication.checks import Authentication
 from dcrouter.mail.authentication.lookups import Lookups
 from dcrouter.mail.delivery.attempt import Attempts
@@ -352,10 +351,6 @@ class Mta:
     def handlers_said(self, fields: dict[str, Any]) -> None:
         """An answer to a question of ours."""
         self._attempts.egress.asking.answered(fields)
-
-    def explain_egress(self, departure: Departure) -> dict[str, Any]:
-        """How a connection would be made now, and which rule says so (`Egress.explain`)."""
-        return self._attempts.egress.explain(departure)
 
     def bans(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What an operator asks of the bans, see server/bans.py."""

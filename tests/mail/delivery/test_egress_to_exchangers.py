@@ -183,7 +183,7 @@ class ExchangerTests(TestCase):
             patience=evolve(QUICK, down=0.05),
         )
         self.hop(1)
-        explain = house.mta.explain_egress
+        explain = house.mta._attempts.egress.explain
         asked = Departure(host="mx1.test", port=25, recipient="a@d1.test")
         told = explain(asked)
         passed = [{"rule": 0, "why_not": "zone: bulk"}, {"rule": 1, "why_not": "enabled: false"}]
