@@ -1,0 +1,233 @@
+"""Coverage-guided fuzzing (atheris, libFuzzer) of what reads strangers' bytes: `pip install atheris`, then
+
+    nice -n 19 python -m bench.fuzz [--seconds 120] [--corpus DIRECTORY] [TARGET ...]
+
+Each target runs for so long in a process of its own, one after the other. It fails on any exception but WireError, on
+a broken promise (see each target), on memory beyond 512 MB, and on an input that takes ten seconds. What fails is kept
+in the corpus directory, as libFuzzer names it; exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+LONGEST = 8192
+"""Octets of an input."""
+
+_REPLIES = re.compile(rb"(?:[2-5][0-9]{2}[ -][^\r\n]*\r\n)*")
+
+
+def _smtp(data: bytes) -> None:
+    """The server machine: whole replies only; and the same session however the octets are cut, but where it is cut
+    that tells a client which waits from one which does not (554 5.5.0).
+    """
+    from bench.fuzzed import session
+
+    if len(data) < 2:
+        return
+    size, tls, stream = 1 + data[0], bool(data[1] % 2), data[2:]
+    whole = session([stream], tls=tls)
+    cuts = session([stream[at : at + size] for at in range(0, len(stream), size)], tls=tls)
+    assert whole == cuts or b"554 5.5.0" in whole[0] + cuts[0], (whole, cuts)
+    assert _REPLIES.fullmatch(whole[0]), whole
+    session([stream], tls=tls, strict=True)
+
+
+def _data(data: bytes) -> None:
+    """DATA and BDAT: what leaves again can end nothing before its end, and comes back as it was."""
+    from dcrouter.wire.smtp.data import Chunks, Stuffer, Unstuffer
+
+    stuffer = Stuffer()
+    wire = b"".join(stuffer.send(data[at : at + 5]) for at in range(0, len(data), 5)) + stuffer.end()
+    incoming = Unstuffer()
+    octets, rest = incoming.receive(wire)
+    assert incoming.ended and not rest, wire
+    assert incoming.flaw in (None, "long-line"), wire
+    judged, raw = Chunks(binary=False), Unstuffer()
+    judged.receive(data)
+    judged.end()
+    raw.receive(data + b"\r\n.\r\n")
+    if judged.flaw is None and data.endswith(b"\r\n"):
+        assert octets == data, (octets, data)
+
+
+def _address(data: bytes) -> None:
+    """Paths and the parameters behind them: an address reads as itself again."""
+    from dcrouter.errors import WireError
+    from dcrouter.wire.smtp.address import parse_path, split
+    from dcrouter.wire.smtp.reply import ReplyReader
+
+    text = data.decode("utf-8", "replace")
+    with suppress(WireError):
+        address, _ = parse_path(text, null=True, postmaster=True)
+        split(address)
+        if "@" in address:
+            assert parse_path(f"<{address}>")[0] == address, address
+    with suppress(WireError):
+        ReplyReader().receive(data)
+
+
+def _header(data: bytes) -> None:
+    """Header blocks and address lists."""
+    from dcrouter.errors import WireError
+    from dcrouter.wire.authresults import without_forged
+    from dcrouter.wire.header import addresses, block, count, fields
+    from dcrouter.wire.smtp.address import parse_path
+
+    head = block(data) or data
+    count(head, b"received")
+    assert len(without_forged(head, "mx.example")) <= len(head)
+    for _, value in fields(head):
+        with suppress(WireError):
+            for address in addresses(value):
+                assert parse_path(f"<{address}>")[0] == address, address
+
+
+def _mime(data: bytes) -> None:
+    """Conversion of 8-bit and binary content: lines of ASCII, and nothing is left to do the second time."""
+    from dcrouter.errors import WireError
+    from dcrouter.wire.conversion import converted
+
+    with suppress(WireError):
+        once = converted(data)
+        assert once.isascii(), once
+        assert converted(once) == once, once
+
+
+def _dkim(data: bytes) -> None:
+    """DKIM and ARC: fields, tags, keys, bodies."""
+    from dcrouter.errors import WireError
+    from dcrouter.wire.arc import Chain
+    from dcrouter.wire.dkim import tags
+    from dcrouter.wire.dkim.canonical import BodyHash, split
+    from dcrouter.wire.dkim.key import Key
+    from dcrouter.wire.dkim.signature import of_message
+    from dcrouter.wire.dkim.verify import Bodies, Signatures
+
+    found = split(data)
+    for field in found[:50]:
+        field.canonical("relaxed")
+    bodies = Bodies()
+    signatures = Signatures(found, bodies, 1e9)
+    chain = Chain(found, bodies)
+    bodies.add(data)
+    for verdicts in (signatures, chain):
+        assert len(verdicts.questions) <= 100
+    with suppress(WireError):
+        tags.parse(data.decode("utf-8", "replace"))
+    with suppress(WireError):
+        signature = of_message(data)
+        Key(data.decode("latin-1"), signature)
+    for form in ("simple", "relaxed"):
+        whole, cut = BodyHash(form), BodyHash(form)  # type: ignore[arg-type]
+        whole.add(data)
+        for at in range(0, len(data), 3):
+            cut.add(data[at : at + 3])
+        assert whole.digest() == cut.digest(), form
+
+
+def _records(data: bytes) -> None:
+    """SPF and DMARC records, and what authserv-id a field claims."""
+    from dcrouter.errors import WireError
+    from dcrouter.wire import dmarc
+    from dcrouter.wire.authresults import authserv_id
+    from dcrouter.wire.spf import record
+
+    text = data.decode("utf-8", "replace")
+    dmarc.parse(text)
+    authserv_id(data)
+    with suppress(WireError):
+        record.parse("v=spf1 " + text)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "smtp": _smtp,
+    "data": _data,
+    "address": _address,
+    "header": _header,
+    "mime": _mime,
+    "dkim": _dkim,
+    "records": _records,
+}
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "smtp": (
+        b"\1\0EHLO c\r\nMAIL FROM:<a@x> SIZE=9 BODY=8BITMIME\r\nRCPT TO:<b@y>\r\nDATA\r\n..x\r\n.\r\n",
+        b"\2\0EHLO c\r\nMAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<b@y>\r\nBDAT 3\r\n\n.\nBDAT 0 LAST\r\nRSET\r\n",
+        b"\x09\1EHLO c\r\nAUTH PLAIN AGEAYg==\r\nAUTH LOGIN\r\nYQ==\r\n*\r\nVRFY a\r\nHELP\r\nNOOP\r\n",
+        b"\7\0EHLO c\r\nSTARTTLS\r\n",
+    ),
+    "data": (b"a\r\n.\r\nb\r\n..\r\n", b"\n.\r\n\r.\n"),
+    "address": (b'<@r.example:"a b"@[IPv6:2001:db8::1]> SIZE=1', b"<postmaster>", b"250-x\r\n250 5.1.1 y\r\n"),
+    "header": (b'From: "a" <b@c.d>, g: x@y (c), z@w;\r\n\tfold\r\nAuthentication-Results: mx.example; none\r\n\r\n',),
+    "mime": (
+        b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n\xff\r\n--b\r\nContent-Type:"
+        b" message/rfc822\r\n\r\nSubject: x\r\n\r\n\xfe\n\r\n--b--\r\n",
+    ),
+    "dkim": (
+        b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/simple; d=x.y; s=k; h=from:to; bh=AAAA; b=AAAA; l=1; t=1\r\n"
+        b"ARC-Seal: i=1; a=rsa-sha256; cv=none; d=x.example; s=k; b=AAAA\r\nFrom: a@x.example\r\n",
+    ),
+    "records": (b"v=DMARC1; p=none; np=reject; t=y", b"ip4:192.0.2.0/24 include:%{d1r}.x -all", b" mx.example 1; none"),
+}
+
+
+def _one(target: str, seconds: int, corpus: str) -> None:
+    """In a process of its own: does not return."""
+    import atheris
+
+    with atheris.instrument_imports(include=["dcrouter.wire"]):
+        import dcrouter.wire.arc
+        import dcrouter.wire.conversion
+        import dcrouter.wire.dmarc
+        import dcrouter.wire.smtp.server
+        import dcrouter.wire.spf.record  # noqa: F401
+    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=512"]
+    atheris.Setup([target, *limits, "-print_final_stats=1", f"-artifact_prefix={corpus}/", corpus], TARGETS[target])
+    atheris.Fuzz()
+
+
+def main() -> int:
+    """Runs what is asked for, prints a line for each target."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__.partition("\n")[0])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} [all]")
+    parser.add_argument("--seconds", type=int, default=120, help="for each target [120]")
+    parser.add_argument("--corpus", type=Path, help="where inputs are kept [a directory that goes]")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    unknown = set(asked.targets) - set(TARGETS)
+    if unknown:
+        parser.error(f"no target {', '.join(sorted(unknown))}")
+    if asked.inside:
+        _one(asked.targets[0], asked.seconds, str(asked.corpus))
+    failed = False
+    with tempfile.TemporaryDirectory() as temporary:
+        for target in asked.targets or TARGETS:
+            corpus = (asked.corpus or Path(temporary)) / target
+            corpus.mkdir(parents=True, exist_ok=True)
+            for number, seed in enumerate(SEEDS[target]):
+                (corpus / f"seed{number}").write_bytes(seed)
+            began = time.monotonic()
+            command = [sys.executable, "-m", "bench.fuzz", target, "--inside"]
+            done = subprocess.run(
+                [*command, "--seconds", str(asked.seconds), "--corpus", str(corpus)], capture_output=True, text=True
+            )
+            tried = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+            inputs, spent = int(tried[1]) if tried else 0, round(time.monotonic() - began)
+            print(f"{target}: {inputs} inputs in {spent} s, {'FAILED' if done.returncode else 'ok'}", flush=True)
+            if done.returncode:
+                failed = True
+                print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

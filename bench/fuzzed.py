@@ -1,0 +1,62 @@
+"""The server machine as the fuzzer and Hypothesis drive it: bytes in pieces in, all that came of them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dcrouter.wire.smtp import events
+from dcrouter.wire.smtp.parameters import Offers
+from dcrouter.wire.smtp.server import Server
+
+_MAX_SIZE = 2000
+_OFFERS = Offers(**dict.fromkeys(Offers.__annotations__, True))
+
+
+def session(pieces: Iterable[bytes], *, tls: bool = False, strict: bool = False) -> tuple[bytes, list[bytes], bool]:
+    """(replies, messages that were taken, whether it is over) of a session in these pieces; every second recipient is
+    refused, STARTTLS is over at once, and nobody logs in.
+    """
+    machine = Server(
+        events.Limits(
+            hostname="mx.example",
+            max_size=_MAX_SIZE,
+            max_recipients=5,
+            starttls=not tls,
+            auth=("PLAIN", "LOGIN"),
+            offers=_OFFERS,
+            offers_to_users=_OFFERS,
+            now=lambda: 1e9,
+            strict=strict,
+        ),
+        tls=tls,
+    )
+    replies, messages, message, recipients = [machine.greeting()], [], b"", 0
+    for piece in pieces:
+        machine.receive(piece)
+        while True:
+            while (event := machine.next_event()) is not None:
+                if isinstance(event, events.Mail):
+                    machine.answer(b"250 2.1.0 OK\r\n")
+                elif isinstance(event, events.Recipient):
+                    recipients += 1
+                    machine.answer(b"250 2.1.5 OK\r\n" if recipients % 2 else b"550 5.1.1 Nobody\r\n")
+                elif isinstance(event, events.DataStart | events.Reset):
+                    message = b""
+                elif isinstance(event, events.Data):
+                    message += event.octets
+                    assert len(message) <= _MAX_SIZE
+                elif isinstance(event, events.EndOfData):
+                    if event.flaw is None:
+                        messages.append(message + event.octets)
+                    machine.answer((event.flaw or b"250 2.0.0 Queued") + b"\r\n")
+                elif isinstance(event, events.Auth):
+                    machine.answer(b"334 \r\n" if event.response is None else b"535 5.7.8 No\r\n")
+                elif isinstance(event, events.AuthResponse):
+                    machine.answer(b"535 5.7.8 No\r\n")
+                else:
+                    machine.answer(b"220 2.0.0 Go\r\n")
+            if machine.asked != "TLS":
+                break
+            machine.tls_started()
+        replies.append(machine.take_output())
+    return b"".join(replies), messages, machine.closed
