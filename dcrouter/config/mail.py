@@ -109,6 +109,13 @@ class Email:
         default=(),
         metadata=key("Networks that may relay without AUTH; loopback only if it is named.", default="nobody"),
     )
+    xclient_from: tuple[Network, ...] = field(
+        default=(),
+        metadata=key(
+            "Proxies that say by Postfix's XCLIENT who their client is; it is announced to them alone.",
+            default="nobody",
+        ),
+    )
     dnsbl: tuple[Dnsbl, ...] = field(
         default=(), metadata=key("Lists in which strangers are looked up who bring mail to smtp ports.", default="none")
     )

@@ -34,6 +34,11 @@ def check_relay(email: Email, root: Place, reader: Reader) -> None:
         for at, network in enumerate(email.trusted):
             if _is_anybody(network):
                 trusted.at(at).tell(f"an open relay: '{network}' is no network of anybody in particular")
+    introducers = root.at("email", "xclient_from")
+    if introducers.step == "xclient_from" and not root.findings.touch(("email", "xclient_from")):
+        for at, network in enumerate(email.xclient_from):
+            if _is_anybody(network):
+                introducers.at(at).tell(f"whoever speaks from '{network}' could be any client, and any account")
     for rule in email.rules:
         if isinstance(rule.action, MailForward | Mta) and strangers_relay(rule, email):
             _check_recipients(rule, reader.place(rule))

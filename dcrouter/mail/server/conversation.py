@@ -19,6 +19,7 @@ from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.server import trace
 from dcrouter.mail.server.admitted import Admitted
 from dcrouter.mail.server.exchanges import Exchange, Verdict
+from dcrouter.mail.server.login import BANNED
 from dcrouter.mail.server.refusals import log_refusal
 from dcrouter.mail.server.submission import refused_sender
 from dcrouter.mail.server.tls import NO_TLS, TLS_READY
@@ -35,7 +36,8 @@ _INTERNAL = b"451 4.3.0 Internal error, try again later\r\n"
 
 class Conversation(ABC):
     """`client`: who it is; `user`: whom it has logged in as. `secured`: what Received tells of TLS, None in clear.
-    `transaction`: the one that is under way; `exchange`: the login.
+    `transaction`: the one that is under way; `exchange`: the login. `peer`: the address of who speaks, which may be a
+    proxy that has said for whom; `name`: what it said of that client's name.
     """
 
     _log = Logger()
@@ -48,7 +50,9 @@ class Conversation(ABC):
         self.secured: str | None = None
         self.transaction: Transaction | None = None
         self.exchange: Exchange | None = None
-        self.machine = Server(sessions.limits(self.client))
+        self.peer = facts.peer[0]
+        self.name: str | None = None
+        self.machine = Server(sessions.limits(self.client, self.peer))
         self.machine.draining = sessions.draining
 
     @abstractmethod
@@ -62,6 +66,10 @@ class Conversation(ABC):
     @abstractmethod
     def secure(self) -> None:
         """TLS comes next."""
+
+    @abstractmethod
+    def greeted(self) -> None:
+        """A client has been greeted once more, from another address."""
 
     @abstractmethod
     def bindings(self) -> Mapping[str, bytes]:
@@ -96,6 +104,23 @@ class Conversation(ABC):
         if not verdict.reply.startswith(b"334"):
             self.exchange = None
         return verdict.reply
+
+    def _introduced(self, event: events.XClient) -> None:
+        """Everything that asks who the client is hears of this one from now on."""
+        told, facts = event.told, self.facts
+        facts.via = self.peer
+        facts.peer = (told.address or facts.peer[0], facts.peer[1] if told.port is None else told.port)
+        facts.local = (told.to_address or facts.local[0], facts.local[1] if told.to_port is None else told.to_port)
+        self.name = told.name
+        self.client = self.sessions.client(facts)
+        self.user = None
+        if told.login is not None:
+            self.user = self.sessions.login.named(told.login)
+            self.client = evolve(self.client, account=self.user.name)
+        self.machine.introduce(self.sessions.limits(self.client, self.peer), told)
+        banned = self.client.kind != "smtp" and self.sessions.banned(self.client)
+        self.machine.answer(BANNED + b"\r\n" if banned else self.machine.greeting())
+        self.greeted()
 
     def _mail(self, event: events.Mail) -> None:
         sender = event.sender
@@ -145,6 +170,7 @@ class Conversation(ABC):
             hostname=self.sessions.hostname,
             name=name,
             only=only,
+            client=self.name,
         )
 
     def _data(self, event: events.Data) -> None:
@@ -194,5 +220,6 @@ _DUTIES: dict[type, Callable[[Conversation, Any], None]] = {
     events.Data: Conversation._data,
     events.EndOfData: Conversation._end_of_data,
     events.StartTls: Conversation._start_tls,
+    events.XClient: Conversation._introduced,
     events.Reset: Conversation.abandon,
 }

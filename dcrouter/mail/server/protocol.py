@@ -266,6 +266,10 @@ class MailProtocol(Conversation, Protocol):
         self._resume()
         self._run()
 
+    def greeted(self) -> None:
+        self.awaited = "greeting"
+        self.deadline = self.sessions.clock.seconds() + self.sessions.timeouts.greeting
+
     def room(self) -> None:
         self._resume()
 

@@ -91,7 +91,8 @@ class Sessions:
         self.zones = Zones(email.zones)
         self._email = email
         self._trusted = Networks(email.trusted)
-        self._limits: dict[tuple[MailKind, bool, tuple[str, ...]], Limits] = {}
+        self._introducers = Networks(email.xclient_from)
+        self._limits: dict[tuple[MailKind, bool, tuple[str, ...], bool], Limits] = {}
         self._closed = closed
         self._sessions: set[MailProtocol] = set()
         self._paces: dict[MailProtocol, Pace] = {}
@@ -105,6 +106,7 @@ class Sessions:
         self.zones = Zones(email.zones)
         self._email = email
         self._trusted = Networks(email.trusted)
+        self._introducers = Networks(email.xclient_from)
         self.slots.reload(email)
         self.authentication.reload(email)
         self._limits.clear()
@@ -132,13 +134,14 @@ class Sessions:
         trusted = bool(self._email.trusted) and self._trusted.covers(address)
         return Client(address=address, kind=_KINDS.get(facts.kind or "", "smtp"), trusted=trusted)
 
-    def limits(self, client: Client) -> Limits:
-        """What this client is offered and asked for."""
+    def limits(self, client: Client, peer: str) -> Limits:
+        """What this client is offered and asked for; `peer`: the address of who speaks for it, or its own."""
         offered = self.login.offered()
-        key = (client.kind, client.trusted, offered)
+        xclient = bool(self._email.xclient_from) and self._introducers.covers(peer)
+        key = (client.kind, client.trusted, offered, xclient)
         found = self._limits.get(key)
         if found is None:
-            found = self._limits[key] = _limits(self._email, client, offered)
+            found = self._limits[key] = _limits(self._email, client, offered, xclient)
         return found
 
     def banned(self, client: Client) -> bool:
@@ -257,7 +260,7 @@ def _offers(kind: MailKind, *, may_relay: bool) -> Offers:
     return Offers(dsn=may_relay, hold=MAX_HOLD if submits else 0, priority=submits, requiretls=True)
 
 
-def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:
+def _limits(email: Email, client: Client, offered: tuple[str, ...], xclient: bool) -> Limits:
     kind = client.kind
     auth_required = kind in email.auth.required and not client.trusted
     return Limits(
@@ -272,4 +275,5 @@ def _limits(email: Email, client: Client, offered: tuple[str, ...]) -> Limits:
         offers=_offers(kind, may_relay=client.trusted or auth_required),
         offers_to_users=_offers(kind, may_relay=True),
         strict=not client.trusted,
+        xclient=xclient,
     )

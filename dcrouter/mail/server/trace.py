@@ -21,10 +21,15 @@ def received(
     hostname: str,
     name: str,
     only: str | None,
+    client: str | None = None,
 ) -> bytes:
-    """The whole field. `tls`: version and cipher, None in clear. `only`: the recipient, where it is the only one."""
+    """The whole field. `tls`: version and cipher, None in clear. `only`: the recipient, where it is the only one.
+    `client`: the name of its address, where a proxy has told one.
+    """
     host = facts.peer[0]
     literal = f"[IPv6:{host}]" if ":" in host else f"[{host}]"
+    if client is not None:
+        literal = f"{client} {literal}"
     protocol = "SMTP"
     if esmtp:
         protocol = f"ESMTP{'S' if tls else ''}{'A' if authenticated else ''}"

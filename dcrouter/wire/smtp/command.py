@@ -29,14 +29,15 @@ MAX_COMMAND_LINE = 2048
 MAX_AUTH_LINE = 12288
 """Octets of an AUTH command and of each response, RFC 4954 4 and 4.3."""
 
-VERBS = frozenset({"EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "HELP", "QUIT", "STARTTLS", "AUTH"})
+_OF_MAIL = {"EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "HELP", "QUIT"}
+VERBS = frozenset({*_OF_MAIL, "STARTTLS", "AUTH", "XCLIENT"})
 """What we understand."""
 
 FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "PRI"})
 """Verbs whose next lines are content, not commands: HTTP sent to a mail port. Reading on would run that content as
 commands."""
 
-KNOWN_ELSEWHERE = frozenset({"EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BURL", "XCLIENT", "XFORWARD"})
+KNOWN_ELSEWHERE = frozenset({"EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "BURL", "XFORWARD"})
 """Verbs of other servers: 502 instead of 500."""
 
 _BODIES = ("7BIT", "8BITMIME", "BINARYMIME")

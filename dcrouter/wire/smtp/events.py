@@ -1,6 +1,7 @@
 """What an SMTP server machine offers, and what it asks of whoever drives it; `server.py` says how.
 
-`Mail`, `Recipient`, `EndOfData`, `Auth`, `AuthResponse` and `StartTls` ask and wait for an answer; the others tell.
+`Mail`, `Recipient`, `EndOfData`, `Auth`, `AuthResponse`, `StartTls` and `XClient` ask and wait for an answer; the
+others tell.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from dcrouter.wire.smtp import xclient
 from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.parameters import NO_OFFERS, NO_REPORT, Offers, Report
 
@@ -22,7 +24,7 @@ class Limits:
     `max_size`: octets of a message. `auth`: the mechanisms of SASL that are offered under TLS.
     `auth_required`, `tls_required`: MAIL waits for a login, for TLS. `offers`: what else; `offers_to_users`: after a
     login. `now`: the wall clock. `strict`: whoever sends more before the reply to what must be the last of a
-    group, or without having said EHLO, is turned away (RFC 2920 3.1).
+    group, or without having said EHLO, is turned away (RFC 2920 3.1). `xclient`: the peer may say for whom it speaks.
     """
 
     hostname: str
@@ -37,6 +39,7 @@ class Limits:
     offers_to_users: Offers = NO_OFFERS
     now: Callable[[], float] = time.time
     strict: bool = False
+    xclient: bool = False
 
     def keywords(self, tls: bool) -> list[str]:
         """What EHLO announces."""
@@ -45,6 +48,8 @@ class Limits:
             keywords.append("STARTTLS")
         if self.auth and tls:
             keywords.append(f"AUTH {' '.join(self.auth)}")
+        if self.xclient:
+            keywords.append(xclient.KEYWORD)
         return [*keywords, "ENHANCEDSTATUSCODES", "8BITMIME", "CHUNKING", "BINARYMIME"]
 
 
@@ -106,8 +111,15 @@ class StartTls:
 
 
 @frozen
+class XClient:
+    """The peer speaks for a client; `Server.introduce` it and answer with the greeting, or refuse."""
+
+    told: xclient.Introduced
+
+
+@frozen
 class Reset:
     """The transaction is gone, and what has come of its message."""
 
 
-Event = Mail | Recipient | DataStart | Data | EndOfData | Auth | AuthResponse | StartTls | Reset
+Event = Mail | Recipient | DataStart | Data | EndOfData | Auth | AuthResponse | StartTls | XClient | Reset

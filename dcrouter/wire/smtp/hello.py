@@ -11,6 +11,7 @@ from dcrouter.wire.smtp.command import parse_auth, parse_greeting, parse_respons
 from dcrouter.wire.smtp.events import Event
 from dcrouter.wire.smtp.reply import reply
 from dcrouter.wire.smtp.session import Session
+from dcrouter.wire.smtp.xclient import parse as parse_xclient
 
 
 def ehlo(session: Session, argument: str) -> Event | None:
@@ -40,6 +41,16 @@ def starttls(session: Session, argument: str) -> Event | None:
         return session.leave(said.AFTER_STARTTLS)
     session.asked = "STARTTLS"
     return events.StartTls()
+
+
+def xclient(session: Session, argument: str) -> Event | None:
+    if not session.limits.xclient:
+        return session.error(said.NOT_IMPLEMENTED)
+    if session.sender is not None:
+        return session.error(said.IN_TRANSACTION)
+    told = parse_xclient(argument)
+    session.asked = "XCLIENT"
+    return events.XClient(told)
 
 
 def auth(session: Session, argument: str) -> Event | None:

@@ -24,8 +24,9 @@ from collections.abc import Callable
 from dcrouter.errors import WireError
 from dcrouter.wire.smtp import chunking, hello, mailing, said
 from dcrouter.wire.smtp.command import FOREIGN, KNOWN_ELSEWHERE, MAX_AUTH_LINE, MAX_COMMAND_LINE
-from dcrouter.wire.smtp.events import Event
+from dcrouter.wire.smtp.events import Event, Limits
 from dcrouter.wire.smtp.session import Session
+from dcrouter.wire.smtp.xclient import Introduced
 
 
 class Server(Session):
@@ -101,7 +102,7 @@ class Server(Session):
                 last = self.conduct.failed_login()
         elif asked == "STARTTLS":
             self.asked = "TLS" if accepted else None
-        else:
+        elif asked != "XCLIENT":
             raise RuntimeError("nothing was asked")
         self.output.append(reply)
         if reply.startswith(b"421"):
@@ -109,6 +110,15 @@ class Server(Session):
             self.end()
         elif last is not None:
             self.close(last)
+
+    def introduce(self, limits: Limits, told: Introduced) -> None:
+        """The client is another than we thought: the session is as after its greeting, as far as the peer has not said
+        what comes next.
+        """
+        self.limits = limits
+        self.helo = told.helo or ""
+        self.esmtp = bool(told.esmtp)
+        self.authenticated = told.login is not None
 
     def tls_started(self) -> None:
         """The handshake is done: no state of the clear session survives (RFC 3207 4.2)."""
@@ -189,6 +199,7 @@ COMMANDS: dict[str, Callable[[Session, str], Event | None]] = {
     "QUIT": _quit,
     "STARTTLS": hello.starttls,
     "AUTH": hello.auth,
+    "XCLIENT": hello.xclient,
 }
 
 _LAST = frozenset({hello.ehlo, hello.helo, hello.auth, mailing.data, _vrfy})
