@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
@@ -39,6 +39,8 @@ AT_ONCE = 8
 """Connections."""
 WAITING = 200
 """Logins that wait for one of them; those beyond it are told to come again."""
+TURN_WITHIN = 10.0
+"""Seconds that one of them waits."""
 KEPT = 60.0
 """Seconds for which a connection is kept that nobody uses."""
 
@@ -99,9 +101,7 @@ class Directory:
         if self._busy >= AT_ONCE:
             if len(self._turns) >= WAITING:
                 raise Unavailable("too many logins wait for the directory")
-            turn: Deferred[None] = Deferred()
-            self._turns.append(turn)
-            await turn
+            await self._turn()
         else:
             self._busy += 1
         try:
@@ -124,6 +124,16 @@ class Directory:
             self._down = False
             self._log.info("the directory answers again: {url}", url=str(self.config.url))
         return good
+
+    async def _turn(self) -> None:
+        """Waits for somebody who is done, but not for ever: a directory that hangs lets nobody through."""
+        turn: Deferred[None] = Deferred()
+        self._turns.append(turn)
+        try:
+            await turn.addTimeout(TURN_WITHIN, self._reactor)
+        except TimeoutError:
+            self._turns.remove(turn)
+            raise Unavailable("too many logins wait for the directory") from None
 
     async def _login(self, name: str, password: str) -> bool:
         connection, entries = await self._found(name)

@@ -170,6 +170,20 @@ class CheckTests(DirectoryCase):
         self.assertTrue((yield self.check(directory, "erin@x.test", "secret")))
 
     @inlineCallbacks
+    def test_a_directory_that_hangs_keeps_nobody_waiting(self):
+        """Who waits behind its logins is told to come again, and those behind them are served once it answers."""
+        self.patch(module, "AT_ONCE", 1)
+        self.patch(module, "TURN_WITHIN", 0.3)
+        silent = Backend(self, lambda sock: sock.recv(1 << 20) and sock.recv(1))  # type: ignore[arg-type]
+        directory = self.directory(self.config(silent.port))
+        self.patch(module, "WITHIN", 1.5)
+        first = self.check(directory, "erin@x.test", "secret")
+        yield self.assertFailure(self.check(directory, "erin@x.test", "secret"), Unavailable)
+        self.assertNoResult(first)
+        yield self.assertFailure(first, Unavailable)
+        self.assertEqual((directory._busy, len(directory._turns), len(directory._open)), (0, 0, 0))
+
+    @inlineCallbacks
     def test_outages(self):
         """Nobody there, one who says nothing, one who speaks something else, a wrong bind_password, a base that is
         not there: nobody can tell, within the time limit; told once, without a password.
