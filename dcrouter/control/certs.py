@@ -18,7 +18,7 @@ Answer = dict[str, Any]
 class Issuer(Protocol):
     """Who brings certificates from elsewhere. `listed`: what it has brought, and what it is to bring."""
 
-    def listed(self) -> Iterable[Listed]: ...
+    def listed(self, only: str | None = None) -> Iterable[Listed]: ...
 
     def renew(self, name: str) -> Deferred[Answer]:
         """Begins at once, whatever was waited for."""
@@ -82,14 +82,14 @@ class Certs:
         """The DNS records that there should be of our certificates."""
         return {"records": self._watch.dane.records()}
 
-    def _all(self) -> Iterable[Listed]:
+    def _all(self, name: str | None = None) -> Iterable[Listed]:
         order = {"file": 0, "acme": 1, "internal": 2}
-        brought = self._issuer.listed() if self._issuer is not None else ()
-        return sorted((*self._watch.store.listed(), *brought), key=lambda one: order[one.source])
+        brought = self._issuer.listed(name) if self._issuer is not None else ()
+        return sorted((*self._watch.store.listed(name), *brought), key=lambda one: order[one.source])
 
     def _find(self, name: str) -> Listed | None:
         """Of those that a client is shown before others, the first."""
-        return next((one for one in self._all() if name.lower() in one.names), None)
+        return next(iter(self._all(name.lower())), None)
 
     def _unknown(self, name: str) -> Answer:
         wildcard = "*." + name.partition(".")[2].lower()

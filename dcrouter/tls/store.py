@@ -140,14 +140,14 @@ class CertificateStore:
         for names in [names for names in self._issued if name.lower() in _plain(names)]:
             self._issued[names] = self.internal_ca.issue(names, partial(self.keys.key_for, names), anew=True)
 
-    def listed(self) -> Iterator[Listed]:
+    def listed(self, name: str | None = None) -> Iterator[Listed]:
         """Those of files and of the internal CA, as they are now; of the latter not those in whose place ACME's are
-        shown for every name.
+        shown for every name. `name`: only those for it, as it stands in them.
         """
         for pair in self._pairs.values():
-            if pair.credential is not None:
+            if pair.credential is not None and name in (None, *pair.credential.names):
                 yield listed(pair.credential, last_error=pair.problem)
-        brought = {name for credential in self._brought for name in credential.names}
+        brought = {one for credential in self._brought for one in credential.names}
         asked_for = {
             frozenset(group)
             for choice, names in self._names_by_choice()
@@ -155,7 +155,9 @@ class CertificateStore:
             for group in _groups(_uncovered(choice, names, set()))
         }
         for names, credential in self._issued.items():
-            if frozenset(names) not in asked_for and all(covers(brought, name) for name in names):
+            if name not in (None, *credential.names):
+                continue
+            if frozenset(names) not in asked_for and all(covers(brought, one) for one in names):
                 continue
             due = self.internal_ca.due(credential)
             yield listed(

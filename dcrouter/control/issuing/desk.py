@@ -26,13 +26,16 @@ class Desk:
         self._issuing = issuing
         self._reactor = reactor
 
-    def listed(self) -> Iterator[Listed]:
-        """What is wanted, then what is only held, by name; nothing without `certificates.acme`: it is not used then."""
+    def listed(self, only: str | None = None) -> Iterator[Listed]:
+        """What is wanted, then what is only held, by name; nothing without `certificates.acme`: it is not used then.
+        `only`: what is for that name.
+        """
         issuing = self._issuing
         if issuing.acme is None:
             return
         serving = {one.id for one in issuing.credentials()}
-        for name in sorted(issuing.names):
+        wanted = issuing.names if only is None else {only} & set(issuing.names)
+        for name in sorted(wanted):
             record, held = issuing.kept.records.get(name), issuing.kept.credentials.get(name)
             error = (record.error or None) if record is not None else None
             rest, due = issuing.directories.rest_until(), issuing.due(name)
@@ -44,7 +47,7 @@ class Desk:
                 renewal = record.renew if record is not None and record.renew else None
                 yield listed(held, next_renewal=renewal, last_error=error, back_off_until=until or None)
         for name in sorted(set(issuing.kept.credentials) - set(issuing.names)):
-            if issuing.kept.credentials[name].id in serving:
+            if only in (None, name) and issuing.kept.credentials[name].id in serving:
                 yield listed(issuing.kept.credentials[name])
 
     def renew(self, name: str) -> Deferred[Answer]:
