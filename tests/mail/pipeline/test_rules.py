@@ -13,7 +13,9 @@ from dcrouter.config.mail import Email
 from dcrouter.config.patterns import matches, parse
 from dcrouter.config.rules import Deliver, Reject, Rule, RuleMatch
 from dcrouter.mail.envelope import Client
+from dcrouter.mail.pipeline.conditions import Content
 from dcrouter.mail.pipeline.rules import Decision, Rules
+from dcrouter.wire.header import Head
 
 BOX = Deliver(maildir="{recipient}")
 NO = Reject(code=550, message="5.1.1 No such user")
@@ -34,6 +36,64 @@ def rules_of(*rules: Rule, postmaster: str | None = "root@a.test") -> Rules:
 
 def name(decision: Decision) -> str | None:
     return decision.rule.name if decision.rule is not None else None
+
+
+class LateTests(SynchronousTestCase):
+    def test_what_the_message_may_still_make_of_it(self) -> None:
+        """The rules that ask for it, in the order of the file, up to the first that does not; none behind that."""
+        rules = rules_of(
+            rule("big", "*@a.test", size_over=10, action=NO),
+            rule("other", "*@b.test", size_over=10),
+            rule("listed", headers={"x-list": "re:.+"}),
+            rule("in", "*@a.test"),
+            rule("late", "*@a.test", size_over=99),
+        )
+        decision = rules.decide("x@a.test", STRANGER, "s@x.test")
+        self.assertEqual([(one.rule.name, one.refusal) for one in decision.before], [("big", NO), ("listed", None)])
+        self.assertEqual(name(decision), "in")
+        decision = rules.decide("x@c.test", STRANGER, "s@x.test")
+        self.assertEqual(([one.rule.name for one in decision.before], decision.refusal), (["listed"], Reject()))
+        self.assertEqual(rules.decide_own("x@a.test").before, ())
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from((None, ("*@a.test",), ("x@a.test", "*@b.test"))),
+                st.sampled_from((None, {"x-a": "1"}, {"X-A": "re:.*"})),
+                st.sampled_from((None, 10, 20)),
+            ),
+            max_size=6,
+        ),
+        st.sampled_from(("x@a.test", "y@a.test", "x@b.test")),
+        st.sampled_from((b"", b"X-A: 1\r\n", b"x-a: 2\r\n")),
+        st.sampled_from((10, 11, 21)),
+    )
+    def test_it_is_the_first_in_the_file_whose_conditions_all_hold(
+        self,
+        given_: list[tuple[tuple[str, ...] | None, dict[str, str] | None, int | None]],
+        address: str,
+        head: bytes,
+        size: int,
+    ) -> None:
+        """However much of it is known at RCPT."""
+
+        def holds(recipients: tuple[str, ...] | None, headers: dict[str, str] | None, over: int | None) -> bool:
+            values = Head(head).values("x-a")
+            return (
+                (recipients is None or any(matches(parse(one), address) for one in recipients))
+                and (headers is None or bool(values if "X-A" in headers else "1" in values))
+                and (over is None or size > over)
+            )
+
+        made = [
+            rule(f"r{at}", *(recipients or ()), headers=headers, size_over=over)
+            for at, (recipients, headers, over) in enumerate(given_)
+        ]
+        expected = next((f"r{at}" for at, one in enumerate(given_) if holds(*one)), None)
+        decision = rules_of(*made).decide(address, STRANGER, "s@x.test")
+        content = Content(Head(head), size)
+        met = next((one.rule.name for one in decision.before if one.late.hold(content)), name(decision))
+        self.assertEqual(met, expected)
 
 
 class RuleTests(SynchronousTestCase):
