@@ -170,7 +170,7 @@ def _unread(octets: bytes, eightbit: bool) -> bytes:
 
 
 def _leaf(head: bytes, body: bytes, kind: _Type, *, said: bool, mime: bool, top: bool) -> bytes:
-    plain = kind.main == b"text" and _is_lines(body)
+    plain = kind.main in (b"text", b"message") and _is_lines(body)
     encoding, encoded = (b"quoted-printable", _quoted(body)) if plain else (b"base64", _base64(body))
     if top and not mime:
         head += b"MIME-Version: 1.0\r\n"

@@ -134,6 +134,17 @@ class CarriedTests(TestCase):
             self.assertEqual([(event.outcome, event.reply[:9]) for event in outcomes], [("failed", "553 5.6.7")])
 
     @inlineCallbacks
+    def test_a_notification_in_utf8_gets_through_without(self):
+        """Its own header and its recipient are ASCII: what it tells of UTF-8 is encoded, part by part. RFC 6533 4."""
+        yield self.send(NOTHING, "\u00fc@y.test", terms=Terms(smtputf8=True), eightbit=True, sender="a@else.test")
+        yield until(lambda: self.hop.messages)
+        envelope, content = self.carried()
+        self.assertEqual(envelope, ["MAIL FROM:<>", "RCPT TO:<a@else.test>"])
+        self.assertTrue(content.isascii())
+        self.assertIn(b"Content-Type: message/global-delivery-status\r\n", content)
+        self.assertIn(b"\r\nFinal-Recipient: utf-8; =C3=BC@y.test\r\n", content)
+
+    @inlineCallbacks
     def test_success_is_told_where_the_next_hop_does_not(self):
         """DSN passed on: nothing from us; else `relayed`, with what the sender called things. RFC 3461 5.2.1, 5.2.2."""
         terms = Terms(envid="e+1", ret="headers")
