@@ -37,6 +37,8 @@ def delivery_lines(answer: dict[str, Any]) -> Iterator[str]:
         yield word(f"{host['preference']} {host['host']}: {', '.join(host['addresses'])}")
         yield word(f"  TLS {host['tls']['tls']}" + (f" by {host['tls']['policy']}" if host["tls"]["policy"] else ""))
         yield word(f"  {_way(host['way'])}")
+        for address, way in host["way"].get("by_address", {}).items():
+            yield word(f"    {address}: {_way(way)}")
         for source in host["sources"]:
             yield word(f"  {_source(source)}")
     for limit in answer["limits"]:

@@ -102,7 +102,8 @@ class Explainer:
                     "tls": _tls(hop),
                     "limits": list(stage.gates),
                     "way": self._egress.explain(
-                        Departure(host=exchanger.host, port=hop.port, zone=zone, recipient=recipient)
+                        Departure(host=exchanger.host, port=hop.port, zone=zone, recipient=recipient),
+                        exchanger.addresses,
                     ),
                     "sources": self._sources(pool, stage, message),
                 }

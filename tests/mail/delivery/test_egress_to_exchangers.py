@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_network
 from typing import Any
 
 from attrs import evolve
@@ -156,8 +157,6 @@ class ExchangerTests(TestCase):
     @inlineCallbacks
     def test_a_name_that_cannot_be_resolved_is_not_taken_for_another_address(self):
         """Where a rule asks for addresses, and DNS does not answer, the mail waits."""
-        from ipaddress import ip_network
-
         hop = ScriptedHop(self)
         rule = EgressRule(
             match=EgressMatch(destination_ips=(ip_network("127.0.0.0/8"),)), through=(proxy(closed_port()),)
@@ -196,3 +195,14 @@ class ExchangerTests(TestCase):
         other = explain(evolve(asked, recipient="a@other.test"))
         self.assertEqual((other["rule"], other["way"]), (None, "direct"))
         self.assertEqual(other["passed"][2], {"rule": 2, "why_not": "recipient: *@d1.test"})
+
+    def test_explained_for_each_address(self):
+        """Where they have ways of their own; as one where they have the same."""
+        match = EgressMatch(destination_ips=(ip_network("192.0.2.0/24"),))
+        explain = self.house(EgressRule(match=match, through=(proxy(1),))).mta._attempts.egress.explain
+        asked = Departure(host="mx1.test", port=25)
+        told = explain(asked, ("192.0.2.1", "198.51.100.1"))
+        self.assertEqual(told["way"], "proxy")
+        ways = {address: way["way"] for address, way in told["by_address"].items()}
+        self.assertEqual(ways, {"192.0.2.1": "proxy", "198.51.100.1": "direct"})
+        self.assertNotIn("by_address", explain(asked, ("192.0.2.1", "192.0.2.2")))

@@ -72,8 +72,17 @@ class Egress:
         asked = self.asking.status()
         return {**self._proxies.status(), **({"select": asked} if asked else {})}
 
-    def explain(self, departure: Departure) -> dict[str, Any]:
-        """What decides about a connection and why (`EgressRules.explain`), and whether its proxies work now."""
+    def explain(self, departure: Departure, addresses: Sequence[str] = ()) -> dict[str, Any]:
+        """What decides about a connection and why (`EgressRules.explain`), and with `down` why its proxies do not work
+        now. Where `addresses` have ways of their own, that of the first, and all of them as `by_address`.
+        """
+        if not self.rules.asks_addresses or not addresses:
+            return self._explain(departure)
+        by_address = {one: self._explain(evolve(departure, address=one)) for one in addresses}
+        told = by_address[addresses[0]]
+        return told if all(one == told for one in by_address.values()) else {**told, "by_address": by_address}
+
+    def _explain(self, departure: Departure) -> dict[str, Any]:
         told = self.rules.explain(departure)
         rule = self.rules.first(departure)
         if rule is not None and self._proxies.down(rule.way):
