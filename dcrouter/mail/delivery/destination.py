@@ -163,7 +163,7 @@ class Destination:
             self._away = 0.0
         if self.trouble is not None and not self._away:
             self._up()
-        if self._closed or self._has_done_enough(connection):
+        if self._closed or self.gates.enough(connection.carried, self._reactor.seconds() - connection.since):
             connection.leave()
             self._gone(connection)
             self._open()
@@ -173,10 +173,6 @@ class Destination:
         if self._cut_down and len(self._waiting) <= KEPT_BY_SLOW // 2:
             self._cut_down = False
             self._recovered(self.target)
-
-    def _has_done_enough(self, connection: Connection) -> bool:
-        gates, age = self.gates, self._reactor.seconds() - connection.since
-        return connection.carried >= gates.messages or age >= gates.seconds or gates.over
 
     def tired(self, connection: Connection) -> None:
         if connection in self._idle:

@@ -86,6 +86,7 @@ class Gate:
         self._timer: IDelayedCall | None = None
         self._booked: OrderedDict[Hashable, None] = OrderedDict()
         self._booked_until = 0.0
+        self.paced = False
 
     def limit(self, size: float, messages: float, seconds: float, rate: Rate | None) -> None:
         """From now on; connections that are too many leave when they are ready."""
@@ -191,10 +192,6 @@ class Gate:
 
     # ------------------------------------------------------------------ tokens
 
-    @property
-    def paced(self) -> bool:
-        return self._pace is not None or self._brake is not None
-
     def free(self) -> float:
         """How many messages may leave now."""
         return min((pace.free() for pace in (self._pace, self._brake) if pace is not None), default=inf)
@@ -237,6 +234,7 @@ class Gate:
         return max(pace.interval for pace in (self._pace, self._brake) if pace is not None)
 
     def _rate_changed(self) -> None:
+        self.paced = self._pace is not None or self._brake is not None
         self._booked.clear()
         self._booked_until = 0.0
         if self._token_line:
@@ -274,21 +272,16 @@ class Gates:
     def __init__(self, gates: Iterable[Gate]) -> None:
         self.all = tuple(gates)
 
-    @property
-    def messages(self) -> float:
-        """Messages on one connection; fewer while others wait for its slot."""
-        most = min(gate.messages for gate in self.all)
-        return min(most, TURN) if any(gate.wanted for gate in self.all) else most
-
-    @property
-    def seconds(self) -> float:
-        """For which one connection carries messages."""
-        return min(gate.seconds for gate in self.all)
-
-    @property
-    def over(self) -> bool:
-        """Whether there are too many connections, since there may be fewer now."""
-        return any(gate.used > gate.size for gate in self.all)
+    def enough(self, carried: int, seconds: float) -> bool:
+        """Whether a connection that has carried so many messages, for so long, is to end: so it is to, or others wait
+        for its slot, or there may be fewer now.
+        """
+        for gate in self.all:
+            if carried >= gate.messages or seconds >= gate.seconds or gate.used > gate.size:
+                return True
+            if carried >= TURN and gate.wanted:
+                return True
+        return False
 
     @property
     def quiet(self) -> bool:
@@ -318,7 +311,11 @@ class Gates:
 
     def free(self) -> float:
         """How many messages may leave now."""
-        return min(gate.free() for gate in self.all)
+        least = inf
+        for gate in self.all:
+            if gate.paced:
+                least = min(least, gate.free())
+        return least
 
     def spend(self) -> None:
         """One leaves."""

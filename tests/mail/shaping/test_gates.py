@@ -89,7 +89,7 @@ class GateTests(SynchronousTestCase):
         gate.limit(3, INF, INF, None)
         self.assertEqual([guest.connections for guest in guests], [1, 1, 1])
         gate.limit(2, INF, INF, None)
-        self.assertTrue(guests[0].gates.over)
+        self.assertTrue(guests[0].gates.enough(0, 0.0))
 
     def test_tokens_go_round_at_their_time(self) -> None:
         """Three next hops of one zone, 2 a second: each its turn, at the instant of the token, without a poll."""
