@@ -202,10 +202,13 @@ def _root(answers: Answers) -> Answer:
 
         return change
 
-    paths = {do.encode(): Answer({b"POST": changing(do)}) for do in ("retry", "hold", "release", "drop")}
+    paths = {
+        do.encode(): Answer({b"POST": changing(do)}) for do in ("retry", "hold", "release", "drop", "reroute", "bounce")
+    }
     paths |= {do.encode(): Answer({b"POST": changing(do)}) for do in ("pause", "resume")}
     paths[b"pauses"] = Answer({b"GET": lambda request: ask(do="pauses")})
     paths[b"stats"] = Answer({b"GET": stats})
+    paths[b"ages"] = Answer({b"GET": lambda request: ask(do="ages", **_query(request))})
 
     def below_queue(name: bytes) -> Answer:
         text = name.decode("utf-8", "replace")

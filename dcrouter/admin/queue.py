@@ -25,9 +25,16 @@ PAGE = 1000
 """Those that are asked for at once."""
 
 _STATES = ("queued", "deferred", "held", "failed")
-_FILTERS = ("rule", "state", "sender", "recipient", "older")
+_FILTERS = ("rule", "zone", "state", "sender", "recipient", "older")
 _COLUMNS = ("message", "state", "tries", "received", "next try", "size", "sender", "recipient", "rule", "reply")
-_DONE = {"retry": "due now", "hold": "held", "release": "released", "drop": "dropped"}
+_DONE = {
+    "retry": "due now",
+    "hold": "held",
+    "release": "released",
+    "drop": "dropped",
+    "reroute": "of another rule now",
+    "bounce": "given up",
+}
 
 
 def add_queue_commands(queue: argparse.ArgumentParser) -> None:
@@ -51,14 +58,22 @@ def add_queue_commands(queue: argparse.ArgumentParser) -> None:
     command("show", show_message, "print one message: envelope, last replies, header").add_argument("id", metavar="ID")
     counted = command("stats", show_stats, "count it, by state, rule and domain")
     counted.add_argument("--top", type=_count, default=20, metavar="N", help="domains that have most [20]")
+    aged = command("ages", show_ages, "count it, by domain and by how long ago it came")
+    aged.add_argument("--top", type=_count, default=20, metavar="N", help="domains that have most [20]")
     for name, help in (
         ("retry", "have mail tried now"),
         ("hold", "keep mail from being tried until it is released"),
         ("release", "have mail that is held tried now"),
         ("drop", "remove mail for good; nobody is told"),
+        ("reroute", "have mail belong to another rule, and tried now"),
+        ("bounce", "give mail up: it fails, and its senders are told"),
     ):
         changed = command(name, change, help)
         changed.add_argument("ids", nargs="*", metavar="ID", help="messages, with all their recipients")
+        if name == "reroute":
+            changed.add_argument("--to", metavar="RULE", required=True, help="the name of a rule")
+        if name == "bounce":
+            changed.add_argument("--reply", metavar="TEXT", help="what senders are told, such as '550 5.7.1 No'")
         _add_filters(changed)
         changed.add_argument("--all", action="store_true", help="everything; needed where nothing else is given")
     add_pause_commands(command)
@@ -68,6 +83,7 @@ def add_queue_commands(queue: argparse.ArgumentParser) -> None:
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rule", metavar="NAME", help="of this rule")
+    parser.add_argument("--zone", metavar="NAME", help="of this sending zone")
     parser.add_argument("--state", choices=_STATES, help="in this state")
     parser.add_argument("--sender", metavar="WHO", help="an address, a domain, a pattern with *, or <>")
     parser.add_argument("--recipient", metavar="WHO", help="an address, a domain or a pattern with *")
@@ -106,8 +122,16 @@ def show_stats(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def show_ages(arguments: argparse.Namespace) -> int:
+    answer = ask(mail_socket(arguments), "GET", f"/queue/ages?{urlencode({'top': arguments.top})}")
+    lines = age_lines(answer["ages"], answer["minutes"])
+    print(json.dumps(answer, indent=1) if arguments.json else "\n".join(lines))
+    return 0
+
+
 def change(arguments: argparse.Namespace) -> int:
     wanted: dict[str, Any] = {**_filters(arguments), "all": arguments.all}
+    wanted |= {name: getattr(arguments, name) for name in ("to", "reply") if getattr(arguments, name, None) is not None}
     if arguments.ids:
         wanted["messages"] = arguments.ids
     if not arguments.ids and not _filters(arguments) and not arguments.all:
@@ -201,6 +225,17 @@ def stats_lines(stats: dict[str, Any], now: float) -> Iterator[str]:
         yield from _table(
             ("domain", "recipients"), [(word(name), str(count)) for name, count in stats["domains"].items()]
         )
+
+
+def age_lines(ages: list[dict[str, Any]], minutes: list[int]) -> Iterator[str]:
+    """The answer of GET /queue/ages: how many recipients of each domain came so many minutes ago, at most."""
+    if not ages:
+        yield "the queue is empty"
+        return
+    head = ("domain", "all", *(f"{one} m" for one in minutes), f"{minutes[-1]} m+")
+    sums = [sum(column) for column in zip(*(one["recipients"] for one in ages), strict=True)]
+    rows = [(word(one["domain"]), one["recipients"]) for one in ages]
+    yield from _table(head, [(name, *map(str, (sum(counts), *counts))) for name, counts in [("total", sums), *rows]])
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.admin.api import Api
 from dcrouter.admin.cli import main
-from dcrouter.admin.queue import list_lines, message_lines, stats_lines
+from dcrouter.admin.queue import age_lines, list_lines, message_lines, stats_lines
 from tests.support.operated import Operated
 
 
@@ -121,6 +121,20 @@ class LinesTests(SynchronousTestCase):
             ],
         )
 
+    def test_ages_are_a_table(self) -> None:
+        """A row for all, and one for each domain; columns are ages."""
+        ages = [{"domain": "y.test", "recipients": [1, 2, 3]}, {"domain": "z.test", "recipients": [0, 0, 1]}]
+        self.assertEqual(
+            list(age_lines(ages, [5, 10])),
+            [
+                "domain  all  5 m  10 m  10 m+",
+                "total   7    1    2     4",
+                "y.test  6    1    2     3",
+                "z.test  1    0    0     1",
+            ],
+        )
+        self.assertEqual(list(age_lines([], [5, 10])), ["the queue is empty"])
+
 
 class Paged:
     """A queue of three pages."""
@@ -181,6 +195,12 @@ class CommandTests(TestCase):
         status, output, _ = await self.run_main("drop", "1f", "2f", "--json")
         self.assertEqual((status, json.loads(output)), (0, {"changed": 15}))
         self.assertEqual(self.paged.asked[-1]["messages"], ["1f", "2f"])
+        await self.run_main("reroute", "--zone", "bulk", "--to", "smarthost")
+        self.assertEqual((self.paged.asked[-1]["do"], self.paged.asked[-1]["to"]), ("reroute", "smarthost"))
+        self.assertEqual(self.paged.asked[-1]["zone"], "bulk")
+        status, output, _ = await self.run_main("bounce", "1f", "--reply", "550 5.7.1 No")
+        self.assertEqual((status, output), (0, "15 recipients given up\n"))
+        self.assertEqual(self.paged.asked[-1]["reply"], "550 5.7.1 No")
 
     async def test_arguments_without_sense_are_told(self) -> None:
         """In words of the operator; nothing is asked of the service."""
@@ -196,8 +216,8 @@ class CommandTests(TestCase):
 
     async def test_everything_has_to_be_said(self) -> None:
         """Nothing is asked of the service without a word on what is meant."""
-        for verb in ("retry", "hold", "release", "drop"):
-            status, _, errors = await self.run_main(verb)
+        for verb in ("retry", "hold", "release", "drop", "reroute", "bounce"):
+            status, _, errors = await self.run_main(verb, *(("--to", "r") if verb == "reroute" else ()))
             self.assertEqual(status, 1)
             self.assertIn(f"{verb} what? Name messages, or a filter, or say --all", errors)
         self.assertEqual(self.paged.asked, [])

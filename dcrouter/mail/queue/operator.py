@@ -3,27 +3,35 @@
     {"do": "list", filters, "limit": n, "after": place}     {"messages": [...], "next": place or None}
     {"do": "show", "message": id}                           {"message": {...}}
     {"do": "stats", "top": n}                               {"stats": {...}}
-    {"do": "retry" | "hold" | "release" | "drop",
+    {"do": "ages", "top": n}                                {"ages": [{"domain", "recipients": [n ...]}], "minutes"}
+    {"do": "retry" | "hold" | "release" | "drop" |
+     "reroute" (with "to": rule) | "bounce" (with "reply"),
      "messages": [id ...] or filters or "all": true,
      "after": place}                                        {"changed": n, "next": place or None}
 
-Filters are `rule`, `state`, `sender`, `recipient` and `older` (seconds, or `1h`). A place is where the next page
-begins; the asker comes back with it, so that no answer takes long. What cannot be done is `{"error": "...", "status":
-n}`, with a status of HTTP: 400 a question that makes no sense, 404 no such message, 503 a store that cannot answer.
+Filters are `rule`, `zone`, `state`, `sender`, `recipient` and `older` (seconds, or `1h`). A place is where the next
+page begins; the asker comes back with it, so that no answer takes long. What cannot be done is `{"error": "...",
+"status": n}`, with a status of HTTP: 400 a question that makes no sense, 404 no such message, 503 a store that cannot
+answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from dcrouter.config.rules import Mta, Rule
 from dcrouter.config.units import duration
+from dcrouter.config.zones import DEFAULT
 from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message, parse_name, spool_path
 from dcrouter.mail.queue.queue import Queue
 from dcrouter.mail.queue.store import (
+    AGES,
     FAILED,
     FIRST,
     HELD,
@@ -36,6 +44,7 @@ from dcrouter.mail.queue.store import (
     Key,
     Selection,
     Store,
+    ZoneIs,
 )
 
 PAGE = 1000
@@ -54,8 +63,10 @@ _FROM = {
     "retry": (QUEUED, FAILED),
     "hold": (QUEUED, FAILED, HELD, HELD_NOTICE),
     "release": (HELD, HELD_BY_OPERATOR, HELD_NOTICE),
+    "reroute": (QUEUED, FAILED, HELD),
+    "bounce": (QUEUED, FAILED, HELD, HELD_BY_OPERATOR),
 }
-_FILTERS = ("rule", "state", "sender", "recipient", "older")
+_FILTERS = ("rule", "zone", "state", "sender", "recipient", "older")
 
 Fields = Mapping[str, Any]
 Plain = dict[str, Any]
@@ -70,9 +81,19 @@ class Asked(Exception):
 
 
 class Operator:
-    """`now`: the wall clock. `try_all`: next hops that were found down are tried again without a pause."""
+    """`now`: the wall clock. `try_all`: next hops that were found down are tried again without a pause. `rules`: those
+    of the configuration.
+    """
 
-    def __init__(self, store: Store, queue: Queue, now: Callable[[], float], try_all: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        now: Callable[[], float],
+        try_all: Callable[[], None],
+        rules: Callable[[], Sequence[Rule]] = lambda: (),
+    ) -> None:
+        self._rules = rules
         self._store = store
         self._queue = queue
         self._now = now
@@ -91,7 +112,9 @@ class Operator:
                 return await self._show(str(fields.get("message")))
             if do == "stats":
                 return {"stats": await self._store.stats(self._now(), _number(fields, "top", TOP, MOST_TOP))}
-            if do in ("retry", "hold", "release", "drop"):
+            if do == "ages":
+                return await self._ages(fields)
+            if do == "drop" or do in _FROM:
                 return await self._change(str(do), fields)
             raise Asked(f"the queue cannot {do}")
         except Asked as wrong:
@@ -102,7 +125,7 @@ class Operator:
     async def _list(self, fields: Fields) -> Plain:
         now = self._now()
         limit = _number(fields, "limit", PAGE, PAGE)
-        selection, place = selection_of(fields, now), _place(fields)
+        selection, place = self._selection(fields, now), _place(fields)
         entries: list[Entry] = []
         following: Key | None = place
         while following is not None and len(entries) < limit:
@@ -110,6 +133,13 @@ class Operator:
             entries += page.entries
             following = page.next
         return {"messages": [as_plain(entry, now) for entry in entries], "next": _written(following)}
+
+    async def _ages(self, fields: Fields) -> Plain:
+        found = await self._store.ages(self._now(), _number(fields, "top", TOP, MOST_TOP))
+        return {
+            "ages": [{"domain": domain, "recipients": counts} for domain, counts in found],
+            "minutes": list(AGES),
+        }
 
     async def _show(self, name: str) -> Plain:
         now = self._now()
@@ -143,8 +173,9 @@ class Operator:
 
     async def _change(self, do: str, fields: Fields) -> Plain:
         now = self._now()
-        selection = selection_of(fields, now)
+        selection = self._selection(fields, now)
         following: Key | None = _place(fields)
+        word = self._word(do, fields)
         if selection.everything and fields.get("all") is not True:
             raise Asked(f"{do} what? Name messages or a filter, or say that all are meant")
         changed = 0
@@ -153,21 +184,55 @@ class Operator:
             states = _FROM.get(do)
             keys = [entry.key for entry in page.entries if states is None or entry.state in states]
             if keys:
-                await self._do(do, keys)
+                await self._do(do, keys, word)
             changed += len(keys)
             following = page.next
         if selection.messages is not None and not changed and not page.entries and _place(fields) == FIRST:
             raise Asked(f"no message {', '.join(map(str, fields['messages']))}", 404)
         return {"changed": changed, "next": _written(following)}
 
-    def _do(self, do: str, keys: list[Key]) -> Deferred[None]:
+    def _selection(self, fields: Fields, now: float) -> Selection:
+        zone = fields.get("zone")
+        if not isinstance(zone, str):
+            return selection_of(fields, now)
+        named = {rule.name: rule.action.zone for rule in self._rules() if isinstance(rule.action, Mta)}
+        found = ZoneIs(
+            name="" if zone == DEFAULT else zone,
+            rules=tuple(name for name, its in named.items() if its == zone),
+            others=tuple(name for name, its in named.items() if its not in (None, zone)),
+        )
+        return evolve(selection_of(fields, now), zone=found)
+
+    def _word(self, do: str, fields: Fields) -> str:
+        """What `reroute` and `bounce` want to know besides. Raises Asked."""
+        if do == "reroute":
+            rule = fields.get("to")
+            names = [one.name for one in self._rules()]
+            if rule not in names:
+                raise Asked(f"to: one of the rules {', '.join(names)}" if names else "to: there are no rules")
+            return str(rule)
+        if do == "bounce":
+            reply = fields.get("reply") or GIVEN_UP
+            if not isinstance(reply, str) or _REPLY.fullmatch(reply) is None:
+                raise Asked("reply: such as 550 5.7.1 and words, without line breaks")
+            return reply
+        return ""
+
+    def _do(self, do: str, keys: list[Key], word: str) -> Deferred[None]:
         if do == "drop":
             return self._queue.drop(keys)
+        if do == "bounce":
+            return self._queue.give_up(keys, _FROM[do], word)
+        if do == "reroute":
+            return self._queue.reroute(keys, _FROM[do], word)
         if do == "hold":
             return self._queue.hold(keys, _FROM[do], HELD_BY_OPERATOR)
         self._try_all()
         return self._queue.resume(keys, _FROM[do])
 
+
+GIVEN_UP = "550 5.7.1 Given up by the operator"
+_REPLY = re.compile(r"5[0-9]{2} 5\.[0-9]{1,3}\.[0-9]{1,3} [ -~]{1,400}")
 
 _OF_MESSAGE = ("message", "session", "sender", "received", "size")
 
@@ -183,6 +248,7 @@ def as_plain(entry: Entry, now: float) -> Plain:
         "size": entry.size,
         "recipient": entry.address,
         "rule": entry.rule,
+        "zone": entry.zone or None,
         "state": entry.word(now),
         "attempts": entry.attempts,
         "due": entry.due if queued else None,
@@ -209,6 +275,7 @@ def selection_of(fields: Fields, now: float) -> Selection:
             raise Asked("messages: a list of ids")
         # An id that cannot be one is none that is here.
         ids = tuple(parse_name(str(name)) or 0 for name in messages)
+    given.pop("zone", None)
     before = None if "older" not in given else now - _seconds(given.pop("older"))
     for name, value in given.items():
         if not isinstance(value, str):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from attrs import define
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -30,9 +29,11 @@ from dcrouter.mail.queue.expiry import Expiry
 from dcrouter.mail.queue.notices import Notices
 from dcrouter.mail.queue.parts import keys_of, part_for, without_deferred
 from dcrouter.mail.queue.reports import OnEnd, Reports
+from dcrouter.mail.queue.returned import Returned
 from dcrouter.mail.queue.room import Room
 from dcrouter.mail.queue.schedule import Schedule
-from dcrouter.mail.queue.store import FAILED, HELD_BY_OPERATOR, QUEUED, Change, Due, Key, Store
+from dcrouter.mail.queue.settlement import Settlement
+from dcrouter.mail.queue.store import FAILED, HELD_BY_OPERATOR, QUEUED, Due, Key, Store
 from dcrouter.mail.queue.telling import Telling
 from dcrouter.mail.queue.wakes import Wakes
 from dcrouter.mail.queue.wishes import Wish, Wishes
@@ -49,18 +50,6 @@ SETTLE_AGAIN = 5.0
 OnDone = Callable[[DeliveryDone], None] | None
 Attempt = Callable[[Message], Deferred[list[Outcome]]]
 """Tries all recipients of a message, which share their rule; one outcome each, in order. Never fails."""
-
-
-@define(eq=False)
-class Settlement:
-    """What is written of an attempt. `whole`: it was all that was left of the message, and everybody has it."""
-
-    message: Message
-    gone: list[int]
-    changed: list[Change]
-    targets: dict[int, str]
-    whole: bool
-    notices: tuple[Message, ...] = ()
 
 
 class Queue:
@@ -98,6 +87,7 @@ class Queue:
         self._retried: set[Key] = set()
         self._settled: set[Key] = set()
         self._wishes = Wishes()
+        self._returned = Returned()
         self._attempts = 0
         self._stopped = False
         self._leaving = False
@@ -189,6 +179,15 @@ class Queue:
         self._wakes.forget(keys)
         return self._store.change(keys, states, QUEUED, rounded(self._now())).addCallback(self._resumed)
 
+    def reroute(self, keys: Sequence[Key], states: Sequence[int], rule: str) -> Deferred[None]:
+        """They belong to `rule` from their next attempt on; those in one of `states` are due now."""
+        return self._store.reroute(keys, rule).addCallback(lambda _: self.resume(keys, states))
+
+    def give_up(self, keys: Sequence[Key], states: Sequence[int], reply: str) -> Deferred[None]:
+        """They fail with `reply`, and their senders are told as of any failure; what is under way may be delivered."""
+        self._returned.add(keys, reply)
+        return self.resume(keys, states)
+
     def _wished(self, keys: Sequence[Key], wish: Wish, written: Deferred[None]) -> Deferred[None]:
         self._wishes.add(keys, wish)
 
@@ -273,6 +272,14 @@ class Queue:
 
     def _begin(self, message: Message, *, whole: bool) -> None:
         self._attempts += 1
+        if self._returned:
+            left, back = self._returned.split(message)
+            if back is not None:
+                self._attempts += left is not None
+                self._ended(self._returned.outcomes(back), back, False)
+                if left is None:
+                    return
+                message, whole = left, False
         if message.octets is not None and not self._budget.take_now(key_of(message), len(message.octets)):
             message = message.forgotten()
         outcomes = maybeDeferred(self._attempt, message).addErrback(self._broken, message)
@@ -293,6 +300,8 @@ class Queue:
                 self._attempt_over()
                 return
             whole = False
+        if self._returned:
+            outcomes = self._returned.amended(message, outcomes)
         now = self._now()
         if whole and all(isinstance(outcome, Delivered) for outcome in outcomes) and not message.envelope.notifies:
             # What nearly all mail comes to, and therefore the shortest way.

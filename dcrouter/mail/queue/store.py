@@ -82,6 +82,7 @@ class Entry(NamedTuple):
     due: float
     reply: str
     spooled: bool
+    zone: str = ""
 
     @property
     def key(self) -> Key:
@@ -94,11 +95,22 @@ class Entry(NamedTuple):
 
 
 @frozen(kw_only=True)
+class ZoneIs:
+    """Recipients of one sending zone: those of `rules`, which name it; and of no rule of `others`, which name another
+    one, those that have it of their own: `name`, "" the default zone.
+    """
+
+    name: str
+    rules: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class Selection:
     """Which recipients are meant: those that fit everything that is given.
 
     `messages`: ids. `sender`, `recipient`: an address, a domain, or a pattern with `*`; case does not count. `sender`
-    "": the null sender. `before`: received before this instant.
+    "": the null sender. `before`: received before this instant. `zone`: the sending zone.
     """
 
     messages: tuple[int, ...] | None = None
@@ -107,6 +119,7 @@ class Selection:
     sender: str | None = None
     recipient: str | None = None
     before: float | None = None
+    zone: ZoneIs | None = None
 
     @property
     def everything(self) -> bool:
@@ -202,6 +215,10 @@ class Store(Protocol):
         """Those of `keys` that are in one of `states` are in `state` from now on; `advance`: unless due earlier."""
         ...
 
+    def reroute(self, keys: Sequence[Key], rule: str) -> Deferred[None]:
+        """These recipients belong to `rule` from now on."""
+        ...
+
     def remove(self, keys: Sequence[Key]) -> Deferred[None]:
         """These recipients leave, whatever their state."""
         ...
@@ -213,6 +230,19 @@ class Store(Protocol):
     def stats(self, now: float, top: int) -> Deferred[dict[str, Any]]:
         """`counts`, and `messages`, `octets`, `largest`, `rules` and `domains` (the `top` that have most)."""
         ...
+
+    def ages(self, now: float, top: int) -> Deferred[list[tuple[str, list[int]]]]:
+        """The `top` domains that have most recipients: how many of each came how long ago, by AGES, the last beyond."""
+        ...
+
+
+AGES = (5, 10, 20, 40, 80, 160, 320, 640, 1280)
+"""Minutes: a recipient is counted at the first that its age does not pass."""
+
+
+def between(younger: list[int]) -> list[int]:
+    """How many there are of each age, of how many there are up to each."""
+    return [count - before for count, before in zip(younger, [0, *younger], strict=False)]
 
 
 def tally(states: Iterable[tuple[int, bool, int]]) -> dict[str, int]:

@@ -11,13 +11,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Retry
+from dcrouter.config.rules import Mta, Rule, RuleMatch
 from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.envelope import Envelope, Recipient, Terms
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.budget import Budget
-from dcrouter.mail.queue.operator import Operator
+from dcrouter.mail.queue.operator import GIVEN_UP, Operator
 from dcrouter.mail.queue.parts import part_for
 from dcrouter.mail.queue.queue import SETTLE_AGAIN, Queue
 from dcrouter.mail.queue.room import Room
@@ -339,7 +340,13 @@ class OperatorTests(QueueCase):
     def setUp(self) -> None:
         super().setUp()
         self.probed = []
-        self.operator = Operator(self.store, self.queue, self.clock.seconds, lambda: self.probed.append(True))
+        rules = tuple(
+            Rule(name=name, match=RuleMatch(recipients=("*",)), action=Mta(zone=zone))
+            for name, zone in (("r", None), ("other", None), ("bulk", "bulk"))
+        )
+        self.operator = Operator(
+            self.store, self.queue, self.clock.seconds, lambda: self.probed.append(True), lambda: rules
+        )
         self.queue.start([], self.notices)
 
     def ask(self, do, **fields):
@@ -377,6 +384,63 @@ class OperatorTests(QueueCase):
         yield self.queue.when_idle()
         yield until(lambda: self.store.messages == 0)
         self.assertEqual(len(self.tried), 5)
+
+    @inlineCallbacks
+    def test_what_waits_is_of_another_rule(self):
+        """Deferred, and held for want of its rule: tried at once by the other one; what has left is no matter."""
+        self.answers = {"b@y.test": [LATER, YES], "c@y.test": [Held("no rule named r"), YES]}
+        for number, address in ((1, "b@y.test"), (2, "c@y.test")):
+            yield self.queue.put(self.message(number, address))
+        yield self.queue.when_idle()
+        for to, problem in ((None, "to: one of the rules r, other, bulk"), ("x", "to: one of the rules")):
+            answer = yield self.ask("reroute", all=True, to=to)
+            self.assertIn(problem, answer["error"])
+        self.assertEqual((yield self.ask("reroute", all=True, to="other")), {"changed": 2, "next": None})
+        yield until(lambda: self.store.messages == 0)
+        self.assertEqual([one.envelope.recipients[0].rule for one in self.tried], ["r", "r", "other", "other"])
+
+    @inlineCallbacks
+    def test_what_waits_is_given_up(self):
+        """Nobody tries it again; its sender is told, once for all of its recipients, with the operator's words."""
+        self.answers = {"b@y.test": [LATER], "c@y.test": [LATER], "a@x.test": [YES]}
+        yield self.queue.put(self.message(1, "b@y.test", "c@y.test"))
+        yield self.queue.when_idle()
+        yield self.ask("hold", recipient="c@y.test")
+        tried = len(self.tried)
+        answer = yield self.ask("bounce", messages=["1"], reply="550 5.7.1 Not now, not ever")
+        self.assertEqual(answer, {"changed": 2, "next": None})
+        yield until(lambda: self.store.messages == 0)
+        self.assertEqual([told[:3] for told in self.notices.all], [("failed", 1, ["b@y.test", "c@y.test"])])
+        self.assertEqual([one.envelope.recipients[0].address for one in self.tried[tried:]], ["a@x.test"])
+        self.assertEqual({one.reply for one in self.done if one.outcome == "failed"}, {"550 5.7.1 Not now, not ever"})
+
+    @inlineCallbacks
+    def test_what_is_under_way_is_given_up_when_it_is_deferred(self):
+        """And what is delivered meanwhile is delivered; each by the operator's own words, where he has none."""
+        for number, address in ((1, "b@y.test"), (2, "c@y.test")):
+            yield self.queue.put(self.message(number, address, sender="a@mute.test"))
+        yield self.ask("bounce", all=True)
+        self.hanging["b@y.test"].callback([LATER])
+        self.hanging["c@y.test"].callback([YES])
+        yield self.queue.when_idle()
+        (left,) = yield entries(self.store)
+        self.assertEqual((left.address, left.word(0.0), left.reply), ("b@y.test", "failed", GIVEN_UP))
+
+    @inlineCallbacks
+    def test_only_a_refusal_gives_up(self):
+        """Other replies, and such as could break a line, are told."""
+        for reply in ("451 4.0.0 later", "550 no code", "550 5.0.0 a\r\nRCPT TO:<x>", 550, "550 5.0.0 " + "x" * 500):
+            answer = yield self.ask("bounce", all=True, reply=reply)
+            self.assertIn("reply: such as 550 5.7.1", answer["error"])
+
+    @inlineCallbacks
+    def test_a_zone_is_meant(self):
+        """By the rule's word, else by the recipient's own; `default` is for those that have none."""
+        for number, rule, zone in ((1, "bulk", ""), (2, "bulk", "x"), (3, "r", "bulk"), (4, "r", ""), (5, "r", "x")):
+            yield self.queue.put(self.message(number, "hangs@y.test", rule=rule, asked={"zone": zone}))
+        for zone, meant in (("bulk", ["1", "2", "3"]), ("default", ["4"]), ("x", ["5"]), ("none", [])):
+            found = (yield self.ask("list", zone=zone))["messages"]
+            self.assertEqual([one["message"] for one in found], meant, zone)
 
     @inlineCallbacks
     def test_what_is_under_way_can_be_held_or_dropped(self):

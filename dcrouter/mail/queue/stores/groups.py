@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
-from dcrouter.mail.queue.stores.orders import Order, Release
+from dcrouter.mail.queue.stores.orders import Order, Release, Reroute
 
 
 @define(eq=False)
@@ -37,7 +37,7 @@ class Settles:
     gone: list[list[int]] = field(factory=list)
     changed: list[list[Any]] = field(factory=list)
     spooled: list[tuple[int, Path]] = field(factory=list)
-    orders: list[tuple[int, Order | Release]] = field(factory=list)
+    orders: list[tuple[int, Order | Release | Reroute]] = field(factory=list)
     notices: list[Any] = field(factory=list)
     waiters: list[Deferred[None]] = field(factory=list)
     since: float = field(factory=monotonic)
@@ -45,7 +45,7 @@ class Settles:
     def __len__(self) -> int:
         return len(self.waiters)
 
-    def order(self, what: Order | Release) -> None:
+    def order(self, what: Order | Release | Reroute) -> None:
         """What comes later has the last word."""
         self.orders.append((len(self.changed), what))
 

@@ -7,7 +7,6 @@ the same, in a directory of their own, which is emptied at the start.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,8 @@ from dcrouter.mail.queue.store import (
     Selection,
     tally,
 )
-from dcrouter.mail.queue.stores import spool
-from dcrouter.mail.queue.stores.patterns import Matcher, domain_of
+from dcrouter.mail.queue.stores import spool, tallies
+from dcrouter.mail.queue.stores.patterns import Matcher
 from dcrouter.mail.queue.stores.schema import FILE
 
 MAX_OCTETS = 256 * 1024 * 1024
@@ -173,6 +172,13 @@ class MemoryStore:
                 self._move(key, kept, state, due)
         return self._done()
 
+    def reroute(self, keys: Sequence[Key], rule: str) -> Deferred[None]:
+        for key in keys:
+            kept = self._find(key)
+            if kept is not None:
+                kept.recipient = evolve(kept.recipient, rule=rule)
+        return self._done()
+
     def remove(self, keys: Sequence[Key]) -> Deferred[None]:
         for message, number in keys:
             self._drop(message, number)
@@ -253,37 +259,10 @@ class MemoryStore:
         return succeed({**tally(states), "oldest": oldest})
 
     def stats(self, now: float, top: int) -> Deferred[dict[str, Any]]:
-        return Deferred.fromCoroutine(self._stats(now, top))
+        return Deferred.fromCoroutine(tallies.stats(self, now, top))
 
-    async def _stats(self, now: float, top: int) -> dict[str, Any]:
-        octets = largest = messages = 0
-        rules: dict[str, Counter[tuple[int, bool]]] = {}
-        domains: Counter[str] = Counter()
-        following: Key | None = (0, -1)
-        last = 0
-        while following is not None:
-            page = await self.pick(Selection(), following, AT_ONCE, now)
-            following = page.next
-            for entry in page.entries:
-                if entry.message != last:
-                    last = entry.message
-                    messages += 1
-                    octets += entry.size
-                    largest = max(largest, entry.size)
-                rules.setdefault(entry.rule, Counter())[entry.state, entry.due > now] += 1
-                domains[domain_of(entry.address)] += 1
-        ranked = sorted(domains.items(), key=lambda one: (-one[1], one[0]))
-        return {
-            **await self.counts(now),
-            "messages": messages,
-            "octets": octets,
-            "largest": largest,
-            "rules": {
-                rule: tally((state, later, count) for (state, later), count in counts.items())
-                for rule, counts in sorted(rules.items())
-            },
-            "domains": dict(ranked[:top]),
-        }
+    def ages(self, now: float, top: int) -> Deferred[list[tuple[str, list[int]]]]:
+        return Deferred.fromCoroutine(tallies.ages(self, now, top))
 
     # ------------------------------------------------------------------
 
@@ -362,5 +341,5 @@ class MemoryStore:
         one = kept.recipient
         return Entry(
             *key, message.envelope.session, message.envelope.sender, message.received, message.size, one.address,
-            one.rule, kept.state, one.attempts, kept.due, kept.reply, message.spooled,
+            one.rule, kept.state, one.attempts, kept.due, kept.reply, message.spooled, one.zone,
         )  # fmt: skip

@@ -36,6 +36,21 @@ class Release:
         connection.execute(_RELEASE, (QUEUED, self.due, HELD, self.rules))
 
 
+@frozen
+class Reroute:
+    """`keys`: as of Order; they belong to `rule`."""
+
+    keys: str
+    rule: str
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        connection.execute(_REROUTE, (self.rule, self.keys))
+
+
+_REROUTE = """
+UPDATE recipient SET rule = ? FROM (
+    SELECT json_extract(value, '$[0]') AS message, json_extract(value, '$[1]') AS number FROM json_each(?)
+) AS meant WHERE recipient.message = meant.message AND recipient.number = meant.number"""
 _RELEASE = "UPDATE recipient SET state = ?, due = ? WHERE state = ? AND rule IN (SELECT value FROM json_each(?))"
 _ORDER = """
 UPDATE recipient SET state = ?, due = ? FROM (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dcrouter.mail.queue.store import Entry, Selection
+from dcrouter.mail.queue.store import Entry, Selection, ZoneIs
 
 
 def pattern_of(text: str) -> str:
@@ -39,10 +39,15 @@ class Matcher:
             (self._messages is None or entry.message in self._messages)
             and (wanted.rule is None or entry.rule == wanted.rule)
             and (wanted.state is None or entry.word(self._now) == wanted.state)
+            and (wanted.zone is None or _is_of(wanted.zone, entry))
             and (wanted.before is None or entry.received < wanted.before)
             and (self._sender is None or self._sender.fullmatch(entry.sender.lower()) is not None)
             and (self._recipient is None or self._recipient.fullmatch(entry.address.lower()) is not None)
         )
+
+
+def _is_of(zone: ZoneIs, entry: Entry) -> bool:
+    return entry.rule in zone.rules or (entry.zone == zone.name and entry.rule not in zone.others)
 
 
 def _regex(text: str | None) -> re.Pattern[str] | None:

@@ -11,6 +11,7 @@ from typing import Any
 from dcrouter.mail.envelope import Envelope, Recipient
 from dcrouter.mail.message import Message, NoticeTo
 from dcrouter.mail.queue.store import (
+    AGES,
     FAILED,
     HELD,
     HELD_BY_OPERATOR,
@@ -24,6 +25,7 @@ from dcrouter.mail.queue.store import (
     Key,
     Page,
     Selection,
+    between,
     tally,
 )
 from dcrouter.mail.queue.stores.patterns import glob_of
@@ -57,11 +59,11 @@ SELECT json_group_array(priority) FROM found WHERE priority IS NOT NULL"""
 
 _ENTRY = """
 m.id, r.number, m.session, m.sender, m.received, m.size, r.address, r.rule, r.state, r.attempts, r.due, r.reply,
-(SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled"""
+(SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled, r.zone"""
 
 _PICK = f"""
 SELECT json_group_array(json_array(
-    id, number, session, sender, received, size, address, rule, state, attempts, due, reply, spooled))
+    id, number, session, sender, received, size, address, rule, state, attempts, due, reply, spooled, zone))
 FROM (
     SELECT {_ENTRY} FROM recipient AS r CROSS JOIN message AS m ON m.id = r.message
     WHERE %s ORDER BY r.message, r.number LIMIT ?
@@ -157,6 +159,16 @@ def read_stats(reader: sqlite3.Connection, now: float, top: int) -> dict[str, An
     }
 
 
+def read_ages(reader: sqlite3.Connection, now: float, top: int) -> list[tuple[str, list[int]]]:
+    younger = [f"sum(m.received >= {now - 60 * minutes!r})" for minutes in AGES]
+    rows = reader.execute(
+        f"SELECT {_DOMAIN} AS domain, count(*) AS many, {', '.join(younger)} "
+        "FROM recipient AS r JOIN message AS m ON m.id = r.message GROUP BY 1 ORDER BY many DESC, domain LIMIT ?",
+        (top,),
+    )
+    return [(domain, between([*counts, many])) for domain, many, *counts in rows]
+
+
 def _where(selection: Selection, now: float) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
@@ -182,6 +194,14 @@ def _where(selection: Selection, now: float) -> tuple[list[str], list[Any]]:
             add("m.sender = ''")
     if selection.recipient is not None:
         add("lower(r.address) GLOB ?", glob_of(selection.recipient))
+    if selection.zone is not None:
+        add(
+            "(r.rule IN (SELECT value FROM json_each(?)) OR "
+            "(r.zone = ? AND r.rule NOT IN (SELECT value FROM json_each(?))))",
+            json.dumps(selection.zone.rules),
+            selection.zone.name,
+            json.dumps(selection.zone.others),
+        )
     if selection.before is not None:
         add("m.received < ?", selection.before)
     return conditions, values

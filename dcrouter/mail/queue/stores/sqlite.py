@@ -27,7 +27,7 @@ from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.store import Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
 from dcrouter.mail.queue.stores.groups import Settles
-from dcrouter.mail.queue.stores.orders import Order, Release
+from dcrouter.mail.queue.stores.orders import Order, Release, Reroute
 from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare, recipient_row, terms_text
 from dcrouter.mail.queue.stores.writer import Writer, as_store_error
 
@@ -170,6 +170,10 @@ class SqliteStore:
         order = Order(json.dumps(keys), json.dumps(states), due if advance else -1.0, state, due)
         return self._open_writer().settle(lambda group: group.order(order))
 
+    def reroute(self, keys: Sequence[Key], rule: str) -> Deferred[None]:
+        order = Reroute(json.dumps(keys), rule)
+        return self._open_writer().settle(lambda group: group.order(order))
+
     def remove(self, keys: Sequence[Key]) -> Deferred[None]:
         def add(group: Settles) -> None:
             group.gone += [list(key) for key in keys]
@@ -213,6 +217,9 @@ class SqliteStore:
 
     def stats(self, now: float, top: int) -> Deferred[dict[str, Any]]:
         return self._look(lambda looker: queries.read_stats(looker, now, top))
+
+    def ages(self, now: float, top: int) -> Deferred[list[tuple[str, list[int]]]]:
+        return self._read(lambda reader: queries.read_ages(reader, now, top))
 
     # ------------------------------------------------------------------
 

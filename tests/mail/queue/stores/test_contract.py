@@ -73,6 +73,32 @@ class Contract:
         self.assertEqual((yield store.next_due(2000.0)), None)
 
     @inlineCallbacks
+    def test_recipients_change_their_rule(self):
+        """Those that are named, whatever their state, and over a reading of what is due; others stay."""
+        store = self.open()
+        for number in (1, 2):
+            yield store.put(message(number, "b@y.test", "c@y.test"), 1000.0)
+        yield store.change([(2, 1)], [QUEUED], HELD, 1000.0)
+        yield store.reroute([(1, 0), (2, 1), (9, 0)], "other")
+        found = yield entries(store)
+        self.assertEqual([entry.key for entry in found if entry.rule == "other"], [(1, 0), (2, 1)])
+        due = yield store.due(START, 2000.0, 10)
+        self.assertEqual([one.message.envelope.recipients[0].rule for one in due], ["other", "r", "r"])
+
+    @inlineCallbacks
+    def test_how_old_the_mail_of_domains_is(self):
+        """The domains with most first; each recipient in one column, the last for all that is older."""
+        store = self.open()
+        now = 1_000_000.0
+        for number, minutes in enumerate((0, 5, 6, 1280, 1281), 1):
+            yield store.put(message(number, "b@Y.test", "c@z.test", received=now - 60 * minutes), now)
+        yield store.put(message(9, "d@z.test", received=now), now)
+        counts = [2, 1, 0, 0, 0, 0, 0, 0, 1, 1]
+        found = yield store.ages(now, 10)
+        self.assertEqual(found, [("z.test", [3, *counts[1:]]), ("y.test", counts)])
+        self.assertEqual([domain for domain, _ in (yield store.ages(now, 1))], ["z.test"])
+
+    @inlineCallbacks
     def test_who_brought_a_message_is_kept(self):
         """Whether they might relay, and whether SPF or DKIM stands for their sender."""
         store = self.open()
