@@ -7,6 +7,7 @@ import smtplib
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.wire.scram import Verifier
 from tests.mail.server.accounts import HASHES
 from tests.support.mailboxes import messages
 from tests.support.mailers import Exim, Mailer, Next, OpenSmtpd, Postfix
@@ -17,7 +18,9 @@ email:
   hostname: mail.example.test
   postmaster: root@example.test
   ports: [{port: $smtp, kind: smtp}, {port: $submission, kind: submission}, {port: $smtps, kind: smtps}]
-  auth: {users: [{name: router@example.test, password_hash: "$hash", may_send_as: ["*@sender.test"]}]}
+  auth:
+    methods: [$methods]
+    users: [{name: router@example.test, password_hash: "$hash", scram: "$scram", may_send_as: ["*@sender.test"]}]
   rules:
     - {name: local, match: {recipients: ["*@example.test"]}, action: {type: deliver, maildir: "maildir/{recipient}"}}
     - name: required
@@ -49,6 +52,7 @@ class ServerCase:
     """One other server: what it sends us, and what it takes from us."""
 
     server: type[Mailer]
+    methods = "PLAIN, LOGIN"
     router: Router
     place: Reserved
 
@@ -58,7 +62,8 @@ class ServerCase:
         cls.place = Reserved()
         cls.addClassCleanup(cls.place.close)  # type: ignore[attr-defined]
         ports = ("smtp", "submission", "smtps")
-        cls.router = Router(TEXT, ports=ports, target=cls.place.port, hash=HASHES["secret"], start=False)
+        values = {"hash": HASHES["secret"], "scram": Verifier.make("secret", iterations=4096), "methods": cls.methods}
+        cls.router = Router(TEXT, ports=ports, target=cls.place.port, start=False, **values)
         cls.addClassCleanup(cls.router.close)  # type: ignore[attr-defined]
         cls.server.certify(cls.router.base)
         cls.router.start()
@@ -176,7 +181,10 @@ class ServerCase:
 
 
 class PostfixTests(ServerCase, SynchronousTestCase):
+    """Its library (Cyrus SASL) knows SCRAM."""
+
     server = Postfix
+    methods = "SCRAM-SHA-256"
 
 
 class EximTests(ServerCase, SynchronousTestCase):

@@ -223,7 +223,7 @@ class ProofTests(TestCase):
 
     @inlineCallbacks
     def test_real_clients(self):
-        """msmtp and gsasl by SCRAM-SHA-256, gsasl by -PLUS over TLS 1.3; a wrong password fails."""
+        """msmtp and gsasl by SCRAM-SHA-256, gsasl by -PLUS over TLS 1.3 and 1.2; a wrong password fails."""
         msmtp, gsasl = require("msmtp"), require("gsasl")
         house = self.house()
         smtps, submission = house.listen("smtps"), house.listen("submission")
@@ -235,11 +235,15 @@ class ProofTests(TestCase):
                 f"--passwordeval=echo {password}", "b@local.test",
             ]  # fmt: skip
             runs.append((with_msmtp, good))
-            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"):
+            for mechanism, *options in (
+                ("SCRAM-SHA-256", "--no-cb"),
+                ("SCRAM-SHA-256-PLUS",),
+                ("SCRAM-SHA-256-PLUS", "--priority=NORMAL:-VERS-TLS1.3"),
+            ):
                 with_gsasl = [
                     gsasl, "--smtp", f"--connect=127.0.0.1:{after_ehlo(self, submission)}", f"--mechanism={mechanism}",
                     f"--authentication-id={NAME}", "--authorization-id=", f"--password={password}", "--verbose",
-                    "--starttls", "--x509-ca-file=", *(() if mechanism.endswith("PLUS") else ("--no-cb",)),
+                    "--starttls", "--x509-ca-file=", *options,
                 ]  # fmt: skip
                 runs.append((with_gsasl, good))
         mail = MAIL.replace("alice", "carol").encode()
@@ -247,4 +251,4 @@ class ProofTests(TestCase):
             done = yield in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=60)
             self.assertEqual(done.returncode == 0, good, (argv, done.stdout + done.stderr))
         yield until(lambda: len(house.mails("b@local.test")) == 1)
-        self.assertEqual(house.mta.status()["logins"], 3)
+        self.assertEqual(house.mta.status()["logins"], 4)
