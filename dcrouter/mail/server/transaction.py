@@ -169,8 +169,9 @@ class Transaction:
             intake.abandon()
             return succeed(self._refused(judgement.refusal))
         self._vouched = judgement.vouched
-        self._field = checks.field(judgement.entries, intake.room)
-        intake.seal(self._field)
+        if self._undecided:
+            self._field = checks.field(judgement.entries, None)  # for rules, without filling
+        intake.seal(checks.field(judgement.entries, intake.room))
         finished = self._finish(intake, dotless)
         return finished if isinstance(finished, Deferred) else succeed(finished)
 

@@ -13,8 +13,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.authentication import AuthenticationResults
+from dcrouter.config.rules import Deliver, Rule, RuleMatch
 from dcrouter.mail.message import IN_MEMORY
-from tests.mail.house import HOSTNAME, House, dialogue, in_thread
+from tests.mail.house import HOSTNAME, LOCAL, House, dialogue, in_thread
 from tests.support.nameserver import SILENT, Nameserver
 from tests.wire.dkim.signed import ed25519_key, rsa_key, sign
 
@@ -34,9 +35,9 @@ class ReceivedTests(TestCase):
         self.dns.add("s._domainkey.x.test", "TXT", f'"{record[:200]}" "{record[200:]}"')
         self.dns.add("e._domainkey.x.test", "TXT", f'"{ed25519_key()[1]}"')
 
-    def house(self, timeout: float = 5.0, **how: Any) -> House:
+    def house(self, *rules: Rule, timeout: float = 5.0, **how: Any) -> House:
         checks = AuthenticationResults(**how)
-        return House(self, resolver=self.dns.config(timeout=timeout), authentication_results=checks)
+        return House(self, *rules, resolver=self.dns.config(timeout=timeout), authentication_results=checks)
 
     @inlineCallbacks
     def deliver(
@@ -111,6 +112,19 @@ class ReceivedTests(TestCase):
         self.assertTrue(mail.endswith(theirs + MESSAGE))
         self.assertEqual(mail.count(b"Authentication-Results:"), 1)
         self.assertEqual(self.dns.questions, [])
+
+    @inlineCallbacks
+    def test_rules_see_what_was_found(self) -> Any:
+        """A rule that asks for our field meets what DMARC fails, small or large; a forged one leads nowhere."""
+        wanted = {"Authentication-Results": f"re:{HOSTNAME};.*\\sdmarc=fail\\s.*".replace(".", "\\.", 2)}
+        junk = Rule(name="junk", match=RuleMatch(headers=wanted), action=Deliver(maildir="junk/{recipient}"))
+        house = self.house(junk, LOCAL)
+        forged = b"Authentication-Results: " + HOSTNAME.encode() + b"; x=y\r\n dmarc=fail (p=none)\r\n"
+        large = MESSAGE + b"All work and no play makes Jack a dull boy.\r\n" * (3 * IN_MEMORY // 45)
+        for message, peer in ((MESSAGE, STRANGER), (large, STRANGER), (forged + MESSAGE, CLIENT)):
+            reply = yield self.deliver(house, message, peer=peer)
+            self.assertTrue(reply.startswith(b"250 "), reply)
+        self.assertEqual([one.rule for one in house.done], ["junk", "junk", "local"])
 
     @inlineCallbacks
     def test_what_a_policy_rejects_is_refused(self) -> Any:
