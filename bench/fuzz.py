@@ -67,10 +67,10 @@ def _address(data: bytes) -> None:
 
     text = data.decode("utf-8", "replace")
     with suppress(WireError):
-        address, _ = parse_path(text, null=True, postmaster=True)
+        address, _ = parse_path(text, null=True, postmaster=True, utf8=True)
         split(address)
         if "@" in address:
-            assert parse_path(f"<{address}>")[0] == address, address
+            assert parse_path(f"<{address}>", utf8=True)[0] == address, address
     with suppress(WireError):
         ReplyReader().receive(data)
 
@@ -88,7 +88,7 @@ def _header(data: bytes) -> None:
     for _, value in fields(head):
         with suppress(WireError):
             for address in addresses(value):
-                assert parse_path(f"<{address}>")[0] == address, address
+                assert parse_path(f"<{address}>", utf8=True)[0] == address, address
 
 
 def _mime(data: bytes) -> None:

@@ -163,7 +163,7 @@ def _address(words: list[str]) -> str:
     for before, after in pairwise(words):
         if "@" not in (before, after) and not before.endswith(".") and not after.startswith("."):
             raise WireError("words that are no address")
-    address, rest = parse_path(f"<{''.join(words)}>")
+    address, rest = parse_path(f"<{''.join(words)}>", utf8=True)
     if rest:
         raise WireError("words that are no address")
     return address

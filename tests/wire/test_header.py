@@ -93,7 +93,7 @@ class AddressTests(SynchronousTestCase):
             b"a b@x.example",
             b"a@x.exam ple",
             b"<<a@x.example>>",
-            "\u00fc@x.example".encode(),
+            "a@x.example\u00fc.\u200b".encode(),
             b"a@x.example\\",
         ):
             with self.subTest(value=value):

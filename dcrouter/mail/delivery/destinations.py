@@ -168,7 +168,7 @@ class Question:
     dotless = False
 
     def __init__(self, address: str) -> None:
-        self.transaction = Transaction("", (address,), 0, eightbit=False, question=True)
+        self.transaction = Transaction("", (address,), 0, eightbit=False, question=True, smtputf8=not address.isascii())
         self.content: Content = self
         self.answer: Deferred[Reply] = Deferred(lambda _: None)
 

@@ -171,6 +171,7 @@ class Conversation(ABC):
             name=name,
             only=only,
             client=self.name,
+            utf8=self.machine.sender is not None and self.machine.sender.utf8,
         )
 
     def _data(self, event: events.Data) -> None:

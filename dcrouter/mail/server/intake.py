@@ -38,6 +38,7 @@ MAX_HOPS = 50
 
 FULL = b"452 4.3.1 Insufficient system storage\r\n"
 _LOOP = b"554 5.4.6 Too many hops\r\n"
+_UTF8_HEADER = b"554 5.6.9 A header beyond ASCII needs SMTPUTF8\r\n"
 _LONG_HEADER = b"554 5.6.0 The header of the message is longer than 64 KB\r\n"
 
 Complete = Callable[[bytes], bytes]
@@ -63,8 +64,8 @@ class Intake:
     `complete`, where given, adds to its header. `room` is called when there is no backlog (any more). `refusal`: the
     reply that the message has earned by its header, once that has been looked at, after `end` at the latest; or for
     want of space. `announced`: octets that the client said it has. `tls_optional`: the header says `TLS-Required: No`.
-    `head`: its header block as it is kept, without what we add, once that has been looked at; `asked`: somebody needs
-    all of it. `arrived`: octets that the client has sent.
+    `head`: its header block as it is kept, without what we add, once that has been looked at; `utf8`: it may be
+    beyond ASCII; `asked`: somebody needs all of it. `arrived`: octets that the client has sent.
     """
 
     _log = Logger()
@@ -80,6 +81,7 @@ class Intake:
         screen: Screen | None = None,
         *,
         asked: bool = False,
+        utf8: bool = True,
     ) -> None:
         self.arrived = 0
         self.size = len(trace)
@@ -94,6 +96,7 @@ class Intake:
         self._complete = complete
         self._screen = screen
         self._asked = asked
+        self._utf8 = utf8
         self._looked = False
         self._sealed = b""
         self._trace = trace
@@ -214,6 +217,8 @@ class Intake:
         try:
             if count(head, b"received") + 1 >= MAX_HOPS:
                 raise Refused("too many hops", _LOOP)
+            if not self._utf8 and not head.isascii():
+                raise Refused("a header beyond ASCII", _UTF8_HEADER)
             self.tls_optional = is_tls_optional(head)
             read = self._asked or self._complete is not None or self._screen is not None
             if read and (len(head) > HEADER or not whole):

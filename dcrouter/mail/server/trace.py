@@ -22,9 +22,10 @@ def received(
     name: str,
     only: str | None,
     client: str | None = None,
+    utf8: bool = False,
 ) -> bytes:
     """The whole field. `tls`: version and cipher, None in clear. `only`: the recipient, where it is the only one.
-    `client`: the name of its address, where a proxy has told one.
+    `client`: the name of its address, where a proxy has told one. `utf8`: SMTPUTF8 was said (RFC 6531 4.3).
     """
     host = facts.peer[0]
     literal = f"[IPv6:{host}]" if ":" in host else f"[{host}]"
@@ -32,9 +33,9 @@ def received(
         literal = f"{client} {literal}"
     protocol = "SMTP"
     if esmtp:
-        protocol = f"ESMTP{'S' if tls else ''}{'A' if authenticated else ''}"
+        protocol = f"{'UTF8' if utf8 else 'E'}SMTP{'S' if tls else ''}{'A' if authenticated else ''}"
     secured = f"\r\n\t(using {tls})" if tls else ""
-    target = f"\r\n\tfor <{only}>" if only is not None else ""
+    target = f"\r\n\tfor <{only}>" if only is not None and only.isascii() else ""
     return (
         f"Received: from {helo} ({literal}){secured}\r\n"
         f"\tby {hostname} (dcrouter session {facts.session}) with {protocol} id {name}{target};\r\n"

@@ -62,6 +62,7 @@ class Transaction:
         self._reports: dict[str, Report] = {}
         self._announced = sender.size or 0
         self._binary = sender.binary
+        self._utf8 = sender.utf8
         self._sessions = sessions
         self._session = session
         self._client = client
@@ -126,6 +127,7 @@ class Transaction:
             self._announced,
             self._checks,
             asked=self._undecided,
+            utf8=self._utf8,
         )
         self._span_began = sessions.clock.seconds()
 
@@ -273,9 +275,11 @@ class Transaction:
     def _terms(self, intake: Intake) -> Terms:
         """REQUIRETLS goes before what the header says (RFC 8689 5)."""
         wishes = self._wishes
-        if wishes is NO_WISHES and not intake.tls_optional:
+        if wishes is NO_WISHES and not intake.tls_optional and not self._utf8:
             return PLAIN
+        addresses = (self.sender, *(one.address for one in self.recipients.values())) if self._utf8 else ()
         return Terms(
+            smtputf8=self._utf8 and not (intake.head.isascii() and all(map(str.isascii, addresses))),
             requiretls=wishes.requiretls,
             tls_optional=intake.tls_optional and not wishes.requiretls,
             ret=wishes.ret,

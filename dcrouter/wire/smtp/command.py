@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dcrouter.errors import WireError
 from dcrouter.wire.sasl import decode
-from dcrouter.wire.smtp.address import is_domain, parse_path
+from dcrouter.wire.smtp.address import NEEDS_SMTPUTF8, is_domain, parse_path
 from dcrouter.wire.smtp.parameters import (
     NO_OFFERS,
     NO_REPORT,
@@ -50,7 +50,7 @@ _XCHAR = re.compile(r"\+([0-9A-F]{2})")
 
 class Sender(NamedTuple):
     """What MAIL said. `address` "" is the null reverse-path; `size` octets as declared, or None; `eightbit`:
-    BODY=8BITMIME or BINARYMIME, `binary`: the latter; `wishes`: all else.
+    BODY=8BITMIME or BINARYMIME, `binary`: the latter; `wishes`: all else. `utf8`: SMTPUTF8.
     """
 
     address: str
@@ -58,6 +58,7 @@ class Sender(NamedTuple):
     eightbit: bool
     binary: bool = False
     wishes: Wishes = NO_WISHES
+    utf8: bool = False
 
 
 def parse_greeting(argument: str) -> str:
@@ -74,12 +75,14 @@ def parse_mail(argument: str, offers: Offers = NO_OFFERS, *, tls: bool = False, 
     """`FROM:<path> SIZE=.. BODY=.. AUTH=..`, and what `offers` has; who first submitted the message is not trusted to
     anybody, but must be well-formed (RFC 4954 5). `now`: UTC epoch seconds.
     """
-    address, rest = parse_path(_behind(argument, "FROM:"), null=True)
+    address, rest = parse_path(_behind(argument, "FROM:"), null=True, utf8=True)
     if not rest:
+        if not address.isascii():
+            raise WireError("an address beyond ASCII", NEEDS_SMTPUTF8)
         return Sender(address, None, False)
     size: int | None = None
     body = ""
-    auth = False
+    auth = utf8 = False
     wishes: list[tuple[str, str]] = []
     for keyword, value in _parameters(rest):
         if keyword == "SIZE" and size is None and _SIZE.fullmatch(value):
@@ -88,18 +91,31 @@ def parse_mail(argument: str, offers: Offers = NO_OFFERS, *, tls: bool = False, 
             body = value.upper()
         elif keyword == "AUTH" and not auth and _is_submitter(value):
             auth = True
-        elif keyword in ("SIZE", "BODY", "AUTH"):
+        elif keyword == "SMTPUTF8" and not utf8 and not value:
+            utf8 = True
+        elif keyword in ("SIZE", "BODY", "AUTH", "SMTPUTF8"):
             raise WireError(f"bad {keyword}", b"501 5.5.4 Bad value of a MAIL parameter")
         else:
             wishes.append((keyword, value))
+    if not (utf8 or address.isascii()):
+        raise WireError("an address beyond ASCII", NEEDS_SMTPUTF8)
     asked = parse_wishes(wishes, offers, tls=tls, now=now) if wishes else NO_WISHES
-    return Sender(address, size, body in ("8BITMIME", "BINARYMIME"), body == "BINARYMIME", asked)
+    return Sender(address, size, body in ("8BITMIME", "BINARYMIME"), body == "BINARYMIME", asked, utf8)
 
 
-def parse_recipient(argument: str, offers: Offers = NO_OFFERS) -> tuple[str, Report]:
-    """`TO:<path>`, and what `offers` has; the address is POSTMASTER for `<postmaster>`."""
-    address, rest = parse_path(_behind(argument, "TO:"), postmaster=True)
+def parse_recipient(argument: str, offers: Offers = NO_OFFERS, *, utf8: bool = False) -> tuple[str, Report]:
+    """`TO:<path>`, and what `offers` has; the address is POSTMASTER for `<postmaster>`, and may be
+    beyond ASCII with `utf8`.
+    """
+    address, rest = parse_path(_behind(argument, "TO:"), postmaster=True, utf8=utf8)
     return address, parse_report(_parameters(rest), offers) if rest else NO_REPORT
+
+
+def parse_question(argument: str) -> None:
+    """VRFY: what is asked may be anything; beyond ASCII only with SMTPUTF8 behind it (RFC 6531 3.7.4.2)."""
+    name, _, keyword = argument.rpartition(" ")
+    if not argument.isascii() and (not name or keyword.upper() != "SMTPUTF8"):
+        raise WireError("a name beyond ASCII", NEEDS_SMTPUTF8)
 
 
 def parse_chunk(argument: str) -> tuple[int, bool] | None:

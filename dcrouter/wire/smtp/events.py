@@ -50,7 +50,7 @@ class Limits:
             keywords.append(f"AUTH {' '.join(self.auth)}")
         if self.xclient:
             keywords.append(xclient.KEYWORD)
-        return [*keywords, "ENHANCEDSTATUSCODES", "8BITMIME", "CHUNKING", "BINARYMIME"]
+        return [*keywords, "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8", "CHUNKING", "BINARYMIME"]
 
 
 class Mail(NamedTuple):

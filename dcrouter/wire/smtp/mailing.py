@@ -34,7 +34,7 @@ def mail(session: Session, argument: str) -> Event | None:
 def rcpt(session: Session, argument: str) -> Event | None:
     if session.sender is None or session.message is not None:
         return session.error(said.BAD_SEQUENCE)
-    address, report = parse_recipient(argument, session.offers)
+    address, report = parse_recipient(argument, session.offers, utf8=session.sender.utf8)
     if session.recipients >= session.limits.max_recipients:
         return session.say(said.TOO_MANY_RECIPIENTS)
     session.asked = "RCPT"

@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 from dcrouter.errors import WireError
 from dcrouter.wire.smtp import chunking, hello, mailing, said
-from dcrouter.wire.smtp.command import FOREIGN, KNOWN_ELSEWHERE, MAX_AUTH_LINE, MAX_COMMAND_LINE
+from dcrouter.wire.smtp.command import FOREIGN, KNOWN_ELSEWHERE, MAX_AUTH_LINE, MAX_COMMAND_LINE, parse_question
 from dcrouter.wire.smtp.events import Event, Limits
 from dcrouter.wire.smtp.session import Session
 from dcrouter.wire.smtp.xclient import Introduced
@@ -174,7 +174,10 @@ def _noop(session: Session, argument: str) -> Event | None:
 
 
 def _vrfy(session: Session, argument: str) -> Event | None:
-    return session.idle_reply(said.CANNOT_VERIFY) if argument else session.error(said.NO_ADDRESS)
+    if not argument:
+        return session.error(said.NO_ADDRESS)
+    parse_question(argument)
+    return session.idle_reply(said.CANNOT_VERIFY)
 
 
 def _help(session: Session, argument: str) -> Event | None:

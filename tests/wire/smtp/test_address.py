@@ -112,6 +112,43 @@ class PathTests(SynchronousTestCase):
         address, _ = parse_path(f"<{local}@d.example>")
         self.assertEqual(parse_path(f"<{address}>"), (address, ""))
 
+    def test_addresses_beyond_ascii(self) -> None:
+        """RFC 6531 3.3: in both parts; a domain comes as A-labels, whichever of its forms was written (RFC 5891)."""
+        for path, address in (
+            ("<\u00fc@d.example>", "\u00fc@d.example"),
+            ("<u@b\u00fccher.example>", "u@xn--bcher-kva.example"),
+            ("<u@B\u00dcCHER\u3002example>", "u@xn--bcher-kva.example"),
+            ("<\u7528\u6237@\u4f8b\u5b50.example>", "\u7528\u6237@xn--fsqu00a.example"),
+            ('<"\u00fc"@d.example>', "\u00fc@d.example"),
+            ('<"\u00fc u"@d.example>', '"\u00fc u"@d.example'),
+            ("<@r\u00fc.example:\u00fc@d.example>", "\u00fc@d.example"),
+        ):
+            with self.subTest(path):
+                self.assertEqual(parse_path(path, utf8=True), (address, ""))
+                error = self.assertRaises(WireError, parse_path, path)
+                self.assertEqual((error.reply or b"")[:9], b"553 5.6.7")
+
+    def test_what_is_no_address_beyond_ascii(self) -> None:
+        """What was no UTF-8, controls, blanks, `@` `%` `!` in disguise, labels that are none, and too many octets."""
+        for path in (
+            "<\ufffd@d.example>", "<\u0085@d.example>", "<\u2028@d.example>", "<u\uff20d@e.example>",
+            "<u\uff05d@e.example>", "<u\uff01d@e.example>", "<u@\ufffd.example>", "<u@-\u00fc.example>",
+            "<\u00fc@d..example>", "<\u00fc@>", f"<{chr(252) * 33}@d.example>", f"<u@{chr(252) * 63}.example>",
+        ):  # fmt: skip
+            with self.subTest(path):
+                error = self.assertRaises(WireError, parse_path, path, utf8=True)
+                self.assertEqual((error.reply or b"")[:7], b"501 5.1")
+
+    @given(st.text(max_size=40))
+    def test_what_is_an_address_stays_one(self, text: str) -> None:
+        """Beyond ASCII too: parsed once, it is parsed to itself."""
+        try:
+            address, _ = parse_path(f"<{text}@b\u00fccher.example>", utf8=True)
+        except WireError as error:
+            self.assertIsNotNone(error.reply)
+        else:
+            self.assertEqual(parse_path(f"<{address}>", utf8=True), (address, ""))
+
     def test_split_takes_the_quotes_off(self) -> None:
         """The local part as it is meant, beside the domain."""
         self.assertEqual(split('"u@x"@d'), ("u@x", "d"))
