@@ -84,6 +84,17 @@ def of_half(config: Config, half: Half | None, root: Place) -> Config:
     return evolve(config, email=email)
 
 
+def certifies_mail(config: Config) -> bool:
+    """Whether clients of mail see what this service has for `email.hostname`: of an edge apart from the mail half only
+    what it exports, where the mail half cannot have one itself.
+    """
+    email, certificates = config.email, config.certificates
+    if email is None or email.remote is None:
+        return email is not None
+    by_itself = certificates.acme is not None and "dns-01" in certificates.acme.challenges
+    return email.certificate == "auto" and certificates.export is not None and not by_itself
+
+
 def undecided(config: Config, half: Half | None) -> str | None:
     """Why no service can be made of this without a word more."""
     if half is None and config.email is not None and config.email.remote is not None:
@@ -97,6 +108,7 @@ def _mail_half(config: Config, email: Email, remote: Remote, root: Place) -> Con
     ports = tuple(
         MailPort(port=remote.port(one.port), kind=one.kind, max_connections=one.max_connections) for one in email.ports
     )
+    outer = tuple(evolve(one, listen=one.listen or config.listen) for one in email.ports)
     certificates = config.certificates
     acme = certificates.acme
     if acme is not None:
@@ -119,7 +131,7 @@ def _mail_half(config: Config, email: Email, remote: Remote, root: Place) -> Con
         proxy_protocol=(ProxyProtocol(from_=remote.from_, only=True),),
         defaults=Defaults(timeouts=config.defaults.timeouts, security=config.defaults.security),
         routes=tuple(_between(route, remote) for route in config.routes if isinstance(route.action, MailHandover)),
-        email=evolve(email, ports=ports, remote=None, home=home),
+        email=evolve(email, ports=ports, remote=None, home=home, outer=outer, edges=remote.from_),
     )
 
 

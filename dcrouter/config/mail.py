@@ -67,7 +67,8 @@ class MailTimeouts:
 class Email:
     """The mail half; without it dcrouter takes no mail. `security` stands instead of defaults.security on its ports.
 
-    `home`: where the queue and Maildirs are, None: state_dir.
+    `home`: where the queue and Maildirs are, None: state_dir. `outer`: the ports that clients connect to, with their
+    addresses, and `edges`: who has them, where `ports` are between the halves (config/halves.py).
     """
 
     hostname: HostName = field(metadata=key("Who we are: banner, EHLO, Received, and the certificate's name."))
@@ -175,3 +176,10 @@ class Email:
         default=(), metadata=key("Addresses of the world to which nothing is sent.", default="none")
     )
     home: Path | None = None
+    outer: tuple[MailPort, ...] = ()
+    edges: tuple[Network, ...] = ()
+
+    @property
+    def doors(self) -> tuple[MailPort, ...]:
+        """The ports that the world knows."""
+        return self.outer or self.ports

@@ -9,9 +9,11 @@ from textwrap import dedent
 from dcrouter.admin.table import rows
 from dcrouter.config.actions import MailRelay
 from dcrouter.config.effective import bind_addresses, effective_routes
+from dcrouter.config.halves import certifies_mail
 from dcrouter.config.load import from_plain, load_service, load_with_warnings, to_plain
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.errors import ConfigError
+from dcrouter.mail.delivery.exchangers import OwnAddresses
 from tests.config.written import FileTestCase
 
 REMOTE = """\
@@ -53,6 +55,10 @@ class HalvesTests(FileTestCase):
         assert config.email is not None
         self.assertEqual([port.kind for port in config.email.ports], ["smtp", "submission", "smtps"])
         self.assertEqual(config.email.security.max_connections, 7)
+        self.assertEqual([port.port for port in config.email.doors], [25, 587, 465])
+        self.assertEqual(config.email.edges, introduced.from_)
+        own = OwnAddresses(config.email, config.listen)
+        self.assertEqual([own(address) for address in ("10.0.0.4", "127.0.0.1", "192.0.2.1")], [True, True, False])
         state = self.directory / "state"
         self.assertEqual((config.email.home, config.state_dir), (state, state / "mail-half"))
         self.assertEqual(config.admin.socket, state / "mail-half" / "admin.sock")
@@ -78,6 +84,8 @@ class HalvesTests(FileTestCase):
         self.assertEqual((config.certificates.acme, config.email.certificate), (None, "auto"))
         self.assertIn("is not on this host", warnings[1])
         self.assertIn("until /nowhere/mail.example.com.pem is on this host", warnings[0])
+        self.assertTrue(certifies_mail(self.config(text.partition("      files:")[0])))
+        self.assertFalse(certifies_mail(self.config(REMOTE)))
         exported = self.directory / "mail.example.com.pem"
         exported.touch()
         config, _ = load_with_warnings(self._written(text.replace("/nowhere", str(self.directory))), {}, "mail")

@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
+from dcrouter.config.halves import certifies_mail
 from dcrouter.control.outward.chosen import Chosen
 from dcrouter.errors import DcrouterError, TlsError, Unreachable
 from dcrouter.net.resolver import TlsaAnswer
@@ -75,7 +76,7 @@ class Dane:
         """JSON-ready, each with `name`, `type`, `value`, and `use`: `now` or `next`. Of the next key also `published`:
         since when it is (UTC epoch seconds, None: not everywhere), and `ripe`: when it may be used.
         """
-        if self._config is None or self._config.email is None or self._ring is None:
+        if self._config is None or self._config.email is None or self._ring is None or not certifies_mail(self._config):
             return []
         host = self._config.email.hostname.lower()
         records = []
@@ -97,7 +98,7 @@ class Dane:
 
     def _ports(self) -> tuple[int, ...]:
         assert self._config is not None and self._config.email is not None
-        return tuple(dict.fromkeys(port.port for port in self._config.email.ports))
+        return tuple(dict.fromkeys(port.port for port in self._config.email.doors))
 
     def _ask(self) -> None:
         if self._ring is not None and self._rolling() and self._asking is None:

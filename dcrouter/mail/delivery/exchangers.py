@@ -143,13 +143,16 @@ class Exchangers:
 
 
 class OwnAddresses:
-    """Whether an address is one on which this host takes mail on `port`, for loops that no name shows.
+    """Whether an address is one on which this host takes mail on `port`, or an edge that is a service of its own does,
+    for loops that no name shows.
 
     `listen`: the global addresses, for ports that have none of their own.
     """
 
     def __init__(self, email: Email, listen: Iterable[Address], port: int = SMTP_PORT) -> None:
-        bound = [address for one in email.ports if one.port == port for address in one.listen or listen]
+        bound = [address for one in email.doors if one.port == port for address in one.listen or listen]
+        if any(one.port == port for one in email.doors):
+            bound += [edge.network_address for edge in email.edges if edge.num_addresses == 1]
         self._any = {address.version for address in bound if address.is_unspecified}
         self._named = {str(address) for address in bound}
 
