@@ -164,9 +164,7 @@ class Destination:
         if self.trouble is not None and not self._away:
             self._up()
         if self._closed or self.gates.enough(connection.carried, self._reactor.seconds() - connection.since):
-            connection.leave()
-            self._gone(connection)
-            self._open()
+            connection.leave()  # its slot is free when it has ended
             return
         self._idle.append(connection)
         self._serve()
@@ -224,12 +222,14 @@ class Destination:
         while self._idle and self._waiting:
             if self.gates.free() < 1:
                 self.gates.line_up(self)
-                return
+                break
             self.gates.spend()
             connection, sending = self._idle.pop(), self._waiting.next()
             if self._seen is not None and self._reactor.seconds() >= self._clear_until:
                 self._tell(connection, (sending,))
             connection.send(sending)
+        while self._idle and self.gates.wanted:
+            self.spare()
         self._open()
 
     def _tell(self, connection: Connection, sendings: Iterable[Sending]) -> None:

@@ -287,6 +287,11 @@ class Gates:
     def quiet(self) -> bool:
         return all(gate.quiet for gate in self.all)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a slot that an idle connection has."""
+        return any(gate.wanted for gate in self.all)
+
     def take(self, guest: Guest) -> bool:
         """Whether there is room for one more connection; if not, `open_again` is called, each guest in its turn."""
         for gate in self.all:
