@@ -204,6 +204,9 @@ def message_lines(message: dict[str, Any]) -> Iterator[str]:
             yield f"  why     {one['why']}"
         if one["reply"]:
             yield f"  reply   {word(one['reply'])}"
+        for name in ("priority", "zone", "source", "notify", "original"):
+            if one[name]:
+                yield f"  {name:<7} {word(str(one[name]))}"
     if message["more"]:
         yield ""
         yield "and more recipients: dcrouter queue list"

@@ -34,6 +34,11 @@ def recipient(**changed: Any) -> dict[str, Any]:
         "since": None,
         "why": None,
         "reply": "451 later",
+        "priority": 0,
+        "zone": None,
+        "source": None,
+        "notify": None,
+        "original": None,
         **changed,
     }
 
@@ -60,9 +65,10 @@ class LinesTests(SynchronousTestCase):
         )
 
     def test_a_message_is_shown_whole(self) -> None:
-        """Envelope, each recipient with its state and why, the header, and where its file is."""
+        """Envelope, each recipient with its state and why and what was asked for it, the header, where its file is."""
         one = {name: value for name, value in recipient().items() if name not in ("message", "session", "sender")}
         held = {**one, "state": "held", "due": None, "since": 5.0, "why": "by the operator", "reply": ""}
+        held |= {"priority": -2, "zone": "bulk", "source": "192.0.2.1", "notify": "NEVER", "original": "rfc822;a\x1b"}
         message = {
             "message": "1f",
             "session": "s",
@@ -93,6 +99,11 @@ class LinesTests(SynchronousTestCase):
                 "  rule    r",
                 "  state   held since 1970-01-01T00:00:05Z, 2 tries",
                 "  why     by the operator",
+                "  priority -2",
+                "  zone    bulk",
+                "  source  192.0.2.1",
+                "  notify  NEVER",
+                "  original rfc822;a?",
                 "",
                 "and more recipients: dcrouter queue list",
                 "",

@@ -238,7 +238,9 @@ _OF_MESSAGE = ("message", "session", "sender", "received", "size")
 
 
 def as_plain(entry: Entry, now: float) -> Plain:
-    """A recipient as JSON-ready values. `due`: of what is queued; `since` and `why`: of what is not."""
+    """A recipient as JSON-ready values. `due`: of what is queued; `since` and `why`: of what is not. `notify` and
+    `original` (ORCPT): what its sender asked for.
+    """
     queued = entry.state == QUEUED
     return {
         "message": f"{entry.message:x}",
@@ -254,6 +256,10 @@ def as_plain(entry: Entry, now: float) -> Plain:
         "due": entry.due if queued else None,
         "since": None if queued else entry.due,
         "why": WHY.get(entry.state),
+        "priority": entry.priority,
+        "source": entry.source or None,
+        "notify": entry.notify or None,
+        "original": entry.orcpt or None,
         "reply": entry.reply,
     }
 

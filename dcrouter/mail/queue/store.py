@@ -67,7 +67,7 @@ class Change(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A recipient with its message, as an operator sees it."""
+    """A recipient with its message, as an operator sees it. `zone`, `source`, `notify` and `orcpt` as of Recipient."""
 
     message: int
     number: int
@@ -82,7 +82,11 @@ class Entry(NamedTuple):
     due: float
     reply: str
     spooled: bool
+    priority: int = 0
     zone: str = ""
+    source: str = ""
+    notify: str = ""
+    orcpt: str = ""
 
     @property
     def key(self) -> Key:

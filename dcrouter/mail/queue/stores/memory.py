@@ -341,5 +341,6 @@ class MemoryStore:
         one = kept.recipient
         return Entry(
             *key, message.envelope.session, message.envelope.sender, message.received, message.size, one.address,
-            one.rule, kept.state, one.attempts, kept.due, kept.reply, message.spooled, one.zone,
+            one.rule, kept.state, one.attempts, kept.due, kept.reply, message.spooled,
+            message.envelope.terms.priority, one.zone, one.source, one.notify, one.orcpt,
         )  # fmt: skip

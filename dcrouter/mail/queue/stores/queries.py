@@ -29,7 +29,7 @@ from dcrouter.mail.queue.store import (
     tally,
 )
 from dcrouter.mail.queue.stores.patterns import glob_of
-from dcrouter.mail.queue.stores.schema import STRANGER, TO_POSTMASTER, TO_SENDER, VOUCHED, terms_of
+from dcrouter.mail.queue.stores.schema import STRANGER, TO_POSTMASTER, TO_SENDER, VOUCHED, dsn_of, terms_of
 
 _DUE = """
 SELECT json_group_array(json_array(due, id, number, address, rule, attempts, session, sender, received, size, eightbit,
@@ -59,11 +59,12 @@ SELECT json_group_array(priority) FROM found WHERE priority IS NOT NULL"""
 
 _ENTRY = """
 m.id, r.number, m.session, m.sender, m.received, m.size, r.address, r.rule, r.state, r.attempts, r.due, r.reply,
-(SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled, r.zone"""
+(SELECT octets IS NULL FROM body WHERE body.id = r.body) AS spooled, r.priority, r.zone, r.source, r.dsn"""
 
 _PICK = f"""
 SELECT json_group_array(json_array(
-    id, number, session, sender, received, size, address, rule, state, attempts, due, reply, spooled, zone))
+    id, number, session, sender, received, size, address, rule, state, attempts, due, reply, spooled,
+    priority, zone, source, dsn))
 FROM (
     SELECT {_ENTRY} FROM recipient AS r CROSS JOIN message AS m ON m.id = r.message
     WHERE %s ORDER BY r.message, r.number LIMIT ?
@@ -208,8 +209,8 @@ def _where(selection: Selection, now: float) -> tuple[list[str], list[Any]]:
 
 
 def _as_entry(row: Any) -> Entry:
-    entry = Entry(*row)
-    return entry._replace(spooled=bool(entry.spooled))
+    *fields, spooled, priority, zone, source, dsn = row
+    return Entry(*(*fields, bool(spooled), priority, zone, source, *dsn_of(dsn)))
 
 
 def _as_due(
@@ -233,7 +234,7 @@ def _as_due(
     dsn: str,
     terms: str | None,
 ) -> Due:
-    notify, _, orcpt = dsn.partition(" ")
+    notify, orcpt = dsn_of(dsn)
     recipient = Recipient(
         number=number,
         address=address,

@@ -157,3 +157,9 @@ def recipient_row(one: Recipient) -> tuple[Any, ...]:
 
 def dsn_text(one: Recipient) -> str:
     return f"{one.notify} {one.orcpt}" if one.notify or one.orcpt else ""
+
+
+def dsn_of(text: str) -> tuple[str, str]:
+    """(notify, orcpt)."""
+    notify, _, orcpt = text.partition(" ")
+    return notify, orcpt

@@ -128,6 +128,10 @@ class Contract:
         self.assertEqual({name: getattr(one, name) for name in asked}, asked)
         self.assertEqual(other.envelope.recipients, (evolve(one, number=1, address="c@y.test"),))
         self.assertEqual(third.envelope.recipients[0].orcpt, "rfc822;x@y.test")
+        shown = yield entries(store)
+        self.assertEqual([one.priority for one in shown], [0, -3, -3, 0])
+        self.assertEqual({name: getattr(shown[1], name) for name in asked}, asked)
+        self.assertEqual((shown[0].zone, shown[0].notify, shown[3].orcpt), ("", "", "rfc822;x@y.test"))
         self.assertEqual(plain.envelope.recipients, (Recipient(number=0, address="b0@y.test", rule="r"),))
 
     @inlineCallbacks
@@ -139,6 +143,7 @@ class Contract:
         yield store.settle(one, [], [Change(0, QUEUED, 1, 1000.0, 0, "451", "192.0.2.1")])
         (due,) = yield store.due(START, 2000.0, 10)
         self.assertEqual(due.message.envelope.recipients[0].source, "192.0.2.1")
+        self.assertEqual([one.source for one in (yield entries(store))], ["192.0.2.1"])
 
     @inlineCallbacks
     def test_the_highest_priority_comes_first(self):
