@@ -156,6 +156,21 @@ class AliasTests(TestCase):
         )
 
     @inlineCallbacks
+    def test_an_alias_may_be_written_with_u_labels(self):
+        """In the file and by the client (RFC 6531): it is the same one, and Original-Recipient has its A-labels."""
+        known = evolve(LOCAL, match=RuleMatch(recipients=("*@local.test", "*@xn--mnchen-3ya.test")))
+        house = self.house(
+            "x@münchen.test: [gone@nowhere.test, ann@local.test]\n",
+            evolve(known, recipients_file=self.known("ann", "joe")),
+            trusted=TRUSTED,
+        )
+        lines = ["EHLO c.test", "MAIL FROM:<joe@local.test> SMTPUTF8", "RCPT TO:<x@münchen.test>"]
+        replies = yield in_thread(dialogue, house.listen(), *lines, "DATA", SMALL + b".\r\n")
+        self.assertEqual([reply[:9] for reply in replies[-3:]], [OK, b"354 End d", b"250 2.0.0"])
+        yield until(lambda: house.mails("joe@local.test") and house.mails("ann@local.test"))
+        self.assertIn(b"\nOriginal-Recipient: rfc822; x@xn--mnchen-3ya.test\n", house.mails("joe@local.test")[0])
+
+    @inlineCallbacks
     def test_received_names_the_alias(self):
         """Not whom it stands for: `for` is what the client wrote (RFC 5321 4.4)."""
         house = self.house("sales@local.test: ann@local.test\n")
