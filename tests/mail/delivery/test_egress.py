@@ -27,7 +27,7 @@ from tests.support.proxies import Dante, Microsocks, Tinyproxy, TlsBefore
 from tests.support.router import Reserved
 from tests.support.socks import Socks
 
-SOON = Queue(retry=Retry(base=0.5, max=1.0, jitter=0.0))
+SOON = Queue(retry=Retry(base=0.1, max=0.2, jitter=0.0))
 
 
 def proxy(port: int, scheme: Scheme = "socks5", user: str | None = None, password: str = "") -> Proxy:
