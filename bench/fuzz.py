@@ -164,9 +164,15 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"\2\0EHLO c\r\nMAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<b@y>\r\nBDAT 3\r\n\n.\nBDAT 0 LAST\r\nRSET\r\n",
         b"\x09\1EHLO c\r\nAUTH PLAIN AGEAYg==\r\nAUTH LOGIN\r\nYQ==\r\n*\r\nVRFY a\r\nHELP\r\nNOOP\r\n",
         b"\7\0EHLO c\r\nSTARTTLS\r\n",
+        b"\5\0EHLO c\r\nMAIL FROM:<\xc3\xbc@x> SMTPUTF8\r\nRCPT TO:<b@b\xc3\xbc.x>\r\n",
     ),
     "data": (b"a\r\n.\r\nb\r\n..\r\n", b"\n.\r\n\r.\n"),
-    "address": (b'<@r.example:"a b"@[IPv6:2001:db8::1]> SIZE=1', b"<postmaster>", b"250-x\r\n250 5.1.1 y\r\n"),
+    "address": (
+        b'<@r.example:"a b"@[IPv6:2001:db8::1]> SIZE=1',
+        b"<\xc3\xbc@b\xc3\xbc.x>",
+        b"<postmaster>",
+        b"250-x\r\n250 5.1.1 y\r\n",
+    ),
     "header": (b'From: "a" <b@c.d>, g: x@y (c), z@w;\r\n\tfold\r\nAuthentication-Results: mx.example; none\r\n\r\n',),
     "mime": (
         b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n\xff\r\n--b\r\nContent-Type:"
