@@ -73,6 +73,16 @@ class LateTests(TestCase):
             self.assertEqual(replies[-1], answer, octets)
 
     @inlineCallbacks
+    def test_chunks_are_measured_together(self):
+        """RFC 3030: what the last one ends is the message."""
+        house = House(self, BIG, LISTS, LOCAL)
+        for first, answer in ((LISTED, b"250 2.0.0"), (LARGE, b"552 5.3.4")):
+            chunks = [b"BDAT %d\r\n" % len(first) + first, b"BDAT 3 LAST\r\nx\r\n"]
+            replies = yield in_thread(dialogue, house.listen(), *rcpt("boss"), *chunks)
+            self.assertEqual([reply[:9] for reply in replies[-2:]], [b"250 2.0.0", answer])
+        yield until(lambda: [one.rule for one in house.done] == ["lists"])
+
+    @inlineCallbacks
     def test_a_stranger_s_recipients_are_all_taken_or_all_refused(self):
         """Whose rules could decide otherwise than the first one's comes back alone: 452 4.5.3 (architecture, 3)."""
         house = House(self, BIG, LISTS, LOCAL)
