@@ -77,6 +77,17 @@ _PER_REQUEST = {"rate": "req/s", "cpu": "CPU us/req", "capacity": "req/CPU s", "
 _PER_GIB = {"cpu": "CPU s/GiB", "rate": "GiB/s", "busy": "of a core"}
 _HANDSHAKE = {**_PER_CONNECTION, "resumed": "share"}
 _LATENCY = {"p50": "ms", "p99": "ms", "bulk": "GiB/s beside"}
+_BESIDE_MAIL = {
+    "alone": "conn/s without mail",
+    "beside": "conn/s with mail",
+    "ratio": "of its own",
+    "messages": "messages/s",
+    "reply": "ms p99 of a message",
+    "edge_alone": "edge's us/conn without",
+    "edge_beside": "edge's us/conn with mail",
+    "edge": "of its own",
+    "mail": "mail's us/message",
+}
 _SAME_CPU = (Goal(figure="cpu", kind="at most", bound=1.1, against="haproxy"),)
 _HANDSHAKE_GOALS = (
     Goal(figure="capacity", kind="at least", bound=1.0, against="haproxy"),
@@ -327,17 +338,7 @@ ROWS: tuple[Row, ...] = (
         mode="plain",
         backend="web",
         measure=beside_mail(300),
-        units={
-            "alone": "conn/s without mail",
-            "beside": "conn/s with mail",
-            "ratio": "of its own",
-            "messages": "messages/s",
-            "reply": "ms p99 of a message",
-            "edge_alone": "edge's us/conn without",
-            "edge_beside": "edge's us/conn with mail",
-            "edge": "of its own",
-            "mail": "mail's us/message",
-        },
+        units=_BESIDE_MAIL,
         goals=(Goal(figure="ratio", kind="at least", bound=0.7),),
         sides=("dcrouter",),
         mail=True,
@@ -348,17 +349,7 @@ ROWS: tuple[Row, ...] = (
         mode="plain",
         backend="web",
         measure=beside_mail(400),
-        units={
-            "alone": "conn/s without mail",
-            "beside": "conn/s with mail",
-            "ratio": "of its own",
-            "messages": "messages/s",
-            "reply": "ms p99 of a message",
-            "edge_alone": "edge's us/conn without",
-            "edge_beside": "edge's us/conn with mail",
-            "edge": "of its own",
-            "mail": "mail's us/message",
-        },
+        units=_BESIDE_MAIL,
         goals=(Goal(figure="edge", kind="at most", bound=1.2),),
         sides=("dcrouter",),
         mail=True,

@@ -6,11 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-from dcrouter.admin.client import ApiError, ask
+from dcrouter.admin.client import ApiError, ask, pages
 from dcrouter.admin.control import Command
 from dcrouter.admin.places import also_behind, mail_socket
 from dcrouter.admin.report import duration, word
@@ -33,7 +32,7 @@ def add_bans_command(command: Command) -> argparse.ArgumentParser:
 
 
 def list_bans(arguments: argparse.Namespace) -> int:
-    found = list(_all(mail_socket(arguments)))
+    found = list(pages(mail_socket(arguments), "/bans", "bans"))
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(ban_lines(found)))
     return 0
 
@@ -60,13 +59,3 @@ def ban_lines(found: Iterable[dict[str, Any]]) -> Iterator[str]:
         yield f"{word(one['address']).ljust(width)}  for another {duration(one['seconds'])}"
     if not bans:
         yield "nobody is banned"
-
-
-def _all(socket: Path) -> Iterator[dict[str, Any]]:
-    place: str | None = None
-    while True:
-        answer = ask(socket, "GET", "/bans" if place is None else f"/bans?{urlencode({'after': place})}")
-        yield from answer["bans"]
-        place = answer["next"]
-        if place is None:
-            return

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from dcrouter.errors import DcrouterError
 
@@ -44,6 +46,17 @@ def ask(path: Path, method: str, target: str, body: object = None) -> dict[str, 
         raise ApiError(str(answer.get("error", response.reason)), answer)
     assert isinstance(answer, dict)
     return answer
+
+
+def pages(path: Path, target: str, name: str) -> Iterator[dict[str, Any]]:
+    """All that is behind `name` in the answers of GET `target`, each of which says where the next begins."""
+    place: str | None = None
+    while True:
+        answer = ask(path, "GET", target if place is None else f"{target}?{urlencode({'after': place})}")
+        yield from answer[name]
+        place = answer["next"]
+        if place is None:
+            return
 
 
 class _UnixConnection(http.client.HTTPConnection):

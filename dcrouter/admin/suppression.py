@@ -7,11 +7,10 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-from dcrouter.admin.client import ApiError, ask
+from dcrouter.admin.client import ApiError, ask, pages
 from dcrouter.admin.control import Command
 from dcrouter.admin.places import also_behind, mail_socket
 from dcrouter.admin.report import duration, word
@@ -38,7 +37,7 @@ def add_suppression_command(command: Command) -> argparse.ArgumentParser:
 
 
 def list_suppressed(arguments: argparse.Namespace) -> int:
-    found = list(_all(mail_socket(arguments)))
+    found = list(pages(mail_socket(arguments), "/suppression", "suppressed"))
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(lines(found, time.time())))
     return 0
 
@@ -85,13 +84,3 @@ def _each(arguments: argparse.Namespace, act: Any) -> int:
             failed = 1
     print(json.dumps({"addresses": done}) if arguments.json else "\n".join(map(word, done)))
     return failed
-
-
-def _all(socket: Path) -> Iterator[dict[str, Any]]:
-    place: str | None = None
-    while True:
-        answer = ask(socket, "GET", "/suppression" if place is None else f"/suppression?{urlencode({'after': place})}")
-        yield from answer["suppressed"]
-        place = answer["next"]
-        if place is None:
-            return

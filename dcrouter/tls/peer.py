@@ -13,6 +13,8 @@ from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from zope.interface import implementer
 
 from dcrouter.config.names import is_address
 from dcrouter.errors import TlsError
@@ -82,6 +84,20 @@ class Peer:
                 self.problem = str(error)
                 return False
         return bool(good) or self._lenient
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ClientSession:
+    """Twisted's way to begin TLS with one peer."""
+
+    def __init__(self, context: SSL.Context, peer: Peer) -> None:
+        self._context = context
+        self._peer = peer
+
+    def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        self._peer.expect(connection)
+        return connection
 
 
 def _names(certificate: x509.Certificate | None) -> str:

@@ -23,7 +23,6 @@ from twisted.internet.error import (
     ConnectionLost,
     DNSLookupError,
 )
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
@@ -40,7 +39,7 @@ from dcrouter.net.waits import cancellable, within
 from dcrouter.tls.acme.answers import Answer, absolute, seconds_of
 from dcrouter.tls.acme.problems import plain
 from dcrouter.tls.acme.waiting import Patience
-from dcrouter.tls.peer import Peer
+from dcrouter.tls.peer import ClientSession, Peer
 from dcrouter.tls.profile import client_context
 from dcrouter.tls.trust import certificates_of
 
@@ -159,24 +158,12 @@ class _Trust:
             self._context = client_context(UpstreamTls(verify=True), self._pem)
         name = hostname.decode("ascii")
         peer = self._peers[name] = Peer(name, verify=True, early=True)
-        return _Session(self._context, peer)
+        return ClientSession(self._context, peer)
 
     def problem(self, host: str) -> str | None:
         """What was wrong with the certificate of `host`, last."""
         peer = self._peers.get(host)
         return None if peer is None else peer.problem
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Session:
-    def __init__(self, context: SSL.Context, peer: Peer) -> None:
-        self._context = context
-        self._peer = peer
-
-    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        self._peer.expect(connection)
-        return connection
 
 
 def _body(response: IResponse, url: str) -> Deferred[bytes]:

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as Late
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, FileBodyProducer, ResponseDone
@@ -25,7 +25,7 @@ from zope.interface import implementer
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.errors import DcrouterError, TlsError, Unreachable
 from dcrouter.net.resolver import Resolver
-from dcrouter.tls.peer import Peer
+from dcrouter.tls.peer import ClientSession, Peer
 from dcrouter.tls.profile import client_context
 
 HTTPS_PORT = 443
@@ -100,7 +100,7 @@ class _Places:
         host = uri.host.decode("ascii")
         peer = self._problems[host] = Peer(host, verify=True, early=True)
         port = self._port if uri.port == HTTPS_PORT else uri.port
-        return _Place(self._reactor, self._resolver, host, port, _Session(self._context, peer))
+        return _Place(self._reactor, self._resolver, host, port, ClientSession(self._context, peer))
 
     def meaning(self, host: str, error: Exception) -> DcrouterError:
         """Twisted wraps what went wrong in errors of its own."""
@@ -117,7 +117,7 @@ class _Places:
 class _Place:
     """One host, by TLS."""
 
-    def __init__(self, reactor: Any, resolver: Resolver, host: str, port: int, session: _Session) -> None:
+    def __init__(self, reactor: Any, resolver: Resolver, host: str, port: int, session: ClientSession) -> None:
         self._reactor = reactor
         self._resolver = resolver
         self._host = host
@@ -137,18 +137,6 @@ class _Place:
             except (ConnectError, OSError) as error:
                 reasons.append(f"{address}: {error}".rstrip("."))
         raise Unreachable(", ".join(reasons))
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Session:
-    def __init__(self, context: SSL.Context, peer: Peer) -> None:
-        self._context = context
-        self._peer = peer
-
-    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        self._peer.expect(connection)
-        return connection
 
 
 def _problem(response: IResponse, media_type: str) -> str:
