@@ -15,6 +15,8 @@ from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rates import Rate
 from dcrouter.config.rules import Mta, Rule, RuleMatch
 from dcrouter.config.zones import Shape, Zone, ZoneMatch
+from dcrouter.mail.delivery import destination
+from dcrouter.mail.queue import queue
 from dcrouter.mail.shaping import gates
 from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import SILENT, ScriptedHop
@@ -187,6 +189,22 @@ class ZoneTests(World):
         self.reload(house, zones={})
         yield house.mta.queue_ask({"do": "retry", "all": True})
         yield until(lambda: len(hop.messages) == 6)
+
+    @inlineCallbacks
+    def test_a_zone_that_stands_still_holds_up_no_other(self):
+        """More messages than may be under way wait for a host that says nothing; another zone's leave meanwhile."""
+        self.patch(gates, "KEPT", 20)
+        self.patch(gates, "STALLED", 0.3)
+        self.patch(destination, "STALLED", 0.3)
+        self.patch(queue, "MAX_CLAIMED", 60)
+        self.patch(queue, "MAX_RETRIED", 60)
+        slow, good = self.hop(1, "slow.test", greeting=SILENT), self.hop(2, "good.test")
+        rule = Rule(name="slow", match=RuleMatch(recipients=("*@slow.test",)), action=Mta(zone="tight"))
+        house = self.house(rule, Rule(name="mta", action=Mta()), zones={"tight": Zone(connections=1)}, patience=None)
+        yield self.send(house, *["x@slow.test"] * 80, "y@good.test")
+        yield until(lambda: good.messages)
+        yield until(lambda: house.mta.status()["postponed"] >= 40)
+        self.assertEqual(len(slow.sessions), 1)
 
 
 class DestinationTests(World):

@@ -106,7 +106,8 @@ class Course:
     def judge(self, outcome: Outcome, destination: Destination) -> Outcome:
         """What becomes of a recipient whose destination has answered so."""
         step = self._steps.get(destination)
-        if step is None or isinstance(outcome, Delivered) or not self._shaping.reactions:
+        said = not isinstance(outcome, Delivered) and outcome.reply[:3].isdecimal()  # and not our own words
+        if step is None or not said or not self._shaping.reactions:
             return self._with_source(outcome, step)
         rule = self._shaping.reactions.heard(outcome.reply, step.stage.gates[0], _text(step.source))
         if rule is not None and rule.action == "bounce" and isinstance(outcome, Later):
@@ -131,6 +132,8 @@ class Course:
         """What becomes of the mail that nobody could be given, if nothing of it speaks against `outcome`."""
         if self._bounced:
             return Failed(f"{_code(self._bounced)} {self._bounced}" if self._bounced[:1] != "5" else self._bounced)
+        if not self._steps:
+            return self.closed() or outcome
         return outcome
 
     def ended(self, outcomes: list[Outcome]) -> list[Outcome]:

@@ -30,7 +30,7 @@ from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.delivery.seen import Observe, Seen
 from dcrouter.mail.delivery.sending import Sending, Trouble
-from dcrouter.mail.shaping.gates import Gate, Gates
+from dcrouter.mail.shaping.gates import STALLED, Gate, Gates
 from dcrouter.mail.shaping.line import Line
 from dcrouter.wire.smtp.address import split
 from dcrouter.wire.smtp.client import Client, Credentials
@@ -378,7 +378,7 @@ class Destination:
 
     def _look_later(self) -> None:
         if self._watch is None and len(self._waiting) > 1:
-            self._watch = self._reactor.callLater(SLOW, self._look)
+            self._watch = self._reactor.callLater(min(SLOW, STALLED), self._look)
 
     def _look(self) -> None:
         self._watch = None

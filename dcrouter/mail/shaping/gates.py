@@ -25,6 +25,9 @@ SOON = 5.0
 SLOW = 10.0
 """Seconds that those who wait for a gate will wait, as it seems, before it counts as slow."""
 
+STALLED = 3.0
+"""Seconds in which nothing has left, after which it does so, too."""
+
 KEPT = 500
 """Messages that may wait in memory for one gate that is slow, over all next hops behind it; each may have one."""
 
@@ -144,7 +147,7 @@ class Gate:
         """Whether too many wait, and will for long."""
         if self.waiting <= KEPT:
             return False
-        return self.waiting * self._step > SLOW or self._now() - self._left > SLOW
+        return self.waiting * self._step > SLOW or self._now() - self._left > STALLED
 
     def share(self, waiting: int) -> int:
         """How many of so many that wait for one next hop may go on doing so, if it is crowded."""

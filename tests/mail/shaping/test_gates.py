@@ -161,7 +161,7 @@ class GateTests(SynchronousTestCase):
         for _ in range(30):
             gates.came()
         self.assertIsNone(gates.crowded())
-        self.clock.advance(module.SLOW + 1)
+        self.clock.advance(module.STALLED + 1)
         self.assertIs(gates.crowded(), gate)
         self.assertEqual((gate.share(30), gate.share(1)), (10, 1))
         gate.cut_down = True
