@@ -34,7 +34,8 @@ def delivery_lines(answer: dict[str, Any]) -> Iterator[str]:
     if answer["why"] is not None:
         yield word(f"does not leave now: {answer['why']}")
     for host in answer["hosts"]:
-        yield word(f"{host['preference']} {host['host']}: {', '.join(host['addresses'])}")
+        against = f", not now: {host['against']}" if host["against"] else ""
+        yield word(f"{host['preference']} {host['host']}: {', '.join(host['addresses'])}{against}")
         yield word(f"  TLS {host['tls']['tls']}" + (f" by {host['tls']['policy']}" if host["tls"]["policy"] else ""))
         yield word(f"  {_way(host['way'])}")
         for address, way in host["way"].get("by_address", {}).items():

@@ -67,7 +67,7 @@ def add_explain_command(command: Command) -> argparse.ArgumentParser:
         help="a header of the request or the mail; may be said several times",
     )
     parser.add_argument("--time", metavar="TIME", help="when it comes: 2026-11-21T08:00 [now]")
-    parser.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="mail: its sender [<>]")
+    parser.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="mail, delivery: its sender [<>]")
     parser.add_argument("--to", action="append", metavar="ADDRESS", help="mail: a recipient; may be said several times")
     parser.add_argument("--size", metavar="SIZE", help="mail: how large it is: 2MB")
     parser.add_argument("--auth", metavar="ACCOUNT", help="mail: whom the client has logged in as [nobody]")

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -66,7 +67,9 @@ def lines(found: Iterable[dict[str, Any]], now: float) -> Iterator[str]:
     kinds = max((len(one["why"]) for one in rows), default=0)
     for one in rows:
         left = "for ever" if one["until"] is None else f"for another {duration(max(one['until'] - now, 0.0))}"
-        since = "" if one["since"] is None else f", since {duration(max(now - one['since'], 0.0))}"
+        since = ""
+        if one["since"] is not None:
+            since = datetime.fromtimestamp(one["since"], UTC).strftime(", since %Y-%m-%d %H:%M:%S UTC")
         yield f"{word(one['address']).ljust(width)}  {one['why'].ljust(kinds)}  {left}{since}"
     if not rows:
         yield "nobody is suppressed"
@@ -82,5 +85,6 @@ def _each(arguments: argparse.Namespace, act: Any) -> int:
         except ApiError as error:
             print(f"dcrouter: {error}", file=sys.stderr)
             failed = 1
-    print(json.dumps({"addresses": done}) if arguments.json else "\n".join(map(word, done)))
+    if done or arguments.json:
+        print(json.dumps({"addresses": done}) if arguments.json else "\n".join(map(word, done)))
     return failed

@@ -136,7 +136,9 @@ class Mta:
             directory, self._ledger, reactor, time.time, self._in_thread, lambda target: self._queue.wake(target)
         )
         limits = self._shaping.limits
-        self._pause_orders = PauseOrders(self._shaping.pauses, time.time, limits.zone_names, limits.provider_names)
+        self._pause_orders = PauseOrders(
+            self._shaping.pauses, time.time, limits.zone_names, limits.provider_names, self._shaping.sources.addresses
+        )
         self._attempts = Attempts(
             self._rules,
             Bodies(self._store, budget),

@@ -130,10 +130,11 @@ class Destinations:
 
     def stand_still(self, outcome: Postponed, what: str) -> None:
         """What waits in memory for a lane that has something to do with `what` (as in a pause) waits no more."""
-        for (_, lane), destination in list(self._known.items()):
+        for (hop, lane), destination in list(self._known.items()):
             if lane is None:
                 continue
-            if what in (ALL, f"source {lane.source}") or any(gate.name == what for gate in destination.gates.all):
+            names = (ALL, f"source {lane.source}", f"host {hop.target}")
+            if what in names or any(gate.name == what for gate in destination.gates.all):
                 destination.stand_still(outcome)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ Nothing is connected to and nothing is counted; DNS is asked as it is for mail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -16,6 +16,7 @@ from dcrouter.config.units import shown
 from dcrouter.config.zones import Source
 from dcrouter.errors import WireError
 from dcrouter.interfaces import Departure
+from dcrouter.mail.bounces.suppression import refusal
 from dcrouter.mail.delivery.course import Stage, versions_of
 from dcrouter.mail.delivery.egress.egress import Egress, Leg
 from dcrouter.mail.delivery.exchange import ascii_or_as_it_is
@@ -84,38 +85,60 @@ class Explainer:
         domain = ascii_or_as_it_is(split(recipient)[1].lower())
         entry = limits.domain(domain)
         pool = limits.zone(zone).pool
-        names = [ALL, f"zone {zone}", f"domain {domain}"]
+        course = [ALL, f"zone {zone}", f"domain {domain}"]
+        names = list(course)
         answer |= {"zone": zone, "zone_by": why, "pool": pool, "domain": domain, "hosts": []}
         gates: list[Gate] = []
         found = await self._outbound.exchangers.of(domain)
-        problem = found.reply if isinstance(found, Later | Failed) else None
+        suppressed = self._outbound.suppressed(recipient)
+        if suppressed is not None:
+            problem: str | None = refusal(recipient, suppressed)
+        else:
+            problem = found.reply if isinstance(found, Later | Failed) else self._stopped(course)
         for exchanger in () if isinstance(found, Later | Failed) else found:
             hop = self._outbound.hop(exchanger, entry)
             stage = self._outbound.stage(Leg(hop, exchanger.addresses), domain, entry)
             gates += limits.gates(hop, Lane(zone=zone, domain=entry)).all
             names += stage.gates
+            departure = Departure(host=exchanger.host, port=hop.port, zone=zone, recipient=recipient)
+            way = self._egress.explain(departure, exchanger.addresses)
             answer["hosts"].append(
                 {
                     "host": exchanger.host,
                     "preference": exchanger.preference,
                     "addresses": list(exchanger.addresses),
+                    "against": self._against(pool, stage, way),
                     "tls": _tls(hop),
                     "limits": list(stage.gates),
-                    "way": self._egress.explain(
-                        Departure(host=exchanger.host, port=hop.port, zone=zone, recipient=recipient),
-                        exchanger.addresses,
-                    ),
+                    "way": way,
                     "sources": self._sources(pool, stage, message),
                 }
             )
         names += [f"source {source.address}" for source in self._shaping.sources.pool(pool or "")]
         held = [pause for pause in pauses.all() if pause.what in names or pause.what.partition(" for ")[2] in names]
-        stopped = pauses.first(names[:3])
         answer["limits"] = [_limit(gate) for gate in dict.fromkeys(gates)]
         answer["pauses"] = [{**pause.plain(), "seconds": pauses.remaining(pause)} for pause in held]
-        answer["leaves"] = problem is None and stopped is None
-        answer["why"] = problem or (f"{stopped.what} is paused: {stopped.reason}" if stopped is not None else None)
+        against = [host["against"] for host in answer["hosts"]]
+        if problem is None and all(against):
+            problem = "; ".join(dict.fromkeys(against))
+        answer["leaves"] = problem is None
+        answer["why"] = problem
         return answer
+
+    def _stopped(self, names: Sequence[str]) -> str | None:
+        """Why nothing goes to what has one of these names."""
+        pauses = self._shaping.pauses
+        pause = pauses.first(names, "bounce") or pauses.first(names)
+        return None if pause is None else str(pause)
+
+    def _against(self, pool: str | None, stage: Stage, way: Plain) -> str | None:
+        """Why nothing goes to a host now."""
+        stopped = self._stopped(stage.gates)
+        if stopped is not None or pool is None or way["way"] != "direct":
+            return stopped
+        if self._shaping.sources.usable(pool, stage.gates, versions_of(stage)):
+            return None
+        return f"no source of pool {pool} can be used"
 
     def _sources(self, pool: str | None, stage: Stage, message: int | None) -> list[Plain]:
         """In the order in which the message would take them; without one, as the pool has them."""

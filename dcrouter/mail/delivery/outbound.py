@@ -51,7 +51,7 @@ class Outbound:
         marked: Marked,
     ) -> None:
         self.exchangers = exchangers
-        self._suppressed = suppressed
+        self.suppressed = suppressed
         self._marked = marked
         self._egress = egress
         self._shaping = shaping
@@ -67,7 +67,7 @@ class Outbound:
         sent: list[Deferred[list[Outcome]]] = []
         parts: list[list[int]] = []
         for number, one in enumerate(recipients):
-            why = self._suppressed(one.address)
+            why = self.suppressed(one.address)
             marked = self._marked(message, one) if why is None else None
             if marked is not None:
                 zone = self._limits.zone_name(action.zone or one.zone)
@@ -172,7 +172,8 @@ class Outbound:
     def stage(self, leg: Leg, domain: str, entry: str) -> Stage:
         """`domain`: of the recipients; `entry`: the same, where it has an entry of its own, or ""."""
         host = leg.hop.host or ""
-        gates = tuple(bearing.name for bearing in self._limits.bearings(host, leg.hop.target, entry))
+        names = [bearing.name for bearing in self._limits.bearings(host, leg.hop.target, entry)]
+        gates = tuple(dict.fromkeys([*names, f"host {leg.hop.target}"]))
         return Stage(leg=leg, gates=gates, provider=self._limits.provider(host) or domain)
 
     def hop(self, exchanger: Exchanger, domain: str, *, optional: bool = False) -> NextHop:

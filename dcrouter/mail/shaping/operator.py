@@ -16,6 +16,7 @@ from typing import Any
 from dcrouter.config.findings import meant
 from dcrouter.config.names import hostname
 from dcrouter.config.units import duration, shown
+from dcrouter.mail.delivery.exchangers import SMTP_PORT
 from dcrouter.mail.shaping.pauses import ALL, LONGEST_REASON, Pause, Pauses
 
 KINDS = ("zone", "domain", "source", "provider", "host")
@@ -25,7 +26,7 @@ Plain = dict[str, Any]
 
 
 class PauseOrders:
-    """`now`: UTC epoch seconds. `zones`, `providers`: those that there are now, by name."""
+    """`now`: UTC epoch seconds. `zones`, `providers`, `sources`: those that there are now, by name or address."""
 
     def __init__(
         self,
@@ -33,10 +34,11 @@ class PauseOrders:
         now: Callable[[], float],
         zones: Callable[[], Iterable[str]],
         providers: Callable[[], Iterable[str]],
+        sources: Callable[[], Iterable[str]],
     ) -> None:
         self._pauses = pauses
         self._now = now
-        self._known = {"zone": zones, "provider": providers}
+        self._known = {"zone": zones, "provider": providers, "source": sources}
 
     def ask(self, fields: Mapping[str, Any]) -> Plain:
         """The answer, JSON-ready."""
@@ -96,6 +98,8 @@ class PauseOrders:
             name = hostname(name)
         elif kind == "source":
             name = str(ip_address(name))
+        elif kind == "host":
+            name = name.lower() if ":" in name else f"{name.lower()}:{SMTP_PORT}"
         return f"{kind} {name}"
 
     def _plain(self, pause: Pause) -> Plain:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +51,10 @@ class Pause:
     until: float | None = None
     by: By = "operator"
     rate: Rate | None = None
+
+    def __str__(self) -> str:
+        """What is told of mail that it stops."""
+        return f"{self.what} is paused" + (f": {self.reason}" if self.reason else "")
 
     @property
     def target(self) -> str:
@@ -147,10 +152,14 @@ class Pauses:
         self._pauses[pause.what, pause.effect] = pause
         log = self._log.info if pause.by == "operator" else self._log.warn
         log(
-            "{what}: {effect} until {until} ({by}): {reason}",
+            "{what}: {effect} {end} ({by}){colon}{reason}",
             what=pause.what,
             effect=pause.effect,
+            end="until it is resumed"
+            if pause.until is None
+            else f"until {datetime.fromtimestamp(pause.until, UTC):%Y-%m-%d %H:%M:%S} UTC",
             until=None if pause.until is None else round(pause.until, 3),
+            colon=": " if pause.reason else "",
             by=pause.by,
             reason=pause.reason,
         )

@@ -65,7 +65,7 @@ class Shaping:
         """What becomes of mail that a pause stops."""
         remaining = self.pauses.remaining(pause)
         seconds = AGAIN_AFTER if remaining is None else min(remaining, AGAIN_AFTER)
-        return Postponed(f"4.3.2 {pause.what} is paused: {pause.reason}", pause.target, seconds)
+        return Postponed(f"4.3.2 {pause}", pause.target, seconds)
 
     def cannot_bind(self, source: Source, reason: str) -> None:
         """It is not used for a while."""

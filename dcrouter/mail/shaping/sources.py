@@ -42,6 +42,10 @@ class Sources:
         if self._counts is None and any(source.warmup is not None for pool in pools.values() for source in pool):
             self._counts = self._ledger.table(TABLE)
 
+    def addresses(self) -> list[str]:
+        """Of all pools."""
+        return [str(source.address) for pool in self._pools.values() for source in pool]
+
     def pool(self, name: str) -> tuple[Source, ...]:
         return self._pools.get(name, ())
 
@@ -57,7 +61,7 @@ class Sources:
         pause = self._pauses.get(what, "pause") or self._pauses.first(
             (f"{what} for {gate}" for gate in gates), "rotate"
         )
-        return f"{pause.what} is paused: {pause.reason}" if pause is not None else ""
+        return str(pause) if pause is not None else ""
 
     def choose(
         self, pool: str, message: int, kept: str, gates: Collection[str], versions: Collection[int], provider: str

@@ -14,6 +14,8 @@ from dcrouter.admin.pauses import pause_lines
 from dcrouter.mail.shaping.operator import PauseOrders
 from dcrouter.mail.shaping.pauses import Pauses
 
+SOURCES = ["203.0.113.5", "2001:db8::1"]
+
 
 class PauseOrderTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -22,7 +24,9 @@ class PauseOrderTests(SynchronousTestCase):
         clock = Clock()
         pauses = Pauses(directory, clock, clock.seconds, maybeDeferred)
         self.addCleanup(pauses.close)
-        self.orders = PauseOrders(pauses, clock.seconds, lambda: ["default", "bulk"], lambda: ["google"])
+        self.orders = PauseOrders(
+            pauses, clock.seconds, lambda: ["default", "bulk"], lambda: ["google"], lambda: SOURCES
+        )
 
     def test_what_can_be_paused(self) -> None:
         """Under one name each, however it is written."""
@@ -33,7 +37,8 @@ class PauseOrderTests(SynchronousTestCase):
             ("domain bücher.example", "domain xn--bcher-kva.example"),
             ("source 2001:DB8:0::1", "source 2001:db8::1"),
             ("provider google", "provider google"),
-            ("host mx.example:25", "host mx.example:25"),
+            ("host mx.example:2525", "host mx.example:2525"),
+            ("host MX.example", "host mx.example:25"),
         ):
             answer = self.orders.ask({"do": "pause", "what": what, "seconds": "1h", "reason": "why"})
             self.assertEqual((answer["paused"]["what"], answer["paused"]["seconds"]), (name, 3600.0))
@@ -49,6 +54,7 @@ class PauseOrderTests(SynchronousTestCase):
             ({"do": "pause", "what": "everything"}, 400, "'everything' is not all, and none of zone, domain"),
             ({"do": "pause", "what": "zone bulky"}, 400, "there is no zone 'bulky' (did you mean 'bulk'?)"),
             ({"do": "pause", "what": "source here"}, 400, "'here' does not appear to be an IPv4 or IPv6 address"),
+            ({"do": "pause", "what": "source 203.0.113.6"}, 400, "there is no source '203.0.113.6' (did you mean"),
             ({"do": "pause", "what": "all", "seconds": 0}, 400, "seconds: more than none"),
             ({"do": "pause", "what": "all", "seconds": "soon"}, 400, "'soon' is not a duration"),
             ({"do": "resume"}, 400, "resume what?"),
