@@ -145,6 +145,23 @@ class PostfixTests(TestCase):
         self.assertIn("Subject: Gr\u00fc\u00dfe\n".encode(), self.postfix.mails("joe")[0])
 
     @inlineCallbacks
+    def test_utf8_of_a_client_gets_there(self) -> Any:
+        """RFC 6531 3.1: from MAIL with SMTPUTF8 to the mailbox."""
+        self.open()
+        port = self.house.listen("submission")
+
+        def client() -> None:
+            with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+                text = (
+                    "Subject: Gr\u00fc\u00dfe\r\nMessage-ID: <1@x>\r\nFrom: a@example.test\r\n\r\n\u00fc\r\n".encode()
+                )
+                smtp.sendmail("j\u00f6rg@example.test", ["joe@inbox.test"], text, ["SMTPUTF8", "BODY=8BITMIME"])
+
+        yield in_thread(client)
+        yield until(lambda: self.postfix.mails("joe"), seconds=60)
+        self.assertIn("Return-Path: <j\u00f6rg@example.test>\n".encode(), self.postfix.mails("joe")[0])
+
+    @inlineCallbacks
     def test_who_takes_less_gets_another_form(self) -> Any:
         """RFC 6152 3, RFC 6531 3.6: quoted-printable and A-labels; Postfix decodes neither."""
         self.open("smtpd_discard_ehlo_keywords = 8bitmime, smtputf8\n")
