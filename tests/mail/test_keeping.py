@@ -26,7 +26,7 @@ class KeepingTests(TestCase):
         yield until(lambda: len(house.mails("b@local.test")) == 2)
         yield until(lambda: house.mta.status()["queued"] == 0)
         mail = house.state / "mail"
-        yield until(lambda: {path.name for path in mail.rglob("*")} == {"lock", "memory-spool"})
+        yield until(lambda: {path.name for path in mail.rglob("*")} == {"lock", "login.key", "memory-spool"})
 
     @inlineCallbacks
     def test_a_queue_of_its_largest_size_refuses_at_mail(self):
