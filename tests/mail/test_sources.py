@@ -9,8 +9,10 @@ from twisted.internet.defer import inlineCallbacks
 
 from dcrouter.admin.deliveryexplain import delivery_lines
 from dcrouter.config.rates import Rate
+from dcrouter.config.rules import MailForward, Rule, RuleMatch
+from dcrouter.config.targets import Target
 from dcrouter.config.zones import OnReply, Shape, Source, Warmup, Zone
-from tests.mail.house import House, in_thread, send
+from tests.mail.house import LOCAL, House, in_thread, send
 from tests.mail.nexthop import SILENT
 from tests.mail.test_zones import SOON, World
 from tests.support.facts import until
@@ -252,6 +254,23 @@ class PauseTests(Watched):
         yield until(lambda: hop.messages)
         yield until(lambda: house.done)
         self.assertEqual([done.recipient for done in house.done], ["y@b.test"])
+
+    @inlineCallbacks
+    def test_whatever_their_rule_does(self):
+        """All mail, and that of a domain, stands still on its way to a smart host and into a Maildir, too."""
+        hop = self.hop(1)
+        relay = Rule(name="relay", match=RuleMatch(recipients=("*@a.test",)), action=MailForward(
+            targets=(Target(host="127.0.1.1", port=self.port),)))  # fmt: skip
+        house = self.house(relay, LOCAL)
+        yield house.mta.queue_ask({"do": "pause", "what": "domain a.test"})
+        yield in_thread(send, house.listen(), "x@a.test", "y@local.test")
+        yield until(lambda: house.mails("y@local.test"))
+        yield house.mta.queue_ask({"do": "pause", "what": "all"})
+        yield in_thread(send, house.listen(), "z@local.test")
+        yield until(lambda: house.mta.status()["postponed"] == 2)
+        self.assertEqual((hop.connections, house.mails("z@local.test")), (0, []))
+        yield house.mta.queue_ask({"do": "resume", "all": True})
+        yield until(lambda: hop.messages and house.mails("z@local.test"))
 
 
 class ExplainTests(Watched):

@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from dcrouter.config.mail import Email
-from dcrouter.config.rules import Deliver, MailForward, Mta, Reject
+from dcrouter.config.rules import Deliver, MailForward, Mta, Reject, Rule
 from dcrouter.mail.delivery import maildir
 from dcrouter.mail.delivery.content import StoredContent
 from dcrouter.mail.delivery.destination import Destination
@@ -29,6 +29,7 @@ from dcrouter.mail.delivery.exchange import Finder
 from dcrouter.mail.delivery.exchangers import SMTP_PORT
 from dcrouter.mail.delivery.explaining import Explainer
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
+from dcrouter.mail.delivery.held import held, with_held
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
 from dcrouter.mail.delivery.outbound import Marked, Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
@@ -40,6 +41,7 @@ from dcrouter.mail.delivery.targets import MailTargets, RuleTargets
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
+from dcrouter.mail.queue.parts import part_for
 from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.mail.shaping.zones import Zones
 from dcrouter.net.resolver import Resolver
@@ -146,6 +148,18 @@ class Attempts:
         action = rule.action
         if isinstance(action, Reject):
             return succeed([Failed(f"{action.code} {action.message}")] * len(recipients))
+        waiting = held(message, self._shaping)
+        if not waiting:
+            return self._leave(message, rule)
+        others = tuple(one for place, one in enumerate(recipients) if place not in waiting)
+        left = self._leave(part_for(message, others), rule) if others else succeed([])
+        return left.addCallback(lambda outcomes: with_held(waiting, outcomes))
+
+    def _leave(self, message: Message, rule: Rule) -> Deferred[list[Outcome]]:
+        """Nothing speaks against their leaving now."""
+        recipients = message.envelope.recipients
+        action, name = rule.action, rule.name
+        assert not isinstance(action, Reject)
         if isinstance(action, Deliver) and action.maildir is not None:
             return self._deliver(message, action.maildir)
         if isinstance(action, Mta):

@@ -87,26 +87,7 @@ class Outbound:
         pause = self._shaping.zone_pause(zone)
         if pause is not None:
             return succeed([self._shaping.postponed(pause)] * len(numbers))
-        if not self._shaping.pauses:
-            return self._to_domains(message, numbers, zone)
-        held: dict[int, Outcome] = {}
-        for number in numbers:
-            found = self._paused_domain(self._domain_of(message, number))
-            if found is not None:
-                held[number] = found
-        if not held:
-            return self._to_domains(message, numbers, zone)
-        others = [number for number in numbers if number not in held]
-        sent = self._to_domains(message, others, zone) if others else succeed([])
-        return sent.addCallback(lambda outcomes: _joined(numbers, held, others, outcomes))
-
-    def _paused_domain(self, domain: str) -> Outcome | None:
-        what = f"domain {domain}"
-        pause = self._shaping.pauses.get(what, "pause")
-        if pause is not None:
-            return self._shaping.postponed(pause)
-        failing = self._shaping.pauses.get(what, "bounce")
-        return Failed(f"550 5.7.1 {what}: {failing.reason}") if failing is not None else None
+        return self._to_domains(message, numbers, zone)
 
     def _to_domains(self, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
         addresses = [message.envelope.recipients[number].address for number in numbers]
@@ -191,11 +172,6 @@ class Outbound:
 
     def _domain_of(self, message: Message, number: int) -> str:
         return ascii_or_as_it_is(split(message.envelope.recipients[number].address)[1].lower())
-
-
-def _joined(numbers: list[int], held: dict[int, Outcome], others: list[int], outcomes: list[Outcome]) -> list[Outcome]:
-    known = {**held, **dict(zip(others, outcomes, strict=True))}
-    return [known[number] for number in numbers]
 
 
 def _in_order(lists: list[list[Outcome]], numbers: list[list[int]]) -> list[Outcome]:
