@@ -18,10 +18,17 @@ from bench.mta import PEERS, PROXIES, Proxy
 from bench.rows import Goal
 
 _RATES = {"accept": "accepted/s", "through": "through/s", "cpu": "CPU us/message"}
-_GOALS = (
-    Goal(figure="accept", kind="at least", bound=2.5, against="postfix"),
-    Goal(figure="through", kind="at least", bound=1.5, against="postfix"),
-)
+
+
+def _rates(accept: float, through: float) -> tuple[Goal, ...]:
+    """Times Postfix's messages per second."""
+    return (
+        Goal(figure="accept", kind="at least", bound=accept, against="postfix"),
+        Goal(figure="through", kind="at least", bound=through, against="postfix"),
+    )
+
+
+_GOALS = _rates(2.0, 1.5)
 _BACKLOG = 100_000
 
 Load = Literal["flow", "checked", "received", "flood"]
@@ -56,14 +63,19 @@ class MailRow:
 
 def _plain_rows() -> list[MailRow]:
     rows = []
-    for size, word in ((4096, "4k"), (100 * 1024, "100k")):
+    for size, word, through in ((4096, "4k", 2.5), (100 * 1024, "100k", 2.0)):
         for reuse in (False, True):
             for sessions in (20, 200):
                 kind = "kept" if reuse else "new"
                 about = f"messages of {word.replace('k', ' KB')}, {sessions} at once, "
                 about += "on kept connections" if reuse else "a connection each"
                 row = MailRow(
-                    name=f"mail-{word}-{kind}-{sessions}", about=about, size=size, sessions=sessions, reuse=reuse
+                    name=f"mail-{word}-{kind}-{sessions}",
+                    about=about,
+                    size=size,
+                    sessions=sessions,
+                    reuse=reuse,
+                    goals=_rates(2.5, through),
                 )
                 rows.append(row)
     return rows
@@ -120,7 +132,7 @@ MAIL_ROWS: tuple[MailRow, ...] = (
         goals=(
             *_GOALS,
             Goal(figure="accept_kept", kind="at least", bound=0.8),
-            Goal(figure="through_kept", kind="at least", bound=0.8),
+            Goal(figure="through_kept", kind="at least", bound=0.9),
         ),
     ),
     *(_socks_row(proxy, sessions) for proxy in PROXIES for sessions in (20, 200)),
