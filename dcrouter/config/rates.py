@@ -17,6 +17,6 @@ class Rate:
     """
 
     rate: Frequency = field(metadata=key("How often."))
-    burst: Annotated[int, counted(1, 1_000_000)] | None = field(
+    burst: Annotated[int, counted(1, 1_000_000_000_000)] | None = field(
         default=None, metadata=key("How many at once.", default="the rate's own count")
     )

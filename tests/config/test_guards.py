@@ -21,6 +21,15 @@ class MailLimitTests(FileTestCase):
         self.assertEqual((second.rate.burst, second.quota, second.alert), (7, (5000, 86400.0), True))
         self.assertEqual((third.rate, third.quota, third.then), (None, (50_000_000_000, 86400.0), "reject"))
 
+    def test_a_burst_of_bytes(self) -> None:
+        """A limit of bytes may let more than a million of them gather, as docs/guards.md shows it."""
+        email = self.config(
+            "email:\n  hostname: a.b\n  rate_limits:\n"
+            "    - {key: recipient_domain, count: bytes, rate: {rate: 1000000/min, burst: 50000000}}\n"
+        ).email
+        assert email is not None and email.rate_limits[0].rate is not None
+        self.assertEqual(email.rate_limits[0].rate.burst, 50_000_000)
+
     def test_slips_of_mail_limits(self) -> None:
         """Each at its place."""
         for text, problem in (
