@@ -124,7 +124,7 @@ def show_stats(arguments: argparse.Namespace) -> int:
 
 def show_ages(arguments: argparse.Namespace) -> int:
     answer = ask(mail_socket(arguments), "GET", f"/queue/ages?{urlencode({'top': arguments.top})}")
-    lines = age_lines(answer["ages"], answer["minutes"])
+    lines = age_lines(answer["ages"], answer["minutes"], arguments.top)
     print(json.dumps(answer, indent=1) if arguments.json else "\n".join(lines))
     return 0
 
@@ -230,15 +230,19 @@ def stats_lines(stats: dict[str, Any], now: float) -> Iterator[str]:
         )
 
 
-def age_lines(ages: list[dict[str, Any]], minutes: list[int]) -> Iterator[str]:
-    """The answer of GET /queue/ages: how many recipients of each domain came so many minutes ago, at most."""
+def age_lines(ages: list[dict[str, Any]], minutes: list[int], top: int) -> Iterator[str]:
+    """The answer of GET /queue/ages: how many recipients of each domain came so many minutes ago, at most.
+
+    The sums are called `total` only where no domain may be missing behind the first `top`.
+    """
     if not ages:
         yield "the queue is empty"
         return
     head = ("domain", "all", *(f"{one} m" for one in minutes), f"{minutes[-1]} m+")
     sums = [sum(column) for column in zip(*(one["recipients"] for one in ages), strict=True)]
+    whole = "total" if len(ages) < top else f"these {top}"
     rows = [(word(one["domain"]), one["recipients"]) for one in ages]
-    yield from _table(head, [(name, *map(str, (sum(counts), *counts))) for name, counts in [("total", sums), *rows]])
+    yield from _table(head, [(name, *map(str, (sum(counts), *counts))) for name, counts in [(whole, sums), *rows]])
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

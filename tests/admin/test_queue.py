@@ -136,7 +136,7 @@ class LinesTests(SynchronousTestCase):
         """A row for all, and one for each domain; columns are ages."""
         ages = [{"domain": "y.test", "recipients": [1, 2, 3]}, {"domain": "z.test", "recipients": [0, 0, 1]}]
         self.assertEqual(
-            list(age_lines(ages, [5, 10])),
+            list(age_lines(ages, [5, 10], 3)),
             [
                 "domain  all  5 m  10 m  10 m+",
                 "total   7    1    2     4",
@@ -144,7 +144,8 @@ class LinesTests(SynchronousTestCase):
                 "z.test  1    0    0     1",
             ],
         )
-        self.assertEqual(list(age_lines([], [5, 10])), ["the queue is empty"])
+        self.assertEqual(list(age_lines(ages, [5, 10], 2))[1], "these 2  7    1    2     4", "domains may be missing")
+        self.assertEqual(list(age_lines([], [5, 10], 2)), ["the queue is empty"])
 
 
 class Paged:

@@ -223,10 +223,13 @@ class Connection(Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        sending, self._sending = self._sending, None
         phase = self._phase
         if self._reason is None:
             self._reason = self._why(reason)
+        self._over = True
+        if self._sending is not None and (parting := self._client.lost()) is not None:
+            self._finished(parting)
+        sending, self._sending = self._sending, None
         if sending is not None and phase == "final":
             sending.unanswered(self._client.answers(), f"{self._reason} (waiting for {phase})", self.peer)
             sending = None

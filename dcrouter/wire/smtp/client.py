@@ -88,6 +88,7 @@ class Client:
         self._finals: list[Reply] = []
         self._answered = 0
         self._mail_refusal: Reply | None = None
+        self._parting: Reply | None = None
         self._body_due = False
         self._dirty = False
         self._closing = False
@@ -136,7 +137,7 @@ class Client:
         self._transaction = transaction
         self._refusals = []
         self._finals = []
-        self._mail_refusal = None
+        self._mail_refusal = self._parting = None
         self._answered = 0
         if self._dirty:
             self._dirty = False
@@ -184,6 +185,13 @@ class Client:
         finals = iter(self._finals)
         return tuple(refusal or next(finals, None) for refusal in self._refusals)
 
+    def lost(self) -> Finished | None:
+        """The connection is gone: with 421 as its last word (RFC 5321 3.8), before the message, that is the answer."""
+        if self._parting is None or self._transaction is None or self._body_due or "final" in self._expected:
+            return None
+        self._refusals += [self._parting] * (len(self._transaction.recipients) - len(self._refusals))
+        return self._finish(self._parting)
+
     def _take_opening(self, reply: Reply) -> Event | None:
         if self._closing:
             return None
@@ -220,6 +228,7 @@ class Client:
     def _take(self, phase: Phase, reply: Reply) -> Event | None:
         if reply.code == 421:
             self._closing = True
+            self._parting = reply
         if phase in ("mail", "rcpt", "data", "final"):
             self._answered += 1
             return self._take_answer(phase, reply, 200 <= reply.code < 300)

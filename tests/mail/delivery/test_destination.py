@@ -249,6 +249,24 @@ class DestinationTests(TestCase):
             self.assertEqual((destination.down, destination._away), (False, 0.0))
 
     @inlineCallbacks
+    def test_a_next_hop_that_says_421_and_closes_is_understood(self):
+        """To commands that go out together it answers one: its word is told, and it is left alone (RFC 5321 3.8)."""
+
+        for verb in ("MAIL", "RCPT"):
+            hop = ScriptedHop(self, RCPT=SILENT, DATA=SILENT)
+
+            def part(_, hop=hop):
+                reactor.callLater(0, hop.sessions[-1].transport.loseConnection)
+                return "421 4.7.0 not now"
+
+            hop.script[verb] = part
+            destination = self.destinations(Patience(replies=QUICK.replies, down=0.1)).of(self.hop(hop.port))
+            sent = Sent()
+            destination.send(sent)
+            yield until(lambda sent=sent: sent.result)
+            self.assertEqual((sent.result, destination._away), (("finished", 421), 0.1))
+
+    @inlineCallbacks
     def test_an_operator_need_not_wait_for_the_pause_to_end(self):
         """A next hop that was found down is tried by the next message once somebody asked for it."""
         hop = ScriptedHop(self, greeting="421 busy")

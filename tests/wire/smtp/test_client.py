@@ -160,6 +160,28 @@ class ClientTests(Playbook):
         self.assertEqual(self.hear(b"421 bye"), [])
         self.assertFalse(self.client.usable)
 
+    def test_421_is_the_answer_where_the_connection_ends_behind_it(self) -> None:
+        """To what was pipelined behind it, too; not to what was answered before, nor to a message under way."""
+        self.greet()
+        self.client.begin(TWO)
+        self.assertIsNone(self.client.lost())
+        self.hear(b"421 4.7.0 bye")
+        finished = self.client.lost()
+        assert finished is not None
+        self.assertEqual(([one.code for one in finished.replies], finished.usable), ([421, 421], False))
+        self.client = Client("me.example")
+        self.greet()
+        self.client.begin(TWO)
+        self.hear(b"250 ok", b"550 no", b"421 4.7.0 bye")
+        finished = self.client.lost()
+        assert finished is not None
+        self.assertEqual([one.code for one in finished.replies], [550, 421])
+        self.client = Client("me.example")
+        self.greet()
+        self.client.begin(TWO)
+        self.hear(b"250 ok", b"250 ok", b"421 bye", b"354 go")
+        self.assertIsNone(self.client.lost())
+
     def test_a_refusal_within_the_message_finishes_it(self) -> None:
         """A server that has seen enough says so; its reply is the result, and the session is not used again."""
         self.greet()
