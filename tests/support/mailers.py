@@ -168,6 +168,7 @@ log_file_path = {base}/%slog
 pid_file_path = {base}/pid
 keep_environment =
 tls_advertise_hosts = *
+dsn_advertise_hosts = *
 tls_certificate = {base}/site.pem
 tls_privatekey = {base}/site.key
 acl_smtp_rcpt = recipients
