@@ -34,8 +34,8 @@ from dcrouter.wire.smtp.transaction import ADAPTABLE, NO_REQUIRETLS
 MAX_RECIPIENTS = 100
 """Of one message in one transaction: what every server must take (RFC 5321 4.5.3.1.8)."""
 
-_TOO_MANY = ((452, None), (452, "4.5.3"), (552, "5.5.3"))
-"""552 is what old servers say for it (RFC 5321 4.5.3.1.10)."""
+_TOO_MANY = ((452, None), (452, "4.5.3"), (552, None), (552, "5.5.3"))
+"""552 is what old servers say for it (RFC 5321 4.5.3.1.10). Who meant something else says it again in the next one."""
 
 
 class Forwarding:

@@ -89,6 +89,14 @@ class DestinationTests(TestCase):
     def hop(self, port: int) -> NextHop:
         return NextHop(host="127.0.0.1", port=port, tls="none")
 
+    def test_nobody_is_waited_for_less_than_the_standard_says(self):
+        """RFC 5321 4.5.3.2.1 to 4.5.3.2.6, in minutes."""
+        least = {"greeting": 5, "ehlo": 5, "mail": 5, "rcpt": 5, "data": 2, "body": 3, "final": 10}
+        self.assertEqual(
+            {phase: TIMEOUTS[phase] >= 60.0 * minutes for phase, minutes in least.items()}, dict.fromkeys(least, True)
+        )
+        self.assertEqual(Patience().replies, TIMEOUTS)
+
     @inlineCallbacks
     def test_each_phase_has_its_timeout(self):
         """A server that falls silent at any point is left, and the reason names the point; behind the end of the
@@ -122,17 +130,20 @@ class DestinationTests(TestCase):
 
     @inlineCallbacks
     def test_recipients_that_are_too_many_follow_on_the_same_connection(self):
-        """452 4.5.3 at RCPT, again and again: everybody gets the message, nobody waits, nobody gets it twice."""
-        hop = ScriptedHop(self)
-        hop.script["RCPT"] = lambda line: (
-            "452 4.5.3 too many" if len(hop.sessions[-1].accepted) >= 3 else "250 2.1.5 ok"
-        )
-        house = House(self, forward(hop.port))
-        recipients = [f"b{number}@example.test" for number in range(8)]
-        yield in_thread(send, house.listen(), *recipients)
-        yield until(lambda: len(house.done) == 8)
-        self.assertEqual({done.outcome for done in house.done}, {"delivered"})
-        self.assertEqual((hop.connections, len(hop.messages)), (1, 3))
+        """452 4.5.3 at RCPT, again and again, or the 552 of old servers (RFC 5321 4.5.3.1.10): everybody gets the
+        message, nobody waits, nobody gets it twice.
+        """
+        for refusal in ("452 4.5.3 too many", "452 too many", "552 5.5.3 too many", "552 too many"):
+            hop = ScriptedHop(self)
+            hop.script["RCPT"] = lambda line, hop=hop, refusal=refusal: (
+                refusal if len(hop.sessions[-1].accepted) >= 3 else "250 2.1.5 ok"
+            )
+            house = House(self, forward(hop.port))
+            recipients = [f"b{number}@example.test" for number in range(8)]
+            yield in_thread(send, house.listen(), *recipients)
+            yield until(lambda house=house: len(house.done) == 8)
+            self.assertEqual({done.outcome for done in house.done}, {"delivered"}, refusal)
+            self.assertEqual((hop.connections, len(hop.messages)), (1, 3), refusal)
 
     @inlineCallbacks
     def test_nobody_taken_is_no_reason_to_ask_again(self):

@@ -103,6 +103,33 @@ class ExchangeTests(TestCase):
         self.assertEqual(other.connections, 0)
 
     @inlineCallbacks
+    def test_a_refusal_for_good_is_asked_for_once_and_another_until_it_is_none(self):
+        """RFC 5321 4.2.1: 5xx is never tried again, of whatever kind (556 of RFC 7504, too); 4xx never fails before
+        its time.
+        """
+        asked: dict[str, int] = {}
+
+        def answer(line: str) -> str:
+            who = line.partition("<")[2].partition("@")[0]
+            asked[who] = asked.get(who, 0) + 1
+            return f"{who} no" if who[0] == "5" or asked[who] < 4 else "250 ok"
+
+        self.hop(1, RCPT=answer)
+        self.dns.add("a.test", "MX", "5 mx1.test.")
+        house = self.house(queue=SOON)
+        for who in ("550", "521", "552", "554", "556", "450", "451", "452", "459"):
+            yield in_thread(send, house.listen(), f"{who}@a.test")
+        yield until(lambda: len([done for done in house.done if done.outcome == "delivered"]) == 4)
+        yield house.idle()
+        found: dict[str, list[str]] = {}
+        for done in (done for done in house.done if done.recipient.endswith("@a.test")):
+            found.setdefault(done.recipient.partition("@")[0], []).append(done.outcome)
+        for who, outcomes in found.items():
+            expected = ["failed"] if who[0] == "5" else ["deferred"] * 3 + ["delivered"]
+            self.assertEqual((outcomes, asked[who]), (expected, len(expected)), who)
+        self.assertEqual(len(found), 9)
+
+    @inlineCallbacks
     def test_a_host_that_takes_no_mail_at_all(self):
         """521 from every exchanger fails (RFC 7504); 554 and silence wait."""
         self.hop(1, greeting="521 5.3.2 no mail here")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -32,6 +34,16 @@ class BackoffTests(SynchronousTestCase):
         age = PLAIN.max_age
         self.assertEqual(next_attempt(PLAIN, attempts=50, received=0.0, now=age - 10, random=lambda: 0.5), age)
         self.assertIsNone(next_attempt(PLAIN, attempts=50, received=0.0, now=age, random=lambda: 0.5))
+
+    def test_unless_told_otherwise_mail_is_tried_for_days(self) -> None:
+        """At least twice in the first hour, then every few hours, for four to five days (RFC 5321 4.5.4.1)."""
+        retry, now, tried = Retry(), 0.0, [0.0]
+        while (due := next_attempt(retry, attempts=len(tried), received=0.0, now=now, random=lambda: 0.5)) is not None:
+            now = due
+            tried.append(now)
+        self.assertGreaterEqual(len([when for when in tried if when <= 3600.0]), 3)
+        self.assertLessEqual(max(later - earlier for earlier, later in pairwise(tried)), 4 * 3600.0)
+        self.assertTrue(4 * 86400.0 <= tried[-1] <= 5 * 86400.0)
 
     @given(st.integers(1, 10_000), st.floats(0, 1e6), st.floats(0, 1))
     def test_the_next_attempt_is_never_now(self, attempts: int, now: float, random: float) -> None:

@@ -119,3 +119,33 @@ class ScheduleTests(TestCase):
         gate.callback(None)
         yield until(lambda: self.store.messages == 0)
         self.assertEqual(self.tries[-1][0], 1)
+
+    @inlineCallbacks
+    def test_a_clock_that_is_set(self):
+        """Forward: what is due by it then is tried within the hour, once. Back: it waits until its time is there again,
+        and what comes meanwhile is tried at once; nothing is asked for again and again.
+        """
+        offset = 1e6
+        retry = Retry(base=7200.0, max=7200.0, max_age=1e9, jitter=0.0)
+        queue = self.queue = Queue(self.store, self._attempt, retry, self.clock, lambda: self.clock.seconds() + offset)
+        self.addCleanup(queue.stop)
+        self.answers = [Later("451 later")] * 2 + [Delivered("250 ok", "t")] * 2
+        queue.start([])
+        yield queue.put(message(1, received=offset))
+        yield self._turn(0.0, 1)
+        yield until(lambda: self.clock.getDelayedCalls())
+        offset += 7000.0
+        yield self._turn(3600.0, 2)
+        yield until(lambda: self.clock.getDelayedCalls())
+        offset -= 36000.0
+        asked = self.store.asked
+        yield queue.put(message(2, received=offset))
+        yield until(lambda: len(self.tries) == 3)
+        for _ in range(12):
+            self.assertEqual(len(self.tries), 3)
+            self.clock.advance(3600.0)
+            yield queue.when_idle()
+            yield until(lambda: self.clock.getDelayedCalls() or len(self.tries) == 4)
+        yield until(lambda: self.store.messages == 0)
+        self.assertEqual([number for number, _ in self.tries], [1, 1, 2, 1])
+        self.assertLess(self.store.asked - asked, 30)

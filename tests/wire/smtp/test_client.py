@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
-from dcrouter.wire.smtp.client import Client, Finished, Ready, SendBody, Transaction, Unusable
+from dcrouter.wire.smtp.client import Client, Credentials, Finished, Ready, SendBody, Transaction, Unusable
 from dcrouter.wire.smtp.parameters import Report, Wishes
 from dcrouter.wire.smtp.transaction import NO_BINARY, NO_REQUIRETLS, NO_UTF8
 
@@ -69,6 +69,43 @@ class ClientTests(Playbook):
             self.hear(reply)
             self.assertEqual(self.said(), [command])
         self.assertEqual(self.hear(b"354 go"), [SendBody()])
+
+    def test_what_must_be_last_in_a_group_is(self) -> None:
+        """EHLO, STARTTLS, AUTH, DATA and QUIT: nothing is written behind them before their replies, whatever the server
+        offers (RFC 2920 3.1, RFC 3207 4, RFC 4954 4).
+        """
+        secret = Credentials(user="me", password="secret")
+        self.client = Client("me.example", tls="required", credentials=secret)
+        written = []
+        offers = (b"250-mx", b"250-PIPELINING", b"250-AUTH PLAIN", b"250 STARTTLS")
+        for replies in ((b"220 hello",), offers, (b"220 go",)):
+            self.hear(*replies)
+            written.append(self.said())
+        self.client.secured()
+        written.append(self.said())
+        self.hear(*offers[:2], b"250 AUTH PLAIN")
+        written.append(self.said())
+        self.hear(b"235 welcome")
+        self.client.begin(ONE)
+        written.append(self.said())
+        self.hear(b"250 ok", b"250 ok", b"354 go")
+        self.client.body_sent()
+        self.hear(b"250 taken")
+        self.client.quit()
+        written.append(self.said())
+        groups = [[line.split(b" ")[0] for line in group] for group in written]
+        transaction = [b"MAIL", b"RCPT", b"DATA"]
+        self.assertEqual(groups, [[b"EHLO"], [b"STARTTLS"], [], [b"EHLO"], [b"AUTH"], transaction, [b"QUIT"]])
+
+    def test_the_first_digit_of_an_unknown_code_counts(self) -> None:
+        """RFC 5321 4.2: what it says besides is for people; the code stays as it is."""
+        for final, outcome in ((b"299 9.9.9 fine", 299), (b"459 later", 459), (b"599 never", 599)):
+            self.client = Client("me.example")
+            self.greet()
+            self.client.begin(ONE)
+            self.assertEqual(self.hear(b"259 hm", b"251 will forward", b"354 go"), [SendBody()])
+            self.client.body_sent()
+            self.assertEqual(self.codes(self.hear(final)), [outcome])
 
     def test_helo_where_ehlo_is_unknown(self) -> None:
         """An old server gets HELO, and nothing that it did not offer."""
