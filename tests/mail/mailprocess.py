@@ -1,4 +1,7 @@
-"""The mail half as a process of its own, for tests that kill it: prints its port and its pid, ends on SIGTERM."""
+"""The mail half as a process of its own, for tests that kill it: prints its port and its pid, ends on SIGTERM.
+
+Arguments: its state directory; and where all its mail goes to the world, the ports of a name server and of exchangers.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet import reactor
 
 from dcrouter.config.admin import Admin, Config
+from dcrouter.config.forms import HostPort
 from dcrouter.config.mail import Email
+from dcrouter.config.rates import Rate
+from dcrouter.config.resolver import Resolver
 from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
+from dcrouter.config.rules import Mta as ToWorld
 from dcrouter.config.targets import Target
 from dcrouter.config.tls import TlsProfile
+from dcrouter.config.zones import Zone
 from dcrouter.facts import ConnectionFacts
+from dcrouter.mail.delivery.exchangers import SMTP_PORT
 from dcrouter.mail.mta import Mta
 from dcrouter.tls.chooser import Chooser
 
@@ -60,10 +70,17 @@ class Listener:
         self._mta.take(accepted.detach(), facts)
 
 
-def main(state: Path) -> None:
+ZONE = Zone(connections=3, rate=Rate(rate=(5, 1.0)))
+
+
+def main(state: Path, dns: int = 0, exchangers: int = SMTP_PORT) -> None:
     email = Email(hostname="mail.example.test", postmaster="b@local.test", rules=RULES)
-    config = Config(state_dir=state, admin=Admin(socket=state / "admin.sock"), email=email)
-    mta = Mta(config, Chooser(TlsProfile(), mail_name="mail.example.test"), reactor)
+    resolver = Resolver()
+    if dns:
+        email = evolve(email, rules=(Rule(name="mta", action=ToWorld()),), zones={"default": ZONE})
+        resolver = Resolver(servers=(HostPort("127.0.0.1", dns),))
+    config = Config(state_dir=state, admin=Admin(socket=state / "admin.sock"), email=email, resolver=resolver)
+    mta = Mta(config, Chooser(TlsProfile(), mail_name="mail.example.test"), reactor, mx_port=exchangers)
     mta.start()
     listener = Listener(mta)
     reactor.addReader(listener)
@@ -76,4 +93,4 @@ def main(state: Path) -> None:
     reactor.run(installSignalHandlers=False)
 
 
-main(Path(sys.argv[1]))
+main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
