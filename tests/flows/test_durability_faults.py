@@ -191,7 +191,7 @@ class TestFaults(SynchronousTestCase):
                         self.assertEqual(await scene.send(scene.parcel(large=False)), "250")  # the queue mends itself
                     hit += len(failed)
                     tried += 1
-            self.assertGreater(hit, tried * 0.8)  # how many there are varies a little with what shares a commit
+            self.assertGreater(hit, tried * 0.7)  # how many there are varies a little with what shares a commit
             self.assertEqual([one for one in said if not re.match("250|452 4|451 4", one)], [])
             for reply in ("250", "452", "451"):
                 self.assertTrue([one for one in said if one.startswith(reply)], reply)

@@ -135,7 +135,7 @@ class Router:
 
     def try_start(self, command: Sequence[str] = RUN) -> tuple[int, str]:
         """A start that is expected to be refused: exit status and what it printed."""
-        done = subprocess.run(command, cwd=self.base, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, cwd=self.base, capture_output=True, text=True, timeout=90, check=False)
         return done.returncode, done.stdout + done.stderr
 
     def stop(self, seconds: float = PATIENCE) -> int:
