@@ -17,6 +17,9 @@ SPARE = 0.02
 BACK = 1.05
 """Times `min_free_disk` that must be free again after a shortage, so that the answer does not flutter."""
 
+TELL = 600.0
+"""Seconds between two lines about messages that do not fit, where smaller ones still would."""
+
 UNKNOWN = 1 << 62
 """Octets that are left where the disk does not tell."""
 
@@ -46,6 +49,7 @@ class Room:
         self._left = 0
         self._looked = float("-inf")
         self._short = False
+        self._told = float("-inf")
 
     def reload(self, max_messages: int, min_free: int) -> None:
         """Other bounds, from now on."""
@@ -72,7 +76,18 @@ class Room:
         spared = octets if whole else octets + int(self._min_free * SPARE)
         if self._clock() - self._looked >= LOOK or spared > self._left:
             self._look()
-        return not self._short and spared <= self._left
+        if self._short or spared <= self._left:
+            return not self._short
+        if (now := self._clock()) - self._told >= TELL:
+            self._told = now
+            self._log.warn(
+                "no room for a message of {octets} bytes: {left} are left in {directory} besides "
+                "email.queue.min_free_disk and what is on its way",
+                octets=octets,
+                left=max(self._left, 0),
+                directory=str(self._directory),
+            )
+        return False
 
     def grant(self, octets: int, *, whole: bool = False) -> bool:
         """As `fits`; where it does, they are on their way."""

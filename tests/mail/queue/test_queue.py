@@ -8,6 +8,7 @@ from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Retry
@@ -712,6 +713,19 @@ class RoomTests(QueueCase):
         free[0], coming[0] = 500, -300
         self.assertTrue(room.grant(600))
         self.assertTrue(Room(lambda: 0, 10, self.directory, 0, self.clock.seconds).grant(1 << 60))
+
+    def test_a_message_that_does_not_fit_is_told_of(self):
+        """Once in ten minutes, with what is left: clients hear 452 before the disk is as full as `shortage` tells."""
+        self.patch(__import__("os"), "statvfs", lambda path: type("Disk", (), {"f_bavail": 101, "f_frsize": 1})())
+        room = Room(lambda: 0, 10, self.directory, 100, self.clock.seconds)
+        with capturedLogs() as logs:
+            for wait in (0.0, 10.0, 590.0):
+                self.clock.advance(wait)
+                self.assertFalse(room.fits(7))
+                self.assertIsNone(room.shortage)
+        lines = [formatEvent(line) for line in logs]
+        self.assertEqual(len(lines), 2)
+        self.assertIn(f"no room for a message of 7 bytes: 1 are left in {self.directory} besides", lines[0])
 
     @inlineCallbacks
     def test_a_message_that_does_not_fit_is_not_put(self):
