@@ -74,6 +74,8 @@ class Login:
     ) -> None:
         self._reactor = reactor
         self._auth = auth
+        self._known: tuple[Auth | None, int, bool] = (None, 0, False)
+        self._offered: tuple[str, ...] = ()
         self._gate = Gate(reactor, width)
         self._key_sets = key_sets or KeySets()
         self._state_dir = state_dir
@@ -133,7 +135,11 @@ class Login:
         """The mechanisms for EHLO: none where nobody could log in. What `users_file` says by now is for the next."""
         self._file.look()
         users = self._file.users
-        return announced(self._auth, accounts=len(users), scram=users.scram)
+        known = (self._auth, len(users), users.scram)
+        if known[0] is not self._known[0] or known[1:] != self._known[1:]:
+            self._known = known
+            self._offered = announced(self._auth, accounts=known[1], scram=known[2])
+        return self._offered
 
     def named(self, name: str) -> User:
         """The account of this name, whom somebody else has let in; one that no table has may send as the address that

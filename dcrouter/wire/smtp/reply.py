@@ -24,7 +24,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 def reply(code: int, *lines: str) -> bytes:
     """One reply on the wire. What could break out of its line becomes a `?`."""
-    texts = [_UNPRINTABLE.sub("?", line) for line in lines] or [""]
+    texts = [line if line.isascii() and line.isprintable() else _UNPRINTABLE.sub("?", line) for line in lines] or [""]
     head = "".join(f"{code}-{text}\r\n" for text in texts[:-1])
     return f"{head}{code} {texts[-1]}\r\n".encode("ascii")
 
