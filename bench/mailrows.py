@@ -63,7 +63,7 @@ class MailRow:
 
 def _plain_rows() -> list[MailRow]:
     rows = []
-    for size, word, through in ((4096, "4k", 2.5), (100 * 1024, "100k", 2.0)):
+    for size, word, times in ((4096, "4k", 2.5), (100 * 1024, "100k", 2.0)):
         for reuse in (False, True):
             for sessions in (20, 200):
                 kind = "kept" if reuse else "new"
@@ -75,7 +75,7 @@ def _plain_rows() -> list[MailRow]:
                     size=size,
                     sessions=sessions,
                     reuse=reuse,
-                    goals=_rates(2.5, through),
+                    goals=_rates(times, times),
                 )
                 rows.append(row)
     return rows
