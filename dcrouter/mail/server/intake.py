@@ -38,6 +38,7 @@ MAX_HOPS = 50
 
 FULL = b"452 4.3.1 Insufficient system storage\r\n"
 _LOOP = b"554 5.4.6 Too many hops\r\n"
+_FOLDED = b"554 5.6.0 The message begins with a continuation line\r\n"
 _UTF8_HEADER = b"554 5.6.9 A header beyond ASCII needs SMTPUTF8\r\n"
 _LONG_HEADER = b"554 5.6.0 The header of the message is longer than 64 KB\r\n"
 
@@ -217,6 +218,8 @@ class Intake:
         try:
             if count(head, b"received") + 1 >= MAX_HOPS:
                 raise Refused("too many hops", _LOOP)
+            if content.startswith((b" ", b"\t")):  # else it would go on with a field of ours (RFC 5322 2.2.3)
+                raise Refused("a first line that begins with a blank", _FOLDED)
             if not self._utf8 and not head.isascii():
                 raise Refused("a header beyond ASCII", _UTF8_HEADER)
             self.tls_optional = is_tls_optional(head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,19 @@ class IntakeTests(SynchronousTestCase):
                 self.work()
                 self.successResultOf(ended)
                 self.assertEqual(intake.refusal, b"554 5.4.6 Too many hops\r\n" if refused else None)
+
+    def test_a_message_cannot_continue_our_fields(self) -> None:
+        """A first line that begins with a blank would be folded into Received (RFC 5322 2.2.3)."""
+        cases = ((b" x: y\r\n", True), (b"\t\r\n", True), (b"\r\n x\r\n", False), (b"A: b\r\n c\r\n", False))
+        for number, ((text, refused), size) in enumerate(product(cases, (0, 2 * PIECE)), 1):
+            intake = self.intake(number)
+            for piece in (text[:1], text[1:], b"\r\n" + b"x" * size + b"\r\n"):
+                intake.add(piece)
+            ended = intake.end()
+            self.work()
+            self.successResultOf(ended)
+            said = b"554 5.6.0 The message begins with a continuation line\r\n"
+            self.assertEqual(intake.refusal, said if refused else None)
 
     def test_fields_are_added_before_the_header(self) -> None:
         """In memory and in a file; the message's own octets are as they were, and the size is right."""
