@@ -18,6 +18,7 @@ from dcrouter.config.zones import Shape, Zone, ZoneMatch
 from dcrouter.mail.delivery import destination
 from dcrouter.mail.queue import queue
 from dcrouter.mail.shaping import gates
+from dcrouter.mail.shaping.pauses import Pause
 from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import SILENT, ScriptedHop
 from tests.support.facts import until
@@ -141,6 +142,27 @@ class ZoneTests(World):
         self.assertTrue(all(b - a > 0.95 for a, b in pairwise(hop.times)), hop.times)
         yield until(lambda: len(house.done) == 4)
         self.assertEqual({(one.outcome, one.attempts) for one in house.done}, {("delivered", 1)})
+
+    @inlineCallbacks
+    def test_mail_that_waits_for_a_rate_is_asked_anew_when_that_changes(self):
+        """By a reload, or when a reply's slow_down is resumed: nobody waits for a time that no limit asks for."""
+        hop = self.hop(1, "a.test")
+        house = self.house(zones={"default": Zone(rate=Rate(rate=(1, 3600.0)))})
+        yield self.send(house, *(f"x{number}@a.test" for number in range(4)))
+        wakes = house.mta._queue._wakes
+        yield until(lambda: len(wakes) == 3)
+        self.reload(house, zones={"default": Zone(rate=Rate(rate=(3, 3600.0)))})
+        yield until(lambda: (len(hop.messages), len(wakes)) == (3, 1))
+        self.reload(house, zones={})
+        yield until(lambda: len(hop.messages) == 4)
+        pauses = house.mta._shaping.pauses
+        slow = Rate(rate=(1, 3600.0))
+        host = f"host mx1.test:{self.port}"
+        pauses.add(Pause(what=host, effect="slow_down", rate=slow, since=0.0, by="on_reply"))
+        yield self.send(house, *(f"x{number}@a.test" for number in range(3)))
+        yield until(lambda: len(wakes) == 2)
+        pauses.lift(host)
+        yield until(lambda: len(hop.messages) == 7)
 
     @inlineCallbacks
     def test_a_conversion_waits_for_its_rate_in_its_place(self):

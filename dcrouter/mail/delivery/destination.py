@@ -30,6 +30,7 @@ from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.delivery.seen import Observe, Seen
 from dcrouter.mail.delivery.sending import Sending, Trouble
+from dcrouter.mail.queue.wakes import RATE
 from dcrouter.mail.shaping.gates import STALLED, Gate, Gates
 from dcrouter.mail.shaping.line import Line
 from dcrouter.wire.smtp.address import split
@@ -101,7 +102,7 @@ class Destination:
         if self._closed or (not self._idle and self._reactor.seconds() < self._down_until):
             sending.unreachable(self.trouble or Trouble(self.target, "closing"))
         elif (later := self.gates.book(sending.ticket)) is not None:
-            sending.postponed(later.seconds, f"the rate of {later.name} is reached", "")
+            sending.postponed(later.seconds, f"the rate of {later.name} is reached", f"{RATE}{later.name}")
         elif len(self._waiting) >= KEPT_BY_SLOW and self._slow():
             self._too_many(sending)
         elif self._waiting and (gate := self.gates.crowded()) is not None:

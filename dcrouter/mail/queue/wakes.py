@@ -25,6 +25,8 @@ JUST_NOW = 5.0
 that wait are woken once more then, after a TICK.
 """
 MOST_WOKEN = 1000
+RATE = "rate of "
+"""How that begins which mail waits for whose turn a rate decides."""
 
 
 class Wakes:
@@ -64,7 +66,13 @@ class Wakes:
                     del self._waiting[target]
 
     def wake(self, target: str) -> None:
-        """It is up: those that wait for it are due, PACE of them at once, then as many in each second."""
+        """It is up: those that wait for it are due, PACE of them at once, then as many in each second.
+
+        Of a rate: it has changed; so all of them are due, also if the first must wait again.
+        """
+        if target.startswith(RATE):
+            self._wake(self._apart(target))
+            return
         self._woken[target] = self._clock.seconds()
         if len(self._woken) > MOST_WOKEN:
             self._woken.popitem(last=False)
@@ -79,6 +87,15 @@ class Wakes:
     def _wake(self, target: str) -> None:
         if target in self._waiting and target not in self._waking:
             self._next(target)
+
+    def _apart(self, target: str) -> str:
+        """Who waits now, from those who begin to."""
+        apart = f"{target}, as it was"
+        waiting = self._waiting.pop(target, None)
+        if waiting:
+            self._of.update(dict.fromkeys(waiting, apart))
+            self._waiting.setdefault(apart, {}).update(waiting)
+        return apart
 
     def _again(self, target: str) -> None:
         del self._once_more[target]

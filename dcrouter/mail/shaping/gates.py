@@ -17,6 +17,7 @@ from typing import Protocol as Shape
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dcrouter.config.rates import Rate
+from dcrouter.mail.queue.wakes import RATE
 from dcrouter.mail.shaping.pace import Pace
 
 SOON = 5.0
@@ -238,10 +239,13 @@ class Gate:
 
     def _rate_changed(self) -> None:
         self.paced = self._pace is not None or self._brake is not None
+        waited = self._booked_until > 0.0
         self._booked.clear()
         self._booked_until = 0.0
         if self._token_line:
             self._arm(self.wait())
+        if waited:
+            self._recovered(f"{RATE}{self.name}")
 
     def _arm(self, wait: float) -> None:
         if self._timer is not None:

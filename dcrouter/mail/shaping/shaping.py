@@ -12,6 +12,7 @@ from dcrouter.config.rates import Rate
 from dcrouter.config.zones import Source
 from dcrouter.mail.delivery.outcome import Postponed
 from dcrouter.mail.ledger import Ledger
+from dcrouter.mail.queue.wakes import RATE
 from dcrouter.mail.shaping.limits import Limits
 from dcrouter.mail.shaping.pauses import ALL, InThread, Pause, Pauses
 from dcrouter.mail.shaping.reactions import Reactions
@@ -97,6 +98,7 @@ class Shaping:
     def _ended(self, pause: Pause) -> None:
         if pause.effect == "slow_down":
             self._brake(pause.what, None)
+            self._recovered(f"{RATE}{pause.what}")  # the gate may be forgotten while mail waits for its turn
         self._recovered(pause.target)
 
     def _brake(self, name: str, rate: Rate | None) -> None:
