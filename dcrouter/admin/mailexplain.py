@@ -233,6 +233,8 @@ def _recipient(
     answer = _to_recipient(decision.address, rule, refusal, alias=alias)
     if rule is not None and answer.startswith("250"):
         notes += _dependent(email, rule, stranger=client.kind == "smtp" and not client.may_relay)
+    if not answer.startswith("250") and any(one["answer"].startswith("250") for one in may):
+        notes.append("at the end of the message: RCPT is taken, as one of those may take it")
     order = {rule.name: at for at, rule in enumerate(email.rules)}
     return {
         "recipient": recipient,

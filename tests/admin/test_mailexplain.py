@@ -98,6 +98,9 @@ class ExplainMailTests(SynchronousTestCase):
         """With headers and a size it is one rule, else those that it may be; why not the others."""
         (found,) = self.explained("--to", "u@ours.test")["recipients"]
         self.assertEqual((found["rule"], [one["rule"] for one in found["may"]]), ("in", ["big", "list"]))
+        (unknown,) = self.explained("--to", "nobody@ours.test")["recipients"]
+        self.assertEqual(unknown["answer"], "550 5.1.1 No such user here")
+        self.assertIn("at the end of the message: RCPT is taken, as one of those may take it", unknown["notes"])
         for options, rule, answer, passed in (
             (("--header", "X-List: a"), "list", "250 2.1.5 OK", ["trap", "big"]),
             (("--header", "Subject: a", "--size", "1MB"), "in", "250 2.1.5 OK", ["trap", "big", "list"]),
