@@ -123,4 +123,4 @@ class FewDescriptorsTests(SynchronousTestCase):
             counted = router.counters("mail")
             self.assertGreater(counted["shed"], slots // 4)
             self.assertEqual(counted["turned_away"], 0)
-            self.assertLessEqual(counted["connections"], slots)
+            until(lambda: router.counters("mail")["connections"] <= slots)  # those that were shed end a moment later
