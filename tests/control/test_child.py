@@ -59,3 +59,13 @@ class EnvironmentTests(SynchronousTestCase):
         own.write_text("")
         with mock.patch.dict("os.environ", {"OPENSSL_CONF": str(own)}):
             self.assertEqual(self.tickets(), "2")
+
+    def test_the_edge_has_an_allocator_of_its_own(self) -> None:
+        """glibc takes the settings without a word; the operator's come first, and the mail process has others."""
+        argv = [sys.executable, "-P", "-c", "import os; print(os.environ['GLIBC_TUNABLES'])"]
+        started = subprocess.run(argv, env=environment("edge"), capture_output=True, text=True, check=True)
+        self.assertRegex(started.stdout, r"^glibc\.malloc\.tcache_count=\d+:")
+        self.assertEqual(started.stderr, "")
+        with mock.patch.dict("os.environ", {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}):
+            self.assertEqual(environment("edge")["GLIBC_TUNABLES"], "glibc.malloc.tcache_count=7")
+        self.assertNotIn("GLIBC_TUNABLES", environment("mail"))
