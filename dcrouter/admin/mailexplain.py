@@ -138,7 +138,7 @@ def _client(email: Email, address: str, account: str | None, port: int | None) -
 
 def _address(text: str, option: str) -> str:
     try:
-        address, rest = parse_path(f"<{text.removeprefix('<').removesuffix('>')}>", postmaster=True)
+        address, rest = parse_path(f"<{text.removeprefix('<').removesuffix('>')}>", postmaster=True, utf8=True)
     except WireError as error:
         raise NoMail(f"{option}: {text!r} is not a mail address: {error}") from None
     if rest:

@@ -131,7 +131,7 @@ def _addresses(written: Iterable[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for _, address in getaddresses([one[:_LONGEST] for one in written]):
         try:
-            parsed, rest = parse_path(f"<{address}>")
+            parsed, rest = parse_path(f"<{address}>", utf8=True)
         except WireError:
             continue
         if not rest:

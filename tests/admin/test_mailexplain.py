@@ -78,6 +78,11 @@ class ExplainMailTests(SynchronousTestCase):
         self.assertEqual(self.run_command("--to", "u@ours.test")[0], 0)
         self.assertEqual(self.run_command("--to", "x@else.test")[0], 1)
 
+    def test_an_address_beyond_ascii(self) -> None:
+        """As the server takes it with SMTPUTF8."""
+        (found,) = self.explained("--from", "\u00e4@x.test", "--to", "\u00fc@ours.test")["recipients"]
+        self.assertEqual((found["address"], found["rule"]), ("\u00fc@ours.test", "in"))
+
     def test_who_has_logged_in(self) -> None:
         """Relays, as what it may send as; an account that is not there is told."""
         found = self.explained("--auth", "alice@ours.test", "--from", "alice@ours.test", "--to", "x@else.test")

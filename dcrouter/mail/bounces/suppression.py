@@ -104,7 +104,7 @@ class Suppression:
             return self._page(fields.get("after"))
         address = str(fields.get("address", ""))
         try:
-            parse_path(f"<{address}>")
+            parse_path(f"<{address}>", utf8=True)
         except WireError:
             return {"error": f"{address!r} is not an address", "status": BAD_REQUEST}
         key = key_of(address)

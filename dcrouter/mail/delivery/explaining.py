@@ -191,7 +191,7 @@ def _address(text: str, *, empty: bool = False) -> str:
     if empty and text in ("", "<>"):
         return ""
     try:
-        address, rest = parse_path(f"<{text.removeprefix('<').removesuffix('>')}>")
+        address, rest = parse_path(f"<{text.removeprefix('<').removesuffix('>')}>", utf8=True)
     except WireError as error:
         raise ValueError(f"{shown(text)} is not a mail address: {error}") from None
     if rest:

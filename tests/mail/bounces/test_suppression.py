@@ -104,6 +104,8 @@ class LearningTests(TestCase):
         self.assertIsNone(self.suppression.why("b@x.test"))
         self.assertEqual(ask({"do": "remove", "address": "b@x.test"})["status"], 404)
         self.assertEqual(ask({"do": "add", "address": "b"})["status"], 400)
+        ask({"do": "add", "address": "\u00fc@x.test"})
+        self.assertEqual(self.suppression.why("\u00fc@x.test"), "operator")
 
 
 class SendingTests(TestCase):
