@@ -51,15 +51,22 @@ class Fetcher:
 
 
 def _fetched(response: Any, largest: int) -> Deferred[tuple[int, bytes]]:
-    collector = _Collector(largest)
     status = int(response.code)
-    if status != 200 or not largest:
+    return body_of(response, largest if status == 200 else 0).addCallback(lambda body: (status, body))
+
+
+def body_of(response: Any, largest: int) -> Deferred[bytes]:
+    """The body of an answer of Twisted's client, of at most so many octets; where that is 0 it is left alone, and b"".
+    Unreachable where it is larger, or broken off. Cancelled, it ends the connection.
+    """
+    collector = _Collector(largest)
+    if not largest:
         collector.done.addErrback(lambda _: None)
         response.deliverBody(collector)
         collector.drop()
-        return succeed((status, b""))
+        return succeed(b"")
     response.deliverBody(collector)
-    return collector.done.addCallback(lambda body: (status, body))
+    return collector.done
 
 
 class _Collector(Protocol):

@@ -244,7 +244,7 @@ class ChangeTests(ReloadTest):
         limited = ECHO + "    security: {max_connections: 2}\n"
         self.router.write(limited)
         self.assertEqual(self.good()["changes"], "routes: 1 changed")
-        with self.router.connect("echo") as third, contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError), self.router.connect("echo") as third:
             self.assertEqual(third.recv(10), b"")
         one.close()
         until(lambda: self.router.counters("edge")["routes"]["echo"]["active"] == 1)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet import reactor
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
-from zope.interface import implementer
 
-from dcrouter.config.tls import TlsProfile
 from dcrouter.tls.credential import Credential
-from dcrouter.tls.profile import server_context
+from tests.support.trusted import ServerTls
 
 CUT = "cut"
 SILENT = "silent"
@@ -31,15 +27,6 @@ GOOD: Script = {
     "final": "250 2.0.0 taken",
     "QUIT": "221 bye",
 }
-
-
-@implementer(IOpenSSLServerConnectionCreator)
-class _Tls:
-    def __init__(self, credential: Credential) -> None:
-        self._context = server_context([credential], TlsProfile())
-
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
 
 
 class _Session(LineReceiver):
@@ -109,7 +96,7 @@ class _Session(LineReceiver):
 
     def start_tls(self) -> None:
         assert self.hop.tls is not None
-        self.transport.startTLS(_Tls(self.hop.tls))
+        self.transport.startTLS(ServerTls(self.hop.tls))
         self.hop.secured += 1
 
     def play(self, verb: str, line: str) -> str:

@@ -39,14 +39,16 @@ class HttpsHost:
         self.site = site
         factory = Site(site)
         factory.noisy = False
-        secured = TLSMemoryBIOFactory(_Tls(authority.credential(names)), False, factory)
+        secured = TLSMemoryBIOFactory(ServerTls(authority.credential(names)), False, factory)
         port = reactor.listenTCP(0, secured, interface="127.0.0.1")
         self.port = port.getHost().port
         case.addCleanup(port.stopListening)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-class _Tls:
+class ServerTls:
+    """Twisted's way to begin TLS as a server."""
+
     def __init__(self, credential: Credential) -> None:
         self._context = server_context([credential], TlsProfile())
 

@@ -35,7 +35,7 @@ _PLAIN = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+", re.IGNORECASE)
 
 
 class Mark(NamedTuple):
-    """`sender`: the address without its mark. `message`: id; `number` of the recipient; `_address`: MAC of it."""
+    """`sender`: the address without its mark. `message`: id; `number` of the recipient; `address`: its MAC."""
 
     sender: str
     message: int

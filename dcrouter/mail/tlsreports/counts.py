@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from attrs import asdict
@@ -25,6 +26,15 @@ class Counted(NamedTuple):
     failure: FailureKind | None
 
 
+class Day(NamedTuple):
+    """One domain's: `sections` of its report, `keys` of its rows. `day`: since 1970, UTC."""
+
+    day: int
+    domain: str
+    sections: tuple[Section, ...]
+    keys: tuple[bytes, ...]
+
+
 class Counts:
     """`now`: UTC epoch seconds. Rows of `ledger`, which outlives the process; it is opened when first needed."""
 
@@ -43,32 +53,41 @@ class Counts:
         known = self._table.get(key)
         self._table.put(key, Row((known.value if known is not None else 0) + 1, (day + 1 + KEPT) * DAY))
 
-    def over(self) -> list[tuple[int, str]]:
-        """(day, domain) of what is to be told now, the oldest first: of the days that are over."""
-        today = int(self._now() // DAY)
-        return sorted({(one.day, one.domain) for one in map(_counted, self._table.rows) if one.day < today})
+    def over(self) -> list[Day]:
+        """What is to be told now, the oldest first: of the days that are over."""
+        return self.before(int(self._now() // DAY))
 
-    def sections(self, day: int, domain: str) -> tuple[Section, ...]:
-        """What is to be told of one of these."""
+    def before(self, day: int) -> list[Day]:
+        """What there is of the days before that one, the oldest first; O(rows)."""
+        found: dict[tuple[int, str], list[tuple[bytes, Counted]]] = {}
+        for key in self._table.rows:
+            one = _counted(key)
+            if one.day < day:
+                found.setdefault((one.day, one.domain), []).append((key, one))
+        return [
+            Day(day, domain, self._sections(counted), tuple(key for key, _ in counted))
+            for (day, domain), counted in sorted(found.items(), key=itemgetter(0))
+        ]
+
+    def forget(self, day: Day) -> None:
+        """It has been told, or nobody wants to know."""
+        for key in day.keys:
+            self._table.forget(key)
+
+    def _sections(self, counted: list[tuple[bytes, Counted]]) -> tuple[Section, ...]:
         good: dict[Policy, int] = {}
         failed: dict[Policy, list[tuple[FailureKind, int]]] = {}
-        for key, row in self._table.rows.items():
-            one = _counted(key)
-            if (one.day, one.domain) == (day, domain):
-                good.setdefault(one.policy, 0)
-                if one.failure is None:
-                    good[one.policy] += int(row.value)
-                else:
-                    failed.setdefault(one.policy, []).append((one.failure, int(row.value)))
+        for key, one in counted:
+            count = int(self._table.rows[key].value)
+            good.setdefault(one.policy, 0)
+            if one.failure is None:
+                good[one.policy] += count
+            else:
+                failed.setdefault(one.policy, []).append((one.failure, count))
         return tuple(
             Section(policy=policy, successful=count, failures=tuple(failed.get(policy, ())))
             for policy, count in good.items()
         )
-
-    def forget(self, day: int, domain: str) -> None:
-        """It has been told, or nobody wants to know."""
-        for key in [key for key in self._table.rows if _counted(key)[:2] == (day, domain)]:
-            self._table.forget(key)
 
 
 def _key(counted: Counted) -> bytes:

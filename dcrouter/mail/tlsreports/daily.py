@@ -23,7 +23,7 @@ from dcrouter.mail.delivery.policy.fetch import Https
 from dcrouter.mail.envelope import Envelope, Recipient, Terms
 from dcrouter.mail.message import Message
 from dcrouter.mail.pipeline.rules import Rules
-from dcrouter.mail.tlsreports.counts import DAY, Counts
+from dcrouter.mail.tlsreports.counts import DAY, Counts, Day
 from dcrouter.mail.tlsreports.observer import wanted_at
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.tlsrpt import Section, file_name, mailbox_of, packed, report
@@ -104,16 +104,16 @@ class Daily:
 
     async def tell(self) -> None:
         """Everybody of every day that is over, one after the other."""
-        for day, domain in self._counts.over():
-            addresses = await wanted_at(self._resolver, domain)
-            if addresses and not await self._told(day, domain, addresses):
+        for day in self._counts.over():
+            addresses = await wanted_at(self._resolver, day.domain)
+            if addresses and not await self._told(day, addresses):
                 continue
-            self._counts.forget(day, domain)
+            self._counts.forget(day)
 
-    async def _told(self, day: int, domain: str, addresses: tuple[str, ...]) -> bool:
+    async def _told(self, day: Day, addresses: tuple[str, ...]) -> bool:
         """Whether somebody has it."""
-        sections = self._counts.sections(day, domain)
-        begin, end = day * DAY, (day + 1) * DAY - 1
+        domain, sections = day.domain, day.sections
+        begin, end = day.day * DAY, (day.day + 1) * DAY - 1
         number = self._next_id()
         told = packed(
             report(

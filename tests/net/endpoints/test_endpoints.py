@@ -22,10 +22,10 @@ from dcrouter.net.endpoints.secure import Secure
 from dcrouter.net.endpoints.tunnel import Stalled, Tunnel
 from dcrouter.wire.tunnel import Scheme, handshake
 from tests.mail.delivery.test_forward import closed_port
-from tests.mail.nexthop import _Tls
 from tests.support.certificates import Authority
 from tests.support.facts import until
 from tests.support.proxies import Dante, Microsocks, Tinyproxy, TlsBefore
+from tests.support.trusted import ServerTls
 
 WITHIN = 10.0
 GREETING = b"220 I speak first\r\n"
@@ -48,7 +48,7 @@ class Far(Protocol):
         self.heard += data
         if data == b"starttls" and self.server.tls is not None:
             self.transport.write(b"go")
-            self.transport.startTLS(_Tls(self.server.tls))
+            self.transport.startTLS(ServerTls(self.server.tls))
         elif self.server.script is not None:
             self.server.script(self, data)
         else:

@@ -15,15 +15,15 @@ from twisted.internet.defer import TimeoutError as Late
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, FileBodyProducer, ResponseDone
+from twisted.web.client import URI, Agent, FileBodyProducer
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.errors import DcrouterError, TlsError, Unreachable
+from dcrouter.net.fetch import body_of
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.peer import ClientSession, Peer
 from dcrouter.tls.profile import client_context
@@ -76,11 +76,10 @@ class Https:
         except Exception as error:
             raise self._places.meaning(uri.host.decode("ascii"), error) from error
         problem = _problem(response, media_type)
-        collector = _Collector(0 if problem else most)
-        response.deliverBody(collector)
+        received = body_of(response, 0 if problem else most)
         if problem:
             raise Unreachable(problem)
-        return await collector.done if most else b""
+        return await received
 
 
 @implementer(IAgentEndpointFactory)
@@ -152,33 +151,3 @@ def _problem(response: IResponse, media_type: str) -> str:
 def _late(failure: Failure, within: float) -> bytes:
     failure.trap(Late)
     raise Unreachable(f"no answer within {within:g} s")
-
-
-class _Collector(Protocol):
-    """`done`: all of a body, or Unreachable where it is too large or broken off."""
-
-    def __init__(self, most: int) -> None:
-        self._data = bytearray()
-        self._most = most
-        self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
-
-    def _drop(self) -> None:
-        if self.transport is not None:
-            self.transport.stopProducing()  # type: ignore[attr-defined]
-
-    def connectionMade(self) -> None:
-        if not self._most:
-            self._drop()
-
-    def dataReceived(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > self._most:
-            self._drop()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        if reason.check(ResponseDone) and len(self._data) <= self._most:
-            self.done.callback(bytes(self._data))
-        elif self._most:
-            self.done.errback(Unreachable("the answer is broken off, or too large"))

@@ -17,6 +17,7 @@ from dcrouter.mail.tlsreports.counts import DAY
 from dcrouter.tls.credential import Credential
 from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import CUT, ScriptedHop
+from tests.mail.tlsreports.counted import sections
 from tests.support.certificates import Authority
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
@@ -330,7 +331,7 @@ class ReportedTests(PolicyCase):
         ]
 
     def sections(self, house: House, day: int) -> Any:
-        return house.mta._world._tls_reports._counts.sections(day, DOMAIN)
+        return sections(house.mta._world._tls_reports._counts, day, DOMAIN)
 
     @inlineCallbacks
     def test_without_a_policy(self) -> Any:
