@@ -1,7 +1,8 @@
 """What is counted and learnt, over a restart: rows in memory, written to one SQLite file a moment later, many at once.
 
 No message waits for it: a process that is killed forgets at most what it has learnt in the last WRITE_AFTER seconds. A
-file that cannot be used is told of and done without: all then begins anew, and mail flows.
+file that cannot be used is told of and done without: all then begins anew, and mail flows. It is tried again now and
+then; once it can be used, what it holds is known again, unless something newer is.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ FILE = "ledger.db"
 WRITE_AFTER = 1.0
 """Seconds in which changes gather."""
 AGAIN_AFTER = 30.0
-"""Seconds after which a write that failed is tried again."""
+"""Seconds after which a file that could not be opened, or written, is tried again."""
 MAX_ROWS = 100_000
 """Of one table, about 300 bytes each. Beyond, the one that was changed the longest ago is forgotten."""
 
@@ -92,6 +93,7 @@ class Ledger:
         self._tables: dict[str, Table] = {}
         self._database: sqlite3.Connection | None = None
         self._opened = self._closed = False
+        self._problem = ""
         self._changes: OrderedDict[tuple[str, bytes], Row | None] = OrderedDict()
         self._due: IDelayedCall | None = None
         self._writing = False
@@ -116,32 +118,39 @@ class Ledger:
 
     def close(self) -> None:
         """Writes what is not written yet, and closes; blocks."""
-        self._closed = True
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        if self._database is None:
-            return
-        try:
-            self._write(dict(self._changes))
-        except sqlite3.Error as error:
-            self._log.error("{path} cannot be written: {reason}", path=str(self._path), reason=str(error))
+        if self._changes:
+            try:
+                self._write(self._changes)
+            except (OSError, sqlite3.Error) as error:
+                self._failed(str(error))
         with self._lock:
-            self._database.close()
-            self._database = None
+            self._closed = True
+            if self._database is not None:
+                self._database.close()
+                self._database = None
 
     def _open(self) -> None:
         try:
-            make_directory(self._path.parent)
             self._database = self._connected()
         except (OSError, sqlite3.Error) as error:
+            self._failed(str(error))
+            self._write_after(AGAIN_AFTER)
+
+    def _failed(self, reason: str) -> None:
+        """Told once, not each time that the same is tried again."""
+        if reason != self._problem:
+            self._problem = reason
             self._log.error(
-                "{path} cannot be used, so limits, greylisting and counts begin anew with each start: {reason}",
+                "{path} cannot be used, so limits, greylisting, bans and counts are lost with this process: {reason}",
                 path=str(self._path),
-                reason=str(error),
+                reason=reason,
             )
 
     def _connected(self) -> sqlite3.Connection:
+        make_directory(self._path.parent)
         database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             self._path.chmod(0o600)
@@ -160,37 +169,56 @@ class Ledger:
     def _load(self, database: sqlite3.Connection, name: str, table: Table) -> None:
         try:
             with self._lock:
-                found = database.execute(
-                    "SELECT key, value, expires, note FROM row "
-                    "WHERE name = ? AND expires > ? ORDER BY expires DESC LIMIT ?",
-                    (name, self._now(), MAX_ROWS),
-                ).fetchall()
+                found = self._read(database, name)
         except sqlite3.Error as error:
             self._log.error("{path} cannot be read: {reason}", path=str(self._path), reason=str(error))
             return
-        for key, value, expires, note in reversed(found):
-            table.rows[bytes(key)] = Row(value, expires, note)
+        table.rows.update(found)
+
+    def _read(self, database: sqlite3.Connection, name: str) -> dict[bytes, Row]:
+        """What is still known, the one that expires last at the end."""
+        found = database.execute(
+            "SELECT key, value, expires, note FROM row WHERE name = ? AND expires > ? ORDER BY expires DESC LIMIT ?",
+            (name, self._now(), MAX_ROWS),
+        ).fetchall()
+        return {bytes(key): Row(value, expires, note) for key, value, expires, note in reversed(found)}
 
     def _changed(self, name: str, key: bytes, row: Row | None) -> None:
-        if self._database is None:
-            return
         self._changes[name, key] = row
         if len(self._changes) > MAX_ROWS:
             self._changes.popitem(last=False)
-        if self._due is None and not self._writing and not self._closed:
-            self._due = self._reactor.callLater(WRITE_AFTER, self._begin)
+        if self._due is None and not self._writing:
+            self._write_after(WRITE_AFTER)
+
+    def _write_after(self, seconds: float) -> None:
+        if not self._closed:
+            self._due = self._reactor.callLater(seconds, self._begin)
 
     def _begin(self) -> None:
         self._due = None
         self._writing = True
         changes, self._changes = self._changes, OrderedDict()
-        self._in_thread(self._write, changes).addCallbacks(
-            lambda _: None, self._not_written, errbackArgs=(changes,)
+        self._in_thread(self._write, changes, tuple(self._tables)).addCallbacks(
+            self._written, self._not_written, callbackArgs=(changes,), errbackArgs=(changes,)
         ).addBoth(self._ended)
 
-    def _not_written(self, failure: Failure, changes: OrderedDict[tuple[str, bytes], Row | None]) -> bool:
-        reason = failure.getErrorMessage()
-        self._log.error("{path} cannot be written: {reason}", path=str(self._path), reason=reason)
+    def _written(self, found: dict[str, dict[bytes, Row]], changes: Mapping[tuple[str, bytes], Row | None]) -> None:
+        """`found`: what there was in a file that can be used at last."""
+        if self._problem:
+            self._problem = ""
+            self._log.info("{path} is used again", path=str(self._path))
+        for name, rows in found.items():
+            table = self._tables[name]
+            for key, row in reversed(rows.items()):
+                at = name, key
+                if key not in table.rows and at not in changes and at not in self._changes:
+                    table.rows[key] = row
+                    table.rows.move_to_end(key, last=False)
+            while len(table.rows) > MAX_ROWS:
+                table.rows.popitem(last=False)
+
+    def _not_written(self, failure: Failure, changes: Mapping[tuple[str, bytes], Row | None]) -> bool:
+        self._failed(failure.getErrorMessage())
         for at, row in changes.items():
             if len(self._changes) < MAX_ROWS:
                 self._changes.setdefault(at, row)
@@ -198,16 +226,22 @@ class Ledger:
 
     def _ended(self, failed: object) -> None:
         self._writing = False
-        if self._changes and not self._closed:
-            self._due = self._reactor.callLater(AGAIN_AFTER if failed else WRITE_AFTER, self._begin)
+        if failed or self._changes:
+            self._write_after(AGAIN_AFTER if failed else WRITE_AFTER)
 
-    def _write(self, changes: dict[tuple[str, bytes], Row | None]) -> None:
-        """In a thread, or at the end."""
+    def _write(
+        self, changes: Mapping[tuple[str, bytes], Row | None], tables: Iterable[str] = ()
+    ) -> dict[str, dict[bytes, Row]]:
+        """In a thread, or at the end. Where the file had to be opened first: what `tables` hold in it."""
         puts = [(name, key, *row) for (name, key), row in changes.items() if row is not None]
         gone = [at for at, row in changes.items() if row is None]
+        found: dict[str, dict[bytes, Row]] = {}
         with self._lock:
+            if self._closed:
+                return found
             if self._database is None:
-                return
+                self._database = self._connected()
+                found = {name: self._read(self._database, name) for name in tables}
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 self._database.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?)", puts)
@@ -217,3 +251,4 @@ class Ledger:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
+        return found

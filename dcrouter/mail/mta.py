@@ -170,7 +170,9 @@ class Mta:
         try_all = self._attempts.destinations.try_all
         self._operator = Operator(self._store, self._queue, time.time, try_all, lambda: self._email.rules)
         self.key_sets = KeySets()
-        self._login = Login(config.email.auth, reactor, key_sets=self.key_sets, state_dir=directory)
+        self._login = Login(
+            config.email.auth, reactor, key_sets=self.key_sets, state_dir=directory, ledger=self._ledger
+        )
         self._guards = Guards(self._ledger, self._resolver, reactor, time.time, on_event)
         self._admission = Admission(
             config.email,

@@ -94,6 +94,32 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(table.get(b"k"), Row(1.0, START + 100))
         self.assertEqual((self.directory / ledger.FILE).read_bytes(), b"no database" * 1000)
 
+    def test_a_file_that_can_be_used_again_is(self) -> None:
+        """A disk that was full when it began: what the file holds is known again, unless something newer is, and what
+        came meanwhile is written."""
+        before = self.opened().table("a")
+        before.put(b"old", Row(1.0, START + 1000))
+        before.put(b"newer", Row(1.0, START + 1000))
+        before.put(b"gone", Row(1.0, START + 1000))
+        self.clock.advance(WRITE_AFTER)
+        path = self.directory / ledger.FILE
+        path.rename(self.directory / "away")
+        path.mkdir()
+        table = self.opened().table("a")
+        self.assertEqual(list(table.rows), [])
+        table.put(b"newer", Row(2.0, START + 1000))
+        table.put(b"gone", Row(2.0, START + 1000))
+        table.forget(b"gone")
+        self.clock.advance(ledger.AGAIN_AFTER)
+        path.rmdir()
+        (self.directory / "away").rename(path)
+        self.clock.advance(ledger.AGAIN_AFTER)
+        self.assertEqual(table.rows, {b"old": Row(1.0, START + 1000), b"newer": Row(2.0, START + 1000)})
+        self.assertEqual([(key, value) for _, key, value, _ in self.on_disk()], [(b"newer", 2.0), (b"old", 1.0)])
+        table.put(b"later", Row(1.0, START + 1000))
+        self.clock.advance(WRITE_AFTER)
+        self.assertEqual(len(self.on_disk()), 3)
+
     def test_a_write_that_fails_is_made_again(self) -> None:
         """Later, with all that has come meanwhile."""
         table = self.opened().table("a")

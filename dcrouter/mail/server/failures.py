@@ -1,6 +1,7 @@
 """What wrong passwords lead to: client addresses are banned, accounts are slowed and never locked.
 
 - `max` failures of one address (of one /64 with IPv6) within `within` seconds ban it for `ban` seconds.
+- Bans outlive the process, in a ledger; what led to them does not.
 - Failures on one account delay each further answer about it, longer and longer up to LONGEST_DELAY, but only towards
   addresses from which nobody has logged in to it lately: so nobody can lock another one out.
 
@@ -10,11 +11,13 @@ All tables are bounded; what is forgotten for want of room is what was touched t
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TypeVar
 
 from dcrouter.config.accounts import AuthFailures
+from dcrouter.mail.ledger import Ledger, Row
 from dcrouter.match.addresses import count_key
 from dcrouter.wire.sasl import prepare_account
 
@@ -22,6 +25,8 @@ MAX_ADDRESSES = 10_000
 MAX_STAMPS = 200_000
 """Of failures, those of all addresses together; more of them than `max` are never kept of one."""
 MAX_BANS = 100_000
+BANS = "bans"
+"""The ledger's table: key of the address -> since when, until when."""
 MAX_ACCOUNTS = 10_000
 MAX_ACQUAINTANCES = 100_000
 
@@ -38,16 +43,33 @@ _Value = TypeVar("_Value")
 
 
 class Failures:
-    """`clock`: seconds that only grow."""
+    """`clock`: seconds that only grow; `now`: UTC epoch seconds. Without a `ledger` bans end with the process."""
 
-    def __init__(self, config: AuthFailures, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: AuthFailures,
+        clock: Callable[[], float],
+        ledger: Ledger | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._config = config
         self._clock = clock
+        self._ledger = ledger
+        self._now = now
         self._by_address: OrderedDict[str, deque[float]] = OrderedDict()
         self._stamps = 0
         self._bans: OrderedDict[str, float] = OrderedDict()  # until when, about in this order
         self._by_account: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
         self._acquaintances: OrderedDict[tuple[bytes, str], float] = OrderedDict()
+
+    def open(self) -> None:
+        """Takes up the bans that an earlier process left; blocks."""
+        if self._ledger is not None and self._ledger.exists:
+            now, wall = self._clock(), self._now()
+            for key, row in self._ledger.table(BANS).rows.items():  # whose ban ends first comes first
+                self._bans[key.decode("ascii")] = now + row.expires - wall
+            while len(self._bans) > MAX_BANS:
+                self._bans.popitem(last=False)
 
     def reload(self, config: AuthFailures) -> None:
         """Other numbers, from now on: who is banned stays so until then."""
@@ -83,6 +105,8 @@ class Failures:
             keys = [key] if key in self._bans else []
         for key in keys:
             del self._bans[key]
+            if self._ledger is not None:
+                self._ledger.table(BANS).forget(key.encode("ascii"))
         return len(keys)
 
     def failed(self, address: str, account: str, *, bannable: bool = True) -> bool:
@@ -106,6 +130,9 @@ class Failures:
             self._forget(key)
             self._bans.pop(key, None)
             _put(self._bans, key, now + self._config.ban, MAX_BANS)
+            if self._ledger is not None:
+                wall = self._now()
+                self._ledger.table(BANS).put(key.encode("ascii"), Row(wall, wall + self._config.ban))
             return True
         while len(self._by_address) > MAX_ADDRESSES or self._stamps > MAX_STAMPS:
             self._forget(next(iter(self._by_address)))

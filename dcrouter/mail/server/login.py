@@ -26,6 +26,7 @@ from dcrouter.config.methods import announced
 from dcrouter.durable import write_whole
 from dcrouter.errors import WireError
 from dcrouter.mail.envelope import Client
+from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.server import bans
 from dcrouter.mail.server.checkers import UNKNOWN, portal
 from dcrouter.mail.server.claims import IAccount, IClaim, PasswordClaim, ProofClaim, TokenClaim, Unavailable
@@ -58,7 +59,7 @@ _SECRET_SIZE = 32
 class Login:
     """The accounts of `auth`. `open` reads what there is to read; `close` ends the threads and connections.
 
-    `state_dir`: where SECRET is, None for one that nobody keeps.
+    `state_dir`: where SECRET is, None for one that nobody keeps. `ledger`: where bans are kept, likewise.
     """
 
     _log = Logger()
@@ -71,6 +72,7 @@ class Login:
         width: int | None = None,
         key_sets: KeySets | None = None,
         state_dir: Path | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._reactor = reactor
         self._auth = auth
@@ -81,7 +83,7 @@ class Login:
         self._state_dir = state_dir
         self._secret = os.urandom(_SECRET_SIZE)
         self._file = UsersFile(auth, self._gate.in_thread, reactor.seconds)
-        self._failures = Failures(auth.failures, reactor.seconds)
+        self._failures = Failures(auth.failures, reactor.seconds, ledger)
         self._remembered = Remembered(reactor.seconds)
         self._directory: Directory | None = None
         self._issuer: Issuer | None = None
@@ -92,8 +94,9 @@ class Login:
         self._assemble()
 
     def open(self) -> None:
-        """Blocks while `users_file` is read, and the secret."""
+        """Blocks while `users_file` is read, the secret, and bans."""
         self._file.open()
+        self._failures.open()
         if self._state_dir is not None:
             self._secret = self._kept(self._state_dir / SECRET)
 

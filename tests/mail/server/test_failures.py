@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.accounts import AuthFailures
+from dcrouter.mail.ledger import WRITE_AFTER
 from dcrouter.mail.server import failures
 from dcrouter.mail.server.failures import ACQUAINTED, LONGEST_DELAY, UNDELAYED, Failures
+from tests.mail.server.guards.made import START, made_ledger
 
 HERE = "192.0.2.1"
 
@@ -30,6 +34,28 @@ class FailuresTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.assertEqual((self.failures.banned(HERE), self.failures.bans), (False, 0))
         self.assertFalse(self.fail_once())
+
+    def test_bans_outlive_the_process(self) -> None:
+        """A process that is killed has written them a moment before; their time goes on meanwhile. One that was lifted
+        stays so."""
+        directory = Path(self.mktemp())
+        before, wall = made_ledger(directory, self.clock), lambda: START + self.clock.seconds()
+        self.addCleanup(before.close)
+        tables = Failures(AuthFailures(max=1, ban=600.0), self.clock.seconds, before, wall)
+        tables.open()
+        for address in (HERE, "2001:db8::1", "192.0.2.3"):
+            tables.failed(address, "")
+            self.clock.advance(WRITE_AFTER)
+        tables.lift("192.0.2.3")
+        self.clock.advance(100)
+        after = made_ledger(directory, self.clock)
+        self.addCleanup(after.close)
+        clock = Clock()
+        again = Failures(AuthFailures(max=1, ban=600.0), clock.seconds, after, wall)
+        again.open()
+        self.assertEqual(again.listed(), [(HERE, 497.0), ("2001:db8::/64", 498.0)])
+        clock.advance(497.0)
+        self.assertEqual((again.banned(HERE), again.banned("2001:db8::2")), (False, True))
 
     def test_old_failures_do_not_count(self) -> None:
         """A window that moves: three in any sixty seconds."""
