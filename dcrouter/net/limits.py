@@ -62,6 +62,11 @@ class Bucket:
         self._full_at = full_at
         return True
 
+    def took(self, tokens: int, ago: float) -> None:
+        """So many were taken so long ago, which nobody has told it then."""
+        then = self._clock() - ago
+        self._full_at = max(self._full_at, self._pace.taken(float("-inf"), then, tokens))
+
 
 Memory = OrderedDict[Hashable, float]
 """Of many buckets, by key: when each will be full again. It holds for any rate, so it may outlive one."""

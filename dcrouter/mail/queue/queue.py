@@ -26,6 +26,7 @@ from dcrouter.mail.message import Message
 from dcrouter.mail.queue.budget import Budget, key_of
 from dcrouter.mail.queue.endings import Endings, failure, rounded
 from dcrouter.mail.queue.expiry import Expiry
+from dcrouter.mail.queue.inherited import Inherited
 from dcrouter.mail.queue.notices import Notices
 from dcrouter.mail.queue.parts import keys_of, part_for, without_deferred
 from dcrouter.mail.queue.reports import OnEnd, Reports
@@ -94,6 +95,7 @@ class Queue:
         self._idle: list[Deferred[None]] = []
         self._schedule = Schedule(store, clock, now, self._start_due, self._has_room)
         self._wakes = Wakes(clock, self._advance)
+        self._inherited = Inherited(store, now, self._resumed)
         self._expiry = Expiry(store, retry.max_age, clock, now)
 
     def start(self, rules: Iterable[str], notices: Notices | None = None) -> None:
@@ -102,6 +104,7 @@ class Queue:
         `notices` None: nobody is told of failures and delays.
         """
         self._telling.notices = notices
+        self._inherited.start()
         self._release_for(rules)
         self._store.sweep().addCallbacks(self._swept, self._unswept)
         self._expiry.start()
@@ -161,6 +164,7 @@ class Queue:
         """The next hop of this name (as in `Deferred.target`) is up: those that wait for it are due, paced."""
         if not self._stopped:
             self._wakes.wake(target)
+            self._inherited.wake(target)
 
     # ------------------------------------------------------------------ what an operator wants
 

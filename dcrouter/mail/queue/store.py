@@ -201,6 +201,15 @@ class Store(Protocol):
         """What was held for the lack of these rules is due at `now`."""
         ...
 
+    def advance(self, beginning: str, now: float, pace: int) -> Deferred[None]:
+        """Those that wait for a later time, with a reply that begins so, are due at `now`, `pace` of them at once and
+        as many in each second behind."""
+        ...
+
+    def replies(self, beginnings: Sequence[str], now: float, limit: int) -> Deferred[list[str]]:
+        """At most `limit` different replies with one of these beginnings, of recipients that wait for a later time."""
+        ...
+
     def failed(self, before: float, limit: int) -> Deferred[list[Entry]]:
         """At most `limit` recipients that failed before an instant, first those that failed first."""
         ...

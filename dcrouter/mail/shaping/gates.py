@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from dcrouter.config.rates import Rate
 from dcrouter.mail.queue.wakes import RATE
 from dcrouter.mail.shaping.pace import Pace
+from dcrouter.mail.shaping.spent import Record, Spent
 
 SOON = 5.0
 """Seconds for which a message waits in memory for its token; one that has longer to wait goes back to the queue."""
@@ -63,11 +64,16 @@ class Gate:
     it. `cut_down`: some were sent away, since too many waited. `kept`: it outlives those next hops.
 
     `clock` has its timers, `now` gives seconds that never go back; `recovered` hears its name when those may come
-    again.
+    again. `spent`: what has left by its rates before a restart.
     """
 
     def __init__(
-        self, name: str, clock: IReactorTime, now: Callable[[], float], recovered: Callable[[str], None]
+        self,
+        name: str,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        recovered: Callable[[str], None],
+        spent: Spent | None = None,
     ) -> None:
         self.name = name
         self.size: float = inf
@@ -78,6 +84,7 @@ class Gate:
         self.waiting = 0
         self.used = 0
         self._recovered = recovered
+        self._spent = spent
         self._left = 0.0  # when the last message left, and how long it takes from one to the next
         self._step = 0.0
         self._clock = clock
@@ -96,14 +103,18 @@ class Gate:
         """From now on; connections that are too many leave when they are ready."""
         self.size, self.messages, self.seconds = size, messages, seconds
         if rate != (self._pace.rate if self._pace is not None else None):
-            self._pace = None if rate is None else self._pace.succeed(rate) if self._pace else Pace(rate, self._now)
-            self._rate_changed()
+            before, record = self._pace, self._record("", rate)
+            if rate is None:
+                self._pace = None
+            else:
+                self._pace = before.succeed(rate, record) if before is not None else Pace(rate, self._now, record)
+            self._rate_changed(since_before=before is not None)
         self.admit()
 
     def slow_down(self, rate: Rate | None) -> None:
         """A second rate, for a while; None: no more."""
         if rate != (self._brake.rate if self._brake is not None else None):
-            self._brake = Pace(rate, self._now) if rate is not None else None
+            self._brake = Pace(rate, self._now, self._record("slow_down ", rate)) if rate is not None else None
             self._rate_changed()
 
     def stop(self) -> None:
@@ -233,13 +244,19 @@ class Gate:
         if len(self._booked) > BOOKED:
             self._booked.popitem(last=False)
 
+    def _record(self, prefix: str, rate: Rate | None) -> Record | None:
+        return (
+            self._spent.record(f"{prefix}{self.name}", rate) if self._spent is not None and rate is not None else None
+        )
+
     @property
     def _interval(self) -> float:
         return max(pace.interval for pace in (self._pace, self._brake) if pace is not None)
 
-    def _rate_changed(self) -> None:
+    def _rate_changed(self, *, since_before: bool = False) -> None:
+        """`since_before`: somebody may wait for it since before a restart."""
         self.paced = self._pace is not None or self._brake is not None
-        waited = self._booked_until > 0.0
+        waited = since_before or self._booked_until > 0.0
         self._booked.clear()
         self._booked_until = 0.0
         if self._token_line:

@@ -21,6 +21,7 @@ from dcrouter.config.zones import DEFAULT, Shape, Zone
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.shaping.gates import Gate, Gates
 from dcrouter.mail.shaping.lane import Lane
+from dcrouter.mail.shaping.spent import Spent
 
 MOST_CONNECTIONS = 1000
 """To all next hops at once; each is a descriptor, and a session for somebody else."""
@@ -46,6 +47,7 @@ class Bearing:
 class Limits:
     """`clock` has the timers, `now` gives seconds that never go back. `recovered` hears the name of a gate behind which
     too many have waited. `size`: connections in all. `braked`: the rate that a gate of this name is slowed down to.
+    `spent`: what has left by rates before a restart.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Limits:
         recovered: Callable[[str], None],
         now: Callable[[], float] = time.monotonic,
         size: int = MOST_CONNECTIONS,
+        spent: Spent | None = None,
     ) -> None:
         self._clock = clock
         self._now = now
         self.braked: Callable[[str], Rate | None] = lambda name: None
         self._recovered = recovered
+        self._spent = spent
         self._zones: dict[str, Zone] = {}
         self._default = STANDARD
         self._domains: dict[str, Shape] = {}
@@ -170,7 +174,7 @@ class Limits:
         return gate
 
     def _gate(self, name: str) -> Gate:
-        gate = Gate(name, self._clock, self._now, self._recovered)
+        gate = Gate(name, self._clock, self._now, self._recovered, self._spent)
         gate.slow_down(self.braked(name))
         return gate
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from dcrouter.config.rates import Rate
+from dcrouter.mail.shaping.spent import Record
 from dcrouter.net.limits import Bucket
 
 GRAINS = 1000
@@ -17,9 +18,9 @@ GRAINS = 1000
 
 
 class Pace:
-    """`clock`: seconds that never go back."""
+    """`clock`: seconds that never go back. `record`: what has left before, and where it is kept."""
 
-    def __init__(self, rate: Rate, clock: Callable[[], float]) -> None:
+    def __init__(self, rate: Rate, clock: Callable[[], float], record: Record | None = None) -> None:
         self.rate = rate
         self._clock = clock
         self._count, self._seconds = rate.rate
@@ -27,6 +28,9 @@ class Pace:
         self._lots: deque[float] = deque()  # when the last message of each whole lot left
         self._begun = 0  # messages of the lot that is not whole
         self._bucket = Bucket(rate, clock) if rate.burst is not None else None
+        self._record = record
+        if record is not None:
+            self._recall(record)
 
     @property
     def interval(self) -> float:
@@ -68,15 +72,27 @@ class Pace:
             self._lots.append(self._clock())
         if self._bucket is not None:
             self._bucket.take()
+        if self._record is not None:
+            self._record.add()
 
-    def succeed(self, rate: Rate) -> Pace:
-        """Another rate, which knows what has left by this one."""
+    def succeed(self, rate: Rate, record: Record | None = None) -> Pace:
+        """Another rate, which knows what has left by this one; `record`: where it keeps what leaves from now on."""
         other = Pace(rate, self._clock)
         if other._grain == self._grain == 1:
             other._lots.extend(self._lots)
         for _ in range(min(len(self._lots) * self._grain + self._begun, other._count) if not other._lots else 0):
             other.spend()
+        other._record = record
         return other
+
+    def _recall(self, record: Record) -> None:
+        now, room = self._clock(), self._count
+        for ago, count in record.past():
+            lots, self._begun = divmod(self._begun + min(count, room), self._grain)
+            self._lots.extendleft([now - ago] * lots)
+            if self._bucket is not None:
+                self._bucket.took(min(count, self.rate.burst or count), ago)
+            room -= min(count, room)
 
     def _used(self) -> int:
         self._forget()

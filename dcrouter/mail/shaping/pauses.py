@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from dcrouter.config.rates import Rate
 from dcrouter.durable import write_whole
+from dcrouter.mail.queue.inherited import PAUSE
 
 FILE = "pauses.json"
 WRITE_AFTER = 0.2
@@ -59,7 +60,7 @@ class Pause:
     @property
     def target(self) -> str:
         """What mail that waits for its end waits for, as in `Postponed`."""
-        return f"pause {self.what}"
+        return f"{PAUSE}{self.what}"
 
     def plain(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -106,10 +107,10 @@ class Pauses:
             )
             return
         for pause in found:
-            if pause.until is None or pause.until > self._now():
-                self._pauses[pause.what, pause.effect] = pause
+            self._pauses[pause.what, pause.effect] = pause
+            if self._holds(pause):
                 self.began(pause)
-        self._arm()
+        self._look()  # what has ended meanwhile is told of, too
 
     def close(self) -> None:
         """Makes durable what is not yet; blocks."""

@@ -17,6 +17,7 @@ from dcrouter.mail.shaping.limits import Limits
 from dcrouter.mail.shaping.pauses import ALL, InThread, Pause, Pauses
 from dcrouter.mail.shaping.reactions import Reactions
 from dcrouter.mail.shaping.sources import Sources
+from dcrouter.mail.shaping.spent import Spent
 
 AGAIN_AFTER = 3600.0
 """Seconds after which mail that stands still looks again, should nobody wake it (after a restart, for one)."""
@@ -37,7 +38,7 @@ class Shaping:
         in_thread: InThread,
         recovered: Callable[[str], None],
     ) -> None:
-        self.limits = Limits(clock, recovered)
+        self.limits = Limits(clock, recovered, spent=Spent(ledger, now))
         self.pauses = Pauses(directory, clock, now, in_thread)
         self.sources = Sources(ledger, self.pauses, now)
         self.reactions = Reactions(self.pauses, now)

@@ -9,7 +9,9 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
-from dcrouter.mail.queue.stores.orders import Order, Release, Reroute
+from dcrouter.mail.queue.stores.orders import Advance, Order, Release, Reroute
+
+AnyOrder = Order | Release | Reroute | Advance
 
 
 @define(eq=False)
@@ -37,7 +39,7 @@ class Settles:
     gone: list[list[int]] = field(factory=list)
     changed: list[list[Any]] = field(factory=list)
     spooled: list[tuple[int, Path]] = field(factory=list)
-    orders: list[tuple[int, Order | Release | Reroute]] = field(factory=list)
+    orders: list[tuple[int, AnyOrder]] = field(factory=list)
     notices: list[Any] = field(factory=list)
     waiters: list[Deferred[None]] = field(factory=list)
     since: float = field(factory=monotonic)
@@ -45,7 +47,7 @@ class Settles:
     def __len__(self) -> int:
         return len(self.waiters)
 
-    def order(self, what: Order | Release | Reroute) -> None:
+    def order(self, what: AnyOrder) -> None:
         """What comes later has the last word."""
         self.orders.append((len(self.changed), what))
 

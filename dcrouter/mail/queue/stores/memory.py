@@ -163,6 +163,18 @@ class MemoryStore:
                 self._move((at.message, at.number), kept, QUEUED, now)
         return self._done()
 
+    def advance(self, beginning: str, now: float, pace: int) -> Deferred[None]:
+        found = [
+            (kept.due, at.message, at.number, kept)
+            for _, rows in self._in_state(QUEUED)
+            for at in rows
+            if (kept := self._records[at.message].recipients[at.number]).due > now and kept.reply.startswith(beginning)
+        ]
+        for place, (due, message, number, kept) in enumerate(sorted(found, key=lambda one: one[:3])):
+            if due > now + place // pace:
+                self._move((message, number), kept, QUEUED, now + place // pace)
+        return self._done()
+
     def change(
         self, keys: Sequence[Key], states: Sequence[int], state: int, due: float, *, advance: bool = False
     ) -> Deferred[None]:
@@ -227,6 +239,11 @@ class MemoryStore:
     def first_failed(self) -> Deferred[float | None]:
         failed = self._failed()
         return succeed(failed[0].due if failed else None)
+
+    def replies(self, beginnings: Sequence[str], now: float, limit: int) -> Deferred[list[str]]:
+        rows = [self._records[at.message].recipients[at.number] for _, those in self._in_state(QUEUED) for at in those]
+        found = {kept.reply for kept in rows if kept.due > now and kept.reply.startswith(tuple(beginnings))}
+        return succeed(sorted(found)[:limit])
 
     def pick(self, selection: Selection, behind: Key, limit: int, now: float) -> Deferred[Page]:
         if not self._open:

@@ -47,6 +47,24 @@ class Reroute:
         connection.execute(_REROUTE, (self.rule, self.keys))
 
 
+@frozen
+class Advance:
+    """Those that wait with a reply which begins so are due from `due` on, `pace` of them in each second."""
+
+    beginning: str
+    due: float
+    pace: int
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        which = (QUEUED, self.due, len(self.beginning), self.beginning)
+        connection.execute(_ADVANCE, (self.due, self.pace, *which))
+
+
+_ADVANCE = """
+UPDATE recipient SET due = meant.due FROM (
+    SELECT message, number, ? + (row_number() OVER (ORDER BY due, message, number) - 1) / ? AS due
+    FROM recipient WHERE state = ? AND due > ? AND substr(reply, 1, ?) = ?
+) AS meant WHERE recipient.message = meant.message AND recipient.number = meant.number AND +recipient.due > meant.due"""
 _REROUTE = """
 UPDATE recipient SET rule = ? FROM (
     SELECT json_extract(value, '$[0]') AS message, json_extract(value, '$[1]') AS number FROM json_each(?)

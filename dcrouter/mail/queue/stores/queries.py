@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from dcrouter.mail.envelope import Envelope, Recipient
@@ -75,6 +76,12 @@ _FAILED = f"""
 SELECT {_ENTRY} FROM recipient AS r JOIN message AS m ON m.id = r.message
 WHERE r.state = ? AND r.due < ? ORDER BY r.due LIMIT ?"""
 
+_REPLIES = """
+SELECT json_group_array(reply) FROM (
+    SELECT DISTINCT reply FROM recipient WHERE state = ? AND due > ?
+    AND EXISTS (SELECT 1 FROM json_each(?) WHERE substr(reply, 1, length(value)) = value) LIMIT ?
+)"""
+
 _DOMAIN = "lower(substr(address, length(rtrim(address, replace(address, '@', ''))) + 1))"
 """What stands behind the last @."""
 
@@ -113,6 +120,12 @@ def read_failed(reader: sqlite3.Connection, before: float, limit: int) -> list[E
 def read_first_failed(reader: sqlite3.Connection) -> float | None:
     row = reader.execute("SELECT due FROM recipient WHERE state = ? ORDER BY due LIMIT 1", (FAILED,)).fetchone()
     return row[0] if row else None
+
+
+def read_replies(reader: sqlite3.Connection, beginnings: Sequence[str], now: float, limit: int) -> list[str]:
+    (text,) = reader.execute(_REPLIES, (QUEUED, now, json.dumps(beginnings), limit)).fetchone()
+    found: list[str] = json.loads(text)
+    return found
 
 
 def read_page(reader: sqlite3.Connection, selection: Selection, behind: Key, limit: int, now: float) -> Page:

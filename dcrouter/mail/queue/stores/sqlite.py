@@ -27,7 +27,7 @@ from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.store import Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
 from dcrouter.mail.queue.stores.groups import Settles
-from dcrouter.mail.queue.stores.orders import Order, Release, Reroute
+from dcrouter.mail.queue.stores.orders import Advance, Order, Release, Reroute
 from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare, recipient_row, terms_text
 from dcrouter.mail.queue.stores.writer import Writer, as_store_error
 
@@ -170,6 +170,9 @@ class SqliteStore:
         order = Order(json.dumps(keys), json.dumps(states), due if advance else -1.0, state, due)
         return self._open_writer().settle(lambda group: group.order(order))
 
+    def advance(self, beginning: str, now: float, pace: int) -> Deferred[None]:
+        return self._open_writer().settle(lambda group: group.order(Advance(beginning, now, pace)))
+
     def reroute(self, keys: Sequence[Key], rule: str) -> Deferred[None]:
         order = Reroute(json.dumps(keys), rule)
         return self._open_writer().settle(lambda group: group.order(order))
@@ -208,6 +211,9 @@ class SqliteStore:
 
     def first_failed(self) -> Deferred[float | None]:
         return self._read(queries.read_first_failed)
+
+    def replies(self, beginnings: Sequence[str], now: float, limit: int) -> Deferred[list[str]]:
+        return self._look(lambda looker: queries.read_replies(looker, beginnings, now, limit))
 
     def pick(self, selection: Selection, behind: Key, limit: int, now: float) -> Deferred[Page]:
         return self._look(lambda looker: queries.read_page(looker, selection, behind, limit, now))

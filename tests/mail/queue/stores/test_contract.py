@@ -236,6 +236,28 @@ class Contract:
         self.assertEqual(states, [(QUEUED, 9.0), (HELD, 5.0), (HELD_BY_OPERATOR, 5.0)])
 
     @inlineCallbacks
+    def test_who_waits_with_a_reply_is_found_and_due_by_it(self):
+        """Two at once and two in each second, who would come first coming first; nobody later than before, and nobody
+        else. A reply is no pattern.
+        """
+        store = self.open()
+        said = ("4.3.2 a is paused: x", "4.3.2 a is paused", "4.3.2 ab is paused", "4.3.2 a is paused", "4.3.2 % _ *")
+        for number in range(1, 9):
+            one = message(number)
+            yield store.put(one, 1.0)
+            reply = said[number - 1] if number < 6 else "4.3.2 a is paused"
+            state = HELD if number == 6 else QUEUED
+            due = {7: 10.5, 8: 9.0}.get(number, 100.0 - number)
+            yield store.settle(one, [], [Change(0, state, 1, due, 0, reply)])
+        self.assertEqual(sorted((yield store.replies(("4.3.2 ",), 10.0, 9))), sorted(set(said)))
+        self.assertEqual((yield store.replies(("4.3.2 %", "x"), 10.0, 9)), ["4.3.2 % _ *"])
+        self.assertEqual(len((yield store.replies(("4",), 10.0, 2))), 2)
+        self.assertEqual((yield store.replies((), 10.0, 2)), [])
+        yield store.advance("4.3.2 a is paused", 10.0, 2)
+        dues = [entry.due for entry in (yield entries(store))]
+        self.assertEqual(dues, [11.0, 11.0, 97.0, 10.0, 95.0, 94.0, 10.0, 9.0])
+
+    @inlineCallbacks
     def test_failed_mail_is_found_by_its_age(self):
         """Those that failed first come first."""
         store = self.open()
