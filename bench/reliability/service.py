@@ -23,7 +23,7 @@ from bench.reliability.ledger import REFUSED, Item
 from bench.reliability.plan import Kill
 from tests.support.disk import Disk
 from tests.support.fuse import Mounted
-from tests.support.router import Reserved
+from tests.support.ports import Reserved
 
 _TEXT = """version: 1
 state_dir: {state}

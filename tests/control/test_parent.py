@@ -27,6 +27,7 @@ from dcrouter.control import parent as module
 from dcrouter.control.greeting import greeting
 from dcrouter.control.parent import Parent
 from dcrouter.errors import StartError, Unreachable
+from tests.support.ports import reserved
 
 SCRIPT = str(Path(__file__).with_name("playing_child.py"))
 
@@ -38,11 +39,6 @@ async def until(fact: Callable[[], Any], seconds: float = 15.0) -> None:
             return
         await deferLater(reactor, 0.02)
     raise AssertionError(f"not within {seconds:g} s")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 class Kept:
@@ -76,7 +72,7 @@ class TestParent(TestCase):
         self.events: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
-        self.port, self.mail_port = free_port(), free_port()
+        self.port, self.mail_port = reserved(self), reserved(self)
         self.kept = Kept()
         self.target = Target(host="localhost", port=1)
 

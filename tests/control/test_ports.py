@@ -15,6 +15,7 @@ from dcrouter.config.routes import Route
 from dcrouter.control import ports
 from dcrouter.control.ports import Listener
 from dcrouter.errors import StartError
+from tests.support.ports import reserved
 
 LOOPBACK: tuple[Address, ...] = (IPv4Address("127.0.0.1"),)
 
@@ -26,12 +27,6 @@ def route(name: str, port: int, *listen: str) -> Route:
 
 def config(*routes: Route, listen: tuple[Address, ...] = LOOPBACK) -> Config:
     return Config(state_dir=Path("/nowhere"), admin=Admin(socket=Path("/nowhere/s")), routes=routes, listen=listen)
-
-
-def free_port() -> int:
-    """A port that the kernel just gave and took back."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 class TestBind(SynchronousTestCase):
@@ -47,7 +42,7 @@ class TestBind(SynchronousTestCase):
 
     def test_every_port_listens_ready_for_the_edge(self) -> None:
         """Non-blocking, close-on-exec, without Nagle, and named after the routes that want it."""
-        port = free_port()
+        port = reserved(self)
         (listener,) = self.bind(config(route("a", port), route("b", port)))
         self.assertEqual((listener.address, listener.port, listener.routes), ("127.0.0.1", port, ("a", "b")))
         self.assertFalse(listener.sock.getblocking())
@@ -59,7 +54,7 @@ class TestBind(SynchronousTestCase):
 
     def test_both_families_live_on_one_port(self) -> None:
         """0.0.0.0 and :: side by side; where the host has no IPv6 only the first."""
-        port = free_port()
+        port = reserved(self)
         listeners = self.bind(config(route("a", port), listen=(IPv4Address("0.0.0.0"), IPv6Address("::"))))
         self.assertEqual(
             [listener.address for listener in listeners], ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
@@ -69,7 +64,7 @@ class TestBind(SynchronousTestCase):
         """All problems at once, with the routes and what to do; the ports that were free are free again."""
         with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
             taken = sorted((one.getsockname()[1], two.getsockname()[1]))
-            free = free_port()
+            free = reserved(self)
             lines = self.refused(config(route("x", taken[0]), route("y", taken[1]), route("z", free)))
         self.assertEqual(
             lines,
@@ -84,7 +79,7 @@ class TestBind(SynchronousTestCase):
 
     def test_an_address_that_the_host_does_not_have_is_told(self) -> None:
         """A listen address of another machine."""
-        (line,) = self.refused(config(route("x", free_port(), "192.0.2.1")))
+        (line,) = self.refused(config(route("x", reserved(self), "192.0.2.1")))
         self.assertIn("this host does not have that address", line)
 
     def test_a_range_with_many_problems_is_cut_short(self) -> None:
@@ -131,7 +126,7 @@ class TestHave(SynchronousTestCase):
 
     def test_what_is_there_is_used(self) -> None:
         """The same socket, under the names of the routes that want it now; the rest is bound."""
-        one, two = free_port(), free_port()
+        one, two = reserved(self), reserved(self)
         before = self.bound(config(route("a", one)))
         after = self.bound(config(route("b", one), route("c", two)), self.have(before))
         by_port = {listener.port: listener for listener in after}
@@ -141,7 +136,7 @@ class TestHave(SynchronousTestCase):
 
     def test_a_refusal_closes_only_what_was_opened_for_it(self) -> None:
         """What was there goes on listening."""
-        one, two = free_port(), free_port()
+        one, two = reserved(self), reserved(self)
         before = self.bound(config(route("a", one)))
         with socket.create_server(("127.0.0.1", 0)) as taken:
             wanted = config(route("a", one), route("b", two), route("c", taken.getsockname()[1]))
@@ -151,7 +146,7 @@ class TestHave(SynchronousTestCase):
 
     def test_nobody_can_connect_before_it_is_said(self) -> None:
         """Bound, but not listening: a connection that came now would wait for a reload that may be refused."""
-        port = free_port()
+        port = reserved(self)
         listeners = ports.bind_only(config(route("a", port)), {})
         self.addCleanup(ports.close, listeners)
         self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", port), 5)
@@ -160,7 +155,7 @@ class TestHave(SynchronousTestCase):
 
     def test_a_wildcard_beside_its_address(self) -> None:
         """Either is bound while the other is there; afterwards no option stays that would let others in between."""
-        port = free_port()
+        port = reserved(self)
         narrow = self.bound(config(route("a", port)))
         wide = self.bound(config(route("a", port), listen=(IPv4Address("0.0.0.0"),)), self.have(narrow))
         self.assertIsNot(wide[0].sock, narrow[0].sock)

@@ -14,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcrouter.wire.proxyheader import build_v1, build_v2
 from tests.support.mailers import Mailer, Next, Postfix
 from tests.support.peers import require
+from tests.support.ports import Reserved
 from tests.support.programs import Program
-from tests.support.router import Reserved, Router, until
+from tests.support.router import Router, until
 
 TEXT = """
 proxy_protocol: [{from: [127.0.0.2/32], ports: [$smtp, $imap]}]

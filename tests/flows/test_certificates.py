@@ -19,8 +19,9 @@ from dcrouter.admin.client import ask
 from tests.support.named import KEY, Named
 from tests.support.ordering import ACME_TEXT, issued, issuer_of, leaf_of, ordering
 from tests.support.pebble import EXTERNAL, ChallengeDns, Pebble
+from tests.support.ports import Reserved
 from tests.support.programs import accepts
-from tests.support.router import Reserved, Router, until
+from tests.support.router import Router, until
 
 WEB = """
 routes:

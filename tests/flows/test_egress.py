@@ -12,9 +12,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.ports import Reserved
 from tests.support.programs import SmtpSink
 from tests.support.proxies import Microsocks
-from tests.support.router import Reserved, Router, until
+from tests.support.router import Router, until
 
 EMAIL = """
 email:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import socket
 from ipaddress import ip_network
 from typing import Any
 
@@ -29,6 +28,7 @@ from tests.support.nameserver import (
     Nameserver,
     Temper,
 )
+from tests.support.ports import reserved
 
 WELL = {"plain", "truncated", "alias", "no-mx", "many", "half", "second", "case"}
 FAILED = {
@@ -58,8 +58,7 @@ class DnsTests(TestCase):
     def setUp(self) -> None:
         self.patch(cache, "FAILURE", 0.3)
         self.dns = Nameserver(self)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = reserved(self)
         self.hop = ScriptedHop(self, address="127.0.1.1", port=self.port)
         self.dns.add("mx.far.test", "A", "127.0.1.1")
 

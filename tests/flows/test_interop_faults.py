@@ -16,8 +16,8 @@ from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.patience import Patience
 from tests.mail.house import House, in_thread, send
 from tests.support.facts import until
+from tests.support.ports import Reserved
 from tests.support.programs import SmtpSink
-from tests.support.router import Reserved
 
 VERBS = ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".")
 HARD, SOFT, DROP, BYE, SLOW = "-f", "-r", "-q", "-Q", "-W"

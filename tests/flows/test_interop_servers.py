@@ -11,7 +11,8 @@ from dcrouter.wire.scram import Verifier
 from tests.mail.server.accounts import HASHES
 from tests.support.mailboxes import messages
 from tests.support.mailers import Exim, Mailer, Next, OpenSmtpd, Postfix
-from tests.support.router import Reserved, Router, until
+from tests.support.ports import Reserved
+from tests.support.router import Router, until
 
 TEXT = """
 email:

@@ -18,7 +18,7 @@ from tests.mail.house import House, forward, in_thread
 from tests.mail.queue.made import message
 from tests.support.facts import until
 from tests.support.mailers import Exim, Mailer, Next, OpenSmtpd
-from tests.support.router import Reserved
+from tests.support.ports import Reserved
 
 LOCAL = Rule(
     name="local", match=RuleMatch(recipients=("*@example.test",)), action=Deliver(maildir="maildir/{recipient}")

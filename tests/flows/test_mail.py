@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.edge import read_anyhow
 from tests.support.mailboxes import messages
 from tests.support.peers import require, require_swaks_tls
+from tests.support.ports import Reserved
 from tests.support.programs import HAProxy, SmtpSink
-from tests.support.router import Reserved, Router, until
+from tests.support.router import Router, until
 from tests.support.shell import run
 
 TEXT = """

@@ -10,8 +10,9 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.ports import Reserved
 from tests.support.programs import SmtpSink
-from tests.support.router import Reserved, Router, until
+from tests.support.router import Router, until
 
 TEXT = """
 email:

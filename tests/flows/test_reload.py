@@ -17,7 +17,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.client import ApiError, ask
-from tests.support.router import Reserved, Router, both_ends, until
+from tests.support.ports import Reserved
+from tests.support.router import Router, both_ends, until
 
 RELOADS = 200
 LONGEST = 60.0

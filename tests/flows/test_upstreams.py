@@ -17,7 +17,8 @@ import dns.rcode
 import dns.rrset
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.router import Reserved, Router, until
+from tests.support.ports import Reserved
+from tests.support.router import Router, until
 
 
 class Target:

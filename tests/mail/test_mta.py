@@ -18,6 +18,7 @@ from tests.mail.house import HOSTNAME, LOCAL, LOOPBACK, House, dialogue, forward
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 from tests.support.peers import require, require_swaks_tls
+from tests.support.ports import reserved
 
 HEAD = ("EHLO c.test", "MAIL FROM:<a@x.test>")
 
@@ -464,8 +465,7 @@ class RealClientTests(TestCase):
     def test_smtp_source_through_to_smtp_sink(self):
         """Five hundred messages of twenty clients, all accepted, all delivered, none queued afterwards."""
         source, sink = require("smtp-source"), require("smtp-sink")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            hop = free.getsockname()[1]
+        hop = reserved(self)
         user = ["-u", "postfix"] if os.geteuid() == 0 else []  # as root it insists on one, else it may not have any
         process = subprocess.Popen([sink, *user, f"127.0.0.1:{hop}", "100"], stderr=subprocess.DEVNULL)
         self.addCleanup(process.wait)

@@ -16,6 +16,7 @@ from dcrouter.config.rules import Rule, RuleLimits
 from tests.mail.house import LOCAL, House, forward, in_thread, send
 from tests.mail.server.accounts import HASHES
 from tests.support.facts import until
+from tests.support.ports import reserved
 
 
 def reload(house: House, *rules: Rule, **email: Any) -> None:
@@ -67,10 +68,7 @@ class RulesTests(TestCase):
     @inlineCallbacks
     def test_mail_that_waits_goes_by_the_rule_as_it_is(self):
         """Its target is another one now: the next attempt goes there, and no message is lost on the way."""
-        nobody = socket.create_server(("127.0.0.1", 0))
-        gone = nobody.getsockname()[1]
-        nobody.close()
-        house = House(self, forward(gone))
+        house = House(self, forward(reserved(self)))
         port = house.listen()
         yield in_thread(send, port, "b@example.test")
         yield until(lambda: house.queue().addCallback(lambda found: [one["state"] for one in found] == ["deferred"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from itertools import pairwise
 
@@ -23,6 +22,7 @@ from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import SILENT, ScriptedHop
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
+from tests.support.ports import reserved
 
 SOON = Queue(retry=Retry(base=0.2, max=0.2, jitter=0.0))
 
@@ -51,8 +51,7 @@ class World(TestCase):
 
     def setUp(self) -> None:
         self.dns = Nameserver(self)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = reserved(self)
 
     def hop(self, number: int, *domains: str, **options) -> CountingHop:
         """The host mx<number>.test, exchanger of these domains."""

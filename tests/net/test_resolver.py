@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from tests.support.nameserver import (
     WRONG_QUESTION,
     Nameserver,
 )
+from tests.support.ports import closed_for_datagrams
 
 SHORT = 0.6
 """Seconds for questions that get no answer."""
@@ -311,18 +311,14 @@ class FailureTests(Case):
             self.server.behave(temper)
             found = yield self.resolver(good, timeout=60.0).mx("a.test")
             self.assertEqual(found.hosts, ((1, "mx.a.test"),), temper)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
+        port = closed_for_datagrams(self)
         config = ResolverConfig(servers=(HostPort("127.0.0.1", port), good.place), timeout=60.0)
         self.assertEqual((yield self.made(config).mx("a.test")).hosts, ((1, "mx.a.test"),))
 
     @inlineCallbacks
     def test_a_closed_port_is_told_at_once(self):
         """An ICMP refusal is the end of the question where there is no other server."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
+        port = closed_for_datagrams(self)
         resolver = self.made(ResolverConfig(servers=(HostPort("127.0.0.1", port),), timeout=600.0))
         error = yield self.assertFailure(resolver.mx("a.test"), Unreachable)
         self.assertIn("refused", str(error))

@@ -18,6 +18,7 @@ from dcrouter.wire.clienthello import ALERT_UNRECOGNIZED_NAME
 from dcrouter.wire.proxyheader import build_v1, build_v2
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, answers, echo, read_all, route, says, secured
+from tests.support.ports import reserved
 
 REQUEST = b"GET /x?y=1 HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
 
@@ -90,7 +91,7 @@ class PlainTests(EdgeTest):
 
     def test_the_next_target_is_tried_when_a_connect_fails(self) -> None:
         backend = Backend(self, says(b"second"))
-        dead = self.dead_port()
+        dead = reserved(self)
         port = self.port()
         action = Forward(targets=(Target(host="127.0.0.1", port=dead), backend.target), balance="failover")
         self.open(route("web", port, action))
@@ -100,7 +101,7 @@ class PlainTests(EdgeTest):
 
     def test_retries_bound_the_targets_that_are_tried(self) -> None:
         backend = Backend(self, says(b"third"))
-        dead = tuple(Target(host="127.0.0.1", port=self.dead_port()) for _ in range(2))
+        dead = tuple(Target(host="127.0.0.1", port=reserved(self)) for _ in range(2))
         port = self.port()
         self.open(route("web", port, Forward(targets=(*dead, backend.target), balance="failover", retries=1)))
         self.assertEqual(self.ask(port, b""), b"")
@@ -276,10 +277,6 @@ class PlainTests(EdgeTest):
             self.loop.reactor.advance(0.1)
             self.loop.turn()
             time.sleep(0.02)
-
-    def dead_port(self) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            return int(listener.getsockname()[1])
 
 
 class AnswerTests(EdgeTest):

@@ -13,7 +13,7 @@ from dcrouter.config.routes import Timeouts
 from dcrouter.config.targets import Target
 from tests.support.edge import Backend, EdgeTest, read_all, route, says
 from tests.support.hole import Hole
-from tests.support.router import Reserved
+from tests.support.ports import Reserved
 
 PATIENT = Timeouts(connect=60.0)
 """Whoever waits for it fails by the test's own deadline."""

@@ -19,6 +19,7 @@ from dcrouter.config.through import Proxy, Scheme
 from dcrouter.targets import through as module
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, echo, route, says, secured
+from tests.support.ports import reserved
 from tests.support.programs import Program
 from tests.support.proxies import Dante, Microsocks, Tinyproxy, TlsBefore
 
@@ -210,13 +211,11 @@ class RealProxyTests(ThroughTest):
     def test_checks_go_the_same_way(self) -> None:
         """A target that the proxy reaches is up, one that it does not is down for the proxy's reason."""
         backend, kinds = Backend(self, says(b"HTTP/1.1 200 OK\r\n\r\n")), ("tcp", "http")
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            closed = Target(host="127.0.0.1", port=unused.getsockname()[1])
-            proxy = self.proxy(Tinyproxy(), "http")
-            for kind in kinds:
-                with self.opened():
-                    self.check_health(proxy, backend.target, closed, kind)  # type: ignore[arg-type]
+        closed = Target(host="127.0.0.1", port=reserved(self))
+        proxy = self.proxy(Tinyproxy(), "http")
+        for kind in kinds:
+            with self.opened():
+                self.check_health(proxy, backend.target, closed, kind)  # type: ignore[arg-type]
 
     def check_health(self, proxy: Proxy, good: Target, bad: Target, kind: HealthType) -> None:
         self.forward(proxy, good, bad, health=Health(type=kind, interval=0.2, timeout=2.0))
@@ -298,21 +297,18 @@ class RefusalTests(ThroughTest):
     def test_a_target_that_refuses_the_proxy(self) -> None:
         """The next target is tried, through the same proxy."""
         backend = Backend(self, says(b"second"))
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            closed = Target(host="127.0.0.1", port=unused.getsockname()[1])
-            port = self.forward(self.proxy(Microsocks(), "socks5"), closed, backend.target, balance="failover")
-            self.assertEqual(self.ask(port, b"x"), b"second")
-            self.assertEqual(self.edge.failed_connects, {f"127.0.0.1:{closed.port}": 1})
+        closed = Target(host="127.0.0.1", port=reserved(self))
+        port = self.forward(self.proxy(Microsocks(), "socks5"), closed, backend.target, balance="failover")
+        self.assertEqual(self.ask(port, b"x"), b"second")
+        self.assertEqual(self.edge.failed_connects, {f"127.0.0.1:{closed.port}": 1})
 
     def test_a_proxy_that_is_not_there(self) -> None:
         """Or has no address, or is silent, or is nobody that can be trusted."""
-        with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
+        with socket.create_server(("127.0.0.1", 0)) as silent:
             target = Target(host="app.test", port=80)
             quick = Timeouts(connect=0.3)
             for proxy, words in (
-                (Proxy(scheme="socks5", host="127.0.0.1", port=unused.getsockname()[1]), "Connection refused"),
+                (Proxy(scheme="socks5", host="127.0.0.1", port=reserved(self)), "Connection refused"),
                 (Proxy(scheme="http", host="nowhere.test", port=1), "its name has no known address"),
                 (Proxy(scheme="socks5", host="127.0.0.1", port=silent.getsockname()[1]), "connect timeout"),
                 (Proxy(scheme="https", host="127.0.0.1", port=silent.getsockname()[1]), "connect timeout"),

@@ -22,7 +22,7 @@ from dcrouter.net.slices import finished
 from dcrouter.targets import checks
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, Talk, echo, route, says, secured
-from tests.support.router import Reserved
+from tests.support.ports import Reserved
 
 FAST = Health(type="tcp", interval=0.1, timeout=1.0, rise=2, fall=2)
 

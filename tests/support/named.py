@@ -10,8 +10,8 @@ import dns.message
 import dns.query
 
 from tests.support.peers import require
+from tests.support.ports import Reserved
 from tests.support.programs import Program
-from tests.support.router import Reserved
 
 KEY = ("updates.", "c2VjcmV0IG9mIGEgdGVzdCwgb2YgMzIgb2N0ZXRzIQ==")
 """Name and secret, hmac-sha256."""

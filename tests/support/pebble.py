@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.support.certificates import Authority, write
 from tests.support.peers import require
+from tests.support.ports import Reserved
 from tests.support.programs import Program
-from tests.support.router import Reserved
 
 EXTERNAL = ("kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W")
 """Id and key of the one external account that it knows, where it wants one."""

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.support.certificates import Authority, write
 from tests.support.peers import require
-from tests.support.router import PATIENCE, Reserved, until
+from tests.support.ports import Reserved
+from tests.support.router import PATIENCE, until
 
 
 class Program:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.support.certificates import Authority
 from tests.support.peers import require
+from tests.support.ports import Reserved
 from tests.support.programs import Program
-from tests.support.router import Reserved
 
 
 class Microsocks(Program):

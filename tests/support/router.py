@@ -27,6 +27,7 @@ from string import Template
 from typing import Any, TypeVar
 
 from dcrouter.admin.client import ApiError, ask
+from tests.support.ports import Reserved
 
 T = TypeVar("T")
 
@@ -48,19 +49,6 @@ def until(fact: Callable[[], T], seconds: float = PATIENCE, pause: float = 0.02)
             raise AssertionError(f"not within {seconds:g} s: {found!r}")
         time.sleep(pause)
     return found
-
-
-class Reserved:
-    """A free port that nobody else is given while this lives: bound, not listening, and shared by SO_REUSEADDR."""
-
-    def __init__(self) -> None:
-        self._sock = socket.socket()
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._sock.bind(("127.0.0.1", 0))
-        self.port: int = self._sock.getsockname()[1]
-
-    def close(self) -> None:
-        self._sock.close()
 
 
 class Router:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.support.certificates import Authority
 from tests.support.peers import require
+from tests.support.ports import Reserved
 from tests.support.programs import Program
-from tests.support.router import Reserved
 
 ADMIN, ADMIN_PASSWORD, BASE = "cn=admin,dc=x", "adm1n", "dc=x"
 

@@ -16,15 +16,14 @@ from dcrouter.config.rules import Deliver, MailForward, Rule, RuleMatch
 from dcrouter.config.targets import SimpleTarget
 from dcrouter.config.through import Proxy, Scheme
 from dcrouter.mail.delivery.egress import proxies as module
-from tests.mail.delivery.test_forward import closed_port
 from tests.mail.house import House, in_thread, send
 from tests.mail.nexthop import CUT, ScriptedHop
 from tests.net.endpoints.test_endpoints import Server
 from tests.support.certificates import Authority
 from tests.support.facts import until
+from tests.support.ports import Reserved, reserved
 from tests.support.programs import Program
 from tests.support.proxies import Dante, Microsocks, Tinyproxy, TlsBefore
-from tests.support.router import Reserved
 from tests.support.socks import Socks
 
 SOON = Queue(retry=Retry(base=0.1, max=0.2, jitter=0.0))
@@ -180,7 +179,7 @@ class ThroughTests(EgressTest):
         hop = ScriptedHop(self, lmtp=True, final=lambda line: "250 2.0.0 taken")
         place = HostPort("127.0.0.1", hop.port)
         out = Rule(name="out", match=RuleMatch(recipients=("*@example.test",)), action=Deliver(lmtp=place))
-        house = self.house(rule(proxy(closed_port())), rules=(out,))
+        house = self.house(rule(proxy(reserved(self))), rules=(out,))
         (done,) = yield self.sent(house)
         self.assertEqual((done.outcome, done.through, len(hop.messages)), ("delivered", None, 1))
 
@@ -217,7 +216,7 @@ class FailureTests(EgressTest):
     def test_direct_by_choice_is_told(self):
         """on_failure: direct: the mail arrives, the log and the counters say that it went straight."""
         hop = ScriptedHop(self)
-        house = self.house(rule(proxy(closed_port()), on_failure="direct"), to=hop.port)
+        house = self.house(rule(proxy(reserved(self)), on_failure="direct"), to=hop.port)
         (done,) = yield self.sent(house)
         self.assertEqual((done.outcome, done.through, hop.connections), ("delivered", "direct", 1))
         counted = self.counted(house)
@@ -228,7 +227,7 @@ class FailureTests(EgressTest):
         """The next proxy where one does not work, or its rules forbid the target; the first one again when it does."""
         hop = ScriptedHop(self)
         good = self.started(Microsocks())
-        house = self.house(rule(proxy(closed_port()), proxy(good.port)), to=hop.port)
+        house = self.house(rule(proxy(reserved(self)), proxy(good.port)), to=hop.port)
         (done,) = yield self.sent(house)
         self.assertEqual((done.outcome, done.through), ("delivered", f"socks5://127.0.0.1:{good.port}"))
         forbids = self.started(Dante())
@@ -243,7 +242,7 @@ class FailureTests(EgressTest):
     def test_a_target_that_is_down_is_not_the_proxys_fault(self):
         """Many refusals: the proxy is not ejected, no other is tried for it, and nothing goes straight."""
         socks, other = self.started(Microsocks()), self.started(Microsocks())
-        house = self.house(rule(proxy(socks.port), proxy(other.port), on_failure="direct"), to=closed_port())
+        house = self.house(rule(proxy(socks.port), proxy(other.port), on_failure="direct"), to=reserved(self))
         label = f"socks5://127.0.0.1:{socks.port}"
         (done,) = yield self.sent(house)
         self.assertIn(f"through {label}: the target has refused the proxy's connection", done.reply)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from ipaddress import ip_network
 from typing import Any
 
@@ -19,11 +18,11 @@ from dcrouter.config.zones import Zone
 from dcrouter.interfaces import Departure
 from dcrouter.mail.delivery.egress import proxies as module
 from tests.mail.delivery.test_egress import proxy
-from tests.mail.delivery.test_forward import closed_port
 from tests.mail.house import QUICK, House, dialogue, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
+from tests.support.ports import reserved
 from tests.support.socks import Socks
 
 SOON = Queue(retry=Retry(base=0.1, max=0.2, jitter=0.0))
@@ -33,8 +32,7 @@ LATER = Queue(retry=Retry(base=3600.0, max=3600.0))
 class ExchangerTests(TestCase):
     def setUp(self) -> None:
         self.dns = Nameserver(self)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = reserved(self)
 
     def hop(self, number: int, **options: Any) -> ScriptedHop:
         """The host mx<number>.test, the exchanger of d<number>.test. Proxies find it under another address."""
@@ -150,7 +148,7 @@ class ExchangerTests(TestCase):
         self.assertEqual([reply[:3] for reply in replies[3:]], [b"550", b"250"])
         self.assertEqual(set(socks.asked), {("mx1.test", self.port)})
         seen = hop.connections
-        replies = yield in_thread(dialogue, house(closed_port()).listen(), *words)
+        replies = yield in_thread(dialogue, house(reserved(self)).listen(), *words)
         self.assertEqual([reply[:3] for reply in replies[3:]], [b"450", b"450"])
         self.assertEqual(hop.connections, seen)
 
@@ -159,7 +157,7 @@ class ExchangerTests(TestCase):
         """Where a rule asks for addresses, and DNS does not answer, the mail waits."""
         hop = ScriptedHop(self)
         rule = EgressRule(
-            match=EgressMatch(destination_ips=(ip_network("127.0.0.0/8"),)), through=(proxy(closed_port()),)
+            match=EgressMatch(destination_ips=(ip_network("127.0.0.0/8"),)), through=(proxy(reserved(self)),)
         )
         action = MailForward(targets=(SimpleTarget(host="nowhere.test", port=hop.port),))
         out = Rule(name="out", match=RuleMatch(recipients=("*@d1.test",)), action=action)
@@ -177,7 +175,7 @@ class ExchangerTests(TestCase):
             EgressRule(enabled=False, through=(proxy(2),)),
             EgressRule(
                 match=EgressMatch(host=("mx1.test",), recipient=("*@d1.test",)),
-                through=(proxy(closed_port(), "socks5", "me", "hush"),),
+                through=(proxy(reserved(self), "socks5", "me", "hush"),),
             ),
             patience=evolve(QUICK, down=0.05),
         )

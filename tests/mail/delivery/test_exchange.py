@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
@@ -15,6 +13,7 @@ from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.certificates import Authority
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
+from tests.support.ports import reserved
 
 SOON = Queue(retry=Retry(base=0.2, max=0.2, jitter=0.0))
 
@@ -22,8 +21,7 @@ SOON = Queue(retry=Retry(base=0.2, max=0.2, jitter=0.0))
 class ExchangeTests(TestCase):
     def setUp(self) -> None:
         self.dns = Nameserver(self)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = reserved(self)
 
     def hop(self, number: int, **options) -> ScriptedHop:
         """The host mx<number>.test."""

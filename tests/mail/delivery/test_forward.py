@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 from twisted.internet.defer import inlineCallbacks
@@ -13,12 +12,7 @@ from dcrouter.config.queue import Queue, Retry
 from tests.mail.house import LOCAL, QUICK, House, forward, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.facts import until
-
-
-def closed_port() -> int:
-    """A port of loopback on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+from tests.support.ports import reserved
 
 
 class ForwardTests(TestCase):
@@ -98,7 +92,7 @@ class ForwardTests(TestCase):
             rows = yield self.outcome(house)
             self.assertEqual((rows, len(good.messages)), ([], number + 1), temper)
             yield house.close()
-        house = House(self, forward(closed_port(), good.port), patience=QUICK)
+        house = House(self, forward(reserved(self), good.port), patience=QUICK)
         rows = yield self.outcome(house)
         self.assertEqual((rows, len(good.messages)), ([], len(tempers) + 1))
 
@@ -133,7 +127,7 @@ class ForwardTests(TestCase):
     def test_targets_beyond_the_retries_are_not_tried(self):
         """And when none is reached the message waits, with the reasons."""
         good = ScriptedHop(self)
-        ports = (closed_port(), closed_port(), good.port)
+        ports = (reserved(self), reserved(self), good.port)
         house = House(self, forward(*ports, retries=1), patience=QUICK)
         (row,) = yield self.outcome(house)
         self.assertEqual((row["state"], good.connections), ("deferred", 0))

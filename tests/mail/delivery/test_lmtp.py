@@ -18,8 +18,8 @@ from tests.mail.house import QUICK, House, in_thread, send
 from tests.mail.nexthop import CUT, ScriptedHop
 from tests.support.facts import until
 from tests.support.peers import require
+from tests.support.ports import Reserved
 from tests.support.programs import Program, SmtpSink
-from tests.support.router import Reserved
 
 
 def to(place) -> Rule:

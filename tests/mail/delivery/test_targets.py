@@ -14,11 +14,11 @@ from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import MailForward, Rule, RuleMatch
 from dcrouter.config.targets import SimpleTarget
 from tests.mail.delivery.test_egress import proxy
-from tests.mail.delivery.test_forward import closed_port
 from tests.mail.house import House, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.certificates import Authority
 from tests.support.facts import until
+from tests.support.ports import reserved
 from tests.support.proxies import Microsocks
 
 CHECKED = Health(type="smtp", interval=0.1, timeout=1.0, rise=1, fall=1)
@@ -128,7 +128,7 @@ class TargetTests(TestCase):
         """Through the proxy; while that is down the target counts as down, and nobody connects to it straight."""
         hop, socks = ScriptedHop(self), Microsocks()
         self.addCleanup(socks.close)
-        gone = House(self, rule(hop.port), egress=(EgressRule(through=(proxy(closed_port()),)),), queue=LATER)
+        gone = House(self, rule(hop.port), egress=(EgressRule(through=(proxy(reserved(self)),)),), queue=LATER)
         yield until(lambda: self.health(gone, hop.port) == "down")
         self.assertEqual(hop.connections, 0)
         asked = House(self, rule(hop.port), egress=(EgressRule(select="hooks:pick"),), queue=LATER)

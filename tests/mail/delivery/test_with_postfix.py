@@ -18,8 +18,8 @@ from tests.mail.house import House, forward, in_thread
 from tests.mail.queue.made import message
 from tests.support.facts import until
 from tests.support.mailers import Next, Postfix
+from tests.support.ports import Reserved
 from tests.support.programs import SmtpSink
-from tests.support.router import Reserved
 
 LOCAL = Rule(
     name="local", match=RuleMatch(recipients=("*@example.test",)), action=Deliver(maildir="maildir/{recipient}")

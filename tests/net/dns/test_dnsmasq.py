@@ -15,8 +15,8 @@ from dcrouter.config.resolver import Resolver as ResolverConfig
 from dcrouter.errors import NoAddress, NoSuchName
 from dcrouter.net.resolver import Resolver
 from tests.support.peers import require
+from tests.support.ports import Reserved
 from tests.support.programs import Program
-from tests.support.router import Reserved
 
 MANY = 120
 CONF = """\

@@ -21,9 +21,9 @@ from dcrouter.net.endpoints.place import place
 from dcrouter.net.endpoints.secure import Secure
 from dcrouter.net.endpoints.tunnel import Stalled, Tunnel
 from dcrouter.wire.tunnel import Scheme, handshake
-from tests.mail.delivery.test_forward import closed_port
 from tests.support.certificates import Authority
 from tests.support.facts import until
+from tests.support.ports import reserved
 from tests.support.proxies import Dante, Microsocks, Tinyproxy, TlsBefore
 from tests.support.trusted import ServerTls
 
@@ -196,7 +196,7 @@ class RealProxyTests(EndpointTest):
         socks, dante, http = Microsocks("me", "secret"), Dante(), Tinyproxy("me", "secret")
         for program in (socks, dante, http):
             self.addCleanup(program.close)
-        gone = closed_port()
+        gone = reserved(self)
         error = yield self.fails(
             self.tunnel(self.at(socks.port), "socks5", "127.0.0.1", gone, "me", "secret"), ProxyRefusal, "refused"
         )
@@ -264,7 +264,7 @@ class ScriptedTests(EndpointTest):
         mail = Server(self)
         yield self.fails(self.tunnel(self.at(mail.port), "socks5", "a.test", 25), WireError, "does not speak SOCKS 5")
         yield self.fails(self.tunnel(self.at(mail.port), "http", "a.test", 25), WireError, "does not speak HTTP")
-        yield self.fails(self.tunnel(self.at(closed_port()), "http", "a.test", 25), ConnectionRefusedError)
+        yield self.fails(self.tunnel(self.at(reserved(self)), "http", "a.test", 25), ConnectionRefusedError)
         yield until(lambda: not (half.sessions or rude.sessions or mail.sessions))
 
     @inlineCallbacks

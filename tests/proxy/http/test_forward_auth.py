@@ -10,6 +10,7 @@ from dcrouter.tls.trust import system_trust
 from tests.support.certificates import Authority
 from tests.support.edge import Talk, secured
 from tests.support.features import Answer, FeatureTest, resolved
+from tests.support.ports import reserved
 from tests.support.web import Message, Wire, each, http, ok
 
 
@@ -131,8 +132,7 @@ class ForwardAuthTests(FeatureTest):
             self.assertEqual(self.seen, [])
             self.edge.stop()
             self.listeners.clear()
-        gone = self.port()
-        self.listeners.pop().close()
+        gone = reserved(self)
         port = self.guarded(each(lambda asked: ok(b"")), port=gone)
         self.assertEqual(self.ask(port).status, 503)
 

@@ -11,6 +11,7 @@ from dcrouter.proxy.http import headers
 from dcrouter.proxy.http.features import NO_FEATURES
 from dcrouter.proxy.http.rewrite import _segments, _without
 from tests.support.features import FeatureTest, resolved
+from tests.support.ports import reserved
 
 
 class HeaderTests(FeatureTest):
@@ -81,8 +82,7 @@ class HeaderTests(FeatureTest):
 
     def test_a_page_of_ours_is_changed_too(self) -> None:
         """A response edit holds for whoever answers."""
-        gone = self.port()
-        self.listeners.pop().close()
+        gone = reserved(self)
         port = self.serve(f"""
             - name: web
               match: {{ports: PORT}}

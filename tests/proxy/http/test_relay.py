@@ -11,6 +11,7 @@ from dcrouter.config.routes import Http, RouteTls, Timeouts
 from dcrouter.config.targets import Target
 from dcrouter.config.tls import CertificateFiles
 from tests.support.edge import Backend, route
+from tests.support.ports import reserved
 from tests.support.relay import RelayTest
 from tests.support.web import Message, Wire, each, http, ok, request
 
@@ -354,19 +355,15 @@ class FailureTests(RelayTest):
 
     def test_nobody_listens(self) -> None:
         """502, the target's label and why."""
-        with socket.create_server(("127.0.0.1", 0)) as dead:
-            port = dead.getsockname()[1]
+        port = reserved(self)
         front = self.port()
         self.open(route("web", front, Target(host="127.0.0.1", port=port), domains=("a.example",)))
         self.assertEqual(self.failed(front), (502, "target:connect", f"127.0.0.1:{port}: Connection refused"))
 
     def test_the_next_target_is_tried(self) -> None:
         """As for tcp."""
-        with socket.create_server(("127.0.0.1", 0)) as dead:
-            targets = (
-                Target(host="127.0.0.1", port=dead.getsockname()[1]),
-                Backend(self, each(lambda _: ok(b"x"))).target,
-            )
+        backend = Backend(self, each(lambda _: ok(b"x")))
+        targets = (Target(host="127.0.0.1", port=reserved(self)), backend.target)
         port = self.port()
         self.open(route("web", port, Forward(targets=targets, balance="failover"), domains=("a.example",)))
         self.assertEqual(self.ask_one(port, request()).body, b"x")

@@ -22,7 +22,7 @@ from tests.support.facts import until
 from tests.support.hole import Hole
 from tests.support.named import KEY, Named
 from tests.support.pebble import ChallengeDns, Pebble
-from tests.support.router import Reserved
+from tests.support.ports import Reserved
 from tests.tls.acme.test_pebble import key, names_of
 
 ALIAS = """_acme-challenge.www CNAME www.proofs.test.

@@ -16,7 +16,7 @@ from dcrouter.tls.acme.client import TRIES
 from tests.support.acmeca import CUT, ENDLESS, HALF, HUGE, SILENT, URN, AcmeCa, Says, problem
 from tests.support.certificates import Authority as Certificates
 from tests.support.hole import Hole
-from tests.support.router import Reserved
+from tests.support.ports import Reserved
 from tests.tls.acme.cases import AGENT, NAME, QUICK, FaultCase
 from tests.tls.acme.test_pebble import key, names_of
 
