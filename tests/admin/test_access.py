@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from dcrouter.admin import access as module
 from dcrouter.admin.access import AccessLogWriter
 from dcrouter.admin.logfile import LogFile
+from tests.support.facts import until
 
 
 class TestAccessLogWriter(TestCase):
@@ -74,17 +75,14 @@ class TestAccessLogWriter(TestCase):
         """Lines that the disk refused are dropped lines."""
         writer = await self.writer(path=Path("/dev/full"))
         writer.write([{"session": "a"}, {"session": "b"}])
-        while writer.dropped < 2:
-            await deferLater(reactor, 0.01)
-        self.assertEqual(writer.dropped, 2)
+        await until(lambda: writer.dropped == 2)
 
     async def test_after_a_reopen_lines_go_to_the_new_file(self) -> None:
         """As logrotate does it."""
         writer = await self.writer()
         writer.write([{"session": "old"}])
         moved = self.path.with_suffix(".1")
-        while not self.path.read_text():
-            await deferLater(reactor, 0.01)
+        await until(self.path.read_text)
         self.path.rename(moved)
         writer.reopen()
         writer.write([{"session": "new"}])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,9 @@ from twisted.trial.unittest import TestCase
 from dcrouter.control import children as module
 from dcrouter.control.children import Children, Message
 from dcrouter.errors import StartError, Unreachable
+from tests.support.facts import until
 
 SCRIPT = str(Path(__file__).with_name("playing_child.py"))
-
-
-async def until(fact: Callable[[], Any], seconds: float = 15.0) -> None:
-    """Wait for the fact, with a deadline."""
-    for _ in range(int(seconds / 0.02)):
-        if fact():
-            return
-        await deferLater(reactor, 0.02)
-    raise AssertionError(f"not within {seconds:g} s: {fact}")
 
 
 class ChildrenCase(TestCase):

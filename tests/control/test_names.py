@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -17,6 +15,7 @@ from dcrouter.control.names import Names, target_names
 from dcrouter.net import resolver as resolver_module
 from dcrouter.net.dns import cache as cache_module
 from dcrouter.net.resolver import Resolver
+from tests.support.facts import until
 from tests.support.nameserver import SILENT, Nameserver
 
 
@@ -65,11 +64,6 @@ class TestNames(TestCase):
         self.addCleanup(watched.stop)
         return watched
 
-    async def until(self, fact: Callable[[], object]) -> None:
-        """Wait for it; the test's own deadline is trial's."""
-        while not fact():
-            await deferLater(reactor, 0.01)
-
     async def test_first_answers_are_told_before_anyone_goes_on(self) -> None:
         """When the first round is done, what is known has been told: both families, and the hosts file."""
         self.server.add("a.test", "A", "192.0.2.1")
@@ -86,7 +80,7 @@ class TestNames(TestCase):
         self.patch(module, "GATHER", 60)
         self.server.add("a.test", "A", "192.0.2.1")
         watched = self.started("a.test")
-        await self.until(lambda: watched.known)
+        await until(lambda: watched.known)
         await watched.first_answers(10)
         self.assertEqual(self.told, [{"a.test": ["192.0.2.1"]}])
 
@@ -110,8 +104,8 @@ class TestNames(TestCase):
         await watched.first_answers(10)
         self.server.add("short.test", "A", "192.0.2.7", ttl=0)
         self.server.add("long.test", "A", "192.0.2.8", ttl=3600)
-        await self.until(lambda: watched.known["short.test"] == ["192.0.2.7"])
-        await self.until(lambda: self.server.asked("short.test", "A") > 5)
+        await until(lambda: watched.known["short.test"] == ["192.0.2.7"])
+        await until(lambda: self.server.asked("short.test", "A") > 5)
         self.assertEqual(watched.known["long.test"], ["192.0.2.2", "2001:db8::2"])
         self.assertEqual(self.server.asked("long.test", "A"), 1)
 
@@ -124,7 +118,7 @@ class TestNames(TestCase):
         watched = self.started("alias.test")
         await watched.first_answers(10)
         self.server.add("alias.test", "CNAME", "two.test.", ttl=0)
-        await self.until(lambda: watched.known["alias.test"] == ["192.0.2.2"])
+        await until(lambda: watched.known["alias.test"] == ["192.0.2.2"])
 
     async def test_the_last_good_answer_stays_whatever_goes_wrong(self) -> None:
         """No answer, SERVFAIL, a name that is gone: it is said once, and so is the recovery."""
@@ -136,12 +130,12 @@ class TestNames(TestCase):
 
     async def fail_and_recover(self, watched: Names, temper: str, number: int) -> None:
         self.server.behave(temper)
-        await self.until(lambda: self.said("does not resolve") == number)
+        await until(lambda: self.said("does not resolve") == number)
         asked = len(self.server.questions)
-        await self.until(lambda: len(self.server.questions) > asked + 6)
+        await until(lambda: len(self.server.questions) > asked + 6)
         self.assertEqual(watched.known, {"a.test": ["192.0.2.1"]})
         self.server.behave(None)
-        await self.until(lambda: self.said("resolves again") == number)
+        await until(lambda: self.said("resolves again") == number)
         self.assertEqual(self.said("does not resolve"), number)
 
     async def test_a_family_without_an_answer_keeps_its_addresses(self) -> None:
@@ -152,11 +146,11 @@ class TestNames(TestCase):
         await watched.first_answers(10)
         self.server.behave("SERVFAIL", "a.test", "AAAA")
         self.server.add("a.test", "A", "192.0.2.2", ttl=0)
-        await self.until(lambda: "192.0.2.2" in watched.known["a.test"])
+        await until(lambda: "192.0.2.2" in watched.known["a.test"])
         self.assertEqual(watched.known, {"a.test": ["192.0.2.2", "2001:db8::1"]})
         self.server.behave(None, "a.test", "AAAA")
         self.server.remove("a.test", "AAAA")
-        await self.until(lambda: watched.known == {"a.test": ["192.0.2.2"]})
+        await until(lambda: watched.known == {"a.test": ["192.0.2.2"]})
 
     async def test_a_name_that_comes_into_being_is_found_soon(self) -> None:
         """Although the zone lets it be missing for an hour."""
@@ -165,7 +159,7 @@ class TestNames(TestCase):
         await watched.first_answers(10)
         self.assertEqual(watched.known, {})
         self.server.add("new.test", "A", "192.0.2.1")
-        await self.until(lambda: watched.known == {"new.test": ["192.0.2.1"]})
+        await until(lambda: watched.known == {"new.test": ["192.0.2.1"]})
 
     async def test_other_names_take_the_place_of_those_before(self) -> None:
         """New ones are asked for and told; those that nobody wants any more are forgotten."""
@@ -177,7 +171,7 @@ class TestNames(TestCase):
         self.assertEqual(self.told[-1], {"a.test": ["192.0.2.1"], "b.test": ["192.0.2.2"]})
         watched.only(("b.test",))
         asked = self.server.asked("a.test", "A"), self.server.asked("b.test", "A")
-        await self.until(lambda: self.server.asked("b.test", "A") > asked[1] + 3)
+        await until(lambda: self.server.asked("b.test", "A") > asked[1] + 3)
         self.assertLessEqual(self.server.asked("a.test", "A"), asked[0] + 1)
         self.assertEqual(watched.known, {"b.test": ["192.0.2.2"]})
 

@@ -6,14 +6,13 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
@@ -27,18 +26,10 @@ from dcrouter.control import parent as module
 from dcrouter.control.greeting import greeting
 from dcrouter.control.parent import Parent
 from dcrouter.errors import StartError, Unreachable
+from tests.support.facts import until
 from tests.support.ports import reserved
 
 SCRIPT = str(Path(__file__).with_name("playing_child.py"))
-
-
-async def until(fact: Callable[[], Any], seconds: float = 15.0) -> None:
-    """Wait for the fact, with a deadline."""
-    for _ in range(int(seconds / 0.02)):
-        if fact():
-            return
-        await deferLater(reactor, 0.02)
-    raise AssertionError(f"not within {seconds:g} s")
 
 
 class Kept:

@@ -141,7 +141,7 @@ class TestHave(SynchronousTestCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             wanted = config(route("a", one), route("b", two), route("c", taken.getsockname()[1]))
             self.assertRaises(StartError, ports.bind, wanted, self.have(before))
-        socket.create_connection(("127.0.0.1", one), 5).close()
+        socket.create_connection(("127.0.0.1", one), 30).close()
         socket.create_server(("127.0.0.1", two)).close()
 
     def test_nobody_can_connect_before_it_is_said(self) -> None:
@@ -151,7 +151,7 @@ class TestHave(SynchronousTestCase):
         self.addCleanup(ports.close, listeners)
         self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", port), 5)
         ports.listen(listeners, {})
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), 30).close()
 
     def test_a_wildcard_beside_its_address(self) -> None:
         """Either is bound while the other is there; afterwards no option stays that would let others in between."""
@@ -164,7 +164,7 @@ class TestHave(SynchronousTestCase):
         narrow[0].sock.close()
         again = self.bound(config(route("a", port)), self.have(wide))
         wide[0].sock.close()
-        with socket.create_connection(("127.0.0.1", port), 5):
+        with socket.create_connection(("127.0.0.1", port), 30):
             again[0].sock.accept()[0].close()
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gc
 import socket
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.actions import Respond
@@ -25,15 +23,7 @@ from dcrouter.errors import StartError
 from dcrouter.net.channel import Channel
 from dcrouter.net.slices import Steps
 from dcrouter.tls.chooser import Chooser
-
-
-async def until(fact: Callable[[], Any], seconds: float = 15.0) -> None:
-    """Waits for a fact; AssertionError where it does not come."""
-    deadline = time.monotonic() + seconds
-    while not fact():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s")
-        await deferLater(reactor, 0.01)
+from tests.support.facts import until
 
 
 class Quiet(Worker):
@@ -175,7 +165,7 @@ class ReloadTests(TestCase):
         self.assertIsNone(self.worker.used)
         self.assertEqual(self.worker.observer.level, "info")
         with self.assertRaises(ConnectionRefusedError):
-            socket.create_connection(self.place, 5)
+            socket.create_connection(self.place, 30)
 
     async def test_one_that_is_abandoned_while_it_is_made_comes_to_nothing(self) -> None:
         """As when another process cannot use it."""

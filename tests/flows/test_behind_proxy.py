@@ -112,7 +112,7 @@ class BehindTests(SynchronousTestCase):
     def talk(self, name: str, header: bytes, lines: tuple[bytes, ...]) -> list[bytes]:
         """The greeting, and the answer to each of the lines, as a proxy in front of us brings the client."""
         port = self.router.ports[name]
-        with socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)) as sock:
+        with socket.create_connection(("127.0.0.1", port), 30, ("127.0.0.2", 0)) as sock:
             sock.sendall(header)
             stream = sock.makefile("rb")
             answers = [stream.readline()]

@@ -68,7 +68,7 @@ class TestFiles(SynchronousTestCase):
         """
         context = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
         with (
-            socket.create_connection(("127.0.0.1", self.router.ports["tls"]), 20) as plain,
+            socket.create_connection(("127.0.0.1", self.router.ports["tls"]), 30) as plain,
             context.wrap_socket(plain, server_hostname="www.example.test") as live,
         ):
             self.assertEqual(self.shown(), {self.first.certificates()[0]})

@@ -344,7 +344,7 @@ class TestDemand(OrderingCase):
 
 def status(port: int) -> int:
     """Of an HTTP request to it."""
-    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+    with socket.create_connection(("127.0.0.1", port), 30) as sock:
         sock.sendall(b"GET /x HTTP/1.1\r\nHost: mail.example.test\r\n\r\n")
         return int(sock.recv(4096).split()[1])
 

@@ -237,7 +237,7 @@ class LogTests(HttpCase):
 class WebSocketTests(HttpCase):
     def meet(self, tls: bool) -> ClientConnection:
         port = self.router.ports["tls" if tls else "web"]
-        sock = socket.create_connection(("127.0.0.1", port), 10)
+        sock = socket.create_connection(("127.0.0.1", port), 30)
         context = ssl.create_default_context(cafile=str(self.router.state / "internal-ca" / "ca.pem")) if tls else None
         scheme = "wss" if tls else "ws"
         return connect(
@@ -269,7 +269,7 @@ class WebSocketTests(HttpCase):
     def test_a_target_that_does_not_upgrade(self) -> None:
         """Its refusal is the answer."""
         port = self.router.ports["web"]
-        sock = socket.create_connection(("127.0.0.1", port), 10)
+        sock = socket.create_connection(("127.0.0.1", port), 30)
         error = self.assertRaises(InvalidStatus, connect, f"ws://files.example.test:{port}/small", sock=sock)
         self.assertEqual(error.response.status_code, 200)
 

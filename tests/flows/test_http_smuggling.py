@@ -176,7 +176,7 @@ class SmugglingTests(SynchronousTestCase):
     def said(self, data: bytes) -> bytes:
         """Everything that comes back for `data` and an end."""
         answer = b""
-        with socket.create_connection(("127.0.0.1", self.router.ports["web"]), 10) as sock:
+        with socket.create_connection(("127.0.0.1", self.router.ports["web"]), 30) as sock:
             with contextlib.suppress(OSError):
                 sock.sendall(data)
                 sock.shutdown(socket.SHUT_WR)

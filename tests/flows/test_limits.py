@@ -30,7 +30,7 @@ class LimitTests(SynchronousTestCase):
         """On a mail port it is told why not; the status counts both."""
 
         def blocked(name: str) -> bytes:
-            with socket.create_connection(("127.0.0.1", self.router.ports[name]), 20, ("127.0.0.3", 0)) as sock:
+            with socket.create_connection(("127.0.0.1", self.router.ports[name]), 30, ("127.0.0.3", 0)) as sock:
                 said = b""
                 while some := sock.recv(1000):
                     said += some

@@ -118,7 +118,7 @@ class TestAccessLog(LogCase):
         (line,) = self.router.access(**ends)
         self.assertEqual(line["reason"], "max_connections_per_ip")
         for source in ("127.0.0.4", "127.0.0.3"):
-            with socket.create_connection(("127.0.0.1", self.router.ports["closed"]), 5, (source, 0)) as client:
+            with socket.create_connection(("127.0.0.1", self.router.ports["closed"]), 30, (source, 0)) as client:
                 ends = {"peer": list(client.getsockname()[:2]), "local": ["127.0.0.1", self.router.ports["closed"]]}
                 self.assertEqual(read_anyhow(client), b"")  # it is not even asked what it wants
             (line,) = self.router.access(**ends)

@@ -236,7 +236,7 @@ class TestLimits(SynchronousTestCase):
                 self.assertTrue(client.recv(100).startswith(b"220 "))
             with router.connect("smtp") as third:
                 self.assertTrue(read_anyhow(third).startswith(b"421 4.7.0 mail.example.test "))
-            with socket.create_connection(("127.0.0.1", router.ports["smtp"]), 5, ("127.0.0.5", 0)) as other:
+            with socket.create_connection(("127.0.0.1", router.ports["smtp"]), 30, ("127.0.0.5", 0)) as other:
                 self.assertTrue(other.recv(100).startswith(b"220 "))
             clients[0].sendall(b"QUIT\r\n")
             clients[1].close()

@@ -91,7 +91,7 @@ class PortsTests(SynchronousTestCase):
 
 
 def _talk(host: str, port: int) -> socket.socket:
-    return socket.create_connection((host, port), 20)
+    return socket.create_connection((host, port), 30)
 
 
 class FewDescriptorsTests(SynchronousTestCase):

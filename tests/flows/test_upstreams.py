@@ -97,7 +97,7 @@ class Nameserver:
 
 def ask(port: int) -> bytes:
     """One word on a connection of its own; b"" where it is closed without an answer."""
-    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+    with socket.create_connection(("127.0.0.1", port), 30) as sock:
         sock.sendall(b"who")
         return sock.recv(100)
 
@@ -197,7 +197,7 @@ class UpstreamFlows(SynchronousTestCase):
         """New connections go to where it is now; those that live stay; DNS that fails changes nothing."""
         port = self.router.ports["named"]
         self.assertEqual(until(lambda: ask(port)), b"one")
-        with socket.create_connection(("127.0.0.1", port), 10) as old:
+        with socket.create_connection(("127.0.0.1", port), 30) as old:
             old.sendall(b"who")
             self.assertEqual(old.recv(100), b"one")
             self.nameserver.records["app.test"] = (["127.0.0.2"], 1)

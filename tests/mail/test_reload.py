@@ -49,7 +49,7 @@ class RulesTests(TestCase):
             replies = [says(talk, f"RCPT TO:<{one}>") for one in ("b@other.test", "c@local.test")]
             return [*replies, says(talk, "DATA"), says(talk, "Subject: x\r\n\r\nx\r\n.")]
 
-        client = socket.create_connection(("127.0.0.1", port), 10)
+        client = socket.create_connection(("127.0.0.1", port), 30)
         self.addCleanup(client.close)
         talk = client.makefile("rwb")
         self.addCleanup(talk.close)
@@ -90,7 +90,7 @@ class RulesTests(TestCase):
             return [says(talk, line) for line in ("HELO c", "MAIL FROM:<a@x.test>", "RCPT TO:<b@local.test>")][-1]
 
         def connected():
-            with socket.create_connection(("127.0.0.1", port), 10) as client, client.makefile("rwb") as talk:
+            with socket.create_connection(("127.0.0.1", port), 30) as client, client.makefile("rwb") as talk:
                 return tried(talk)
 
         self.assertEqual((yield in_thread(connected)), "250")
@@ -107,7 +107,7 @@ class RulesTests(TestCase):
         port = house.listen()
 
         def asked():
-            with socket.create_connection(("127.0.0.1", port), 10) as client, client.makefile("rwb") as talk:
+            with socket.create_connection(("127.0.0.1", port), 30) as client, client.makefile("rwb") as talk:
                 talk.readline()
                 talk.write(b"EHLO c\r\n")
                 talk.flush()

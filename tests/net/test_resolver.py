@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import dns.message
 from dns.rdatatype import RdataType
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, DeferredList, inlineCallbacks
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.forms import HostPort
@@ -19,6 +17,7 @@ from dcrouter.net import resolver as module
 from dcrouter.net.dns.message import MAX_CHAIN, PAYLOAD
 from dcrouter.net.resolver import Resolver
 from tests.support.ends import descriptors
+from tests.support.facts import until
 from tests.support.nameserver import (
     CUT,
     GARBAGE,
@@ -34,18 +33,6 @@ from tests.support.ports import closed_for_datagrams
 
 SHORT = 0.6
 """Seconds for questions that get no answer."""
-
-DEADLINE = 20.0
-
-
-@inlineCallbacks
-def until(fact):
-    """Waits for a fact; AssertionError when it does not come."""
-    end = time.monotonic() + DEADLINE
-    while not fact():
-        if time.monotonic() > end:
-            raise AssertionError(f"not true within {DEADLINE} s")
-        yield deferLater(reactor, 0.02)
 
 
 class Case(TestCase):

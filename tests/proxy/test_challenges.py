@@ -30,7 +30,7 @@ class ChallengeTest(EdgeTest):
         """What a client with this hello is shown."""
 
         def run() -> x509.Certificate:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 context = SSL.Context(SSL.TLS_CLIENT_METHOD)
                 context.set_alpn_protos(list(alpn))
                 sock.settimeout(None)
@@ -74,7 +74,7 @@ class HttpTests(ChallengeTest):
         for data in (OTHER, b"G", b"\x16\x03\x01", TOKEN[:20] + b"!"):
 
             def run(data: bytes = data) -> bytes:
-                with socket.create_connection(("127.0.0.1", port), 5) as sock:
+                with socket.create_connection(("127.0.0.1", port), 30) as sock:
                     sock.sendall(data)
                     if len(data) == 1:
                         sock.sendall(b"one")
@@ -89,7 +89,7 @@ class HttpTests(ChallengeTest):
         self.show(port)
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for at in range(0, len(TOKEN), 7):
                     sock.sendall(TOKEN[at : at + 7])
@@ -103,7 +103,7 @@ class HttpTests(ChallengeTest):
         port = self.port()
         self.open(route("all", port, backend.target), defaults=Defaults(timeouts=Timeouts(hello=0.2)))
         self.show(port)
-        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        with socket.create_connection(("127.0.0.1", port), 30) as sock:
             self.loop.until(lambda: self.edge.accepted == 1)
             self.loop.until(lambda: self.loop.reactor.advance(0.1) or backend.connections)
             self.assertEqual(self.loop.received(sock), b"220 hello\r\n")

@@ -69,7 +69,7 @@ class ClientAuthTest(EdgeTest):
 
         def run() -> bytes:
             with (
-                socket.create_connection(("127.0.0.1", port), 5) as sock,
+                socket.create_connection(("127.0.0.1", port), 30) as sock,
                 context.wrap_socket(sock, server_hostname=name, session=session) as tls,
             ):
                 tls.sendall(b"x")

@@ -57,7 +57,7 @@ class PlainTests(EdgeTest):
         self.open(route("count", port, backend.target))
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.sendall(bytes(1000000))
                 sock.shutdown(socket.SHUT_WR)
                 return read_all(sock)
@@ -79,7 +79,7 @@ class PlainTests(EdgeTest):
         self.open(route("web", port, backend.target))
 
         def run() -> None:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.sendall(b"x")
                 sock.recv(100)
                 sock.sendall(b"y")
@@ -130,7 +130,7 @@ class PlainTests(EdgeTest):
         self.open(route("same", port, Target(host="127.0.0.3")))
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.sendall(b"through")
                 peer, _ = listener.accept()
                 with peer:
@@ -184,7 +184,7 @@ class PlainTests(EdgeTest):
         self.open(route("web", port, backend.target, domains=("slow.example",)))
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for byte in REQUEST % b"slow.example":
                     sock.sendall(bytes((byte,)))
@@ -257,7 +257,7 @@ class PlainTests(EdgeTest):
             (half, "half_closed timeout"),
             (life, "lifetime timeout"),
         ):
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 if port == half:
                     sock.shutdown(socket.SHUT_WR)
                 accepted = self.edge.accepted
@@ -310,7 +310,7 @@ class AnswerTests(EdgeTest):
         self.open(route("respond", port, Respond(body="enough"), domains=("b.example",)))
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.sendall(b"POST / HTTP/1.1\r\nHost: b.example\r\nContent-Length: 300000\r\n\r\n" + bytes(300000))
                 sock.shutdown(socket.SHUT_WR)
                 return read_all(sock)
@@ -431,7 +431,7 @@ class TlsTests(EdgeTest):
         def talk(send: list[bytes] | None, size: int) -> bytes:
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             session = context.wrap_bio(incoming, outgoing, server_hostname="app.example")
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
                     session.do_handshake()
@@ -488,7 +488,7 @@ class TlsTests(EdgeTest):
         context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
 
         def run() -> None:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 session = context.wrap_socket(sock, server_hostname="t.example", do_handshake_on_connect=True)
                 session.sendall(b"some of it")
                 os.close(session.detach())
@@ -534,7 +534,7 @@ class SecurityTests(EdgeTest):
         )
 
         def works(port: int, source: str) -> bool:
-            sock = socket.create_connection(("127.0.0.1", port), 5, (source, 0))
+            sock = socket.create_connection(("127.0.0.1", port), 30, (source, 0))
             self.addCleanup(sock.close)
             try:
                 sock.sendall(b"x")
@@ -574,7 +574,7 @@ class ProxyProtocolTests(EdgeTest):
         source, destination = ("203.0.113.9", 4711), ("198.51.100.1", 443)
         for header in (build_v1(source, destination), build_v2(source, destination)):
             for cut in range(1, len(header) + 1, 3):
-                sock = socket.create_connection(("127.0.0.1", port), 5, ("127.0.0.2", 0))
+                sock = socket.create_connection(("127.0.0.1", port), 30, ("127.0.0.2", 0))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.sendall(header[:cut])
                 self.loop.turn()
@@ -598,7 +598,7 @@ class ProxyProtocolTests(EdgeTest):
         header = build_v1(("203.0.113.9", 4711), ("198.51.100.1", 443))
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.sendall(header)
                 return sock.recv(1000)
 
@@ -635,7 +635,7 @@ class MailTests(EdgeTest):
         sender = Channel(self.loop.reactor, ours, lambda kind, fields, fds: None, lambda reason: None)
         self.addCleanup(sender.close)
         self.addCleanup(receiver.close)
-        client = socket.create_connection(("127.0.0.1", port), 5)
+        client = socket.create_connection(("127.0.0.1", port), 30)
         self.addCleanup(client.close)
         self.loop.turn()
         self.assertEqual(edge.accepted, 0, "while mail is down its listeners are paused")
@@ -649,10 +649,10 @@ class MailTests(EdgeTest):
         sock.sendall(b"220 hello\r\n")
         self.assertEqual(self.loop.received(client), b"220 hello\r\n")
         self.assertEqual(self.events, [])
-        with socket.create_connection(("127.0.0.1", port), 5) as second:
+        with socket.create_connection(("127.0.0.1", port), 30) as second:
             self.assertRaises(ConnectionResetError, self.loop.received_all, second)
         edge.mail.closed(facts.session)
-        with socket.create_connection(("127.0.0.1", port), 5):
+        with socket.create_connection(("127.0.0.1", port), 30):
             self.loop.until(lambda: edge.accepted == 3)
             self.assertEqual(len(arrived), 0)
             receiver.doRead()
@@ -674,7 +674,7 @@ class MailTests(EdgeTest):
         self.addCleanup(sender.close)
         self.addCleanup(receiver.close)
         edge.mail.meet(sender)
-        clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(40)]
+        clients = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(40)]
         self.loop.until(lambda: not edge._listeners[0].listening)
         for _ in range(10):
             self.loop.reactor.advance(0.1)
@@ -702,7 +702,7 @@ class MailTests(EdgeTest):
         sender = Channel(self.loop.reactor, ours, lambda kind, fields, fds: None, lambda reason: None)
         self.addCleanup(sender.close)
         edge.mail.meet(sender)
-        with socket.create_connection(("127.0.0.1", port), 5):
+        with socket.create_connection(("127.0.0.1", port), 30):
             self.loop.until(lambda: edge.status()["handed_over"])
             edge.mail.meet(None)
             self.assertEqual(edge.status()["handed_over"], 0)
@@ -715,7 +715,7 @@ class DrainTests(EdgeTest):
         backend = Backend(self, echo)
         port = self.port()
         edge = self.open(route("web", port, backend.target, timeouts=Timeouts(drain=0.0)))
-        client = socket.create_connection(("127.0.0.1", port), 5)
+        client = socket.create_connection(("127.0.0.1", port), 30)
         client.sendall(b"before")
         self.assertEqual(self.loop.received(client), b"before")
         drained: list[object] = []
@@ -739,7 +739,7 @@ class DrainTests(EdgeTest):
         backend = Backend(self, echo)
         port = self.port()
         edge = self.open(route("web", port, backend.target, timeouts=Timeouts(drain=1.0)))
-        client = socket.create_connection(("127.0.0.1", port), 5)
+        client = socket.create_connection(("127.0.0.1", port), 30)
         self.addCleanup(client.close)
         client.sendall(b"before")
         self.assertEqual(self.loop.received(client), b"before")

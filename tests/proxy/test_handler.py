@@ -37,7 +37,7 @@ class HandlerTests(EdgeTest):
         self.taken.append((fields, sock))
 
     def connect(self, port: int) -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", port), 5)
+        client = socket.create_connection(("127.0.0.1", port), 30)
         self.addCleanup(client.close)
         return client
 

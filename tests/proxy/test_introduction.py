@@ -86,7 +86,7 @@ class OutTests(EdgeTest):
         self.open(route("web", port, action), observe=False)
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.9", port), 5) as sock:
+            with socket.create_connection(("127.0.0.9", port), 30) as sock:
                 sock.sendall(b"x")
                 return sock.recv(100)
 
@@ -194,7 +194,7 @@ class OutTests(EdgeTest):
         def run() -> list[tuple[str, int]]:
             names = []
             for _ in range(2):
-                with socket.create_connection(("127.0.0.1", port), 5) as sock:
+                with socket.create_connection(("127.0.0.1", port), 30) as sock:
                     names.append(sock.getsockname())
                     for _ in range(3):
                         sock.sendall(request)
@@ -314,7 +314,7 @@ class ProgramTests(EdgeTest):
 
         def run() -> tuple[bytes, tuple[str, int]]:
             with (
-                socket.create_connection(("127.0.0.1", front.port), 5) as sock,
+                socket.create_connection(("127.0.0.1", front.port), 30) as sock,
                 context.wrap_socket(sock, server_hostname="shop.example") as session,
             ):
                 session.sendall(b"x")

@@ -134,7 +134,7 @@ class DoorTests(EdgeTest):
             route("web", port, backend.target, security=Security(max_connections_per_ip=1)),
             defaults=Defaults(security=Security(max_connections=2)),
         )
-        first = socket.create_connection(("127.0.0.1", port), 5)
+        first = socket.create_connection(("127.0.0.1", port), 30)
         self.addCleanup(first.close)
         first.sendall(b"x")
         self.assertEqual(self.loop.received(first), b"x")
@@ -142,7 +142,7 @@ class DoorTests(EdgeTest):
             self.assertTrue(self.is_reset(port))
         self.assertEqual(self.edge.status()["active"], 1)
         self.assertEqual(self.edge.plan.web.present.connections, 1)
-        second = socket.create_connection(("127.0.0.1", port), 5, ("127.0.0.2", 0))
+        second = socket.create_connection(("127.0.0.1", port), 30, ("127.0.0.2", 0))
         self.addCleanup(second.close)
         second.sendall(b"y")
         self.assertEqual(self.loop.received(second), b"y")
@@ -196,7 +196,7 @@ class MinRateTests(EdgeTest):
         port = self.port()
         security = Security(min_rate=MinRate(bytes=1000, over=1.0))
         self.open(route("web", port, backend.target, security=security))
-        dribbler, steady = (socket.create_connection(("127.0.0.1", port), 5) for _ in range(2))
+        dribbler, steady = (socket.create_connection(("127.0.0.1", port), 30) for _ in range(2))
         self.addCleanup(dribbler.close)
         self.addCleanup(steady.close)
 

@@ -38,7 +38,7 @@ class HelloTests(EdgeTest):
 
         def run() -> str:
             with (
-                socket.create_connection(("127.0.0.1", port), 5) as sock,
+                socket.create_connection(("127.0.0.1", port), 30) as sock,
                 context.wrap_socket(sock, server_hostname=name) as session,
             ):
                 session.sendall(b"x")
@@ -167,7 +167,7 @@ class RequestTests(EdgeTest):
         )
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 for path, host in (("/v1/a", "a"), ("/", "a"), ("/v1/a", "shop1")):
                     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
                 sock.shutdown(socket.SHUT_WR)

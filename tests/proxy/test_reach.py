@@ -67,7 +67,7 @@ class ReachTest(EdgeTest):
 
     def answer(self, port: int) -> bytes:
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 return read_all(sock)
 
         return self.client(run)
@@ -115,7 +115,7 @@ class RaceTests(ReachTest):
                 sock.close()
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 threading.Thread(target=drain, daemon=True).start()
                 return read_all(sock)
 
@@ -143,7 +143,7 @@ class RaceTests(ReachTest):
         Hole(self, "127.0.0.3", self.there)
         port = self.forward(["127.0.0.2", "127.0.0.3"])
         before = len(os.listdir("/proc/self/fd"))
-        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        with socket.create_connection(("127.0.0.1", port), 30) as sock:
             self.loop.until(lambda: self.edge.status()["active"] == 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         event = self.event()
@@ -163,7 +163,7 @@ class RaceTests(ReachTest):
         def count(label: str, what: str) -> int:
             return int(self.edge.status()["targets"]["web"][label][what])
 
-        with socket.create_connection(("127.0.0.1", port), 5) as waiting:
+        with socket.create_connection(("127.0.0.1", port), 30) as waiting:
             self.loop.until(lambda: count(hole, "active") == 1)
             for _ in range(6):
                 self.assertEqual(self.answer(port), b"127.0.0.3")

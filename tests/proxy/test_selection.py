@@ -174,7 +174,7 @@ class SelectionTests(EdgeTest):
         """They go on at once; it is no failure of the callable."""
         port = self.opened()
         self.hangs = True
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             client.sendall(b"x")
             self.loop.until(lambda: len(self.edge.asking._waiting))
             self.edge.asking.meet(None)

@@ -36,12 +36,12 @@ class SwapTests(EdgeTest):
         old, new = Backend(self, echo), Backend(self, echo)
         port = self.port()
         edge = self.open(route("web", port, old.target))
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             self.assertEqual(self.client(lambda: talk(client, b"one")), b"one")
             self.swap(self.plan(route("web", port, new.target)))
             self.assertEqual(self.client(lambda: talk(client, b"two")), b"two")
             self.assertEqual((old.connections, new.connections), (1, 0))
-            with socket.create_connection(("127.0.0.1", port), 5) as other:
+            with socket.create_connection(("127.0.0.1", port), 30) as other:
                 self.assertEqual(self.client(lambda: talk(other, b"three")), b"three")
             self.event()
         self.event()
@@ -55,7 +55,7 @@ class SwapTests(EdgeTest):
         port = self.port()
         edge = self.open(route("page", port, Respond(body="old page")))
         bound = edge._listeners[0].bound
-        clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(100)]
+        clients = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(100)]
         for client in clients:
             client.sendall(PAGE)
         self.swap(self.plan(), unused={bound})
@@ -79,7 +79,7 @@ class SwapTests(EdgeTest):
         backend = Backend(self, echo)
         port = self.port()
         self.open(route("web", port, backend.target))
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             self.assertEqual(self.client(lambda: talk(client, b"in")), b"in")
             plain = route("web", port, backend.target)
             limited = evolve(plain, security=evolve(plain.security, max_connections=1))
@@ -91,7 +91,7 @@ class SwapTests(EdgeTest):
             self.assertEqual(self.ask_once(port), b"in")
 
     def ask_once(self, port: int) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             return self.client(lambda: talk(client, b"in"))
 
     def test_timeouts_of_a_session_are_those_it_began_with(self) -> None:
@@ -99,10 +99,10 @@ class SwapTests(EdgeTest):
         backend = Backend(self, echo)
         port = self.port()
         self.open(route("web", port, backend.target))
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             self.assertEqual(self.client(lambda: talk(client, b"in")), b"in")
             self.swap(self.plan(route("web", port, backend.target, timeouts=Timeouts(idle=0.1))))
-            with socket.create_connection(("127.0.0.1", port), 5) as brief:
+            with socket.create_connection(("127.0.0.1", port), 30) as brief:
                 self.assertEqual(self.client(lambda: talk(brief, b"in")), b"in")
                 self.loop.until(lambda: self.loop.reactor.advance(0.1) or self.events)
                 self.assertEqual(self.event().reason, "idle timeout")
@@ -153,7 +153,7 @@ class SwapTests(EdgeTest):
         edge: Edge = self.open(route("web", port, backend.target))
         clients = []
         for _ in range(3):
-            clients.append(socket.create_connection(("127.0.0.1", port), 5))
+            clients.append(socket.create_connection(("127.0.0.1", port), 30))
             self.addCleanup(clients[-1].close)
             self.assertEqual(self.client(lambda: talk(clients[-1], b"12345")), b"12345")
         first = edge.connections(None, 2)

@@ -80,7 +80,7 @@ class ThroughTest(EdgeTest):
         """What a client of `greet` gets: the greeting, and what it has said. Proxies pass on no half-close."""
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 data = bytearray()
                 while len(data) < len(GREETING + BULK) and (some := sock.recv(65536)):
                     if not data:
@@ -172,7 +172,7 @@ class RealProxyTests(ThroughTest):
         context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
 
         def run() -> None:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 session = context.wrap_socket(sock, server_hostname="localhost")
                 session.sendall(b"x")
                 session.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -189,7 +189,7 @@ class RealProxyTests(ThroughTest):
 
         def run() -> bytes:
             with (
-                socket.create_connection(("127.0.0.1", port), 5) as sock,
+                socket.create_connection(("127.0.0.1", port), 30) as sock,
                 context.wrap_socket(sock, server_hostname="localhost") as session,
             ):
                 got = bytearray()
@@ -247,7 +247,7 @@ class RealProxyTests(ThroughTest):
         request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 
         def run() -> list[bytes]:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 answers = []
                 for _ in range(3):
                     sock.sendall(request)

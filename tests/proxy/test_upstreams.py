@@ -116,7 +116,7 @@ class BalanceTests(UpstreamTest):
         """As long as its connections live."""
         slow, other = Backend(self, echo), Backend(self, says(b"other"))
         port = self.forward(slow.target, other.target, balance="least-connections")
-        with socket.create_connection(("127.0.0.1", port), 5) as held:
+        with socket.create_connection(("127.0.0.1", port), 30) as held:
             held.sendall(b"x")
             self.loop.received(held)
             for _ in range(6):
@@ -205,7 +205,7 @@ class CheckTests(UpstreamTest):
         self.open(route("web", port, action, domains=("a.test",)))
         self.wait_for(lambda: self.health(door.target) == "down")
         request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        with socket.create_connection(("127.0.0.1", port), 30) as sock:
             sock.settimeout(5)
 
             def answer() -> bytes:
@@ -365,7 +365,7 @@ class CheckTests(UpstreamTest):
             backend.target, health=Health(type="tcp", interval=0.1, fall=1, passive=Passive(failures=1))
         )
         self.wait_for(lambda: self.health(backend.target) == "up")
-        client = socket.create_connection(("127.0.0.1", port), 5)
+        client = socket.create_connection(("127.0.0.1", port), 30)
         self.addCleanup(client.close)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -449,7 +449,7 @@ class MatchTests(UpstreamTest):
         port = self.forward(one.target, evolve(two.target, match=TargetMatch(headers={"x-api-version": "v2"})))
 
         def run() -> list[bytes]:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 found = []
                 for version in (b"v2", b"v1", b"v2", b"v3"):
                     sock.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Api-Version: " + version + b"\r\n\r\n")
@@ -480,7 +480,7 @@ class ReloadTests(UpstreamTest):
         port = self.forward(up.target, down.target, health=FAST)
         self.wait_for(lambda: (self.health(up.target), self.health(down.target)) == ("up", "down"))
         (before,) = (one.route for one in self.edge.plan.routes)
-        with socket.create_connection(("127.0.0.1", port), 5) as held:
+        with socket.create_connection(("127.0.0.1", port), 30) as held:
             held.sendall(b"x")
             self.loop.received(held)
             tasks = len(self.edge.engine.tasks)
@@ -534,7 +534,7 @@ class NameTests(UpstreamTest):
         names = {"app.test": ["127.0.0.1"], "other.test": ["192.0.2.1"]}
         self.edge.addresses.update(names)
         request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        with socket.create_connection(("127.0.0.1", port), 30) as sock:
             sock.settimeout(5)
 
             def answer() -> bytes:

@@ -213,7 +213,7 @@ class EdgeTest(SynchronousTestCase):
         """Everything that comes back on a plain connection that sends `data` (and does not end its side)."""
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 5, (source, 0) if source else None) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30, (source, 0) if source else None) as sock:
                 sock.sendall(data)
                 return read_anyhow(sock)
 
@@ -224,7 +224,7 @@ class EdgeTest(SynchronousTestCase):
 
         def run() -> bool:
             try:
-                with socket.create_connection(("127.0.0.1", port), 5, (source, 0)) as sock:
+                with socket.create_connection(("127.0.0.1", port), 30, (source, 0)) as sock:
                     sock.sendall(data)
                     sock.recv(100)
             except ConnectionResetError:
@@ -246,7 +246,7 @@ class EdgeTest(SynchronousTestCase):
 
         def run() -> bytes:
             with (
-                socket.create_connection(("127.0.0.1", port), 5) as sock,
+                socket.create_connection(("127.0.0.1", port), 30) as sock,
                 context.wrap_socket(sock, server_hostname=name) as session,
             ):
                 session.sendall(data)

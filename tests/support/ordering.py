@@ -72,7 +72,7 @@ def ordering(
 
 def leaf_of(port: int, name: str | None, *, starttls: bool = False, alpn: Sequence[bytes] = ()) -> x509.Certificate:
     """Of the certificate that is shown to a client; whatever goes wrong in the handshake is raised."""
-    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+    with socket.create_connection(("127.0.0.1", port), 30) as sock:
         if starttls:
             _starttls(sock)
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)

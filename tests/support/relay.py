@@ -27,7 +27,7 @@ class RelayTest(EdgeTest):
         """`run` with a connection to the edge, in a thread."""
 
         def work() -> T:
-            with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 return run(Wire(sock))
 
         return self.client(work)

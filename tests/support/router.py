@@ -36,7 +36,7 @@ COMMON = """version: 1
 listen: ["127.0.0.1"]
 access_log: {file: access.log}
 """
-PATIENCE = 20.0
+PATIENCE = 30.0
 STARTING = 60.0
 """Seconds; three interpreters start, which a busy machine makes slow."""
 

@@ -7,15 +7,14 @@ from typing import Any
 
 import dkim
 from attrs import evolve
-from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.authentication import AuthenticationResults
 from dcrouter.config.rules import Deliver, Rule, RuleMatch
 from dcrouter.mail.message import IN_MEMORY
 from tests.mail.house import HOSTNAME, LOCAL, House, dialogue, in_thread
+from tests.support.facts import until
 from tests.support.nameserver import SILENT, Nameserver
 from tests.wire.dkim.signed import ed25519_key, rsa_key, sign
 
@@ -146,11 +145,7 @@ class ReceivedTests(TestCase):
         house = self.house(dmarc="enforce")
         reply = yield self.deliver(house, MESSAGE + b"x" * 76 + b"\r\n" * IN_MEMORY, peer=STRANGER)
         self.assertTrue(reply.startswith(b"550 5.7.26 x.test "), reply)
-        for _ in range(500):
-            if not list(house.state.glob("mail/spool/*")):
-                break
-            yield deferLater(reactor, 0.01)
-        self.assertEqual(list(house.state.glob("mail/spool/*")), [])
+        yield until(lambda: not list(house.state.glob("mail/spool/*")))
 
     @inlineCallbacks
     def test_enforcing_takes_what_is_signed(self) -> Any:

@@ -103,7 +103,7 @@ class BasicTests(FeatureTest):
         self.assertEqual(order, [("quick", 401), ("slow", 200)])
 
     def _ask(self, port: int, go: threading.Event) -> int:
-        with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        with socket.create_connection(("127.0.0.1", port), 30) as sock:
             login = b64encode(b"ann:secret")
             sock.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\nAuthorization: Basic " + login + b"\r\n\r\n")
             (threads,) = [one for one in self.edge.state._kept.values() if isinstance(one, Threads)]

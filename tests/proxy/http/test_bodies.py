@@ -203,7 +203,7 @@ class SizeTests(RelayTest):
         context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem")) if tls else None
 
         def run() -> None:
-            with socket.create_connection(("127.0.0.1", port), 10) as plain:
+            with socket.create_connection(("127.0.0.1", port), 30) as plain:
                 sock = context.wrap_socket(plain, server_hostname="a.example") if context else plain
                 with sock:
                     wire = Wire(sock)

@@ -140,7 +140,7 @@ class ForwardAuthTests(FeatureTest):
         done: list[bytes] = []
 
         def run() -> None:
-            with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 sock.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
                 done.append(sock.recv(65536))
 

@@ -26,7 +26,7 @@ class PaceTests(EdgeTest):
         return port
 
     def connect(self, port: int, data: bytes) -> socket.socket:
-        sock = socket.create_connection(("127.0.0.1", port), 5)
+        sock = socket.create_connection(("127.0.0.1", port), 30)
         self.addCleanup(sock.close)
         sock.sendall(data)
         return sock

@@ -64,7 +64,7 @@ class SequenceTests(RelayTest):
         def client(number: int) -> None:
             own = random.Random(number)
             bodies = [own.randbytes(own.choice((0, 0, 1, 300, 20_000, 150_000))) for _ in range(count)]
-            with socket.create_connection(("127.0.0.1", port), 20) as sock:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
                 wire = Wire(sock)
 
                 def ask() -> None:

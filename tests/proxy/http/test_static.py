@@ -46,7 +46,7 @@ class StaticCase(FeatureTest):
         """The status of a request that curl would not make."""
 
         def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.at), 10) as sock:
+            with socket.create_connection(("127.0.0.1", self.at), 30) as sock:
                 sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode("latin-1"))
                 return read_anyhow(sock)
 
