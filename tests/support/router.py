@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any, TypeVar
@@ -55,7 +55,7 @@ class Router:
     """One service. `base`: its directory, with routes.yaml, state/ and out.log; `ports`: name -> number.
 
     `descriptors`: its limit of open files. `expected`: patterns of log lines that are no surprise. `common` is put
-    before the text.
+    before the text. `environment`: beside what the tests have.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Router:
         command: Sequence[str] = RUN,
         common: str = COMMON,
         start: bool = True,
+        environment: Mapping[str, str] | None = None,
         **values: object,
     ) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="dcrouter-"))
@@ -79,6 +80,7 @@ class Router:
         self._log = self.base / "out.log"
         self._log.touch()
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment = {**os.environ, **(environment or {})}
         self._common = common
         self._values = {**self.ports, "base": self.base, **values}
         self.write(text)
@@ -114,7 +116,12 @@ class Router:
         """Start it (again), and wait until it is ready."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, cwd=self.base, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self.command,
+                cwd=self.base,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
             )
         process = self.process
         until(lambda: process.poll() is not None or (self.status() or {}).get("state") == "ready", STARTING)
