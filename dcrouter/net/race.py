@@ -35,7 +35,7 @@ async def race(
 
     `open_socket` gives a fresh socket for one of them, or raises OSError. OSError: none could be reached, its text
     says why not, each one; the task's deadline is that of all together. ConnectionAbortedError: as of
-    `net.stream.connect`.
+    `net.dial.connect`.
     """
     engine, phase, end = task.engine, task.phase, task.deadline
     left = list(ones)

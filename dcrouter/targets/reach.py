@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 from dcrouter.config.match import Address
 from dcrouter.net.bridge import bridged
+from dcrouter.net.dial import connect, open_socket
 from dcrouter.net.engine import Task
 from dcrouter.net.race import race
-from dcrouter.net.stream import Plain, Stream, Tls, connect, open_socket, send_all
+from dcrouter.net.stream import Plain, Stream, Tls, send_all
 from dcrouter.targets.target import Candidate, NoAddressYet, is_ours
 from dcrouter.targets.through import Through, of_family
 from dcrouter.targets.tls import TargetTls
@@ -51,7 +52,7 @@ class Reach:
         """A connection to one of the places of a target (at least one), and to which; the caller owns it.
 
         OSError and TlsError say why there is none, ConnectionAbortedError that `beside`, the client, is gone. The
-        deadline is the task's own. `alpn`: what is offered where TLS is spoken. `speaks`: as of net.stream.open_socket.
+        deadline is the task's own. `alpn`: what is offered where TLS is spoken. `speaks`: as of net.dial.open_socket.
         """
         stream: Stream | None = None
         speaks = speaks or bool(opening) or self.tls is not None

@@ -8,8 +8,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import Refused, TimedOut
+from dcrouter.net.dial import connect, open_socket
 from dcrouter.net.engine import ENDED, IN, WAIT, Task
-from dcrouter.net.stream import Plain, connect, open_socket
+from dcrouter.net.stream import Plain
 from tests.support.loop import Loop, tcp_pair
 
 

@@ -13,8 +13,9 @@ from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import TlsError
+from dcrouter.net.dial import connect, open_socket
 from dcrouter.net.engine import IN, OUT, WAIT, Task
-from dcrouter.net.stream import BULK, GATHER, Plain, Tls, connect, open_socket
+from dcrouter.net.stream import BULK, GATHER, Plain, Tls
 from tests.support.ends import TLS12, TLS13, End, client_context, server_context
 from tests.support.joined import Joined
 from tests.support.loop import Loop, tcp_pair
