@@ -4,68 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import smtplib
-from pathlib import Path
-from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.support.certificates import Authority
 from tests.support.exchanger import Exchanger
 from tests.support.https import HttpsServer
-from tests.support.network import own_network
-from tests.support.router import Router, until
-from tests.support.signed import AUTHORITY, SignedNamed, tlsa
-
-EMAIL = """
-resolver: {servers: ["$dns"], timeout: 3s}
-email:
-  hostname: mail.example.test
-  postmaster: root@local.test
-  ports: [{port: $smtp, kind: smtp}]
-  trusted: [127.0.0.1/32]
-  authentication_results: {spf: false, dkim: false, dmarc: ignore, arc: false, iprev: false}
-  queue: {retry: {base: 1s, max: 1s, jitter: 0}}
-  rules:
-    - {name: local, match: {recipients: ["*@local.test"]}, action: {type: deliver, maildir: "maildir/{recipient}"}}
-    - {name: mta, match: {clients: may_relay}, action: {type: mta}}
-"""
-POLICY = "version: STSv1\r\nmode: %s\r\nmx: %s\r\nmax_age: 86400\r\n"
-POLICIES = "127.0.2.1"
-"""The address of those that give MTA-STS policies."""
+from tests.support.router import until
+from tests.support.signed import tlsa
+from tests.support.world import POLICY, WEB, WorldCase
 
 
-class WorldTlsTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        own_network(self, f"{AUTHORITY}/32")
-        self.dns = SignedNamed()
-        self.addCleanup(self.dns.close)
-        self.authority = Authority()
-        self.stranger = Authority("stranger")
-        root = Path(self.mktemp()).absolute()
-        root.write_bytes(self.authority.root_pem)
-        self.environment = {"SSL_CERT_FILE": str(root)}
-
-    def router(self) -> Router:
-        router = Router(EMAIL, ports=("smtp",), environment=self.environment, dns=self.dns.dns)
-        self.addCleanup(router.close)
-        return router
-
-    def send(self, router: Router, *recipients: str) -> None:
-        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=30) as client:
-            client.sendmail("a@local.test", recipients, "Subject: x\r\n\r\nx\r\n")
-
-    def outcomes(self, router: Router, *recipients: str) -> dict[str, dict[str, Any]]:
-        """recipient -> the line of its last attempt, once each has had one."""
-
-        def found() -> dict[str, dict[str, Any]] | None:
-            lines = {line["recipient"]: line for line in router.access_lines() if line["event"] == "delivery"}
-            return lines if lines.keys() >= set(recipients) else None
-
-        lines = until(found, 30)
-        assert lines is not None
-        return lines
-
+class WorldTlsTests(WorldCase):
     def test_dane(self) -> None:
         """RFC 7672: the key that DNSSEC names is enough, another one and no answer keep mail waiting, whatever an
         MTA-STS policy allows; nothing of it goes in clear. What is not signed promises nothing.
@@ -78,11 +25,11 @@ class WorldTlsTests(SynchronousTestCase):
             "bogus": Exchanger(self, "127.0.1.3"),
             "plain": Exchanger(self, "127.0.1.4"),
         }
-        policies = HttpsServer(self, self.authority, [f"mta-sts.{name}.test" for name in names], POLICIES)
+        policies = HttpsServer(self, self.authority, [f"mta-sts.{name}.test" for name in names], WEB)
         signed = [f"mx{name} A 127.0.1.{number}" for number, name in enumerate(names, 1)]
         signed += [f"{name} MX 10 mx{name}" for name in names]
         for name in ("right", "wrong", "bogus"):
-            signed += [f'_mta-sts.{name} TXT "v=STSv1; id=1"', f"mta-sts.{name} A {POLICIES}"]
+            signed += [f'_mta-sts.{name} TXT "v=STSv1; id=1"', f"mta-sts.{name} A {WEB}"]
             policies.pages[f"mta-sts.{name}.test/.well-known/mta-sts.txt"] = POLICY % ("none", "other.test")
         signed += [tlsa("mxright", right), tlsa("mxwrong", right), tlsa("mxbogus", right)]
         unsigned = ["unsigned MX 10 mx.open.", "mx A 127.0.1.4", tlsa("mx", right)]
@@ -119,11 +66,11 @@ class WorldTlsTests(SynchronousTestCase):
         unproven = Exchanger(self, "127.0.1.2", tls=self.stranger.credential(["mx2.open"]))
         clear = Exchanger(self, "127.0.1.3")
         modes = {"enforced": 1, "strict": 2, "clear": 3, "testing": 2, "none": 3, "down": 3}
-        policies = HttpsServer(self, self.authority, [f"mta-sts.{name}.open" for name in modes], POLICIES)
+        policies = HttpsServer(self, self.authority, [f"mta-sts.{name}.open" for name in modes], WEB)
         hosts = [f"mx{number} A 127.0.1.{number}" for number in (1, 2, 3)]
         unsigned = hosts + [f"{name} MX 10 mx{number}" for name, number in modes.items()]
         announced = [f'_mta-sts.{name} TXT "v=STSv1; id=1"' for name in modes]
-        announced += [f"mta-sts.{name} A {'127.0.2.9' if name == 'down' else POLICIES}" for name in modes]
+        announced += [f"mta-sts.{name} A {'127.0.2.9' if name == 'down' else WEB}" for name in modes]
         for name, number in modes.items():
             mode = name if name in ("testing", "none") else "enforce"
             policies.pages[f"mta-sts.{name}.open/.well-known/mta-sts.txt"] = POLICY % (mode, f"mx{number}.open")
