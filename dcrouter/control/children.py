@@ -7,7 +7,8 @@ again when they die.
 2. One that dies is started again after a wait that doubles from 0.1 s to 30 s, and is 0.1 s again once it ran well;
    each death is an error in the log. While mail is down the edge sees the socketpair close and pauses mail by itself.
 3. At the very first start a role that dies (or is silent) three times before it is ready fails the whole start: what
-   does not work at all is told to the operator at once, not tried for ever.
+   does not work at all is told to the operator at once, not tried for ever. One that says `not_now` (mail, whose disk
+   is full) is not waited for: the others begin, and it is tried again like one that died later.
 4. While the parent changes the configuration (`hold`, `release`) nobody is started: a process has the one or the other.
 5. `stop` drains, waits, dismisses, and kills what is left.
 """
@@ -18,19 +19,14 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from attrs import define
 from twisted.internet.defer import Deferred, TimeoutError, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from dcrouter.control.child import Child, Command, command
+from dcrouter.control.post import Post
 from dcrouter.errors import StartError, Unreachable
 
-FIRST_WAIT = 0.1
-LAST_WAIT = 30.0
-RAN_WELL = 30.0
-"""Seconds after which a death is a new trouble and not the old one."""
-FIRST_TRIES = 3
 READY_TIMEOUT = 30.0
 """Seconds from start to `ready`; 10 000 routes need about one."""
 EXIT_TIMEOUT = 3.0
@@ -47,20 +43,6 @@ ANSWERS = ("status", "queue", "answer")
 
 Message = tuple[str, dict[str, Any], Sequence[int]]
 """(kind, fields, descriptors that stay the sender's)"""
-
-
-@define
-class Post:
-    """One role: the life it has now, how often it was started again, and what is planned for it."""
-
-    child: Child | None = None
-    restarts: int = 0
-    wait: float = FIRST_WAIT
-    was_ready: bool = False
-    tries: int = 0
-    later: IDelayedCall | None = None
-    silent: IDelayedCall | None = None
-    added: Deferred[None] | None = None
 
 
 class Children:
@@ -319,12 +301,13 @@ class Children:
             added.callback(None)
         if post.was_ready:
             self.log.info("{role} is back, pid {pid}", role=child.role, pid=child.pid)
-        post.was_ready = True
+        post.was_ready = post.excused = True
         if self._going:
             child.send("go")
-        if self._started is not None and all(
-            post.child is not None and post.child.state == "ready" for post in self._posts.values()
-        ):
+        self._check_started()
+
+    def _check_started(self) -> None:
+        if self._started is not None and all(post.began for post in self._posts.values()):
             started, self._started = self._started, None
             started.callback(None)
 
@@ -340,22 +323,20 @@ class Children:
             del self._posts[role]
             post.added.errback(StartError(f"the {role} process does not start ({child.cause}): the log says why"))
             return
-        if child.started and self.reactor.seconds() - child.started >= RAN_WELL:
-            post.wait = FIRST_WAIT
-        if self._started is not None and not post.was_ready and post.tries >= FIRST_TRIES:
+        if self._started is not None and post.hopeless:
             started, self._started = self._started, None
             started.errback(StartError(f"the {role} process does not start ({child.cause}): its own lines are above"))
             return
+        wait = post.next_wait(self.reactor.seconds() - child.started if child.started else 0.0)
         self.log.error(
             "{role} (pid {pid}) has died: {cause}; it is started again in {wait:g} s",
             role=role,
             pid=child.pid,
             cause=child.cause,
-            wait=post.wait,
+            wait=wait,
         )
         post.restarts += 1
-        post.later = self.reactor.callLater(post.wait, self._spawn, role)
-        post.wait = min(post.wait * 2, LAST_WAIT)
+        post.later = self.reactor.callLater(wait, self._spawn, role)
 
     def _message(self, child: Child, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
         for fd in fds:
@@ -371,6 +352,9 @@ class Children:
             asked[1].callback({**{name: value for name, value in fields.items() if name != "id"}, **parts})
         elif kind == "alone":
             self._rejoin(fields["join"])
+        elif kind == "not_now":
+            self._posts[child.role].excused = True
+            self._check_started()
         elif "id" not in fields:
             self.received(child.role, kind, fields)
 

@@ -90,8 +90,9 @@ class StateDirectory:
                 if not holder or _has_lock(holder, self.path / "lock") or time.monotonic() > deadline:
                     raise StartError(f"state_dir: {self.path} is in use by {self._user(holder)}") from None
                 time.sleep(0.05)
-        os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+        pid = f"{os.getpid()}\n".encode()
+        os.pwrite(self.lock, pid, 0)  # in the room of the one before: a full disk has no other
+        os.ftruncate(self.lock, len(pid))
 
     def _user(self, pid: str) -> str:
         """Who has the lock, and what to do; `pid`: who took it, which may have ended since."""

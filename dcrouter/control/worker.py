@@ -23,7 +23,7 @@ from dcrouter.config.load import from_plain
 from dcrouter.control.credentials import Credentials
 from dcrouter.control.incoming import Incoming, chooser_of, pem_files
 from dcrouter.control.records import ChannelObserver
-from dcrouter.errors import DcrouterError
+from dcrouter.errors import DcrouterError, StoreFull
 from dcrouter.events import Logged
 from dcrouter.net.channel import Channel
 from dcrouter.net.slices import Steps, in_slices
@@ -217,6 +217,8 @@ class Worker(ABC):
             self.access = AccessLines(self.reactor, self.channel)
 
     def _failed(self, failure: Any) -> None:
+        if failure.check(StoreFull):
+            self.channel.send("not_now")
         if failure.check(DcrouterError):
             self.log.error("cannot start: {reason}", reason=str(failure.value))
         else:

@@ -31,7 +31,7 @@ from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies, Budget
 from dcrouter.mail.queue.operator import Operator
 from dcrouter.mail.queue.queue import Queue
-from dcrouter.mail.queue.room import Room
+from dcrouter.mail.queue.room import Room, unopened
 from dcrouter.mail.queue.store import Store
 from dcrouter.mail.queue.stores.memory import MemoryStore
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
@@ -197,7 +197,7 @@ class Mta:
         except BlockingIOError:
             raise StoreError(f"{self._directory} is in use by another dcrouter, or one of its halves") from None
         except OSError as error:
-            raise StoreError(f"the mail queue in {self._directory}: {error}") from error
+            raise unopened(self._directory, f"the mail queue in {self._directory}: {error}") from error
         ids = self._ids = Ids.after(self._store.open())
         self._shaping.open()
         self._attempts.start()

@@ -1,6 +1,7 @@
 """A child process for tests: speaks the real channel on descriptor 3 and does what its second argument says.
 
-`good`: ready after its configuration. `dies`: exits with 7 before it is ready. `silent`: never ready. `stubborn`: never
+`good`: ready after its configuration. `dies`: exits with 7 before it is ready. `later`: so it does, and says that it
+cannot begin for now. `silent`: never ready. `stubborn`: never
 drains and ignores the end of its channel. Its `status` tells what it was given.
 """
 
@@ -32,7 +33,10 @@ def received(kind: str, fields: dict[str, Any], fds: list[int]) -> None:
     kept.extend(fds)
     if kind == "config":
         given["config"] = fields
-        if mode == "dies":
+        if mode == "later":
+            channel.send("not_now")
+            channel.flush(1.0)
+        if mode in ("dies", "later"):
             print("something is wrong", file=sys.stderr, flush=True)
             os._exit(7)
         if mode != "silent":

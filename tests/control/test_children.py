@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.control import children as module
 from dcrouter.control.children import Children, Message
+from dcrouter.control.post import FIRST_WAIT
 from dcrouter.errors import StartError, Unreachable
 from tests.support.facts import until
 
@@ -120,6 +121,18 @@ class TestLives(ChildrenCase):
         self.assertIn("the mail process does not start (exit status 7)", str(caught.exception))
         self.assertEqual(self.said("wrote:")[0]["line"], "something is wrong")
 
+    async def test_who_cannot_begin_for_now_is_not_waited_for(self) -> None:
+        """The others begin; it is started again and again, ever later, and begins when it can."""
+        self.modes["mail"] = "later"
+        await self.children.start()
+        self.children.go()
+        self.assertEqual(self.children.status()["edge"]["state"], "ready")
+        await until(lambda: self.children.status()["mail"]["restarts"] >= 3)
+        self.modes["mail"] = "good"
+        await until(lambda: self.children.status()["mail"]["state"] == "ready")
+        self.assertTrue((await self.children.ask("mail", "status"))["went"])
+        self.assertEqual([event["wait"] for event in self.said("has died")][:3], [0.1, 0.2, 0.4])
+
     async def test_a_child_that_stays_silent_is_killed(self) -> None:
         """One that is not ready in time counts as dead."""
         self.patch(module, "READY_TIMEOUT", 0.5)
@@ -152,7 +165,7 @@ class TestReloads(ChildrenCase):
         self.children.replace("mail")
         await until(lambda: self.said("has died"))
         self.assertEqual(self.children.present(), ["edge"])
-        await deferLater(reactor, module.FIRST_WAIT * 3)
+        await deferLater(reactor, FIRST_WAIT * 3)
         self.assertEqual(self.children.present(), ["edge"])
         self.children.release()
         await until(lambda: self.children.status()["mail"]["state"] == "ready")

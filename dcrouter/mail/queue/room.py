@@ -8,6 +8,8 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
+from dcrouter.errors import StoreError, StoreFull
+
 LOOK = 1.0
 """Seconds between two looks at the disk: a system call that most messages never see."""
 
@@ -22,6 +24,22 @@ TELL = 600.0
 
 UNKNOWN = 1 << 62
 """Octets that are left where the disk does not tell."""
+
+TO_OPEN = 1024 * 1024
+"""Octets that opening the queue may take: SQLite's shared memory, and what was not written back by a process that was
+killed."""
+
+
+def unopened(directory: Path, problem: str) -> StoreError:
+    """The error for a queue that cannot be opened: StoreFull where its disk has hardly any room."""
+    place = next((one for one in (directory, *directory.parents) if one.exists()), directory)
+    try:
+        disk = os.statvfs(place)
+    except OSError:
+        return StoreError(problem)
+    if disk.f_bavail * disk.f_frsize >= TO_OPEN and (disk.f_favail or not disk.f_files):
+        return StoreError(problem)
+    return StoreFull(f"{problem} (no room on its disk)")
 
 
 class Room:

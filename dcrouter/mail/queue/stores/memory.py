@@ -23,6 +23,7 @@ from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.parts import part_for
+from dcrouter.mail.queue.room import unopened
 from dcrouter.mail.queue.store import (
     FAILED,
     HELD,
@@ -99,7 +100,7 @@ class MemoryStore:
             self.spool.parent.chmod(0o700)
             self._left = spool.listed(self.spool)
         except OSError as error:
-            raise StoreError(f"the mail queue in {self.spool}: {error}") from error
+            raise unopened(self.spool, f"the mail queue in {self.spool}: {error}") from error
         if (self.spool.parent / FILE).exists():
             self._log.warn(
                 "email.queue.store is memory: what {path} holds is not sent", path=str(self.spool.parent / FILE)

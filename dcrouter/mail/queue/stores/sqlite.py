@@ -24,6 +24,7 @@ from twisted.python.threadpool import ThreadPool
 from dcrouter.durable import make_directory, sync_directory
 from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message, spool_path
+from dcrouter.mail.queue.room import unopened
 from dcrouter.mail.queue.store import Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
 from dcrouter.mail.queue.stores.groups import Settles
@@ -97,10 +98,10 @@ class SqliteStore:
                 reader.execute("PRAGMA query_only = ON")
             self._writer = Writer(writing, self._reactor, messages)
         except sqlite3.Error as error:
-            cause = as_store_error(error)
-            raise type(cause)(f"the mail queue {self._path} cannot be opened: {cause}") from error
+            problem = f"the mail queue {self._path} cannot be opened: {as_store_error(error)}"
+            raise unopened(self._directory, problem) from error
         except OSError as error:
-            raise StoreError(f"the mail queue in {self._directory}: {error}") from error
+            raise unopened(self._directory, f"the mail queue in {self._directory}: {error}") from error
         self._reading.start()
         self._looking.start()
         # A file that no row names may have a higher id than any row: a new message must not meet it.
