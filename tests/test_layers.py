@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -39,6 +41,9 @@ WITHOUT = {
     "facts": ("twisted",),
 }
 """Foreign packages that a folder does without: wire/ is sans-io, and the configuration is read by tools too."""
+
+FOLDERS = {".ci", "bench", "dcrouter", "docs", "examples", "tests", "twisted"}
+"""All that git keeps at the top of the repository (docs/architecture.md says what is in them)."""
 
 LONGEST = 400
 """Lines; a longer file has two subjects."""
@@ -99,6 +104,17 @@ class LayerTests(SynchronousTestCase):
     def test_the_house_stands(self) -> None:
         """No module of dcrouter imports from above itself, across the halves, or is too long."""
         self.assertEqual(problems(Path(dcrouter.__file__).parent), [])
+
+
+class TopTests(SynchronousTestCase):
+    def test_nothing_strays_into_the_repository(self) -> None:
+        """Its folders are known: what tests leave behind is never committed."""
+        top = Path(__file__).resolve().parent.parent
+        if not (top / ".git").exists():
+            raise SkipTest("this tree is not git's")
+        command = ["git", "-c", f"safe.directory={top}", "-C", str(top), "ls-files"]
+        names = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout.decode().splitlines()
+        self.assertEqual({name.partition("/")[0] for name in names if "/" in name}, FOLDERS)
 
 
 class CheckerTests(SynchronousTestCase):
