@@ -21,8 +21,10 @@ EXAMPLE = ROOT / "examples" / "one-server"
 
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]*)\)")
-_IN_TEXT = re.compile(r"`(?:[./\w]*/)?dcrouter ([a-z][a-z-]*[a-z])(?: ([a-z]+))?")
-_IN_BLOCK = re.compile(r"(?:^|/)dcrouter ([a-z][a-z-]*[a-z])(?: ([a-z]+))?", re.MULTILINE)
+_COMMAND = r"dcrouter ([a-z][a-z-]*[a-z])(?: ([a-z][a-z-]*[a-z]))?([^`\n#|;&]*)"
+_IN_TEXT = re.compile(rf"`(?:[./\w]*/)?{_COMMAND}")
+_IN_BLOCK = re.compile(rf"(?:^|/){_COMMAND}", re.MULTILINE)
+_OPTION = re.compile(r"(?<!\S)--?[a-z][a-z-]*")
 
 
 def blocks(document: Path, *languages: str) -> Iterator[str]:
@@ -117,16 +119,26 @@ class ModuleTests(SynchronousTestCase):
 
 class CommandTests(SynchronousTestCase):
     def test_every_command_exists(self) -> None:
-        """`dcrouter queue list` and the like, in text and in blocks, are commands of the parser."""
-        found: set[tuple[str, str]] = set()
+        """`dcrouter queue list --rule NAME` and the like, in text and in blocks, are commands of the parser, with all
+        their options.
+        """
+        found: set[tuple[str, str, str]] = set()
         for document in DOCUMENTS:
             text = document.read_text("utf-8")
             found.update(_IN_TEXT.findall(_BLOCK.sub("", text)))
             for block in blocks(document, "", "sh"):
                 found.update(_IN_BLOCK.findall(block))
-        self.assertIn(("queue", "list"), found)
-        for verb, noun in sorted(found):
-            arguments = [verb, noun] if verb == "queue" and noun else [verb]
-            with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as complaint:
-                ended = self.assertRaises(SystemExit, _parser().parse_args, [*arguments, "--help"])
-            self.assertEqual(ended.code, 0, f"dcrouter {verb} {noun}: {complaint.getvalue()}")
+        self.assertIn(("queue", "list"), {(verb, noun) for verb, noun, _ in found})
+        options = [(verb, noun, option) for verb, noun, rest in found for option in _OPTION.findall(rest)]
+        self.assertIn(("explain", "", "--sni"), options)
+        helps = {(verb, noun): self.help_of(verb, noun) for verb, noun, _ in found}
+        for verb, noun, option in options:
+            self.assertRegex(helps[verb, noun], rf"(?m)(^ +|, ){option}\b", f"dcrouter {verb} {noun} {option}")
+
+    def help_of(self, *words: str) -> str:
+        """What `dcrouter ... --help` prints."""
+        arguments = [*filter(None, words), "--help"]
+        with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as complaint:
+            ended = self.assertRaises(SystemExit, _parser().parse_args, arguments)
+        self.assertEqual(ended.code, 0, f"dcrouter {' '.join(words)}: {complaint.getvalue()}")
+        return output.getvalue()
