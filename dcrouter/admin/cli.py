@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import get_args
 
 from dcrouter import __version__
@@ -111,6 +112,12 @@ def status(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    """Which commands there are, for who has said none."""
+    parser.print_help(sys.stderr)
+    return 2
+
+
 def version(arguments: argparse.Namespace) -> int:
     print(f"dcrouter {__version__}")
     return 0
@@ -122,7 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Every connection finds its route, every message its recipient; from one routes.yaml.",
     )
     parser.add_argument("--version", action="version", version=f"dcrouter {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(act=partial(usage, parser))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(name: str, act: object, help: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help)
@@ -138,7 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     controls = [add_explain_command(command), *add_control_commands(command), *add_certs_commands(command)]
     controls += [add_bans_command(command), add_suppression_command(command)]
     rooted = add_ca_command(command)
-    queue = commands.add_parser("queue", help="the mail that waits or has failed: look at it, change it, back it up")
+    handled = "the mail that waits or has failed: look at it, change it, back it up"
+    queue = commands.add_parser("queue", help=handled, description=handled)
+    queue.set_defaults(act=partial(usage, queue))
     add_queue_commands(queue)
     hashed = command(
         "passwd", passwd, "make hash and SCRAM verifier of a password, for email.auth; asks, or reads a line"
@@ -157,7 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     for one in (asked, *controls):
         one.add_argument("--socket", metavar="PATH", help="the service's admin socket [as the configuration says]")
     for one in (started, checked, shown, rooted, asked, *controls):
-        one.add_argument("--only", choices=get_args(Half), help="that half of two services (email.remote)")
+        one.add_argument(
+            "--only", choices=get_args(Half), help="where email.remote makes two services of one file: which"
+        )
     for one in (shown, rooted, asked, *controls):
         one.add_argument("--json", action="store_true", help="for programs")
     return parser

@@ -39,7 +39,7 @@ _DONE = {
 
 def add_queue_commands(queue: argparse.ArgumentParser) -> None:
     """The commands below `dcrouter queue`."""
-    verbs = queue.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = queue.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(name: str, act: object, help: str, *, asks: bool = True) -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=help, description=help)

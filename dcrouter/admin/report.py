@@ -58,7 +58,8 @@ def _last_reload(reloads: dict[str, Any]) -> Iterator[str]:
     if last is None:
         return
     when = datetime.fromtimestamp(last["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    counts = f"{reloads['count']} reloads, {reloads['failed']} of them refused"
+    count = reloads["count"]
+    counts = f"{count} reload{'' if count == 1 else 's'}, {reloads['failed']} refused"
     yield f"{counts}; the last, {when}: " + (last["changes"] if last["ok"] else "refused, nothing has changed")
     for problem in last["problems"]:
         yield f"  {word(problem)}"

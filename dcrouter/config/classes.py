@@ -156,7 +156,7 @@ class ClassReader:
         """The places of known keys; and of each unknown one, which is told, the word that was meant."""
         found: dict[str, Place] = {}
         wrong: set[str] = set()
-        for word, child in place.entries():
+        for word, child in place.entries(f"a mapping{_listed(self.words)}"):
             if word in self.fields or word in self.singles:
                 found[word] = child
             else:
@@ -194,10 +194,11 @@ def unknown(word: str, known: list[str]) -> str:
     """What is wrong with a key that does not exist."""
     if word == "<<":
         return "unknown key: YAML 1.2 has no merge keys"
-    hint = meant(word, known)
-    if not hint and len(known) <= _WORTH_LISTING:
-        hint = f" (known here: {', '.join(known)})"
-    return f"unknown key{hint}"
+    return f"unknown key{meant(word, known) or _listed(known)}"
+
+
+def _listed(known: list[str]) -> str:
+    return f" (known here: {', '.join(known)})" if len(known) <= _WORTH_LISTING else ""
 
 
 def _check_entries(place: Place, entries: Mapping[str, str], check: Callable[[str, str], None]) -> None:

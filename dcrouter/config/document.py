@@ -42,6 +42,16 @@ MOST_ALIASED = 1_000_000
 """Nodes that all aliases together may stand for: 10 000 routes may share a long block, a bomb may not go off."""
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_HINTS = (
+    ("found character that cannot start any token", "\t", "indent with blanks, not with tabs"),
+    (
+        "did not find expected ',' or",
+        "",
+        "a bracket left open, or text with one or a comma in it that is not in quotes",
+    ),
+    ("mapping values are not allowed", "", "a wrong indent, or text with ': ' in it that is not in quotes"),
+)
+"""What the parser says, the character that it stands at, and what to do."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _YAML_TAG = "tag:yaml.org,2002:"
 
@@ -86,6 +96,7 @@ def compose(text: str, environment: MappingOf[str, str], findings: Findings) -> 
         if error.problem and error.context and error.context_mark is not None:
             problem += f" ({error.context} from line {error.context_mark.line + 1} on)"
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+        problem += _hint(error.problem or "", text.splitlines()[line - 1 :], column)
         findings.problems.append(Finding(line, column, (), " ".join(problem.split())))
     except yaml.YAMLError as error:
         findings.problems.append(Finding(1, 1, (), "not YAML: " + " ".join(str(error).split())))
@@ -209,6 +220,12 @@ class _Composer:
                 node.size += 1 + value.size
             path.pop()
         return node
+
+
+def _hint(problem: str, lines: list[str], column: int) -> str:
+    """What to do about it; `lines`: from its own on."""
+    here = lines[0][column - 1 : column] if lines else ""
+    return next((f": {hint}" for says, at, hint in _HINTS if problem.startswith(says) and at in ("", here)), "")
 
 
 def _position(text: str, at: int) -> str:

@@ -67,11 +67,11 @@ class Place:
         self.tell(text)
         raise Invalid
 
-    def entries(self) -> Iterable[tuple[str, Place]]:
-        """Keys and their places; fails where this is no mapping."""
+    def entries(self, wanted: str = "a mapping") -> Iterable[tuple[str, Place]]:
+        """Keys and their places; fails where this is no mapping. `wanted`: what an error says was expected."""
         node = self.node
         if not isinstance(node, Mapping):
-            self.unlike("a mapping")
+            self.unlike(wanted)
         findings = self.findings
         return [
             (word, Place(value, findings, self, word, key.line, key.column))

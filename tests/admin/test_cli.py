@@ -71,6 +71,13 @@ class TestCommands(SynchronousTestCase):
         self.assertTrue(all(line.startswith("routes.yaml:") for line in lines), errors)
         self.assertIn("(did you mean 'passthrough'?)", errors)
 
+    def test_who_says_no_command_is_shown_which_there_are(self) -> None:
+        """As a complaint, of `dcrouter queue` too."""
+        for words, command in ((), "check"), (("queue",), "retry"):
+            status, output, errors = self.run_main(*words)
+            self.assertEqual((status, output), (2, ""))
+            self.assertRegex(errors, rf"(?m)^ +{command} ")
+
     def test_a_missing_file_says_what_to_do(self) -> None:
         """Named or not."""
         self.file.unlink()

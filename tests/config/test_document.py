@@ -114,6 +114,16 @@ class ComposeTests(SynchronousTestCase):
             self.assertEqual(len(problems), 1)
             self.assertTrue(problems[0].startswith(problem), problems)
 
+    def test_what_newcomers_trip_over_has_a_remedy(self) -> None:
+        """Tabs, and what has to be in quotes."""
+        for text, remedy in (
+            ("a:\n\t- x", "indent with blanks, not with tabs"),
+            ("a: {b: https://{host}/}", "a bracket left open, or text with one or a comma in it that is not in quotes"),
+            ("a: b: c", "a wrong indent, or text with ': ' in it that is not in quotes"),
+        ):
+            self.assertTrue(self.compose(text)[1][0].endswith(f": {remedy}"), self.compose(text))
+        self.assertNotIn("tabs", self.compose("a: @x")[1][0])
+
     def test_problems_before_broken_syntax_are_told_too(self) -> None:
         """What was seen is told."""
         self.assertEqual(len(self.compose("a: !x 1\nb: [")[1]), 2)

@@ -49,7 +49,7 @@ class KnowableTests(FileTestCase):
         self.assert_problem(
             route("headers: , time: , path: "),
             "routes[0].match.headers: expected a mapping, not nothing",
-            "routes[0].match.time: expected a mapping, not nothing",
+            "routes[0].match.time: expected a mapping (known here: days, from, to, zone), not nothing",
             "routes[0].match.path: expected a list, such as [...], not nothing",
         )
         (problem,) = self.problems(route("time: {days: []}"))

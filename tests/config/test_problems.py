@@ -16,6 +16,11 @@ from dcrouter.config.read import Reader
 from dcrouter.errors import ConfigError
 from tests.config.written import FORWARD, FileTestCase
 
+KEYS = (
+    "version, state_dir, user, group, listen, resolver, admin, log, access_log, tls, certificates, proxy_protocol, http, "
+    "defaults, routes, email"
+)
+
 MANY = """\
     version: 2
     state_dir: routes.yaml
@@ -132,12 +137,15 @@ class ProblemTests(FileTestCase):
     def test_kinds_that_were_not_expected(self) -> None:
         """A list for a mapping, text for a list, nothing for something."""
         for text, problem in (
-            ("- a\n", "1:1: expected a mapping, not a list"),
-            ("text\n", "1:1: expected a mapping, not 'text'"),
+            ("- a\n", f"1:1: expected a mapping (known here: {KEYS}), not a list"),
+            ("text\n", f"1:1: expected a mapping (known here: {KEYS}), not 'text'"),
             ("routes: web\n", "1:1: routes: expected a list, such as [...], not 'web'"),
             ("routes:\n", "1:1: routes: expected a list, such as [...], not nothing"),
-            ("routes: [web]\n", "1:10: routes[0]: expected a mapping, not 'web'"),
-            ("log: []\n", "1:1: log: expected a mapping, not a list"),
+            (
+                "routes: [web]\n",
+                "1:10: routes[0]: expected a mapping (known here: name, enabled, priority, match, protocol, tls, action, security, timeouts), not 'web'",
+            ),
+            ("log: []\n", "1:1: log: expected a mapping (known here: level, format, file), not a list"),
             ("log: {level: [info]}\n", "1:7: log.level: expected one of debug, info, warn, error, not a list"),
             ("log: {level: }\n", "1:7: log.level: expected one of debug, info, warn, error, not nothing"),
             ("state_dir: {a: b}\n", "1:1: state_dir: expected a path, not a mapping"),
