@@ -94,12 +94,13 @@ def _header(data: bytes) -> None:
 def _mime(data: bytes) -> None:
     """Conversion of 8-bit and binary content: lines of ASCII, and nothing is left to do the second time."""
     from dcrouter.errors import WireError
-    from dcrouter.wire.conversion import converted
+    from dcrouter.net.slices import finished
+    from dcrouter.wire.conversion import conversion
 
     with suppress(WireError):
-        once = converted(data)
+        once = finished(conversion(data))
         assert once.isascii(), once
-        assert converted(once) == once, once
+        assert finished(conversion(once)) == once, once
 
 
 def _dkim(data: bytes) -> None:

@@ -258,7 +258,8 @@ class Mta:
 
     def _keep(self, message: Message) -> Deferred[None]:
         """A message has come; what comes back to us is looked at, too, once it is durable."""
-        return self._queue.put(message).addCallback(lambda _: self._world.returns.kept(message))
+        kept = self._queue.put(message)
+        return kept.addCallback(lambda _: self._world.returns.kept(message)) if self._world.returns.expected else kept
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return self._attempts.in_thread(call, *args)

@@ -1,10 +1,10 @@
 """A message written anew for who does not take it as it is: 8-bit or binary content as quoted-printable or base64.
 
-Contract: `converted` gives a whole message that says the same; WireError where that cannot be: a header beyond ASCII, a
-multipart/signed or multipart/encrypted part that would change (whoever signed it signed these octets), content that
+Contract: `conversion` gives a whole message that says the same; WireError where that cannot be: a header beyond ASCII,
+a multipart/signed or multipart/encrypted part that would change (whoever signed it signed these octets), content that
 contradicts its own encoding. Each part is converted for itself and only where it has to be; a boundary is never inside
 of what is encoded, so the structure stays. DKIM signatures of the message break, which is what signers who send 8-bit
-content take upon themselves (RFC 6376 5.3).
+content take upon themselves (RFC 6376 5.3). It is work in steps (net/slices), for a large message takes its time.
 
 RFC 6152 3 (convert or return), RFC 3030 3, RFC 2045 5, 6, RFC 2046 5, RFC 1847 2.1, RFC 1428 (unknown-8bit).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -35,6 +35,10 @@ _FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)(?:\r\n|\Z
 _TYPE = re.compile(rb"\s*([!#$%&'*+.^_`{|}~0-9a-z-]+)\s*/\s*([!#$%&'*+.^_`{|}~0-9a-z-]+)", re.IGNORECASE)
 _BOUNDARY = re.compile(rb";\s*boundary\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"]+))", re.IGNORECASE | re.DOTALL)
 _BASE64_LINE = 57
+_STEP = 1000 * _BASE64_LINE
+_MARKS = 200
+"""Octets that are encoded, and boundaries that are found, at a time: less than a millisecond."""
+
 _IDENTITY = (b"7bit", b"8bit", b"binary")
 
 
@@ -48,7 +52,11 @@ _TEXT = _Type(b"text", b"plain")
 _MESSAGE = _Type(b"message", b"rfc822")
 
 
-def converted(message: bytes, *, eightbit: bool = False) -> bytes:
+Octets = Generator[None, None, bytes]
+"""Work in steps, whose result they are."""
+
+
+def conversion(message: bytes, *, eightbit: bool = False) -> Octets:
     """As lines of ASCII, none too long; with `eightbit` octets above 127 may stay. Raises WireError."""
     return _Conversion(eightbit, MAX_WORK * len(message) + MAX_HEAD).entity(message, _TEXT, 0)
 
@@ -61,7 +69,8 @@ class _Conversion:
         self._work = work
         self._parts = 0
 
-    def entity(self, octets: bytes, default: _Type, depth: int) -> bytes:
+    def entity(self, octets: bytes, default: _Type, depth: int) -> Octets:
+        yield
         eightbit = self._eightbit
         if not _must_change(octets, eightbit) and depth:
             return octets
@@ -84,21 +93,25 @@ class _Conversion:
         if kind.main == b"multipart":
             if kind.sub in (b"signed", b"encrypted"):
                 raise WireError(f"multipart/{kind.sub.decode()} must not be changed")
-            body = self._multipart(body, kind, depth)
+            body = yield from self._multipart(body, kind, depth)
         elif kind.main == b"message" and kind.sub in (b"rfc822", b"news"):
-            body = self.entity(body, _TEXT, depth + 1)
+            body = yield from self.entity(body, _TEXT, depth + 1)
         elif kind.main == b"message" and not kind.sub.startswith(b"global"):
             raise WireError(f"message/{kind.sub.decode()} is not to be encoded")
         else:
-            return _leaf(head, body, kind, said=said, mime=b"mime-version" in found, top=not depth)
+            return (yield from _leaf(head, body, kind, said=said, mime=b"mime-version" in found, top=not depth))
         return _labelled(head, b"7bit" if body.isascii() else b"8bit", encoding) + b"\r\n" + body
 
-    def _multipart(self, body: bytes, kind: _Type, depth: int) -> bytes:
+    def _multipart(self, body: bytes, kind: _Type, depth: int) -> Octets:
         eightbit = self._eightbit
         if not kind.boundary:
             raise WireError("a multipart without a boundary")
         default = _MESSAGE if kind.sub == b"digest" else _TEXT
-        marks = list(islice(_marks(body, kind.boundary), MAX_PARTS + 1))
+        marks = []
+        for mark in islice(_marks(body, kind.boundary), MAX_PARTS + 1):
+            marks.append(mark)
+            if len(marks) % _MARKS == 0:
+                yield
         self._parts += len(marks)
         if not marks or self._parts > MAX_PARTS:
             raise WireError("a multipart without parts" if not marks else f"more than {MAX_PARTS} parts")
@@ -113,14 +126,25 @@ class _Conversion:
             # The CRLF before a boundary belongs to it (RFC 2046 5.1.1).
             last = b"\r\n" if content.endswith(b"\r\n") and at + 1 < len(marks) else b""
             part = content[: len(content) - len(last)] if last else content
-            pieces += [self.entity(part, default, depth + 1), last]
+            pieces += [(yield from self.entity(part, default, depth + 1)), last]
         return b"".join(pieces)
 
 
 def _must_change(octets: bytes, eightbit: bool) -> bool:
     if not (eightbit or octets.isascii()):
         return True
-    return not _is_lines(octets) or max(map(len, octets.split(b"\r\n"))) > MAX_LINE
+    return not _is_lines(octets) or _has_long_line(octets)
+
+
+def _has_long_line(octets: bytes) -> bool:
+    """Of lines that end with CRLF: from one that is as far away as may be to the next such."""
+    at = 0
+    while len(octets) - at > MAX_LINE:
+        end = octets.rfind(b"\r\n", at, at + MAX_LINE + 2)
+        if end < 0:
+            return True
+        at = end + 2
+    return False
 
 
 def _is_lines(octets: bytes) -> bool:
@@ -169,9 +193,11 @@ def _unread(octets: bytes, eightbit: bool) -> bytes:
     return b"" if _must_change(octets, eightbit) else octets
 
 
-def _leaf(head: bytes, body: bytes, kind: _Type, *, said: bool, mime: bool, top: bool) -> bytes:
+def _leaf(head: bytes, body: bytes, kind: _Type, *, said: bool, mime: bool, top: bool) -> Octets:
     plain = kind.main in (b"text", b"message") and _is_lines(body)
-    encoding, encoded = (b"quoted-printable", _quoted(body)) if plain else (b"base64", _base64(body))
+    yield
+    encoding, encode = (b"quoted-printable", _quoted) if plain else (b"base64", _base64)
+    encoded = yield from encode(body)
     if top and not mime:
         head += b"MIME-Version: 1.0\r\n"
     if not said and kind.main == b"text":
@@ -189,11 +215,22 @@ def _labelled(head: bytes, encoding: bytes, said: bytes) -> bytes:
     return head + b"Content-Transfer-Encoding: " + encoding + b"\r\n"
 
 
-def _quoted(body: bytes) -> bytes:
-    encoded = binascii.b2a_qp(body.replace(b"\r\n", b"\n"), istext=True)
-    return encoded.replace(b"\n", b"\r\n")
+def _quoted(body: bytes) -> Octets:
+    """Whole lines at a time."""
+    pieces = []
+    at = 0
+    while at < len(body):
+        end = body.find(b"\n", at + _STEP) + 1 or len(body)
+        pieces.append(binascii.b2a_qp(body[at:end].replace(b"\r\n", b"\n"), istext=True).replace(b"\n", b"\r\n"))
+        at = end
+        yield
+    return b"".join(pieces)
 
 
-def _base64(body: bytes) -> bytes:
-    pieces = (body[at : at + _BASE64_LINE] for at in range(0, len(body), _BASE64_LINE))
-    return b"".join(binascii.b2a_base64(piece, newline=False) + b"\r\n" for piece in pieces)
+def _base64(body: bytes) -> Octets:
+    pieces = []
+    for step in range(0, len(body), _STEP):
+        for at in range(step, min(step + _STEP, len(body)), _BASE64_LINE):
+            pieces.append(binascii.b2a_base64(body[at : at + _BASE64_LINE], newline=False) + b"\r\n")
+        yield
+    return b"".join(pieces)

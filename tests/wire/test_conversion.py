@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
+import quopri
 from email.message import EmailMessage, Message
 
 from hypothesis import given
@@ -11,12 +13,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
-from dcrouter.wire.conversion import MAX_DEPTH, converted
+from dcrouter.net.slices import finished
+from dcrouter.wire.conversion import MAX_DEPTH, _has_long_line, conversion
 
 UMLAUTS = "Gr\u00fc\u00dfe,\r\n\r\n.\r\n\u00e4\u00f6\u00fc = 1 \r\nFrom here\r\n"
 TEXT = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
 TEXT += b"Content-Transfer-Encoding: 8bit\r\nTo: b@y\r\n\r\n" + UMLAUTS.encode()
 PICTURE = b"\x89PNG\r\n\x1a\n\0\0" + bytes(range(256))
+
+
+def converted(octets: bytes, *, eightbit: bool = False) -> bytes:
+    return finished(conversion(octets, eightbit=eightbit))
 
 
 def multipart(kind: str, *parts: bytes, boundary: str = "b=_1") -> bytes:
@@ -60,6 +67,31 @@ class ConversionTests(SynchronousTestCase):
         self.assertEqual(message["Content-Transfer-Encoding"], "quoted-printable")
         self.assertEqual(message["To"], "b@y")
         self.assertEqual(leaves(made), [("text/plain", UMLAUTS.encode())])
+
+    def test_what_is_large_is_encoded_in_steps(self):
+        """Each less than a millisecond's; together they are what one step would be, by lines and by octets."""
+        text = "".join(f"{number} Grüße = \t \r\n.\r\n" for number in range(20_000)).encode()
+        for octets, encoded in (
+            (text, quopri.encodestring(text.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n")),
+            (PICTURE * 2000, base64.encodebytes(PICTURE * 2000).replace(b"\n", b"")),
+        ):
+            steps = conversion(b"MIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n" + octets)
+            count = 0
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    made = end.value
+                    break
+                count += 1
+            self.assertGreater(count, len(octets) // (2 * 57_000))
+            body = made.partition(b"\r\n\r\n")[2]
+            self.seven(made)
+            if octets is text:
+                self.assertEqual(quopri.decodestring(body.replace(b"\r\n", b"\n")), text.replace(b"\r\n", b"\n"))
+                self.assertEqual(body, encoded)
+            else:
+                self.assertEqual(body.replace(b"\r\n", b""), encoded)
 
     def test_text_without_mime_gets_a_label(self):
         """unknown-8bit, for nobody knows what it is. RFC 1428 3."""
@@ -157,3 +189,11 @@ class ConversionTests(SynchronousTestCase):
                 self.seven(converted(before + octets))
             except WireError:
                 continue
+
+    @given(st.lists(st.integers(0, 2100), max_size=6), st.booleans())
+    def test_lines_of_998_octets_are_the_longest(self, lengths: list[int], ended: bool):
+        """With and without an end of the last one. RFC 5322 2.1.1."""
+        octets = b"\r\n".join(b"x" * length for length in lengths) + (b"\r\n" if ended else b"")
+        self.assertEqual(_has_long_line(octets), any(length > 998 for length in lengths))
+        for length in (997, 998, 999):
+            self.assertEqual(_has_long_line(b"a\r\n" + b"x" * length + b"\r\nb"), length > 998)

@@ -81,10 +81,13 @@ class Returns:
         sender = self._marks.marked(envelope.sender, message.id, recipient.number, recipient.address)
         return evolve(message, envelope=evolve(envelope, sender=sender, recipients=(recipient,)))
 
+    @property
+    def expected(self) -> bool:
+        """Whether anything may come back that is to be looked at."""
+        return bool(self.verp or self._feedback)
+
     def kept(self, message: Message) -> None:
-        """A message has come, and is queued."""
-        if not self._feedback and not self.verp:
-            return
+        """A message has come, and is queued, while such are expected."""
         envelope = message.envelope
         to_feedback = any(key_of(one.address) in self._feedback for one in envelope.recipients)
         if not to_feedback and (envelope.sender or not self._mark_of(message)):

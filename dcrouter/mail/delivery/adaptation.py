@@ -1,6 +1,7 @@
 """A message in another form, for a next hop that does not take it as it is; or which of its recipients cannot have it.
 
-1. 8-bit or binary content is converted (wire/conversion), in memory, a few messages at a time, up to MOST octets.
+1. 8-bit or binary content is converted (wire/conversion), in memory, a few messages at a time, up to MOST octets; what
+   is large in slices, so that the reactor has its turn.
 2. What came with SMTPUTF8 and does not need it goes without: domains as A-labels, if the rest of the addresses and the
    header are ASCII (RFC 6531 3.2, RFC 5890). A recipient whose address needs it is refused, the others go.
 """
@@ -15,13 +16,17 @@ from dcrouter.errors import WireError
 from dcrouter.mail.delivery.body import Content, NextPiece, SpoolFile
 from dcrouter.mail.delivery.carried import for_some
 from dcrouter.mail.delivery.exchangers import ascii_domain
-from dcrouter.wire.conversion import converted
+from dcrouter.net.slices import CallLater, finished, in_slices
+from dcrouter.wire.conversion import conversion
 from dcrouter.wire.header import block
 from dcrouter.wire.smtp.reply import Reply
 from dcrouter.wire.smtp.transaction import NO_BINARY, NO_UTF8, Transaction
 
 MOST = 8 * 1024 * 1024
 """Octets of a message that is converted: half a second of the processor, and three times as much memory."""
+
+AT_ONCE = 64 * 1024
+"""Octets that are converted without a pause: a millisecond. The connection that has asked for it carries them, too."""
 
 _gate = DeferredSemaphore(2)
 """Of conversions under way in this process, for their memory."""
@@ -52,8 +57,8 @@ class InMemory:
         return None
 
 
-async def adapted(transaction: Transaction, content: Content, why: Reply) -> Adapted:
-    """`why`: one of ADAPTABLE. StoreError or OSError where the content cannot be read."""
+async def adapted(transaction: Transaction, content: Content, why: Reply, clock: CallLater) -> Adapted:
+    """`why`: one of ADAPTABLE. `clock` makes pauses. StoreError or OSError where the content cannot be read."""
     if why is NO_UTF8:
         return await _without_utf8(transaction, content)
     count = len(transaction.recipients)
@@ -61,7 +66,8 @@ async def adapted(transaction: Transaction, content: Content, why: Reply) -> Ada
         return Adapted(None, content, dict.fromkeys(range(count), _refusal(why, f"it has more than {MOST} octets")))
     await _gate.acquire()
     try:
-        octets = converted(await _whole(content), eightbit=why is NO_BINARY)
+        steps = conversion(await _whole(content), eightbit=why is NO_BINARY)
+        octets = finished(steps) if transaction.size <= AT_ONCE else await in_slices(clock, steps)
     except WireError as error:
         return Adapted(None, content, dict.fromkeys(range(count), _refusal(why, str(error))))
     finally:

@@ -190,9 +190,9 @@ class Attempts:
         addresses = [recipients[number].address for number in numbers]
         content = StoredContent(message, self)
         if len(addresses) <= MAX_RECIPIENTS:
-            return Forwarding(message, content, addresses, destinations).start()
+            return Forwarding(message, content, addresses, destinations, self._reactor).start()
         parts = [
-            Forwarding(message, content, addresses[at : at + MAX_RECIPIENTS], destinations).start()
+            Forwarding(message, content, addresses[at : at + MAX_RECIPIENTS], destinations, self._reactor).start()
             for at in range(0, len(addresses), MAX_RECIPIENTS)
         ]
         return gatherResults(parts).addCallback(lambda lists: [outcome for outcomes in lists for outcome in outcomes])

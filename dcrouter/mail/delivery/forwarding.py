@@ -27,6 +27,7 @@ from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, Postponed, fro
 from dcrouter.mail.delivery.requiretls import is_strict
 from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.mail.message import Message
+from dcrouter.net.slices import CallLater
 from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.smtp.reply import Reply
 from dcrouter.wire.smtp.transaction import ADAPTABLE, NO_REQUIRETLS
@@ -40,18 +41,24 @@ _TOO_MANY = ((452, None), (452, "4.5.3"), (552, None), (552, "5.5.3"))
 
 class Forwarding:
     """`outcomes` fires once, with one for each of `addresses`. A `Course` is told what destinations say, and has a say
-    in what it means.
+    in what it means. `clock`: makes pauses in long work.
     """
 
     _log = Logger()
 
     def __init__(
-        self, message: Message, content: Content, addresses: Sequence[str], destinations: Iterable[Destination]
+        self,
+        message: Message,
+        content: Content,
+        addresses: Sequence[str],
+        destinations: Iterable[Destination],
+        clock: CallLater,
     ) -> None:
         self.outcomes: Deferred[list[Outcome]] = Deferred()
         self.content = content
         self.transaction = transaction_of(message, addresses)
         self._message = message
+        self._clock = clock
         self._course = destinations if isinstance(destinations, Course) else None
         self._destinations = iter(destinations)
         self._destination: Destination | None = None
@@ -80,7 +87,7 @@ class Forwarding:
             self.unreachable(Trouble(peer.target, replies[0].lines[0], NO_TLS))
             return
         if any(replies[0] is one for one in ADAPTABLE):
-            adapting = Deferred.fromCoroutine(adapted(self.transaction, self.content, replies[0]))
+            adapting = Deferred.fromCoroutine(adapted(self.transaction, self.content, replies[0], self._clock))
             within = adapting.called  # then this connection is about to take the next one
             adapting.addCallback(self._adapted, peer, within).addErrback(self._unadapted, peer)
             return

@@ -70,6 +70,16 @@ class CarriedTests(TestCase):
             self.assertIn(b"Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe\r\n", content)
 
     @inlineCallbacks
+    def test_large_ones_are_converted_while_others_go_on(self):
+        """A megabyte, in slices between which the reactor has its turn; it arrives whole. RFC 6152 3."""
+        octets = EIGHT + "Gr\u00fc\u00dfe\r\n".encode() * 100_000
+        left = yield self.send(NOTHING, eightbit=True, octets=octets, spooled=True)
+        content = self.carried()[1]
+        self.assertEqual(left, [])
+        self.assertTrue(content.isascii())
+        self.assertEqual(content.count(b"Gr=C3=BC=C3=9Fe\r\n"), octets.count("Gr\u00fc\u00dfe\r\n".encode()))
+
+    @inlineCallbacks
     def test_what_cannot_be_converted_comes_back(self):
         """5.6.3 with the reason, told to the sender. RFC 6152 3."""
         signed = b'Content-Type: multipart/signed; boundary="x"\r\n\r\n--x\r\n\r\n\xff\r\n--x\r\n\r\nsig\r\n--x--\r\n'
