@@ -2,7 +2,7 @@
 
 1. The exchangers in their order, those that were just found down last; none that is paused.
 2. From the source that the pool has for the message; where that turns out to be of no use, the next one to the same
-   host.
+   host. A host that cannot be reached by one version of IP is tried by the other (RFC 5321 5.1).
 3. What a destination answers may pause it, or the source (on_reply): then the mail goes from another source at once,
    waits, or fails.
 """
@@ -18,7 +18,7 @@ from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Outcome, Postponed
-from dcrouter.mail.delivery.sending import Trouble
+from dcrouter.mail.delivery.sending import NO_ANSWER, Trouble
 from dcrouter.mail.shaping.lane import Lane
 from dcrouter.mail.shaping.pauses import Pause
 from dcrouter.mail.shaping.shaping import Shaping
@@ -74,6 +74,7 @@ class Course:
         self._pool = shaping.limits.zone(zone).pool
         self._steps: dict[Destination, Step] = {}
         self._bounced = ""
+        self._unreached: dict[Stage, set[int]] = {}
 
     def closed(self) -> Outcome | None:
         """What becomes of the mail where nothing can be tried now; None: something can."""
@@ -123,6 +124,8 @@ class Course:
             return
         if trouble.unbound and step.source is not None:
             self._shaping.cannot_bind(step.source, trouble.reason)
+        elif trouble.status == NO_ANSWER and not trouble.said and step.source is not None:
+            self._unreached.setdefault(step.stage, set()).add(step.source.address.version)
         if trouble.said and self._shaping.reactions:
             rule = self._shaping.reactions.heard(trouble.said, step.stage.gates[0], _text(step.source))
             if rule is not None and rule.action == "bounce":
@@ -171,7 +174,8 @@ class Course:
             return None
         assert self._pool is not None
         sources = self._shaping.sources
-        return sources.choose(self._pool, self._message, self._kept, stage.gates, versions_of(stage), stage.provider)
+        versions = versions_of(stage) - self._unreached.get(stage, set())
+        return sources.choose(self._pool, self._message, self._kept, stage.gates, versions, stage.provider)
 
     def _against(self, stage: Stage) -> list[str]:
         sources = self._shaping.sources

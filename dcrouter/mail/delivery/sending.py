@@ -11,6 +11,9 @@ from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.wire.smtp.client import Transaction
 from dcrouter.wire.smtp.reply import Reply
 
+NO_ANSWER = "4.4.1"
+"""RFC 3463 3.5."""
+
 
 class Sending(Shape):
     """One transaction that waits for a connection, or is on one. `ticket`: the same each time that it comes."""
@@ -42,7 +45,7 @@ class Trouble(NamedTuple):
 
     target: str
     reason: str
-    status: str = "4.4.1"
+    status: str = NO_ANSWER
     gone: str = ""
     said: str = ""
     unbound: bool = False
