@@ -125,6 +125,11 @@ class Checks:
         count = len(self._signatures) if self._signatures is not None else 0
         return MIN_ROOM + ROOM_EACH * (2 + count) + len(self._sender)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether `judge` has anything to say; else `header` was all."""
+        return self._checking
+
     def body(self, octets: bytes) -> None:
         self._bodies.add(octets)
 

@@ -107,6 +107,8 @@ class Destination:
             self._too_many(sending)
         elif self._waiting and (gate := self.gates.crowded()) is not None:
             self._too_many_behind(gate, sending)
+        elif self._idle and not self._waiting and self.gates.free() >= 1:
+            self._carry(sending)
         else:
             self._waiting.append(sending)
             self._serve()
@@ -224,14 +226,18 @@ class Destination:
             if self.gates.free() < 1:
                 self.gates.line_up(self)
                 break
-            self.gates.spend()
-            connection, sending = self._idle.pop(), self._waiting.next()
-            if self._seen is not None and self._reactor.seconds() >= self._clear_until:
-                self._tell(connection, (sending,))
-            connection.send(sending)
+            self._carry(self._waiting.next())
         while self._idle and self.gates.wanted:
             self.spare()
         self._open()
+
+    def _carry(self, sending: Sending) -> None:
+        """It leaves now, by an idle connection."""
+        self.gates.spend()
+        connection = self._idle.pop()
+        if self._seen is not None and self._reactor.seconds() >= self._clear_until:
+            self._tell(connection, (sending,))
+        connection.send(sending)
 
     def _tell(self, connection: Connection, sendings: Iterable[Sending]) -> None:
         """How its TLS went, once for each domain that it serves, or should have served."""

@@ -235,9 +235,10 @@ class Queue:
         self._try_new(message, keys)
 
     def _try_new(self, message: Message, keys: list[Key]) -> None:
-        maybeDeferred(self._start_new, message, keys).addErrback(
-            lambda failure: self._log.failure("message {message}: not started", failure, message=message.name)
-        )
+        try:
+            self._start_new(message, keys)
+        except Exception:
+            self._log.failure("message {message}: not started", message=message.name)
 
     def _start_new(self, message: Message, keys: list[Key]) -> None:
         if self._stopped or len(self._claims) > MAX_CLAIMED:

@@ -192,13 +192,13 @@ class Conversation(ABC):
             self._answer_later(answer)
 
     def _answer_later(self, answer: Deferred[bytes]) -> None:
-        answer.addErrback(self._broken).addCallback(self.answered)
+        answer.addCallbacks(self.answered, self._broken)
         answer.addErrback(lambda failure: self._log.failure("{session}", failure, session=self.facts.session))
 
-    def _broken(self, failure: Failure) -> bytes:
+    def _broken(self, failure: Failure) -> None:
         """An error of ours: the client shall come again, and not wait for an answer that never comes."""
         self._log.failure("{session}: no answer", failure, session=self.facts.session)
-        return _INTERNAL
+        self.answered(_INTERNAL)
 
     def _start_tls(self, event: events.StartTls) -> None:
         try:

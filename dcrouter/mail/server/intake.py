@@ -13,9 +13,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -92,7 +93,7 @@ class Intake:
         self.tls_optional = False
         self.head = b""
         self._spool = spool
-        self._path = spool_path(spool.directory, message)
+        self._message = message
         self._room = room
         self._complete = complete
         self._screen = screen
@@ -171,8 +172,8 @@ class Intake:
             self.size += len(field)
             self._trace = field + self._trace
 
-    def end(self) -> Deferred[None]:
-        """All is here: fires when a spool file is durable (at once where there is none), fails with StoreError.
+    def end(self) -> Deferred[None] | None:
+        """All is here: fires when the spool file is durable, fails with StoreError; None where there is none.
 
         A message with a `refusal` is gone.
         """
@@ -180,7 +181,7 @@ class Intake:
         if not self.spooled:
             self._hold(-self._held)
         if self.refusal is not None or not self.spooled:
-            return succeed(None)
+            return None
         if self._error is not None:
             return fail(_as_store_error(self._error))
         self._ended = Deferred()
@@ -290,6 +291,10 @@ class Intake:
             self._written, self._unwritten, callbackArgs=(octets, last), errbackArgs=(octets,)
         )
 
+    @property
+    def _path(self) -> Path:
+        return spool_path(self._spool.directory, self._message)
+
     def _append(self, pieces: list[bytes], last: bool) -> None:
         """In a thread: the pieces, and at the end the fsyncs."""
         if self._fd is None:
@@ -303,7 +308,7 @@ class Intake:
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = None
-            sync_directory(self._path.parent)
+            sync_directory(self._spool.directory)
 
     def _written(self, _: None, octets: int, last: bool) -> None:
         self._writing = False

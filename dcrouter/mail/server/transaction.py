@@ -156,7 +156,7 @@ class Transaction:
         if octets:
             intake.add(octets)
         checks = self._checks
-        if checks is None:
+        if checks is None or not checks.awaited:
             return self._finish(intake, dotless)
         intake.look()
         if intake.refusal is not None:
@@ -185,9 +185,9 @@ class Transaction:
         ended = intake.end()
         if intake.refusal is not None:
             return self._refused(intake.refusal)
-        return ended.addCallback(self._keep, intake, dotless).addCallbacks(
-            self._kept, self._not_kept, errbackArgs=(intake,)
-        )
+        if ended is None:
+            return self._keep(None, intake, dotless)
+        return ended.addCallbacks(self._keep, self._not_kept, callbackArgs=(intake, dotless), errbackArgs=(intake,))
 
     def _decided(self, intake: Intake) -> bytes | None:
         """The message tells who gets it; the reply where nobody does."""
@@ -221,11 +221,21 @@ class Transaction:
             self._intake.abandon()
             self._intake = None
 
-    def _keep(self, _: None, intake: Intake, dotless: bool) -> Deferred[Message]:
-        """Fires with the message once it is durable."""
+    def _keep(self, _: None, intake: Intake, dotless: bool) -> Deferred[bytes]:
+        """Fires with the answer, once the message is durable or could not be made so."""
+        keep = self._sessions.keep
+        try:
+            message = self._whole(intake, dotless)
+            notice = self._notice(message, intake.head) if self._refusals and self._client.may_relay else None
+            kept = keep(message) if notice is None else keep(notice).addCallback(lambda _: keep(message))
+        except Exception:
+            return succeed(self._not_kept(Failure(), intake))
+        return kept.addCallbacks(self._kept, self._not_kept, callbackArgs=(message,), errbackArgs=(intake,))
+
+    def _whole(self, intake: Intake, dotless: bool) -> Message:
         zones = self._sessions.zones
         zone = zones.of(self._client, self.sender, intake.head) if zones else lambda address: ""
-        message = Message(
+        return Message(
             id=self._message,
             envelope=Envelope(
                 session=self._session,
@@ -243,11 +253,6 @@ class Transaction:
             octets=intake.octets,
             dotless=dotless,
         )
-        notice = self._notice(message, intake.head) if self._refusals and self._client.may_relay else None
-        if notice is None:
-            return self._sessions.keep(message).addCallback(lambda _: message)
-        told = self._sessions.keep(notice).addCallback(lambda _: self._sessions.keep(message))
-        return told.addCallback(lambda _: message)
 
     def _notice(self, message: Message, head: bytes) -> Message | None:
         """For its sender: who is refused, of those that were promised to get it."""
@@ -288,7 +293,7 @@ class Transaction:
             release=wishes.release,
         )
 
-    def _kept(self, message: Message) -> bytes:
+    def _kept(self, _: None, message: Message) -> bytes:
         self._sessions.admission.received(self.course.tally, message.size)
         self._log.info(
             "{session}: message {message} accepted from {sender}, {size} bytes, recipients: {recipients}",
