@@ -71,6 +71,11 @@ def add_explain_command(command: Command) -> argparse.ArgumentParser:
     parser.add_argument("--to", action="append", metavar="ADDRESS", help="mail: a recipient; may be said several times")
     parser.add_argument("--size", metavar="SIZE", help="mail: how large it is: 2MB")
     parser.add_argument("--auth", metavar="ACCOUNT", help="mail: whom the client has logged in as [nobody]")
+    parser.add_argument(
+        "--xclient",
+        metavar="ATTRIBUTES",
+        help='mail: what the client says by XCLIENT: "ADDR=192.0.2.7 LOGIN=a@b.example"',
+    )
     parser.add_argument("--all", action="store_true", help="print routes of other names too")
     parser.add_argument("--live", action="store_true", help="ask the running service, not the file")
     return parser

@@ -31,7 +31,9 @@ from dcrouter.mail.server.users import Users
 from dcrouter.match.addresses import Networks
 from dcrouter.wire.header import Head
 from dcrouter.wire.smtp.address import parse_path
-from dcrouter.wire.smtp.said import TOO_BIG
+from dcrouter.wire.smtp.said import NOT_IMPLEMENTED, TOO_BIG
+from dcrouter.wire.smtp.xclient import Introduced
+from dcrouter.wire.smtp.xclient import parse as parse_xclient
 
 DEFAULT_CLIENT = "192.0.2.1"
 """Somebody who is nobody (RFC 5737)."""
@@ -53,6 +55,7 @@ def explained_mail(arguments: argparse.Namespace) -> int:
         sender=arguments.sender,
         recipients=arguments.to,
         address=arguments.client_ip or DEFAULT_CLIENT,
+        told=_introduced(arguments.xclient),
         account=arguments.auth,
         port=arguments.port,
         content=_content(arguments.header, arguments.size),
@@ -70,20 +73,36 @@ def mail_explanation(
     account: str | None,
     port: int | None,
     content: Content | None,
+    told: Introduced | None = None,
 ) -> dict[str, Any]:
     """JSON-ready. `answer`: to MAIL; `recipients`: of each the rule, the answer to RCPT (or to the message, where that
     decides), what it depends on (`notes`), the rules before it with why they do not match (`passed`), and where
     nothing is known of the message (`content` None) those that it may meet instead (`may`). `targets`: the same of
     whom the recipient, an alias, stands for; they meet the rules as from a client that may relay.
+    `told`: by XCLIENT, for whom the client at `address` speaks; then `client.via` is that, and `client` whom it told.
     """
     client = _client(email, address, account, port)
+    introduces = Networks(email.xclient_from).covers(address)
+    via = None
+    if told is not None:
+        if not introduces:
+            raise NoMail(f"--xclient: {address} is not in email.xclient_from: it would hear {_text(NOT_IMPLEMENTED)}")
+        via, address, account = address, told.address or address, told.login
+        client = _client(email, address, account, port)
     path = "" if sender in ("", "<>") else _address(sender, "--from")
     rules = Rules(email)
     aliases = load_aliases(email.aliases_file, email.hostname) if email.aliases_file is not None else None
     return {
-        "client": {"address": address, "kind": client.kind, "account": account, "may_relay": client.may_relay},
+        "client": {
+            "address": address,
+            "kind": client.kind,
+            "account": account,
+            "may_relay": client.may_relay,
+            "via": via,
+            "may_xclient": introduces,
+        },
         "sender": path,
-        "answer": _too_big(email, content) or _to_mail(email, client, path),
+        "answer": _too_big(email, content) or _to_mail(email, client, path, introduced=told is not None),
         "recipients": [
             _expanded(email, rules, client, path, _address(one, "--to"), content, aliases) for one in recipients
         ],
@@ -100,7 +119,10 @@ def mail_lines(answer: dict[str, Any]) -> Iterator[str]:
         if client["may_relay"]
         else "a stranger"
     )
-    yield word(f"{client['address']} on a port of kind {client['kind']}, {who}")
+    told = f", as {client['via']} says by XCLIENT" if client["via"] else ""
+    yield word(f"{client['address']} on a port of kind {client['kind']}, {who}{told}")
+    if client["may_xclient"] and not client["via"]:
+        yield word("it may say by XCLIENT for whom it speaks (xclient_from, --xclient); what follows is for itself")
     yield word(f"MAIL FROM:<{answer['sender']}>: {answer['answer']}")
     for one in answer["recipients"]:
         yield word(f"RCPT TO:<{one['recipient']}>: {one['answer']}")
@@ -136,6 +158,13 @@ def _client(email: Email, address: str, account: str | None, port: int | None) -
     return Client(address=address, kind=kind, account=account, trusted=Networks(email.trusted).covers(address))  # type: ignore[arg-type]
 
 
+def _introduced(attributes: str | None) -> Introduced | None:
+    try:
+        return parse_xclient(attributes) if attributes is not None else None
+    except WireError as error:
+        raise NoMail(f"--xclient: {attributes!r}: {error}") from None
+
+
 def _address(text: str, option: str) -> str:
     try:
         address, rest = parse_path(f"<{text.removeprefix('<').removesuffix('>')}>", postmaster=True, utf8=True)
@@ -163,7 +192,8 @@ def _content(headers: Sequence[str] | None, size: str | None) -> Content | None:
     return Content(Head("".join(lines).encode("utf-8", "surrogateescape")), octets)
 
 
-def _to_mail(email: Email, client: Client, sender: str) -> str:
+def _to_mail(email: Email, client: Client, sender: str, *, introduced: bool) -> str:
+    """`introduced`: who has logged in, a proxy says that we believe."""
     if client.account is None:
         if client.kind in email.auth.required and not client.trusted:
             return "530 5.7.0 Authentication required"
@@ -172,7 +202,7 @@ def _to_mail(email: Email, client: Client, sender: str) -> str:
     users = Users((*auth.users, *(load_users(auth.users_file) if auth.users_file is not None else ())))
     user = users.find(client.account)
     if user is None:
-        if auth.ldap is None and auth.oauth2 is None:
+        if not introduced and auth.ldap is None and auth.oauth2 is None:
             return "535 5.7.8 Authentication credentials invalid"
         user = users.known_elsewhere(client.account)  # if the directory or the issuer knows it, which is not asked
     refusal = refused_sender(user, sender)

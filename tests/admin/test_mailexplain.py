@@ -99,6 +99,29 @@ class ExplainMailTests(SynchronousTestCase):
         found = self.explained("--port", "587", "--to", "u@ours.test")
         self.assertEqual(found["answer"], "530 5.7.0 Authentication required")
 
+    def test_who_is_introduced(self) -> None:
+        """By XCLIENT: the client that a listed proxy tells of, and whom it says has logged in; of a proxy that says
+        nothing, that it might."""
+        text = FILE.replace("email:\n", "email:\n  xclient_from: [10.9.0.0/16]\n", 1)
+        (self.base / "routes.yaml").write_text(text)
+        proxy = ("--client-ip", "10.9.0.1", "--to", "x@else.test")
+        found = self.explained(*proxy, "--xclient", "ADDR=192.0.2.7 PROTO=ESMTP")
+        self.assertEqual(found["client"]["address"], "192.0.2.7")
+        self.assertEqual((found["client"]["via"], found["client"]["may_relay"]), ("10.9.0.1", False))
+        self.assertEqual(found["recipients"][0]["rule"], None)
+        found = self.explained(*proxy, "--from", "a@new.test", "--xclient", "LOGIN=a@new.test")
+        self.assertEqual((found["answer"], found["recipients"][0]["rule"]), ("250 2.1.0 OK", "out"))
+        found = self.explained(*proxy, "--from", "b@new.test", "--xclient", "LOGIN=a@new.test")
+        self.assertEqual(found["answer"][:9], "553 5.7.1")
+        lines = self.run_command(*proxy, "--xclient", "ADDR=192.0.2.7")[1].splitlines()
+        self.assertEqual(lines[0], "192.0.2.7 on a port of kind smtp, a stranger, as 10.9.0.1 says by XCLIENT")
+        self.assertIn("it may say by XCLIENT for whom it speaks", self.run_command(*proxy)[1].splitlines()[1])
+        for attributes, problem in (("ADDR=here", "an address"), ("WHO=x", "an attribute WHO")):
+            self.assertIn(problem, self.run_command(*proxy, "--xclient", attributes)[2])
+        self.assertIn(
+            "is not in email.xclient_from", self.run_command("--to", "u@ours.test", "--xclient", "LOGIN=x")[2]
+        )
+
     def test_what_the_message_decides(self) -> None:
         """With headers and a size it is one rule, else those that it may be; why not the others."""
         (found,) = self.explained("--to", "u@ours.test")["recipients"]

@@ -24,7 +24,6 @@ from twisted.logger import Logger
 from dcrouter.config.accounts import Auth
 from dcrouter.config.methods import announced
 from dcrouter.durable import write_whole
-from dcrouter.errors import WireError
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.server import bans
@@ -38,12 +37,10 @@ from dcrouter.mail.server.issuer import Issuer
 from dcrouter.mail.server.remembered import Remembered
 from dcrouter.mail.server.users import User, UsersFile
 from dcrouter.match.addresses import count_key
-from dcrouter.match.recipients import RecipientPatterns
 from dcrouter.tls.keysets import KeySets
 from dcrouter.wire.bearer import Token
 from dcrouter.wire.sasl import Credentials, prepare_account
 from dcrouter.wire.scram import Proof, Verifier
-from dcrouter.wire.smtp.address import parse_path
 
 _WELCOME = b"235 2.7.0 Authentication succeeded\r\n"
 _WRONG = b"535 5.7.8 Authentication credentials invalid\r\n"
@@ -147,15 +144,7 @@ class Login:
     def named(self, name: str) -> User:
         """The account of this name, whom somebody else has let in; one that no table has may send as the address that
         its name is, if it is one."""
-        known = self._file.users.find(name)
-        if known is not None:
-            return known
-        try:
-            own = parse_path(f"<{name}>") == (name, "") and "*" not in name
-            senders = RecipientPatterns((name,) if own else ())
-        except (WireError, ValueError):
-            senders = RecipientPatterns(())
-        return User(name=name, senders=senders)
+        return self._file.users.known_elsewhere(name)
 
     def banned(self, address: str) -> bool:
         return self._failures.banned(address)
