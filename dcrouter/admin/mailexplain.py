@@ -262,7 +262,7 @@ def _recipient(
             passed.append((one.rule.name, str(one.late)))
     answer = _to_recipient(decision.address, rule, refusal, alias=alias)
     if rule is not None and answer.startswith("250"):
-        notes += _dependent(email, rule, stranger=client.kind == "smtp" and not client.may_relay)
+        notes += _dependent(email, rule, sender, stranger=client.kind == "smtp" and not client.may_relay)
     if not answer.startswith("250") and any(one["answer"].startswith("250") for one in may):
         notes.append("at the end of the message: RCPT is taken, as one of those may take it")
     order = {rule.name: at for at, rule in enumerate(email.rules)}
@@ -289,7 +289,7 @@ def _to_recipient(address: str, rule: Rule | None, refusal: Reject | None, *, al
     return _text(RECIPIENT_OK)
 
 
-def _dependent(email: Email, rule: Rule, *, stranger: bool) -> Iterator[str]:
+def _dependent(email: Email, rule: Rule, sender: str, *, stranger: bool) -> Iterator[str]:
     """What else may make it another answer."""
     if rule.verify is not None:
         yield "unless the target, which is asked, does not know the recipient (verify)"
@@ -299,6 +299,10 @@ def _dependent(email: Email, rule: Rule, *, stranger: bool) -> Iterator[str]:
         yield "unless DNS lists know the client (dnsbl)"
     if stranger and email.greylist is not None:
         yield "unless the client is not known yet (greylist)"
+    if stranger and email.authentication_results.spf and sender:
+        yield "unless the sender's domain takes no mail (null MX)"
+    if stranger and email.authentication_results.dmarc == "enforce":
+        yield "unless the policy of the domain in From refuses the message (dmarc: enforce)"
     if email.rate_limits:
         yield "unless a limit is reached (rate_limits)"
 

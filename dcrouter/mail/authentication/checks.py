@@ -1,6 +1,7 @@
 """One message of a stranger, checked while it arrives.
 
-1. With its first recipient, DNS is asked about the client: iprev, SPF of MAIL FROM and of HELO.
+1. With its first recipient, DNS is asked about the client: iprev, SPF of MAIL FROM and of HELO; with SPF also whether
+   the sender's domain takes mail at all (RFC 7505 4.2).
 2. When its header is here, forged results go out of it, and the keys of its signatures are asked for.
 3. Its body is hashed as it passes.
 4. At its end `judge` waits for what is still awaited, evaluates DMARC, and says what to write and what to answer.
@@ -25,11 +26,13 @@ from dcrouter.mail.authentication.results import (
     dkim_entries,
     dmarc_entry,
     iprev_entry,
+    no_way_back,
     refusal_of,
     spf_entry,
+    takes_no_mail,
 )
 from dcrouter.wire.arc import Chain
-from dcrouter.wire.asking import Found, Question
+from dcrouter.wire.asking import Found, Question, is_askable
 from dcrouter.wire.authresults import MIN_ROOM, Entry, field, without_forged
 from dcrouter.wire.dkim.canonical import Field, split
 from dcrouter.wire.dkim.verify import Bodies, Signatures, Verdict
@@ -80,6 +83,7 @@ class Checks:
         self._iprev: Deferred[Iprev] | None = None
         self._mail_spf: Deferred[Spf] | None = None
         self._helo_spf: Deferred[Spf] | None = None
+        self._exchangers: Deferred[Found | None] | None = None
         self._keys: dict[Question, Deferred[Found | None]] = {}
         if how.iprev:
             self._iprev = by.lookups.once(("iprev", address), lambda: iprev(address), Iprev("temperror"))
@@ -87,6 +91,9 @@ class Checks:
             self._helo_spf = self._spf(f"postmaster@{helo}")
             if sender:
                 self._mail_spf = self._spf(sender)
+                domain = sender.rpartition("@")[2]
+                if is_askable(domain):
+                    self._exchangers = by.lookups.found(Question(domain, "MX"))
 
     def _spf(self, sender: str) -> Deferred[Spf]:
         address, helo, hostname = self._address, self._helo, self._by.hostname
@@ -139,7 +146,13 @@ class Checks:
 
     def abandon(self) -> None:
         """Nobody waits for the answers any more."""
-        waiting: list[Deferred[Any] | None] = [self._iprev, self._mail_spf, self._helo_spf, *self._keys.values()]
+        waiting: list[Deferred[Any] | None] = [
+            self._iprev,
+            self._mail_spf,
+            self._helo_spf,
+            self._exchangers,
+            *self._keys.values(),
+        ]
         for one in waiting:
             if one is not None and not one.called:
                 one.addErrback(lambda _: None)
@@ -176,6 +189,8 @@ class Checks:
                 refusal = refusal_of(found, author)
         if self._how.arc and self._chain is not None:
             entries.append(arc_entry(self._chain.result(answers)))
+        if self._exchangers is not None and takes_no_mail(await self._exchangers):
+            refusal = no_way_back(self._sender)
         return Judgement(
             entries=tuple(entries), refusal=refusal, vouched=bool(self._sender) and await self._vouched(spf, verdicts)
         )

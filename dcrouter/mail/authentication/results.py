@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from dcrouter.wire.arc import Arc
+from dcrouter.wire.asking import Found
 from dcrouter.wire.authresults import Entry
 from dcrouter.wire.dkim.verify import Verdict
 from dcrouter.wire.dmarc import Dmarc
@@ -69,6 +70,16 @@ def dmarc_entry(found: Dmarc, author: str) -> Entry:
 def arc_entry(found: Arc) -> Entry:
     properties = (("header.d", found.sealer),) if found.sealer else ()
     return Entry("arc", found.result, properties, found.reason)
+
+
+def takes_no_mail(exchangers: Found | None) -> bool:
+    """Whether a domain has a null MX; of one of which DNS says nothing it is not known (RFC 7505 3)."""
+    return exchangers is not None and bool(exchangers.values) and not any(exchangers.values)
+
+
+def no_way_back(sender: str) -> bytes:
+    """What mail from a domain that takes none is answered (RFC 7505 4.2)."""
+    return reply(550, f"5.7.27 {sender.rpartition('@')[2]} takes no mail, so none is taken from it (null MX)")
 
 
 def refusal_of(found: Dmarc, author: str) -> bytes | None:

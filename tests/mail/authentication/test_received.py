@@ -126,6 +126,28 @@ class ReceivedTests(TestCase):
         self.assertEqual([one.rule for one in house.done], ["junk", "junk", "local"])
 
     @inlineCallbacks
+    def test_a_sender_that_takes_no_mail_is_refused(self) -> Any:
+        """RFC 7505 4.2: 550 5.7.27, from strangers with SPF checked only; a null MX beside others is none, and where
+        DNS says nothing, or for `<>`, mail is taken."""
+        self.dns.add("no.test", "MX", "0 .")
+        self.dns.add("some.test", "MX", "0 .", "10 mx.some.test.")
+        self.dns.behave(SILENT, "silent.test", "MX")
+        house = self.house(timeout=0.5)
+        for sender, code in (
+            ("a@no.test", b"550 5.7.27 no.test "),
+            ("a@NO.test", b"550 5.7.27 "),
+            ("a@some.test", b"250 "),
+            ("a@[192.0.2.1]", b"250 "),
+            ("a@absent.test", b"250 "),
+            ("a@silent.test", b"250 "),
+            ("", b"250 "),
+        ):
+            reply = yield self.deliver(house, sender=sender)
+            self.assertTrue(reply.startswith(code), (sender, reply))
+        reply = yield self.deliver(self.house(spf=False, dmarc="ignore"), sender="a@no.test")
+        self.assertTrue(reply.startswith(b"250 "), reply)
+
+    @inlineCallbacks
     def test_what_a_policy_rejects_is_refused(self) -> Any:
         """dmarc: enforce; 550 5.7.26 at the end of data, and nothing is kept. With monitor it is told only."""
         house = self.house(dmarc="enforce")
