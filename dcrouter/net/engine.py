@@ -23,8 +23,9 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
+from itertools import repeat
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
@@ -68,6 +69,12 @@ class Wait:
 WAIT: Awaitable[None] = Wait()
 
 
+_OVER = object()
+"""What `next` gives of a coroutine that has ended: an exception would cost as much as three calls, at each end."""
+_NOTHING: Iterator[object] = repeat(None)
+"""The steps of a task that has ended, which may still be in the queue."""
+
+
 class Watched(Protocol):
     """What the engine knows of a socket: who waits for it, and what it is ready for (epoll bits)."""
 
@@ -82,7 +89,7 @@ class Closable(Protocol):
 class Task:
     """One connection's coroutine and its deadline."""
 
-    __slots__ = ("coroutine", "deadline", "due", "engine", "limit_at", "phase", "queued", "resume")
+    __slots__ = ("coroutine", "deadline", "due", "engine", "limit_at", "phase", "queued", "steps")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -92,7 +99,7 @@ class Task:
         self.phase = ""
         self.queued = False
         self.coroutine: Coroutine[Any, None, None] | None = None
-        self.resume: Callable[[None], object] = _nothing
+        self.steps: Iterator[object] = _NOTHING
 
     def within(self, seconds: float, phase: str) -> None:
         """From now on at most `seconds` (0: for ever) may pass, else TimedOut(phase) is raised in the coroutine.
@@ -175,12 +182,15 @@ class Engine:
     def spawn(self, make: Callable[[Task], Coroutine[Any, None, None]]) -> Task:
         """Start a connection: `make(task)` gives its coroutine, which runs at once up to its first wait."""
         task = Task(self)
-        coroutine = make(task)
+        self.begin(task, make(task))
+        return task
+
+    def begin(self, task: Task, coroutine: Coroutine[Any, None, None]) -> None:
+        """The same for who has made both."""
         task.coroutine = coroutine
-        task.resume = coroutine.send
+        task.steps = coroutine.__await__()
         self.tasks.add(task)
         self.drive(task, None)
-        return task
 
     # For coroutines and their sockets.
 
@@ -268,14 +278,12 @@ class Engine:
                 task.queued = False
                 # Inlined `drive`: this line runs for every event of every connection.
                 try:
-                    task.resume(None)
-                except StopIteration:
-                    self._end(task)
+                    if next(task.steps, _OVER) is _OVER:
+                        self._end(task)
+                    elif task.deadline < task.due:
+                        self.wheel.arm(task)
                 except BaseException as error:
                     self._failed(task, error)
-                else:
-                    if task.deadline < task.due:
-                        self.wheel.arm(task)
             for fd in accepting:
                 accept = sources.get(fd)
                 if accept is not None:
@@ -304,21 +312,18 @@ class Engine:
     def drive(self, task: Task, how: Callable[[], object] | None) -> None:
         """Run a task's coroutine up to its next wait; `how` replaces the plain resumption (used for throw)."""
         try:
-            if how is None:
-                task.resume(None)
-            else:
-                how()
+            if (next(task.steps, _OVER) if how is None else how()) is _OVER:
+                self._end(task)
+            elif task.deadline < task.due:
+                self.wheel.arm(task)
         except StopIteration:
             self._end(task)
         except BaseException as error:
             self._failed(task, error)
-        else:
-            if task.deadline < task.due:
-                self.wheel.arm(task)
 
     def _end(self, task: Task) -> None:
         task.coroutine = None
-        task.resume = _nothing
+        task.steps = _NOTHING
         self.tasks.discard(task)
         if task.due != NEVER:
             self.wheel.disarm(task)
@@ -344,7 +349,3 @@ class Engine:
             sleeper.expired(self.now)
         self._close_all()
         self._timer = self._reactor.callLater(TICK, self._tick)
-
-
-def _nothing(value: None) -> None:
-    """What a task that has ended runs when it was still in the queue."""

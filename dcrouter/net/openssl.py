@@ -4,9 +4,9 @@ pyOpenSSL makes and copies a buffer for each read and raises for each "not yet",
 tenth of a connection's work. Here each answer is a value. All else stays with pyOpenSSL: its Connection owns the
 session, and says in its own exceptions what has broken one.
 
-Contract: a result, or one of the negative numbers below. Of pyOpenSSL the names `_ssl` and `_raise_ssl_error` are
-borrowed, of cryptography those of `Binding().lib` (tests/net/test_openssl.py; CI runs it with the lowest versions too).
-SSL_read(3), SSL_write(3), SSL_get_error(3).
+Contract: a result, or one of the negative numbers below. Of pyOpenSSL the names `_ssl`, `_raise_ssl_error` and what
+ServerSession uses are borrowed, of cryptography those of `Binding().lib` (tests/net/test_openssl.py; CI runs it with
+the lowest versions too). SSL_read(3), SSL_write(3), SSL_get_error(3).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
 
 _library, _ffi = Binding().lib, Binding().ffi
+_new, _free, _set_fd = _library.SSL_new, _library.SSL_free, _library.SSL_set_fd
+_set_accept_state = _library.SSL_set_accept_state
 _do_handshake, _read, _write = _library.SSL_do_handshake, _library.SSL_read, _library.SSL_write
 _shutdown = _library.SSL_shutdown
 _get_error, _peek_error = _library.SSL_get_error, _library.ERR_peek_error
@@ -36,6 +38,26 @@ RECORD = 16384
 _buffer = _ffi.new("char[]", RECORD)
 _content = memoryview(_ffi.buffer(_buffer))
 """One for all sessions: its bytes are copied out, or sent on, before the next read."""
+
+
+class ServerSession(SSL.Connection):
+    """The server's side of a session on the descriptor `fd`: pyOpenSSL's, less what only a few need.
+
+    That remembers each Connection, weakly, for callbacks of its context to find it; most contexts have none.
+    """
+
+    def __init__(self, context: SSL.Context, fd: int) -> None:
+        session = _new(context._context)
+        if not session:
+            raise MemoryError("OpenSSL has none for a session")
+        self._context = context
+        self._socket = None
+        self._ssl = _ffi.gc(session, _free)
+        if context._alpn_select_helper is not None or context._verify_helper is not None:
+            self._reverse_mapping[self._ssl] = self
+        if _set_fd(session, fd) != 1:
+            raise MemoryError("OpenSSL has none for a descriptor")
+        _set_accept_state(session)
 
 
 class Records:

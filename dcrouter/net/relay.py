@@ -19,6 +19,8 @@ from dcrouter.net.stream import BULK, RECV, Plain, Stream
 
 MOVES = 8
 """Reads that one step may make."""
+_RECORDS = range(4 * MOVES)
+"""The same of TLS records, of at most 16 KB each."""
 SPLICED = 4 * BULK
 """Bytes asked for in one splice, the most that a step moves: they never enter Python, so this takes no longer than
 copying BULK. One splice that takes all there is costs less than four that take a quarter each."""
@@ -190,28 +192,30 @@ class Spliced:
 class Copied:
     """Through Python, for a side that speaks TLS."""
 
-    __slots__ = ("_counted", "_ended", "_held", "count", "done", "sink", "source", "source_failed")
+    __slots__ = ("_counted", "_ended", "_held", "_plain", "count", "done", "sink", "source", "source_failed")
 
     def __init__(self, source: Stream, sink: Stream, first: bytes | None = None) -> None:
         self.source = source
         self.sink = sink
         self.count = 0
         self.done = self.source_failed = False
+        self._plain = source if type(source) is Plain else None
         self._ended = False
         self._held: bytes | memoryview | None = first
         self._counted = 0
 
     def pump(self, last: bool = False) -> bool:
-        source, sink = self.source, self.sink
+        source, sink, plain = self.source, self.sink, self._plain
         if self._ended:
             self.done = sink.finish(last)
             return False
         moved = 0
-        for _ in range(4 * MOVES):  # a TLS record is at most 16 KB
+        for _ in _RECORDS:
             data = self._held
             if data is None:
                 try:
-                    data = source.recv_bulk(_buffer if Held.total < HELD else _small)
+                    # OpenSSL gives one record at a time, in memory of its own.
+                    data = source.recv() if plain is None else plain.recv_bulk(_buffer if Held.total < HELD else _small)
                 except (OSError, TlsError):
                     self.source_failed = True
                     raise

@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 from dcrouter.errors import TlsError
 from dcrouter.net.engine import FAILED, IN, OUT, RDHUP, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
-from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, clear_errors
+from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, ServerSession, clear_errors
 from dcrouter.wire.hostname import host_name
 
 RECV = 16384
@@ -194,9 +194,15 @@ class Tls:
 
     __slots__ = ("_finished", "_held", "_read_on", "_records", "_write_on", "connection", "plain")
 
-    def __init__(self, plain: Plain, context: SSL.Context) -> None:
+    def __init__(self, plain: Plain, context: SSL.Context, *, serves: bool = False) -> None:
+        """`serves`: ours is the server's side."""
         self.plain = plain
-        self.connection = SSL.Connection(context, plain.fd)  # type: ignore[arg-type]  # it asks a socket for no more
+        self.connection: SSL.Connection
+        if serves:
+            self.connection = ServerSession(context, plain.fd)
+        else:
+            self.connection = SSL.Connection(context, plain.fd)  # type: ignore[arg-type]  # it asks for no more
+            self.connection.set_connect_state()
         self._records = Records(self.connection)
         self._finished = self._held = False
         self._read_on = READABLE
@@ -210,17 +216,8 @@ class Tls:
     def ready(self) -> int:
         return self.plain.ready
 
-    async def accept(self) -> None:
-        """Do the server's side of the handshake; TlsError when it fails."""
-        self.connection.set_accept_state()
-        await self._handshake()
-
-    async def connect(self) -> None:
-        """Do the client's side of the handshake; TlsError when it fails. SNI and verification are the caller's."""
-        self.connection.set_connect_state()
-        await self._handshake()
-
-    async def _handshake(self) -> None:
+    async def handshake(self) -> None:
+        """Do our side of it; TlsError when it fails. As a client, SNI and verification are the caller's."""
         plain = self.plain
         while True:
             try:
@@ -247,9 +244,10 @@ class Tls:
             return None
 
     def recv(self, size: int = RECV) -> bytes | None:
-        if not (self.plain.ready & self._read_on or self._held):
+        plain = self.plain
+        if not (plain.ready & self._read_on or self._held):
             return None
-        if self._finished and self.plain.ready & FAILED:
+        if self._finished and plain.ready & FAILED:
             return b""  # gone without a word, after our last one: most clients are
         try:
             given = self._records.read(size)
@@ -261,11 +259,11 @@ class Tls:
             data = given
             self._held = len(data) == size
         elif given == READ_MORE:
-            self.plain.ready &= ~IN
+            plain.ready &= ~IN
             data = None
         elif given == WRITE_MORE:
             self._read_on = OUT
-            self.plain.blocked()
+            plain.blocked()
             return None
         elif self._finished:  # a client that has its answer seldom says more
             data = b""
@@ -276,10 +274,6 @@ class Tls:
             self._write_on = OUT
             self.task.engine.again(self.task)
         return data
-
-    def recv_bulk(self, buffer: memoryview) -> bytes | None:
-        """Like `recv`: OpenSSL gives one record at a time, in memory of its own."""
-        return self.recv(RECV)
 
     def send(self, data: bytes | memoryview) -> int:
         """As Plain.send; after 0 the same bytes (at least) must be offered again (SSL_write(3))."""

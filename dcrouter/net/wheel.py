@@ -41,7 +41,12 @@ class Wheel:
         if sleeper.deadline == NEVER:
             sleeper.due = NEVER
             return
-        tick = min(max(int(sleeper.deadline / TICK) + 1, self._tick + 1), self._tick + SLOTS - 1)
+        # For every connection: without `min` and `max`, which are calls.
+        tick, here = int(sleeper.deadline / TICK) + 1, self._tick
+        if tick <= here:
+            tick = here + 1
+        elif tick >= here + SLOTS:
+            tick = here + SLOTS - 1
         sleeper.due = tick * TICK + TICK / 2
         self._slots[tick % SLOTS].add(sleeper)
 

@@ -41,23 +41,22 @@ _NOT_FOUND = response(404, b"404 Not Found\n")
 
 
 class Challenges:
-    """What is shown now. `http_port`: where http-01 is asked for. True where there is anything to show."""
+    """What is shown now. `http_port`: where http-01 is asked for. `shown`: whether there is anything to show."""
 
-    __slots__ = ("_contexts", "_names", "_tokens", "http_port")
+    __slots__ = ("_contexts", "_names", "_tokens", "http_port", "shown")
 
     def __init__(self) -> None:
         self.http_port = HTTP_PORT
+        self.shown = False
         self._tokens: dict[bytes, bytes] = {}
         self._names: dict[str, tuple[str, str]] = {}
         self._contexts: dict[str, SSL.Context] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._tokens or self._names)
 
     def update(self, fields: Mapping[str, Any]) -> None:
         """Show this and nothing else. `http`: token -> key authorization; `tls`: name -> (certificate, key), PEM."""
         self.http_port = fields["port"]
         self._tokens = {token.encode(): answer.encode() for token, answer in fields["http"].items()}
+        self.shown = bool(fields["http"] or fields["tls"])
         before, self._names = self._names, {name: (cert, key) for name, (cert, key) in fields["tls"].items()}
         self._contexts = {
             name: context for name, context in self._contexts.items() if before.get(name) == self._names.get(name)
@@ -148,8 +147,8 @@ async def _by_tls(session: Session) -> bool:
     if route is not None and not route.terminates:
         return False
     session.enter("tls", session.edge.hello_timeout, "hello")
-    stream = Tls(session.plain, context)
-    await stream.accept()
+    stream = Tls(session.plain, context, serves=True)
+    await stream.handshake()
     facts.alpn, facts.tls_version = ALPN, stream.connection.get_protocol_version_name()
     stream.finish()
     session.end("router", "closed")

@@ -239,7 +239,7 @@ class Edge:
         address = unmapped(peer[0])
         entered: list[Admission] = []
         # Authorities come from anywhere: while they are awaited, the session tells whom no route lets in.
-        asks = listener.door.guarded and not self.challenges
+        asks = listener.door.guarded and not self.challenges.shown
         refused = listener.door.refuses(address, entered) if asks else None
         local = listener.address
         if local is None:
@@ -252,12 +252,10 @@ class Edge:
             self._turn_away(listener, sock, facts, refused)
             return
 
-        def make(task: Task) -> Any:
-            session = Session(self, task, listener, Plain(task, sock, IN | OUT), facts, entered)
-            self._sessions[task] = session
-            return session.serve()
-
-        self.engine.spawn(make)
+        task = Task(self.engine)
+        session = Session(self, task, listener, Plain(task, sock, IN | OUT), facts, entered)
+        self._sessions[task] = session
+        self.engine.begin(task, session.serve())
         if len(self._sessions) >= self._capacity:
             self.exhausted(None)
 

@@ -80,7 +80,7 @@ class Listener:
         """Connections that come from now on find their route in `table`."""
         self.table = table
         self.admission = admission
-        self.introducers = introducers
+        self.introducers = introducers if introducers else None
         self.door = Door(table, admission, introducers, self.edge.fallback)
         self.ask_local = self.address is None and (table.needs_local or table.mail or self.edge.observed)
         self.looks = bool(introducers) or self.ask_local or (table.only is None and table.terminates is None)

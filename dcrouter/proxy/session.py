@@ -93,11 +93,12 @@ class Session:
         self._counted = (0, 0)
         self._marks: list[tuple[str, float]] | None = [] if edge.observed else None
 
-    def enter(self, phase: str, seconds: float, timeout: str | None = None) -> None:
+    def enter(self, phase: str, seconds: float | None, timeout: str | None = None) -> None:
         """From now on it is `phase` (the word of the log), which ends in TimedOut(`timeout` or phase) after
-        `seconds`.
+        `seconds`. None: somebody else says when.
         """
-        self.task.within(seconds, timeout or phase)
+        if seconds is not None:
+            self.task.within(seconds, timeout or phase)
         self.phase = phase
         if self._marks is not None:
             self._marks.append((phase, time.monotonic()))
@@ -114,14 +115,16 @@ class Session:
         try:
             plain.watch()
             introducers = self.listener.introducers
-            if introducers and (seconds := introducers.timeout(facts.peer[0])) is not None:
-                self.enter("proxy_header", seconds)
-                await peek.proxy_header(self)
-            elif introducers.only:  # the door is not asked while authorities are awaited
-                raise NotAdmitted(NOT_INTRODUCED, edge.refusal(self.listener, facts, NOT_INTRODUCED))
+            if introducers is not None:
+                seconds = introducers.timeout(facts.peer[0])
+                if seconds is not None:
+                    self.enter("proxy_header", seconds)
+                    await peek.proxy_header(self)
+                elif introducers.only:  # the door is not asked while authorities are awaited
+                    raise NotAdmitted(NOT_INTRODUCED, edge.refusal(self.listener, facts, NOT_INTRODUCED))
             if self.listener.admission not in self.entered:
                 self._admit(self.listener.admission)
-            if (edge.challenges or self.listener.responds) and await challenges.answered(self):
+            if (edge.challenges.shown or self.listener.responds) and await challenges.answered(self):
                 return
             route = self.listener.table.only or await self._find()
             if route is MORE:
@@ -169,7 +172,8 @@ class Session:
             if before is not None:
                 self.entered.remove(before.admission)
                 before.admission.leave(address)
-        self._count()
+        if self.bytes_in or self.bytes_out:
+            self._count()
         self.route = route
         self.facts.route = route.route.name
         if before is None or before.counters is not route.counters:
@@ -255,9 +259,9 @@ class Session:
             )
         except TlsError as error:
             raise WireError(str(error), ALERT_INTERNAL_ERROR) from error
-        stream = Tls(self.plain, context)
+        stream = Tls(self.plain, context, serves=True)
         try:
-            await stream.accept()
+            await stream.handshake()
         except (TlsError, OSError) as error:
             rejected = clients.rejected(stream.connection) if route.clients is not None else None
             self.end("client", f"TLS handshake: {rejected or error}")

@@ -51,7 +51,7 @@ class TargetTls:
         peer = Peer(name, verify=verify)
         peer.expect(stream.connection)
         try:
-            await stream.connect()
+            await stream.handshake()
         except TlsError as error:
             raise TlsError(peer.problem or str(error)) from error
         peer.check(stream.connection)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import gc
 import socket
 
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.net.openssl import CUT, READ_MORE, RECORD, WRITE_MORE, Records
+from dcrouter.net.openssl import CUT, READ_MORE, RECORD, WRITE_MORE, Records, ServerSession
 from tests.support.ends import TLS12, TLS13, client_context, server_context
 
 
@@ -65,3 +66,43 @@ class RecordsTests(SynchronousTestCase):
         records, _, theirs = self.begun()
         theirs.send(b"\x17\x03\x03\x00\x20" + bytes(32))
         self.assertRaises(SSL.Error, records.read, RECORD)
+
+
+class ServerSessionTests(SynchronousTestCase):
+    """A server's side that pyOpenSSL does not know of unless it has to."""
+
+    def test_callbacks_find_their_session(self) -> None:
+        """What a context asks of Python is given the session itself, and its answer counts; the context may be gone."""
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            self.addCleanup(sock.close)
+            sock.setblocking(False)
+        asked: list[tuple[object, list[bytes]]] = []
+
+        def choose(connection: SSL.Connection, offer: list[bytes]) -> bytes:
+            asked.append((connection, offer))
+            return offer[-1]
+
+        context = server_context.__wrapped__(TLS13)
+        context.set_alpn_select_callback(choose)
+        session = ServerSession(context, ours.fileno())
+        del context
+        gc.collect()
+        offering = client_context.__wrapped__(TLS13)
+        offering.set_alpn_protos([b"one", b"two"])
+        client = SSL.Connection(offering, theirs)
+        client.set_connect_state()
+        records = Records(session)
+        with self.assertRaises(SSL.WantReadError):
+            client.do_handshake()
+        self.assertEqual(records.handshake(), READ_MORE)
+        client.do_handshake()
+        self.assertEqual(records.handshake(), 1)
+        self.assertEqual(asked, [(session, [b"one", b"two"])])
+        self.assertEqual(session.get_alpn_proto_negotiated(), b"two")
+        self.assertEqual(client.get_alpn_proto_negotiated(), b"two")
+
+    def test_an_impossible_descriptor_fails_as_any_other(self) -> None:
+        """What the descriptor is shows at the first step, as an SSL.Error."""
+        with self.assertRaises(SSL.Error):
+            Records(ServerSession(server_context(TLS13), 1 << 20)).handshake()

@@ -62,8 +62,8 @@ class StreamCase(SynchronousTestCase):
         begun: list[bool] = []
 
         async def accept(plain: Plain) -> None:
-            stream = Tls(plain, server_context(version, partial))
-            await stream.accept()
+            stream = Tls(plain, server_context(version, partial), serves=True)
+            await stream.handshake()
             begun.append(True)
             await serve(stream)
 
@@ -222,7 +222,7 @@ class HandshakeTests(StreamCase):
 
         async def accept(plain: Plain) -> None:
             try:
-                await Tls(plain, server_context()).accept()
+                await Tls(plain, server_context(), serves=True).handshake()
             except TlsError as error:
                 said.append(str(error))
             finally:
@@ -376,8 +376,8 @@ class TlsTests(StreamCase):
             stream.close()
 
         async def accept(plain: Plain) -> None:
-            stream = Tls(plain, server_context())
-            await stream.accept()
+            stream = Tls(plain, server_context(), serves=True)
+            await stream.handshake()
             await echo(stream)
 
         listener = socket.create_server(("127.0.0.1", 0))

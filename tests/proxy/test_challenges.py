@@ -152,7 +152,7 @@ class TlsTests(ChallengeTest):
         self.assertFalse(self.proves(self.leaf(port, names[0], b"acme-tls/1", b"http/1.1")))
         self.assertFalse(self.proves(self.leaf(port, names[1], b"acme-tls/1")))
         self.edge.challenges.update({"port": 80, "http": {}, "tls": {}})
-        self.assertFalse(self.edge.challenges)
+        self.assertFalse(self.edge.challenges.shown)
         self.assertFalse(self.proves(self.leaf(port, names[0], b"acme-tls/1")))
 
     def test_for_names_of_mail(self) -> None:

@@ -72,11 +72,11 @@ class Joined:
             near.watch()
             far.watch()
             if self.client.tls:
-                client = Tls(near, server_context(self._version))
-                await client.accept()
+                client = Tls(near, server_context(self._version), serves=True)
+                await client.handshake()
             if self.target.tls:
                 target = Tls(far, client_context(self._version))
-                await target.connect()
+                await target.handshake()
             forth = self.forth = direction(client, target, self.pipes, self._first)
             back = self.back = direction(target, client, self.pipes)
             self.outcome = await relay(task, forth, back, client, target, *self._timeouts)

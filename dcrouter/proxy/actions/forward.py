@@ -56,7 +56,7 @@ class ForwardAction:
             session.moving = forth, back
             assert session.route is not None
             timeouts = session.route.timeouts
-            session.enter("relay", timeouts.idle, "idle")
+            session.enter("relay", None)
             least = session.route.min_rate
             if least is not None:
                 floor = Floor(session.task, least, partial(_moved, forth, back))

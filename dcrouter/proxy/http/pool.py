@@ -38,7 +38,7 @@ class Kept(Task):
         self.plain = stream if isinstance(stream, Plain) else stream.plain
         self.used = False
         self.waiting = False
-        self.resume = self._news
+        self.steps = iter(self._news, True)
 
     def is_quiet(self, sure: bool = False) -> bool:
         """Whether nothing has come, as far as the engine has heard; `sure`: ask the kernel."""
@@ -51,7 +51,7 @@ class Kept(Task):
         except (OSError, TlsError):
             return False
 
-    def _news(self, value: None) -> None:
+    def _news(self) -> None:
         if self.waiting and not self.is_quiet():
             self.pool.drop(self)
 
