@@ -124,7 +124,7 @@ def show_stats(arguments: argparse.Namespace) -> int:
 
 def show_ages(arguments: argparse.Namespace) -> int:
     answer = ask(mail_socket(arguments), "GET", f"/queue/ages?{urlencode({'top': arguments.top})}")
-    lines = age_lines(answer["ages"], answer["minutes"], arguments.top)
+    lines = age_lines(answer["ages"], answer["total"], answer["minutes"])
     print(json.dumps(answer, indent=1) if arguments.json else "\n".join(lines))
     return 0
 
@@ -143,6 +143,7 @@ def change(arguments: argparse.Namespace) -> int:
         answer = ask(mail_socket(arguments), "POST", f"/queue/{arguments.verb}", {**wanted, "after": place})
         changed += answer["changed"]
         place = answer["next"]
+        _tell_progress(f"{changed} so far ..." if place is not None else "")
         if place is None:
             break
     if arguments.json:
@@ -150,6 +151,12 @@ def change(arguments: argparse.Namespace) -> int:
     else:
         print(f"{changed} recipient{'' if changed == 1 else 's'} {_DONE[arguments.verb]}")
     return 0
+
+
+def _tell_progress(text: str) -> None:
+    """On one line of a terminal, which the next one takes the place of; elsewhere nothing."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def backup(arguments: argparse.Namespace) -> int:
@@ -230,19 +237,17 @@ def stats_lines(stats: dict[str, Any], now: float) -> Iterator[str]:
         )
 
 
-def age_lines(ages: list[dict[str, Any]], minutes: list[int], top: int) -> Iterator[str]:
-    """The answer of GET /queue/ages: how many recipients of each domain came so many minutes ago, at most.
-
-    The sums are called `total` only where no domain may be missing behind the first `top`.
-    """
+def age_lines(ages: list[dict[str, Any]], total: list[int], minutes: list[int]) -> Iterator[str]:
+    """The answer of GET /queue/ages: how many recipients of each domain came so many minutes ago at most."""
     if not ages:
         yield "the queue is empty"
         return
     head = ("domain", "all", *(f"{one} m" for one in minutes), f"{minutes[-1]} m+")
-    sums = [sum(column) for column in zip(*(one["recipients"] for one in ages), strict=True)]
-    whole = "total" if len(ages) < top else f"these {top}"
-    rows = [(word(one["domain"]), one["recipients"]) for one in ages]
-    yield from _table(head, [(name, *map(str, (sum(counts), *counts))) for name, counts in [(whole, sums), *rows]])
+    rows = [("total", total), *((word(one["domain"]), one["recipients"]) for one in ages)]
+    others = [whole - sum(column) for whole, *column in zip(total, *(one["recipients"] for one in ages), strict=True)]
+    if any(others):
+        rows.append(("others", others))
+    yield from _table(head, [(name, *map(str, (sum(counts), *counts))) for name, counts in rows])
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

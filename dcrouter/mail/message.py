@@ -73,16 +73,20 @@ class Message:
 
 @define
 class Ids:
-    """Numbers for messages: microseconds of the clock at start, then one more each, never below what the store has."""
+    """Numbers for messages: microseconds of the clock at start, then one more each, never below what the store has.
+    `last`: the latest.
+    """
 
     _numbers: count[int]
+    last: int = 0
 
     @classmethod
     def after(cls, last: int) -> Ids:
-        return cls(count(max(last + 1, int(time.time() * 1_000_000))))
+        return cls(count(max(last + 1, int(time.time() * 1_000_000))), last)
 
     def next(self) -> int:
-        return next(self._numbers)
+        self.last = number = next(self._numbers)
+        return number
 
 
 def parse_name(name: str) -> int | None:

@@ -168,7 +168,14 @@ class Mta:
             ended=self._world.ended,
         )
         try_all = self._attempts.destinations.try_all
-        self._operator = Operator(self._store, self._queue, time.time, try_all, lambda: self._email.rules)
+        self._operator = Operator(
+            self._store,
+            self._queue,
+            time.time,
+            try_all,
+            lambda: self._email.rules,
+            lambda: self._ids.last if self._ids is not None else 0,
+        )
         self.key_sets = KeySets()
         self._login = Login(
             config.email.auth, reactor, key_sets=self.key_sets, state_dir=directory, ledger=self._ledger

@@ -133,10 +133,10 @@ class LinesTests(SynchronousTestCase):
         )
 
     def test_ages_are_a_table(self) -> None:
-        """A row for all, and one for each domain; columns are ages."""
+        """A row for all, one for each domain, and one for those that are not shown, if any; columns are ages."""
         ages = [{"domain": "y.test", "recipients": [1, 2, 3]}, {"domain": "z.test", "recipients": [0, 0, 1]}]
         self.assertEqual(
-            list(age_lines(ages, [5, 10], 3)),
+            list(age_lines(ages, [1, 2, 4], [5, 10])),
             [
                 "domain  all  5 m  10 m  10 m+",
                 "total   7    1    2     4",
@@ -144,8 +144,9 @@ class LinesTests(SynchronousTestCase):
                 "z.test  1    0    0     1",
             ],
         )
-        self.assertEqual(list(age_lines(ages, [5, 10], 2))[1], "these 2  7    1    2     4", "domains may be missing")
-        self.assertEqual(list(age_lines([], [5, 10], 2)), ["the queue is empty"])
+        shown = list(age_lines(ages, [1, 5, 4], [5, 10]))
+        self.assertEqual((shown[1], shown[-1]), ("total   10   1    5     4", "others  3    0    3     0"))
+        self.assertEqual(list(age_lines([], [0, 0, 0], [5, 10])), ["the queue is empty"])
 
 
 class Paged:

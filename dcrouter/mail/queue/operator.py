@@ -3,14 +3,16 @@
     {"do": "list", filters, "limit": n, "after": place}     {"messages": [...], "next": place or None}
     {"do": "show", "message": id}                           {"message": {...}}
     {"do": "stats", "top": n}                               {"stats": {...}}
-    {"do": "ages", "top": n}                                {"ages": [{"domain", "recipients": [n ...]}], "minutes"}
+    {"do": "ages", "top": n}                                {"ages": [{"domain", "recipients": [n ...]}], "total": [n
+                                                            ...], "minutes"}
     {"do": "retry" | "hold" | "release" | "drop" |
      "reroute" (with "to": rule) | "bounce" (with "reply"),
      "messages": [id ...] or filters or "all": true,
      "after": place}                                        {"changed": n, "next": place or None}
 
 Filters are `rule`, `zone`, `state`, `sender`, `recipient` and `older` (seconds, or `1h`). A place is where the next
-page begins; the asker comes back with it, so that no answer takes long. What cannot be done is `{"error": "...",
+page begins; the asker comes back with it, so that no answer takes long. A change meets what there is when it begins:
+neither what comes meanwhile nor the notifications that it brings about. What cannot be done is `{"error": "...",
 "status": n}`, with a status of HTTP: 400 a question that makes no sense, 404 no such message, 503 a store that cannot
 answer.
 """
@@ -82,7 +84,7 @@ class Asked(Exception):
 
 class Operator:
     """`now`: the wall clock. `try_all`: next hops that were found down are tried again without a pause. `rules`: those
-    of the configuration.
+    of the configuration. `last`: the highest id of a message so far.
     """
 
     def __init__(
@@ -92,8 +94,10 @@ class Operator:
         now: Callable[[], float],
         try_all: Callable[[], None],
         rules: Callable[[], Sequence[Rule]] = lambda: (),
+        last: Callable[[], int] = lambda: _EVER,
     ) -> None:
         self._rules = rules
+        self._last = last
         self._store = store
         self._queue = queue
         self._now = now
@@ -137,7 +141,8 @@ class Operator:
     async def _ages(self, fields: Fields) -> Plain:
         found = await self._store.ages(self._now(), _number(fields, "top", TOP, MOST_TOP))
         return {
-            "ages": [{"domain": domain, "recipients": counts} for domain, counts in found],
+            "ages": [{"domain": domain, "recipients": counts} for domain, counts in found.domains],
+            "total": found.total,
             "minutes": list(AGES),
         }
 
@@ -175,9 +180,11 @@ class Operator:
         now = self._now()
         selection = self._selection(fields, now)
         following: Key | None = _place(fields)
+        last = _last(fields) or self._last()
         word = self._word(do, fields)
         if selection.everything and fields.get("all") is not True:
             raise Asked(f"{do} what? Name messages or a filter, or say that all are meant")
+        selection = evolve(selection, last=last)
         changed = 0
         while following is not None and changed < CHANGED:
             page = await self._store.pick(selection, following, PAGE, now)
@@ -189,7 +196,7 @@ class Operator:
             following = page.next
         if selection.messages is not None and not changed and not page.entries and _place(fields) == FIRST:
             raise Asked(f"no message {', '.join(map(str, fields['messages']))}", 404)
-        return {"changed": changed, "next": _written(following)}
+        return {"changed": changed, "next": None if following is None else f"{_written(following)}.{last:x}"}
 
     def _selection(self, fields: Fields, now: float) -> Selection:
         zone = fields.get("zone")
@@ -231,6 +238,7 @@ class Operator:
         return self._queue.resume(keys, _FROM[do])
 
 
+_EVER = (1 << 63) - 1
 GIVEN_UP = "550 5.7.1 Given up by the operator"
 _REPLY = re.compile(r"5[0-9]{2} 5\.[0-9]{1,3}\.[0-9]{1,3} [ -~]{1,400}")
 
@@ -315,11 +323,17 @@ def _place(fields: Fields) -> Key:
     after = fields.get("after")
     if after is None:
         return FIRST
-    message, _, number = str(after).partition(".")
+    message, number = (*str(after).split(".", 2), "")[:2]
     parsed = parse_name(message)
     if parsed is None or not number.isascii() or not number.isdecimal():
         raise Asked("after: what the page before said is next")
     return (parsed, int(number))
+
+
+def _last(fields: Fields) -> int | None:
+    """What `after` says besides, of a change: the highest id that is meant."""
+    written = str(fields.get("after")).split(".")
+    return parse_name(written[2]) if len(written) == 3 else None
 
 
 def _written(place: Key | None) -> str | None:

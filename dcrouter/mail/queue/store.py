@@ -114,7 +114,7 @@ class Selection:
     """Which recipients are meant: those that fit everything that is given.
 
     `messages`: ids. `sender`, `recipient`: an address, a domain, or a pattern with `*`; case does not count. `sender`
-    "": the null sender. `before`: received before this instant. `zone`: the sending zone.
+    "": the null sender. `before`: received before this instant. `zone`: the sending zone. `last`: the highest id.
     """
 
     messages: tuple[int, ...] | None = None
@@ -124,6 +124,7 @@ class Selection:
     recipient: str | None = None
     before: float | None = None
     zone: ZoneIs | None = None
+    last: int | None = None
 
     @property
     def everything(self) -> bool:
@@ -137,6 +138,13 @@ class Page(NamedTuple):
 
     entries: list[Entry]
     next: Key | None
+
+
+class Ages(NamedTuple):
+    """How many recipients came how long ago, by AGES, the last beyond: of domains, and of all that there are."""
+
+    domains: list[tuple[str, list[int]]]
+    total: list[int]
 
 
 class Store(Protocol):
@@ -244,8 +252,8 @@ class Store(Protocol):
         """`counts`, and `messages`, `octets`, `largest`, `rules` and `domains` (the `top` that have most)."""
         ...
 
-    def ages(self, now: float, top: int) -> Deferred[list[tuple[str, list[int]]]]:
-        """The `top` domains that have most recipients: how many of each came how long ago, by AGES, the last beyond."""
+    def ages(self, now: float, top: int) -> Deferred[Ages]:
+        """Of the `top` domains that have most recipients."""
         ...
 
 

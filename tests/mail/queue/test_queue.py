@@ -18,6 +18,7 @@ from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.envelope import Envelope, Recipient, Terms
 from dcrouter.mail.message import Message, spool_path
+from dcrouter.mail.queue import operator
 from dcrouter.mail.queue.budget import Budget
 from dcrouter.mail.queue.operator import GIVEN_UP, Operator
 from dcrouter.mail.queue.parts import part_for
@@ -414,6 +415,30 @@ class OperatorTests(QueueCase):
         self.assertEqual([told[:3] for told in self.notices.all], [("failed", 1, ["b@y.test", "c@y.test"])])
         self.assertEqual([one.envelope.recipients[0].address for one in self.tried[tried:]], ["a@x.test"])
         self.assertEqual({one.reply for one in self.done if one.outcome == "failed"}, {"550 5.7.1 Not now, not ever"})
+
+    @inlineCallbacks
+    def test_a_change_meets_what_there_was_when_it_began(self):
+        """Page by page, neither what comes meanwhile nor the notifications of what is given up: they go their way."""
+        self.patch(operator, "PAGE", 1)
+        self.patch(operator, "CHANGED", 1)
+        self.answers = {"b@y.test": [LATER] * 4, "a@x.test": [LATER] * 3}
+        for number in (1, 2, 3):
+            yield self.queue.put(self.message(number, "b@y.test"))
+        yield self.queue.when_idle()
+        place, changed, last = None, 0, [3]
+        self.operator = Operator(self.store, self.queue, self.clock.seconds, lambda: None, last=lambda: last[0])
+        while True:
+            answer = yield self.ask("bounce", all=True, after=place)
+            changed += answer["changed"]
+            yield until(lambda changed=changed: len(self.notices.all) == changed)
+            last[0] = 1 << 40
+            place = answer["next"]
+            if place is None:
+                break
+        self.assertEqual(changed, 3)
+        yield self.queue.when_idle()
+        left = yield entries(self.store)
+        self.assertEqual([(one.sender, one.address, one.reply) for one in left], [("", "a@x.test", LATER.reply)] * 3)
 
     @inlineCallbacks
     def test_what_is_under_way_is_given_up_when_it_is_deferred(self):

@@ -28,6 +28,7 @@ from dcrouter.mail.queue.store import (
     FAILED,
     HELD,
     QUEUED,
+    Ages,
     Change,
     Cursor,
     Due,
@@ -279,7 +280,7 @@ class MemoryStore:
     def stats(self, now: float, top: int) -> Deferred[dict[str, Any]]:
         return Deferred.fromCoroutine(tallies.stats(self, now, top))
 
-    def ages(self, now: float, top: int) -> Deferred[list[tuple[str, list[int]]]]:
+    def ages(self, now: float, top: int) -> Deferred[Ages]:
         return Deferred.fromCoroutine(tallies.ages(self, now, top))
 
     # ------------------------------------------------------------------

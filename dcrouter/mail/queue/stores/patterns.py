@@ -40,6 +40,7 @@ class Matcher:
             and (wanted.rule is None or entry.rule == wanted.rule)
             and (wanted.state is None or entry.word(self._now) == wanted.state)
             and (wanted.zone is None or _is_of(wanted.zone, entry))
+            and (wanted.last is None or entry.message <= wanted.last)
             and (wanted.before is None or entry.received < wanted.before)
             and (self._sender is None or self._sender.fullmatch(entry.sender.lower()) is not None)
             and (self._recipient is None or self._recipient.fullmatch(entry.address.lower()) is not None)

@@ -20,6 +20,7 @@ from dcrouter.mail.queue.store import (
     QUEUED,
     START,
     STATES,
+    Ages,
     Cursor,
     Due,
     Entry,
@@ -173,14 +174,18 @@ def read_stats(reader: sqlite3.Connection, now: float, top: int) -> dict[str, An
     }
 
 
-def read_ages(reader: sqlite3.Connection, now: float, top: int) -> list[tuple[str, list[int]]]:
-    younger = [f"sum(m.received >= {now - 60 * minutes!r})" for minutes in AGES]
-    rows = reader.execute(
-        f"SELECT {_DOMAIN} AS domain, count(*) AS many, {', '.join(younger)} "
-        "FROM recipient AS r JOIN message AS m ON m.id = r.message GROUP BY 1 ORDER BY many DESC, domain LIMIT ?",
+def read_ages(reader: sqlite3.Connection, now: float, top: int) -> Ages:
+    names = [f"m{minutes}" for minutes in AGES]
+    younger = [f"sum(m.received >= {now - 60 * minutes!r}) AS m{minutes}" for minutes in AGES]
+    found = f"SELECT {_DOMAIN} AS domain, count(*) AS many, {', '.join(younger)}"
+    total = ", ".join(f"coalesce(sum({name}), 0)" for name in ("many", *names))
+    (_, many, *counts), *rows = reader.execute(
+        f"WITH found AS MATERIALIZED ({found} FROM recipient AS r JOIN message AS m ON m.id = r.message GROUP BY 1) "
+        f"SELECT NULL, {total} FROM found "
+        "UNION ALL SELECT * FROM (SELECT * FROM found ORDER BY many DESC, domain LIMIT ?)",
         (top,),
     )
-    return [(domain, between([*counts, many])) for domain, many, *counts in rows]
+    return Ages([(domain, between([*counts, many])) for domain, many, *counts in rows], between([*counts, many]))
 
 
 def _where(selection: Selection, now: float) -> tuple[list[str], list[Any]]:
@@ -216,6 +221,8 @@ def _where(selection: Selection, now: float) -> tuple[list[str], list[Any]]:
             selection.zone.name,
             json.dumps(selection.zone.others),
         )
+    if selection.last is not None:
+        add("r.message <= ?", selection.last)
     if selection.before is not None:
         add("m.received < ?", selection.before)
     return conditions, values

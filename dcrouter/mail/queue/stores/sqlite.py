@@ -25,7 +25,7 @@ from dcrouter.durable import make_directory, sync_directory
 from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.queue.room import unopened
-from dcrouter.mail.queue.store import Change, Cursor, Due, Entry, Key, Page, Selection
+from dcrouter.mail.queue.store import Ages, Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
 from dcrouter.mail.queue.stores.groups import Settles
 from dcrouter.mail.queue.stores.orders import Advance, Order, Release, Reroute
@@ -225,8 +225,8 @@ class SqliteStore:
     def stats(self, now: float, top: int) -> Deferred[dict[str, Any]]:
         return self._look(lambda looker: queries.read_stats(looker, now, top))
 
-    def ages(self, now: float, top: int) -> Deferred[list[tuple[str, list[int]]]]:
-        return self._read(lambda reader: queries.read_ages(reader, now, top))
+    def ages(self, now: float, top: int) -> Deferred[Ages]:
+        return self._look(lambda looker: queries.read_ages(looker, now, top))
 
     # ------------------------------------------------------------------
 

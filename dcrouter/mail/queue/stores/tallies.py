@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
-from dcrouter.mail.queue.store import AGES, FIRST, Entry, Key, Selection, Store, between, tally
+from dcrouter.mail.queue.store import AGES, FIRST, Ages, Entry, Key, Selection, Store, between, tally
 from dcrouter.mail.queue.stores.patterns import domain_of
 
 AT_ONCE = 5000
@@ -41,7 +41,7 @@ async def stats(store: Store, now: float, top: int) -> dict[str, Any]:
     }
 
 
-async def ages(store: Store, now: float, top: int) -> list[tuple[str, list[int]]]:
+async def ages(store: Store, now: float, top: int) -> Ages:
     """As `Store.ages`."""
     younger: dict[str, list[int]] = {}
     async for entry in _all(store, now):
@@ -49,7 +49,8 @@ async def ages(store: Store, now: float, top: int) -> list[tuple[str, list[int]]
         for at, minutes in enumerate((*AGES, float("inf"))):
             counts[at] += now - entry.received <= 60 * minutes
     ranked = sorted(younger.items(), key=lambda one: (-one[1][-1], one[0]))
-    return [(domain, between(counts)) for domain, counts in ranked[:top]]
+    total = [sum(counts) for counts in zip(*younger.values(), strict=True)] or [0] * (len(AGES) + 1)
+    return Ages([(domain, between(counts)) for domain, counts in ranked[:top]], between(total))
 
 
 async def _all(store: Store, now: float) -> AsyncIterator[Entry]:

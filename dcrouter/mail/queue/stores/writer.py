@@ -183,7 +183,7 @@ class Writer:
         """Seconds until the settles that have gathered are to be written."""
         if not self._settles:
             return _FOR_EVER
-        if self._closing or len(self._settles) >= SETTLES_AT_ONCE:
+        if self._closing or self._settles.orders or len(self._settles) >= SETTLES_AT_ONCE:
             return 0.0
         within = SETTLE_WITHIN if self._settles.may_be_forgotten else SETTLE_SYNCED_WITHIN
         return self._settles.since + within - monotonic()

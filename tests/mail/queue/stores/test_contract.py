@@ -95,8 +95,11 @@ class Contract:
         yield store.put(message(9, "d@z.test", received=now), now)
         counts = [2, 1, 0, 0, 0, 0, 0, 0, 1, 1]
         found = yield store.ages(now, 10)
-        self.assertEqual(found, [("z.test", [3, *counts[1:]]), ("y.test", counts)])
-        self.assertEqual([domain for domain, _ in (yield store.ages(now, 1))], ["z.test"])
+        total = [sum(pair) for pair in zip([3, *counts[1:]], counts, strict=True)]
+        self.assertEqual(found, ([("z.test", [3, *counts[1:]]), ("y.test", counts)], total))
+        domains, of_all = yield store.ages(now, 1)
+        self.assertEqual(([domain for domain, _ in domains], of_all), (["z.test"], total))
+        self.assertEqual((yield self.open().ages(now, 1)), ([], [0] * len(counts)))
 
     @inlineCallbacks
     def test_who_brought_a_message_is_kept(self):
