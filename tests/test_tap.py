@@ -10,8 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -22,6 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 import dcrouter
 import twisted
 from dcrouter.admin.client import ApiError, ask
+from tests.support.ports import refuses, reserved
+from tests.support.router import is_alive, until
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 WAYS = {
@@ -35,7 +35,7 @@ version: 1
 listen: ["127.0.0.1"]
 log: {{format: {format}}}
 access_log: {{file: access.log}}
-defaults: {{timeouts: {{drain: 5s}}}}
+defaults: {{timeouts: {{drain: 60s}}}}
 routes:
   - name: echo
     match: {{ports: [{echo}]}}
@@ -54,25 +54,6 @@ email:
 """
 
 
-def until(fact: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """The fact, when it is true; AssertionError when it is not in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if found := fact():
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s")
-        time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process that has not ended (a zombie has)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 class ServiceCase(SynchronousTestCase):
     ways = WAYS
     environment: dict[str, str] | None = None
@@ -80,10 +61,7 @@ class ServiceCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.base = Path(tempfile.mkdtemp())
         self.addCleanup(rmtree, self.base)
-        with contextlib.ExitStack() as kept:
-            self.port, self.mail, self.echo, self.backend = (
-                kept.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(4)
-            )
+        self.port, self.mail, self.echo, self.backend = (reserved(self) for _ in range(4))
         self.write()
 
     def write(self, format: str = "json") -> None:
@@ -135,7 +113,7 @@ class ServiceCase(SynchronousTestCase):
         return [status["pid"], *(child["pid"] for child in status["children"].values())]
 
     def page(self) -> bytes:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while data := client.recv(4096):
@@ -218,7 +196,7 @@ class TestRuns(ServiceCase):
         self.assertIn(b"a page", self.page())
         pids = self.pids()
         process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(20), 0)
+        self.assertEqual(process.wait(30), 0)
         self.assertEqual([pid for pid in pids if is_alive(pid)], [])
         self.assertFalse((self.base / "state" / "admin.sock").exists())
         with socket.create_server(("127.0.0.1", self.port)):
@@ -234,30 +212,30 @@ class TestRuns(ServiceCase):
         """SIGTERM: new connections are refused, an open one goes on; when it has ended, so has the service."""
         with socket.create_server(("127.0.0.1", self.backend)) as backend:
             process = self.start("run")
-            with socket.create_connection(("127.0.0.1", self.echo), timeout=10) as client:
+            with socket.create_connection(("127.0.0.1", self.echo), timeout=30) as client:
                 served, _ = backend.accept()
                 with served:
                     process.send_signal(signal.SIGTERM)
-                    until(lambda: _is_refused(self.port) and _is_refused(self.echo) and _is_refused(self.mail))
+                    until(lambda: refuses(self.port) and refuses(self.echo) and refuses(self.mail))
                     client.sendall(b"still there?")
                     self.assertEqual(served.recv(100), b"still there?")
                     served.sendall(b"yes")
                     self.assertEqual(client.recv(100), b"yes")
                     self.assertIsNone(process.poll())
-            self.assertEqual(process.wait(4), 0)
+            self.assertEqual(process.wait(30), 0)
 
     def test_what_does_not_end_in_time_is_closed(self) -> None:
         """After timeouts.drain the service ends whoever is still connected."""
         path = self.base / "routes.yaml"
-        path.write_text(path.read_text().replace("drain: 5s", "drain: 500ms"))
+        path.write_text(path.read_text().replace("drain: 60s", "drain: 500ms"))
         with socket.create_server(("127.0.0.1", self.backend)) as backend:
             process = self.start("run")
-            with socket.create_connection(("127.0.0.1", self.echo), timeout=10) as client:
+            with socket.create_connection(("127.0.0.1", self.echo), timeout=30) as client:
                 served, _ = backend.accept()
                 with served:
                     process.send_signal(signal.SIGTERM)
-                    self.assertEqual(process.wait(20), 0)
-                    client.settimeout(10)
+                    self.assertEqual(process.wait(30), 0)
+                    client.settimeout(30)
                     with contextlib.suppress(ConnectionResetError):
                         self.assertEqual(client.recv(100), b"")
 
@@ -275,7 +253,7 @@ class TestRuns(ServiceCase):
         process = self.start("twistd -n")
         self.assertIn(b"a page", self.page())
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(30)
         self.assertFalse((self.base / "twistd.pid").exists())
         for line in (self.base / "out.log").read_text().splitlines():
             json.loads(line)
@@ -283,7 +261,7 @@ class TestRuns(ServiceCase):
     def test_twistd_runs_it_as_a_daemon(self) -> None:
         """The command returns with 0, the log is in twistd.log, and the pid file is gone with it."""
         process = self.start("twistd")
-        self.assertEqual(process.wait(20), 0)
+        self.assertEqual(process.wait(30), 0)
         self.assertEqual((self.base / "twistd.pid").read_text(), str(self.pids()[0]))
         self.assertIn(b"a page", self.page())
         self.end()
@@ -300,7 +278,7 @@ class TestRuns(ServiceCase):
             os.kill(before[place], signal.SIGKILL)
             until(lambda place=place, before=before: self.pids()[place] not in (None, before[place]))
         until(lambda: b"a page" in self.page())
-        with socket.create_connection(("127.0.0.1", self.mail), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", self.mail), timeout=30) as client:
             self.assertTrue(client.recv(100).startswith(b"220 mail.example.test"))
         self.assertEqual((self.base / "out.log").read_text().count("has died: killed by SIGKILL"), 2)
 
@@ -360,14 +338,6 @@ class TestRuns(ServiceCase):
         log.rename(log.with_suffix(".1"))
         os.kill(self.pids()[0], signal.SIGUSR1)
         until(lambda: log.exists() and "log files are open anew" in log.read_text())
-
-
-def _is_refused(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=10):
-            return False
-    except (ConnectionRefusedError, ConnectionResetError):
-        return True
 
 
 def _python_for_nobody() -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import sys
-from ipaddress import ip_address
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.wire.proxyheader import build_v1, build_v2
 from tests.mail.server.accounts import HASHES
-from tests.support.edge import read_anyhow
 from tests.support.halves import Halves
+from tests.support.knock import knock
 from tests.support.mailboxes import messages
 from tests.support.peers import require_swaks_tls
 from tests.support.programs import SmtpSink
@@ -160,7 +158,7 @@ class HalvesTests(HalvesCase):
         for name in ("smtp_inner", "submission_inner", "smtps_inner"):
             for header in (build_v2(*trusted), build_v1(*trusted), b""):
                 mail = f"EHLO a.test\r\nMAIL FROM:<{USER}>\r\nRCPT TO:<victim@else.test>\r\nDATA\r\n".encode()
-                said = _all(self.halves.proxy.ports[name], ELSEWHERE, header + mail)
+                said = knock(self.halves.proxy.ports[name], header + mail, ELSEWHERE).data
                 self.assertIn(said[:4], (b"", b"421 "), said)
                 self.assertLessEqual(said.count(b"\r\n"), 1, said)
         self.assertEqual(self.world.messages(), [])
@@ -169,9 +167,9 @@ class HalvesTests(HalvesCase):
         """From the edge's address, mail without a header gets no greeting; nor does half a header, or silence."""
         whole = build_v2(*HERE)
         for first in (b"EHLO a.test\r\nMAIL FROM:<>\r\n", b"", whole[:13], b"PROXY TCP4 1\r\n"):
-            said = _all(self.halves.proxy.ports["smtp_inner"], EDGE, first)
+            said = knock(self.halves.proxy.ports["smtp_inner"], first, EDGE).data
             self.assertNotIn(b"220", said, first)
-        said = _all(self.halves.proxy.ports["smtp_inner"], EDGE, build_v2((STRANGER, 5), HERE[1]) + b"QUIT\r\n")
+        said = knock(self.halves.proxy.ports["smtp_inner"], build_v2((STRANGER, 5), HERE[1]) + b"QUIT\r\n", EDGE).data
         self.assertIn(
             (said[:4], said.splitlines()[-1][:4]), ((b"220 ", b"221 "), (b"554 ", b"554 "))
         )  # it did not wait
@@ -286,17 +284,3 @@ class ChangesTests(HalvesCase):
                 return talk.reply()[:4] == b"220 "
         except OSError:
             return False
-
-
-def _all(port: int, source: str, data: bytes) -> bytes:
-    """What a client hears that says this, until the end."""
-    assert ip_address(source).is_loopback
-    with socket.socket() as client:
-        client.settimeout(20)
-        client.bind((source, 0))
-        try:
-            client.connect(("127.0.0.1", port))
-            client.sendall(data)
-        except OSError:  # turned away already
-            return b""
-        return read_anyhow(client)

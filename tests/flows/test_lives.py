@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.edge import Backend, echo, read_all
 from tests.support.mailboxes import messages
+from tests.support.ports import refuses
 from tests.support.router import RUN, Router, both_ends, is_alive, until
 
 TEXT = """
@@ -162,7 +163,7 @@ class TestKills(LivesCase):
             client.sendall(b"x")
             client.recv(1)
             os.kill(pids["parent"], signal.SIGKILL)
-            until(lambda: not any(is_alive(pid) for pid in pids.values()), seconds=5)
+            until(lambda: not any(is_alive(pid) for pid in pids.values()))
             assert router.process is not None
             router.process.wait()
             for port in router.ports.values():
@@ -192,13 +193,13 @@ class TestStops(LivesCase):
             data = bytearray(client.recv(1000))
             assert router.process is not None
             router.process.send_signal(signal.SIGTERM)
-            until(lambda: self.is_refused(router, "plain"))
-            self.assertTrue(self.is_refused(router, "mail"))
+            until(lambda: refuses(router.ports["plain"]))
+            self.assertTrue(refuses(router.ports["mail"]))
             self.assertIsNone(router.process.poll())
             while some := client.recv(1 << 16):
                 data += some
         self.assertEqual(hashlib.sha256(data[:-32]).digest(), bytes(data[-32:]))
-        self.assertEqual(router.process.wait(10), 0)
+        self.assertEqual(router.process.wait(30), 0)
 
     def test_what_does_not_end_in_time_is_closed(self) -> None:
         """After `drain`, and its line says why."""
@@ -247,16 +248,9 @@ class TestStops(LivesCase):
             said = read_all(busy)
             self.assertTrue(said.startswith(b"250 "), said)
             self.assertIn(b"\r\n421 4.3.2 ", said)
-        self.assertEqual(router.process.wait(10), 0)
+        self.assertEqual(router.process.wait(30), 0)
         router.start()
         until(lambda: [one.subject for one in messages(router.state / "maildir" / "all")] == ["last"])
-
-    def is_refused(self, router: Router, port: str) -> bool:
-        try:
-            router.connect(port, 1).close()
-        except ConnectionRefusedError:
-            return True
-        return False
 
 
 class TestStarts(LivesCase):

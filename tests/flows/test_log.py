@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.edge import Backend, echo, read_all, read_anyhow
 from tests.support.hello import client_hello
+from tests.support.knock import knock
 from tests.support.router import Router, both_ends, until
 
 TEXT = """
@@ -104,24 +105,22 @@ class TestAccessLog(LogCase):
 
     def test_each_refusal_has_its_reason(self) -> None:
         """Nobody at the target, too many of one address, a blocked address."""
-        with self.router.connect("down") as client:
-            self.assertEqual(read_anyhow(client), b"")
+        self.assertEqual(knock(self.router.ports["down"]).data, b"")
         (line,) = self.router.access(route="down")
         self.assertEqual(line["ended_by"], "router")
         self.assertIn("Connection refused", line["reason"])
-        with self.router.connect("few") as one, self.router.connect("few") as two, self.router.connect("few") as three:
+        with self.router.connect("few") as one, self.router.connect("few") as two:
             for client in (one, two):
                 client.sendall(b"x")
                 client.recv(1)
-            ends = {"peer": list(three.getsockname()[:2]), "local": ["127.0.0.1", self.router.ports["few"]]}
-            self.assertEqual(read_anyhow(three), b"")
-        (line,) = self.router.access(**ends)
+            three = knock(self.router.ports["few"])
+        self.assertEqual(three.data, b"")
+        (line,) = self.router.access(**three.ends)
         self.assertEqual(line["reason"], "max_connections_per_ip")
         for source in ("127.0.0.4", "127.0.0.3"):
-            with socket.create_connection(("127.0.0.1", self.router.ports["closed"]), 30, (source, 0)) as client:
-                ends = {"peer": list(client.getsockname()[:2]), "local": ["127.0.0.1", self.router.ports["closed"]]}
-                self.assertEqual(read_anyhow(client), b"")  # it is not even asked what it wants
-            (line,) = self.router.access(**ends)
+            blocked = knock(self.router.ports["closed"], source=source)
+            self.assertEqual(blocked.data, b"")  # it is not even asked what it wants
+            (line,) = self.router.access(**blocked.ends)
             self.assertEqual(line["reason"], "blocked")
 
     def test_each_of_many_connections_has_its_line(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.edge import read_anyhow
+from tests.support.knock import knock
 from tests.support.mailboxes import messages
 from tests.support.peers import require, require_swaks_tls
 from tests.support.ports import Reserved
@@ -234,8 +235,8 @@ class TestLimits(SynchronousTestCase):
             clients = [router.connect("smtp") for _ in range(2)]
             for client in clients:
                 self.assertTrue(client.recv(100).startswith(b"220 "))
-            with router.connect("smtp") as third:
-                self.assertTrue(read_anyhow(third).startswith(b"421 4.7.0 mail.example.test "))
+            third = knock(router.ports["smtp"])
+            self.assertTrue(third.data.startswith(b"421 4.7.0 mail.example.test "))
             with socket.create_connection(("127.0.0.1", router.ports["smtp"]), 30, ("127.0.0.5", 0)) as other:
                 self.assertTrue(other.recv(100).startswith(b"220 "))
             clients[0].sendall(b"QUIT\r\n")

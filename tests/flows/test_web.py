@@ -6,7 +6,7 @@ import subprocess
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.edge import read_anyhow
+from tests.support.knock import knock
 from tests.support.peers import require
 from tests.support.programs import HAProxy, Nginx
 from tests.support.router import Router
@@ -181,9 +181,8 @@ class TestServerName(WebCase):
 
     def test_no_tls_where_tls_is_spoken_ends(self) -> None:
         """A plain request on the TLS port is closed without an answer."""
-        with self.router.connect("strict") as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: www.example.test\r\n\r\n")
-            self.assertEqual(read_anyhow(client), b"")
+        heard = knock(self.router.ports["strict"], b"GET / HTTP/1.1\r\nHost: www.example.test\r\n\r\n")
+        self.assertEqual(heard.data, b"")
 
 
 class TestBehindHAProxy(WebCase):
@@ -202,9 +201,8 @@ class TestBehindHAProxy(WebCase):
 
     def test_without_a_header_nobody_gets_in(self) -> None:
         """A listed peer must introduce its clients."""
-        with self.router.connect("proxied") as client:
-            client.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            self.assertEqual(read_anyhow(client), b"")
+        heard = knock(self.router.ports["proxied"], b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertEqual(heard.data, b"")
 
     def test_a_header_from_others_is_not_believed(self) -> None:
         """Where nobody is listed, the header is just bytes: the backend refuses them."""

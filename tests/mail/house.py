@@ -30,6 +30,7 @@ from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.mta import Mta
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.internal import InternalCa
+from dcrouter.wire.smtp.client import Phase
 
 HOSTNAME = "mail.example.test"
 LOCAL = Rule(name="local", match=RuleMatch(recipients=("*@local.test",)), action=Deliver(maildir="maildir/{recipient}"))
@@ -210,8 +211,6 @@ def send(port: int, *recipients: str, sender: str = "a@x.test", body: str = "Sub
         client.sendmail(sender, list(recipients), body.encode())
 
 
-QUICK = Patience(
-    connect=1.0,
-    replies=dict.fromkeys(TIMEOUTS, 1.0),
-)
-"""A sender without patience, for next hops that are silent."""
+def impatient(*phases: Phase) -> Patience:
+    """A sender who waits not long in these phases, for next hops that are silent there."""
+    return Patience(replies={**TIMEOUTS, **dict.fromkeys(phases, 1.5)})

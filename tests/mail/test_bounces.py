@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Bounces, Queue, Retry
 from dcrouter.config.rules import Mta, Rule, RuleMatch
-from tests.mail.house import LOCAL, QUICK, House, in_thread, send
+from tests.mail.house import LOCAL, House, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
@@ -37,9 +37,7 @@ class BounceTests(TestCase):
     def house(self, hop, *, trusted=LOOPBACK, **email):
         self.dns.mail("far.test", "mx.far.test")
         self.dns.add("null.test", "MX", "0 .")
-        return House(
-            self, LOCAL, OUT, resolver=self.dns.config(), mx_port=hop.port, trusted=trusted, patience=QUICK, **email
-        )
+        return House(self, LOCAL, OUT, resolver=self.dns.config(), mx_port=hop.port, trusted=trusted, **email)
 
     @inlineCallbacks
     def sent(self, house, *recipients, sender="joe@local.test"):

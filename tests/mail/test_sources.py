@@ -238,7 +238,7 @@ class PauseTests(Watched):
     def test_what_waits_in_memory_stands_still_too(self):
         """At once, with the zone that it is of."""
         hop = self.hop(1, "a.test", greeting=SILENT)
-        house = self.house(zones={"default": Zone(connections=1)}, patience=None)
+        house = self.house(zones={"default": Zone(connections=1)})
         yield self.send(house, *["x@a.test"] * 5)
         yield until(lambda: hop.connections)
         yield house.mta.queue_ask({"do": "pause", "what": "zone default"})

@@ -18,7 +18,7 @@ from dcrouter.mail.delivery import destination
 from dcrouter.mail.queue import queue
 from dcrouter.mail.shaping import gates
 from dcrouter.mail.shaping.pauses import Pause
-from tests.mail.house import QUICK, House, in_thread, send
+from tests.mail.house import House, in_thread, send
 from tests.mail.nexthop import SILENT, ScriptedHop
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
@@ -61,7 +61,6 @@ class World(TestCase):
         return CountingHop(self, address=f"127.0.1.{number}", port=self.port, **options)
 
     def house(self, *rules: Rule, **options) -> House:
-        options.setdefault("patience", QUICK)
         return House(
             self,
             *(rules or (Rule(name="mta", action=Mta()),)),
@@ -100,7 +99,6 @@ class ZoneTests(World):
             slow,
             Rule(name="mta", action=Mta()),
             zones={"tight": Zone(connections=2, messages_per_connection=3)},
-            patience=evolve(QUICK, replies={**QUICK.replies, "data": 30.0}),
         )
         yield self.send(house, *(f"x{number}@d{number % 5 + 1}.test" for number in range(20)), "x@other.test")
         yield until(lambda: other.messages)
@@ -221,7 +219,7 @@ class ZoneTests(World):
         self.patch(queue, "MAX_RETRIED", 60)
         slow, good = self.hop(1, "slow.test", greeting=SILENT), self.hop(2, "good.test")
         rule = Rule(name="slow", match=RuleMatch(recipients=("*@slow.test",)), action=Mta(zone="tight"))
-        house = self.house(rule, Rule(name="mta", action=Mta()), zones={"tight": Zone(connections=1)}, patience=None)
+        house = self.house(rule, Rule(name="mta", action=Mta()), zones={"tight": Zone(connections=1)})
         yield self.send(house, *["x@slow.test"] * 80, "y@good.test")
         yield until(lambda: good.messages)
         yield until(lambda: house.mta.status()["postponed"] >= 40)
@@ -239,7 +237,7 @@ class DestinationTests(World):
             self.dns.add(f"d{number}.test", "MX", f"10 mx.p{number}.big.test.")
         for hop in hops:
             hop.script["greeting"] = SILENT
-        house = self.house(destinations={"big": Shape(mx=("big.test",), connections=3)}, patience=None)
+        house = self.house(destinations={"big": Shape(mx=("big.test",), connections=3)})
         yield self.send(house, *(f"x{number}@d{number % 3 + 1}.test" for number in range(30)))
         yield until(lambda: len(hops[2].sessions) == 10)
         self.assertEqual(len(hops[0].sessions) + len(hops[1].sessions), 3)

@@ -66,11 +66,7 @@ class ReachTest(EdgeTest):
         return port
 
     def answer(self, port: int) -> bytes:
-        def run() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 30) as sock:
-                return read_all(sock)
-
-        return self.client(run)
+        return self.ask(port, b"")
 
 
 class RaceTests(ReachTest):

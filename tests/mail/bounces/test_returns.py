@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dcrouter.config.queue import Bounces, Suppress
 from dcrouter.config.rules import Deliver, Mta, Rule, RuleMatch
 from dcrouter.mail.bounces.marks import Mark, Marks
-from tests.mail.house import QUICK, House, in_thread, send
+from tests.mail.house import House, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
@@ -86,7 +86,6 @@ class ReturnsTests(TestCase):
             OUT,
             resolver=self.dns.config(),
             mx_port=self.hop.port,
-            patience=QUICK,
             bounces=Bounces(**bounces),
         )
 

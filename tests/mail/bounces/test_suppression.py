@@ -14,7 +14,7 @@ from dcrouter.config.queue import Bounces, SoftBounces, Suppress
 from dcrouter.config.rules import Mta, Rule, RuleMatch
 from dcrouter.mail.bounces.suppression import Suppression
 from dcrouter.mail.ledger import Ledger
-from tests.mail.house import LOCAL, QUICK, House, dialogue, in_thread, send
+from tests.mail.house import LOCAL, House, dialogue, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
@@ -116,7 +116,7 @@ class SendingTests(TestCase):
 
     def house(self, hop: ScriptedHop, **more: Any) -> House:
         more.setdefault("bounces", LEARNS)
-        return House(self, LOCAL, OUT, resolver=self.dns.config(), mx_port=hop.port, patience=QUICK, **more)
+        return House(self, LOCAL, OUT, resolver=self.dns.config(), mx_port=hop.port, **more)
 
     @inlineCallbacks
     def test_what_a_server_says_is_learnt(self) -> Any:

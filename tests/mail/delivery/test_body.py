@@ -11,7 +11,7 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.mail.delivery import body
-from tests.mail.house import QUICK, House, forward, in_thread, send
+from tests.mail.house import House, forward, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 
@@ -70,7 +70,7 @@ class BodyTests(TestCase):
     def test_a_file_that_is_cut_short_is_never_a_whole_message(self):
         """The connection ends without an end mark, and the message stays."""
         hop = ScriptedHop(self)
-        house = House(self, forward(hop.port), patience=QUICK)
+        house = House(self, forward(hop.port))
 
         def data(line: str) -> str:
             for path in (house.state / "mail" / "spool").iterdir():
@@ -89,7 +89,7 @@ class BodyTests(TestCase):
     def test_a_next_hop_that_goes_within_it(self):
         """Deferred, and the file is not held open."""
         hop = ScriptedHop(self)
-        house = House(self, forward(hop.port), patience=QUICK)
+        house = House(self, forward(hop.port))
 
         def data(line: str) -> str:
             hop.sessions[0].transport.pauseProducing()

@@ -24,7 +24,7 @@ from dcrouter.mail.server.verify import asked_hops, in_turn
 from dcrouter.mail.shaping.limits import Limits
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.client import Transaction
-from tests.mail.house import QUICK, House, forward, in_thread, send
+from tests.mail.house import House, forward, impatient, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.facts import until
 
@@ -65,13 +65,13 @@ class DestinationTests(TestCase):
     def setUp(self) -> None:
         self.recovered: list[str] = []
 
-    def destinations(self, patience: Patience = QUICK, size: int = 1000) -> Destinations:
+    def destinations(self, patience: Patience | None = None, size: int = 1000) -> Destinations:
         resolver = Resolver(ResolverConfig(), reactor)
         destinations = Destinations(
             "me.test",
             resolver,
             reactor,
-            patience,
+            patience or Patience(),
             ca_files={},
             recovered=self.recovered.append,
             limits=Limits(reactor, self.recovered.append, size=size),
@@ -105,7 +105,7 @@ class DestinationTests(TestCase):
         phases = {"greeting": "greeting", "EHLO": "ehlo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data"}
         for verb, phase in phases.items():
             hop = ScriptedHop(self, **{"EHLO": "250 no pipelining", verb: SILENT})
-            patience = Patience(connect=5.0, replies={**TIMEOUTS, phase: 0.2})
+            patience = Patience(replies={**TIMEOUTS, phase: 0.2})
             sent = Sent()
             self.destinations(patience).of(self.hop(hop.port)).send(sent)
             yield until(lambda sent=sent: sent.result)
@@ -122,7 +122,7 @@ class DestinationTests(TestCase):
         """Cut, silent, garbage, before the final reply: deferred, and the next target does not get a second copy."""
         for temper in (CUT, SILENT, "what?"):
             hop, other = ScriptedHop(self, final=temper), ScriptedHop(self)
-            house = House(self, forward(hop.port, other.port), patience=QUICK)
+            house = House(self, forward(hop.port, other.port), patience=impatient("final"))
             yield in_thread(send, house.listen(), "b@example.test")
             yield until(lambda house=house: house.done)
             self.assertEqual((house.done[0].outcome, other.connections), ("deferred", 0), temper)
@@ -175,7 +175,7 @@ class DestinationTests(TestCase):
     def test_questions_go_to_the_first_target_that_answers(self):
         """And fail where none does; one that nobody waits for any more hurts nobody."""
         down, up = ScriptedHop(self, greeting="421 busy"), ScriptedHop(self)
-        house = House(self, forward(down.port, up.port), patience=QUICK)
+        house = House(self, forward(down.port, up.port))
         rule = house.email.rules[0]
         ask = in_turn(house.mta._attempts.verify, asked_hops)
         reply = yield ask(rule, "b@example.test")
@@ -192,7 +192,7 @@ class DestinationTests(TestCase):
     def test_a_next_hop_that_is_back_is_told_of(self):
         """Once, when the first connection is good again; not while it is down, nor when it never was."""
         hop = ScriptedHop(self, greeting="421 busy")
-        destination = self.destinations(Patience(replies=QUICK.replies, down=0.1)).of(self.hop(hop.port))
+        destination = self.destinations(Patience(down=0.1)).of(self.hop(hop.port))
         first, second = Sent(), Sent()
         destination.send(first)
         yield until(lambda: first.result)
@@ -216,7 +216,7 @@ class DestinationTests(TestCase):
         for verb in ("greeting", "MAIL"):
             self.recovered.clear()
             hop = ScriptedHop(self, **{verb: "421 4.7.0 not now"})
-            destination = self.destinations(Patience(replies=QUICK.replies, down=0.1)).of(self.hop(hop.port))
+            destination = self.destinations(Patience(down=0.1)).of(self.hop(hop.port))
             for pause in (0.1, 0.2, 0.4):
                 sent = [Sent() for _ in range(10)]
                 for one in sent:
@@ -271,7 +271,7 @@ class DestinationTests(TestCase):
                 return "421 4.7.0 not now"
 
             hop.script[verb] = part
-            destination = self.destinations(Patience(replies=QUICK.replies, down=0.1)).of(self.hop(hop.port))
+            destination = self.destinations(Patience(down=0.1)).of(self.hop(hop.port))
             sent = Sent()
             destination.send(sent)
             yield until(lambda sent=sent: sent.result)
@@ -281,7 +281,7 @@ class DestinationTests(TestCase):
     def test_an_operator_need_not_wait_for_the_pause_to_end(self):
         """A next hop that was found down is tried by the next message once somebody asked for it."""
         hop = ScriptedHop(self, greeting="421 busy")
-        destinations = self.destinations(Patience(replies=QUICK.replies, down=1000.0))
+        destinations = self.destinations(Patience(down=1000.0))
         destination = destinations.of(self.hop(hop.port))
         first, second = Sent(), Sent()
         destination.send(first)

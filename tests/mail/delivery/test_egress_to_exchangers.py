@@ -17,8 +17,9 @@ from dcrouter.config.targets import SimpleTarget
 from dcrouter.config.zones import Zone
 from dcrouter.interfaces import Departure
 from dcrouter.mail.delivery.egress import proxies as module
+from dcrouter.mail.delivery.patience import Patience
 from tests.mail.delivery.test_egress import proxy
-from tests.mail.house import QUICK, House, dialogue, in_thread, send
+from tests.mail.house import House, dialogue, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
 from tests.support.nameserver import Nameserver
@@ -50,7 +51,7 @@ class ExchangerTests(TestCase):
             egress=rules,
             ports=(MailPort(port=2525),),
             mx_port=self.port,
-            **{"patience": QUICK, "resolver": self.dns.config(), "queue": SOON, **options},
+            **{"resolver": self.dns.config(), "queue": SOON, **options},
         )
 
     @inlineCallbacks
@@ -92,7 +93,7 @@ class ExchangerTests(TestCase):
         socks = self.socks()
         socks.stalls = True
         label = f"socks5://127.0.0.1:{socks.port}"
-        house = self.house(EgressRule(through=(proxy(socks.port),)), queue=LATER, patience=evolve(QUICK, connect=0.2))
+        house = self.house(EgressRule(through=(proxy(socks.port),)), queue=LATER, patience=Patience(connect=0.2))
         health = lambda: house.mta.status()["egress"]["proxies"][label]["health"]  # noqa: E731
         for number in (1, 2):
             done = yield self.sent(house, f"a@d{number}.test")
@@ -141,7 +142,7 @@ class ExchangerTests(TestCase):
 
         def house(port: int) -> House:
             egress = (EgressRule(through=(proxy(port),)),)
-            return House(self, rule, egress=egress, patience=QUICK, resolver=self.dns.config(), queue=LATER)
+            return House(self, rule, egress=egress, resolver=self.dns.config(), queue=LATER)
 
         words = ("EHLO x", "MAIL FROM:<a@x.test>", "RCPT TO:<bad@d1.test>", "RCPT TO:<good@d1.test>")
         replies = yield in_thread(dialogue, house(socks.port).listen(), *words)
@@ -162,7 +163,7 @@ class ExchangerTests(TestCase):
         action = MailForward(targets=(SimpleTarget(host="nowhere.test", port=hop.port),))
         out = Rule(name="out", match=RuleMatch(recipients=("*@d1.test",)), action=action)
         self.dns.behave("SERVFAIL", "nowhere.test")
-        house = House(self, out, egress=(rule,), patience=QUICK, resolver=self.dns.config(), queue=LATER)
+        house = House(self, out, egress=(rule,), resolver=self.dns.config(), queue=LATER)
         done = yield self.sent(house, "a@d1.test")
         self.assertEqual(done["a@d1.test"].outcome, "deferred")
         self.assertIn("4.3.5 nowhere.test", done["a@d1.test"].reply)
@@ -177,7 +178,7 @@ class ExchangerTests(TestCase):
                 match=EgressMatch(host=("mx1.test",), recipient=("*@d1.test",)),
                 through=(proxy(reserved(self), "socks5", "me", "hush"),),
             ),
-            patience=evolve(QUICK, down=0.05),
+            patience=Patience(down=0.05),
         )
         self.hop(1)
         explain = house.mta._attempts.egress.explain

@@ -8,7 +8,8 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.mail import MailPort
 from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import Mta, Rule
-from tests.mail.house import QUICK, House, in_thread, send
+from dcrouter.mail.delivery.patience import Patience
+from tests.mail.house import House, impatient, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.certificates import Authority
 from tests.support.facts import until
@@ -33,7 +34,7 @@ class ExchangeTests(TestCase):
             self,
             Rule(name="mta", action=Mta()),
             ports=(MailPort(port=2525),),
-            patience=QUICK,
+            patience=options.pop("patience", impatient("greeting", "idle")),
             resolver=self.dns.config(),
             mx_port=self.port,
             **options,
@@ -175,7 +176,7 @@ class ExchangeTests(TestCase):
         hop = self.hop(1, greeting="421 busy")
         self.dns.add("a.test", "MX", "5 mx1.test.")
         late = Queue(retry=Retry(base=1.0, max=3600.0, jitter=0.0))
-        house = self.house(queue=late)
+        house = self.house(queue=late, patience=Patience(down=0.1))
         yield self.outcomes(house, "x@a.test")
         yield until(lambda: len(house.done) == 2)  # after a second; now it is not due for long
         hop.script["greeting"] = "220 next"

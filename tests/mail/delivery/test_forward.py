@@ -9,7 +9,7 @@ from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Queue, Retry
-from tests.mail.house import LOCAL, QUICK, House, forward, in_thread, send
+from tests.mail.house import LOCAL, House, forward, impatient, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.facts import until
 from tests.support.ports import reserved
@@ -88,11 +88,12 @@ class ForwardTests(TestCase):
         good = ScriptedHop(self)
         for number, temper in enumerate(tempers):
             hop = ScriptedHop(self, **temper)
-            house = House(self, forward(hop.port, good.port), patience=QUICK)
+            patience = impatient("greeting", "mail", "data") if SILENT in temper.values() else None
+            house = House(self, forward(hop.port, good.port), patience=patience)
             rows = yield self.outcome(house)
             self.assertEqual((rows, len(good.messages)), ([], number + 1), temper)
             yield house.close()
-        house = House(self, forward(reserved(self), good.port), patience=QUICK)
+        house = House(self, forward(reserved(self), good.port))
         rows = yield self.outcome(house)
         self.assertEqual((rows, len(good.messages)), ([], len(tempers) + 1))
 
@@ -108,7 +109,7 @@ class ForwardTests(TestCase):
             return SILENT
 
         slow.script["EHLO"] = dribble
-        house = House(self, forward(slow.port, good.port), patience=QUICK)
+        house = House(self, forward(slow.port, good.port), patience=impatient("ehlo"))
         rows = yield self.outcome(house)
         self.assertEqual((rows, len(good.messages)), ([], 1))
 
@@ -128,7 +129,7 @@ class ForwardTests(TestCase):
         """And when none is reached the message waits, with the reasons."""
         good = ScriptedHop(self)
         ports = (reserved(self), reserved(self), good.port)
-        house = House(self, forward(*ports, retries=1), patience=QUICK)
+        house = House(self, forward(*ports, retries=1))
         (row,) = yield self.outcome(house)
         self.assertEqual((row["state"], good.connections), ("deferred", 0))
         self.assertIn(f"127.0.0.1:{ports[0]}: ", row["reply"])
@@ -164,7 +165,7 @@ class ForwardTests(TestCase):
     def test_a_large_message_that_breaks_off_is_never_taken_for_a_whole_one(self):
         """The spool file is gone: the connection is cut without an end mark, and the message stays."""
         hop = ScriptedHop(self)
-        house = House(self, forward(hop.port), patience=QUICK)
+        house = House(self, forward(hop.port))
 
         def data(line):
             for path in (house.state / "mail" / "spool").iterdir():

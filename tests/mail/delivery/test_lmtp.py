@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.forms import HostPort
 from dcrouter.config.queue import Bounces
 from dcrouter.config.rules import Deliver, Rule
-from tests.mail.house import QUICK, House, in_thread, send
+from tests.mail.house import House, in_thread, send
 from tests.mail.nexthop import CUT, ScriptedHop
 from tests.support.facts import until
 from tests.support.peers import require
@@ -28,7 +28,7 @@ def to(place) -> Rule:
 
 class LmtpTests(TestCase):
     def house(self, place) -> House:
-        return House(self, to(place), patience=QUICK, bounces=Bounces(dsn=False))
+        return House(self, to(place), bounces=Bounces(dsn=False))
 
     @inlineCallbacks
     def outcomes(self, house, *recipients):

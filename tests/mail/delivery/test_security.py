@@ -14,7 +14,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 from dcrouter.config.forms import Secret
 from dcrouter.config.rules import MailForward, Rule, RuleMatch, SmartHostAuth
 from dcrouter.config.targets import Target
-from tests.mail.house import QUICK, House, in_thread, send
+from tests.mail.house import House, impatient, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.certificates import Authority
 from tests.support.facts import until
@@ -40,7 +40,12 @@ class SecurityTests(TestCase):
         self.good = self.authority.credential([NAME])
 
     def house(self, rule: Rule) -> House:
-        return House(self, rule, patience=QUICK, ca_files={str(CA): self.authority.root_pem})
+        return House(
+            self,
+            rule,
+            patience=impatient("starttls", "tls", "ehlo", "quit", "idle"),
+            ca_files={str(CA): self.authority.root_pem},
+        )
 
     @inlineCallbacks
     def outcome(self, house):

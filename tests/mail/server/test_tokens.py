@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.accounts import Auth, AuthFailures
 from dcrouter.config.directory import Introspection, OAuth2
 from dcrouter.config.forms import Secret
+from dcrouter.mail.server import failures
 from dcrouter.mail.server import issuer as module
 from tests.mail.house import House, in_thread
 from tests.mail.server.test_auth import ALICE, MAIL, OURS
@@ -119,6 +120,7 @@ class SignedTests(TokenCase):
         issuer, make = self.issuer, self.issuer.token
         claims = {"email": NAME, "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 60}
         self.patch(module, "KEY_WITHIN", 0.1)
+        self.patch(failures, "UNDELAYED", 1000)
         house = self.house(failures=AuthFailures(max=1000))
         replies = yield self.replies(
             house,

@@ -15,7 +15,7 @@ from dcrouter.config.rules import Mta, Rule, RuleMatch
 from dcrouter.config.zones import Shape
 from dcrouter.mail.tlsreports.counts import DAY
 from dcrouter.tls.credential import Credential
-from tests.mail.house import QUICK, House, in_thread, send
+from tests.mail.house import House, in_thread, send
 from tests.mail.nexthop import CUT, ScriptedHop
 from tests.mail.tlsreports.counted import sections
 from tests.support.certificates import Authority
@@ -63,7 +63,7 @@ class PolicyCase(TestCase):
 
     def house(self, hop: ScriptedHop, **more: Any) -> House:
         more.setdefault("resolver", self.dns.config(timeout=1.0))
-        return House(self, OUT, patience=QUICK, mx_port=hop.port, **more)
+        return House(self, OUT, mx_port=hop.port, **more)
 
     def tlsa(self, credential: Credential, usage: int = 3, *, name: str = f"_25._tcp.{MX}") -> None:
         key = credential.private_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -15,7 +15,7 @@ from dcrouter.config.targets import Target
 from dcrouter.mail.envelope import Terms
 from dcrouter.tls.credential import Credential
 from tests.mail.delivery.policy.test_policies import DOMAIN, MX, PolicyCase, PolicyHost
-from tests.mail.house import LOCAL, QUICK, House, in_thread
+from tests.mail.house import LOCAL, House, in_thread
 from tests.mail.nexthop import ScriptedHop
 from tests.mail.queue.made import message
 from tests.support.certificates import Authority
@@ -123,7 +123,7 @@ class RequireTlsTests(PolicyCase):
                 match=RuleMatch(recipients=("*@x.test",)),
                 action=MailForward(targets=(Target(host=MX, port=hop.port),)),
             )
-            house = House(self, rule, patience=QUICK, resolver=self.dns.config(timeout=1.0))
+            house = House(self, rule, resolver=self.dns.config(timeout=1.0))
             done = yield self.sent(house)
             self.assertEqual(done.outcome, outcome)
 
