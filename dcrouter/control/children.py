@@ -27,8 +27,10 @@ from dcrouter.control.child import Child, Command, command
 from dcrouter.control.post import Post
 from dcrouter.errors import StartError, Unreachable
 
-READY_TIMEOUT = 30.0
-"""Seconds from start to `ready`; 10 000 routes need about one."""
+READY_TIMEOUT = 90.0
+"""Seconds from start to `ready`; 10 000 routes need about one. On a host that has no time for us, as when everything
+starts at once, whoever is ended and started again is the slower for it.
+"""
 EXIT_TIMEOUT = 3.0
 """Seconds that a dismissed child has to end by itself."""
 DRAIN_MARGIN = 2.0

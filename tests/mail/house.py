@@ -212,5 +212,5 @@ def send(port: int, *recipients: str, sender: str = "a@x.test", body: str = "Sub
 
 
 def impatient(*phases: Phase) -> Patience:
-    """A sender who waits not long in these phases, for next hops that are silent there."""
-    return Patience(replies={**TIMEOUTS, **dict.fromkeys(phases, 1.5)})
+    """A sender who waits not long in these phases, for next hops that are silent there, and keeps no connection."""
+    return Patience(replies={**TIMEOUTS, **dict.fromkeys(phases, 1.5), "idle": 0.1})

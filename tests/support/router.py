@@ -37,8 +37,8 @@ listen: ["127.0.0.1"]
 access_log: {file: access.log}
 """
 PATIENCE = 30.0
-STARTING = 60.0
-"""Seconds; three interpreters start, which a busy machine makes slow."""
+STARTING = 180.0
+"""Seconds; three interpreters start, which a busy machine makes slow, and the service has a limit of its own."""
 
 
 def until(fact: Callable[[], T], seconds: float = PATIENCE, pause: float = 0.02) -> T:
@@ -124,7 +124,10 @@ class Router:
                 env=self.environment,
             )
         process = self.process
-        until(lambda: process.poll() is not None or (self.status() or {}).get("state") == "ready", STARTING)
+        try:
+            until(lambda: process.poll() is not None or (self.status() or {}).get("state") == "ready", STARTING)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: not ready:\n{self._log.read_text()}") from error
         if process.poll() is not None:
             raise AssertionError(f"not started, exit {process.returncode}:\n{self._log.read_text()}")
 

@@ -34,7 +34,7 @@ class ExchangeTests(TestCase):
             self,
             Rule(name="mta", action=Mta()),
             ports=(MailPort(port=2525),),
-            patience=options.pop("patience", impatient("greeting", "idle")),
+            patience=options.pop("patience", impatient("greeting")),
             resolver=self.dns.config(),
             mx_port=self.port,
             **options,

@@ -40,12 +40,8 @@ class SecurityTests(TestCase):
         self.good = self.authority.credential([NAME])
 
     def house(self, rule: Rule) -> House:
-        return House(
-            self,
-            rule,
-            patience=impatient("starttls", "tls", "ehlo", "quit", "idle"),
-            ca_files={str(CA): self.authority.root_pem},
-        )
+        patience = impatient("starttls", "tls", "quit")
+        return House(self, rule, patience=patience, ca_files={str(CA): self.authority.root_pem})
 
     @inlineCallbacks
     def outcome(self, house):
