@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -10,6 +11,14 @@ from unittest import SkipTest
 import yaml
 
 VARIABLE = "DCROUTER_TEST_DATA"
+
+COUNTED = re.compile(r"^.+ suite: \d+ passed, \d+ failed$", re.MULTILINE)
+"""What `print_counts` prints."""
+
+
+def print_counts(suite: str, count: int, failed: int) -> None:
+    """Of `count` cases so many have failed: told at the end of the run (tests/conftest.py)."""
+    print(f"\n{suite} suite: {count - failed} passed, {failed} failed")
 
 
 def documents(path: str) -> list[Any]:

@@ -9,7 +9,7 @@ from dcrouter.wire.asking import Found
 from dcrouter.wire.dkim.canonical import split
 from dcrouter.wire.dkim.verify import Bodies
 from dcrouter.wire.header import block
-from tests.support.publicdata import documents
+from tests.support.publicdata import documents, print_counts
 
 
 def judge(message: bytes, keys: dict[str, str]) -> Arc:
@@ -35,7 +35,7 @@ class SuiteTests(SynchronousTestCase):
                 expected = "none" if case["cv"] is None else case["cv"].strip().lower()
                 if got.result != (expected or "fail"):  # where it leaves it open: RFC 8617 5.2, step 2
                     failed.append(f"{scenario['description']}: {name}: {got}, not {case['cv']}")
-        print(f"ARC suite: {count - len(failed)} passed, {len(failed)} failed")
+        print_counts("ARC", count, len(failed))
         self.assertEqual(failed, [])
         self.assertGreater(count, 150)
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.wire.spf.check import check_host
 from tests.support.answers import FAILS, run
-from tests.support.publicdata import documents
+from tests.support.publicdata import documents, print_counts
 
 
 def zone_of(data: dict[str, list[Any]]) -> dict[tuple[str, str], list[str] | str]:
@@ -78,6 +78,6 @@ class SuiteTests(SynchronousTestCase):
                 words is not None and got.result == "fail" and got.explanation != ("" if words == "DEFAULT" else words)
             ):
                 failed.append(f"{name}: explains {got.explanation!r}, not {words!r}")
-        print(f"SPF suite: {count - len(failed)} passed, {len(failed)} failed")
+        print_counts("SPF", count, len(failed))
         self.assertEqual(failed, [])
         self.assertGreater(count, 200)
