@@ -172,11 +172,17 @@ class Connection(Protocol):
         else:
             self._flush()
 
-    def leave(self) -> None:
-        """QUIT; the connection is closed soon, whatever the server does."""
+    def leave(self, *, now: bool = False) -> None:
+        """QUIT; the connection is closed when that is answered (RFC 5321 4.1.1.10), so that a server that counts
+        connections has forgotten this one, or soon, whatever the server does. `now`: its answer is not waited for.
+        """
         self._over = True
         self._client.quit()
         self._flush()
+        if now:
+            self._close()
+
+    def _close(self) -> None:
         assert self.transport is not None
         self.transport.loseConnection()
 
@@ -216,7 +222,9 @@ class Connection(Protocol):
                 self.abort(event.reason)
         if events or self._client.replies != replies:
             self._flush()  # and not before: a reply that only dribbles in moves no deadline
-        if self._sending is None and self.established and not (self._client.usable or self._over or self._reason):
+        if self._over and self._client.phase == "idle":
+            self._close()
+        elif self._sending is None and self.established and not (self._client.usable or self._over or self._reason):
             self._owner.tired(self)  # it said goodbye, or something that nobody asked for
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

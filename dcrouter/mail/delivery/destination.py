@@ -150,7 +150,7 @@ class Destination:
             opening.cancel()
         for connection in list(self._connections):
             if connection in self._idle:
-                connection.leave()
+                connection.leave(now=True)
             else:
                 connection.abort("closing")
         self._idle.clear()

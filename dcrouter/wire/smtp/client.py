@@ -157,7 +157,7 @@ class Client:
             self._expected.append("final")
 
     def quit(self) -> None:
-        """QUIT, once nothing is under way; its reply is not worth waiting for."""
+        """QUIT, once nothing is under way."""
         self._closing = True
         self._expected.append("quit")
         self._output.append(b"QUIT\r\n")
