@@ -1,7 +1,8 @@
 """What a message must have that one of our own users sends. RFC 6409 6.1, 8; RFC 5322 3.6.
 
 Date and Message-ID are added where they lack, nothing else is changed. Of an account, From must be there exactly once,
-and every address in it and in Sender must be one that the account may send as. Mail from servers is not judged here.
+and every address in it and in Sender must be one that the account may send as; Date, Message-ID and Sender are there
+once at most, for two readers might believe different ones. Mail from servers is not judged here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dcrouter.mail.server import trace
 from dcrouter.mail.server.users import User
 from dcrouter.wire.header import addresses, fields
 from dcrouter.wire.smtp.reply import reply
+
+_ONCE = ("date", "message-id", "sender")
 
 
 def refused_sender(user: User, address: str) -> bytes | None:
@@ -40,6 +43,9 @@ def complete(head: bytes, user: User | None, *, name: str, hostname: str, now: f
 def _check_authors(found: list[tuple[str, bytes]], user: User) -> None:
     if sum(name == "from" for name, _ in found) != 1:
         raise _refused(550, "5.6.0 A message has exactly one From field")
+    for once in _ONCE:
+        if sum(name == once for name, _ in found) > 1:
+            raise _refused(550, f"5.6.0 A message has one {once.title().replace('-Id', '-ID')} field")
     for name, value in found:
         if name not in ("from", "sender"):
             continue

@@ -60,7 +60,6 @@ class AuthorTests(SynchronousTestCase):
             b"From: alice@x.example.evil.example\r\n",
             b"from :\r\n\tbob@x.example\r\n",
             FROM + b"Sender: bob@x.example\r\n",
-            FROM + b"Sender: alice@x.example\r\nSender: bob@x.example\r\n",
         ):
             with self.subTest(head=head):
                 error = self.assertRaises(Refused, completed, head, account())
@@ -81,11 +80,22 @@ class AuthorTests(SynchronousTestCase):
             b"From: <alice@x.example> <bob@x.example>\r\n",
             b"From: <alice@x.example\r\n",
             FROM + b"Sender: nobody\r\n",
+            FROM + b"Sender: alice@x.example\r\nSender: bob@x.example\r\n",
         ):
             with self.subTest(head=head):
                 error = self.assertRaises(Refused, completed, head, account())
                 self.assertEqual((error.reply or b"")[:9], b"550 5.6.0")
                 self.assertEqual((error.reply or b"").count(b"\r\n"), 1)
+
+    def test_what_is_there_once_at_most(self) -> None:
+        """RFC 5322 3.6: of an account; what a trusted client sends is passed on as it is."""
+        for field in (b"Date: x\r\n", b"Message-ID: <a@b>\r\n", b"Sender: alice@x.example\r\n"):
+            with self.subTest(field=field):
+                completed(FROM + field, account())
+                error = self.assertRaises(Refused, completed, field + FROM + field.upper(), account())
+                words = b"550 5.6.0 A message has one " + field.partition(b":")[0] + b" field\r\n"
+                self.assertEqual(error.reply, words)
+                completed(field + FROM + field, None)
 
     def test_patterns_say_who_one_may_be(self) -> None:
         """A whole domain, in any case."""
