@@ -56,8 +56,8 @@ class TestNames(TestCase):
     def hear(self, known: dict[str, list[str]]) -> None:
         self.told.append(known)
 
-    def started(self, *names: str) -> Names:
-        resolver = Resolver(self.server.config(timeout=0.5), reactor, hosts=self.hosts, denial=0.05)
+    def started(self, *names: str, timeout: float = 20.0) -> Names:
+        resolver = Resolver(self.server.config(timeout=timeout), reactor, hosts=self.hosts, denial=0.05)
         watched = Names(reactor, names, self.hear, resolver)
         watched.start()
         self.addCleanup(resolver.close)
@@ -87,7 +87,7 @@ class TestNames(TestCase):
     async def test_a_server_that_is_silent_does_not_hold_up_the_start(self) -> None:
         """The first wait is bounded."""
         self.server.behave(SILENT)
-        watched = self.started("a.test")
+        watched = self.started("a.test", timeout=0.5)
         await watched.first_answers(0.05)
         self.assertEqual(self.told, [])
 
@@ -123,7 +123,7 @@ class TestNames(TestCase):
     async def test_the_last_good_answer_stays_whatever_goes_wrong(self) -> None:
         """No answer, SERVFAIL, a name that is gone: it is said once, and so is the recovery."""
         self.server.add("a.test", "A", "192.0.2.1", ttl=0)
-        watched = self.started("a.test")
+        watched = self.started("a.test", timeout=1.0)
         await watched.first_answers(10)
         for number, temper in enumerate((SILENT, "SERVFAIL", "NXDOMAIN"), 1):
             await self.fail_and_recover(watched, temper, number)
@@ -178,7 +178,7 @@ class TestNames(TestCase):
     async def test_the_end(self) -> None:
         """Nothing is asked any more, and who waits goes on."""
         self.server.behave(SILENT)
-        watched = self.started("a.test")
+        watched = self.started("a.test", timeout=0.5)
         waiting = watched.first_answers(60)
         watched.stop()
         await waiting

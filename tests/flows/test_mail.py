@@ -248,12 +248,14 @@ class TestLimits(SynchronousTestCase):
 
     def test_silent_clients_are_told_and_closed(self) -> None:
         """Nothing said after the greeting, a hello of TLS that never ends, a command without its end."""
-        router = self.open(LIMITED)
+        router = self.open(LIMITED.replace("greeting: 60s", "greeting: 1s"))
         with router.connect("smtp") as silent:
             self.assertRegex(read_anyhow(silent), rb"^220 .*\r\n421 4\.4\.2 ")
         with router.connect("smtps") as halfway:
             halfway.sendall(b"\x16\x03\x01\x02\x00\x01")
             self.assertEqual(read_anyhow(halfway), b"")
+        router.write(LIMITED.replace("greeting: 60s", "command: 1s"))
+        self.assertEqual(router.reload()["problems"], [])
         with router.connect("smtp") as slow:
             slow.recv(100)
             slow.sendall(b"EHLO client.test\r\n")
@@ -268,7 +270,7 @@ class TestLimits(SynchronousTestCase):
     def test_more_clients_than_descriptors_are_served_in_turn(self) -> None:
         """With 200 open files, 500 sessions: the mail process lives, nobody is lost, all get the greeting."""
         router = Router(
-            LIMITED.replace("max_connections_per_ip: 2", "max_connections_per_ip: 5000").replace("1s", "60s"),
+            LIMITED.replace("max_connections_per_ip: 2", "max_connections_per_ip: 5000"),
             ports=("smtp", "smtps"),
             descriptors=200,
             expected=["out of descriptors", WARNED],
@@ -295,7 +297,7 @@ email:
   hostname: mail.example.test
   postmaster: a@example.test
   ports: [{port: $smtp, kind: smtp}, {port: $smtps, kind: smtps}]
-  timeouts: {greeting: 1s, command: 1s, data: 1s}
+  timeouts: {greeting: 60s}
   security: {max_connections_per_ip: 2}
   rules:
     - {name: local, match: {recipients: ["*@example.test"]}, action: {type: deliver, maildir: "maildir/{recipient}"}}

@@ -204,7 +204,7 @@ class AuthTests(TestCase):
     @inlineCallbacks
     def test_half_a_login_runs_out_of_time(self):
         """421 4.4.2 after timeouts.command; one that hangs up instead leaves nothing."""
-        house = self.house(timeouts=MailTimeouts(command=0.5))
+        house = self.house(timeouts=MailTimeouts(command=1.5))
         port = house.listen("smtps")
 
         def act(client: smtplib.SMTP) -> list[int]:

@@ -15,7 +15,7 @@ from tests.support.acmeca import AcmeCa
 from tests.tls.acme.solvers import Remembering
 from tests.tls.acme.test_pebble import key
 
-QUICK = Patience(connect=5, answer=5, solver=5, validation=5, issuance=5, pause=0.01, pause_at_most=0.05)
+QUICK = Patience(connect=30, answer=30, solver=30, validation=30, issuance=30, pause=0.01, pause_at_most=0.05)
 NAME = ("a.example.com",)
 AGENT = f"dcrouter/{__version__}"
 
