@@ -226,7 +226,7 @@ class Copied:
                     self.done = sink.finish(last)
                     return False
             while True:
-                size = sink.send(data)
+                size = sink.send(data, last=source.over)
                 self.count += size
                 moved += size
                 if size == len(data):
