@@ -1,18 +1,16 @@
 """All connections of the process of the handlers: how they begin, how their time runs out, how they end.
 
-A connection arrives as a descriptor with its facts. One look at all deadlines per TICK; it stops when there is none.
+A connection arrives as a descriptor with its facts.
 """
 
 from __future__ import annotations
 
-import errno
 import socket
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.logger import Logger
 
 from dcrouter.config.actions import Handler
@@ -23,13 +21,11 @@ from dcrouter.events import EndedBy, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts
 from dcrouter.handlers.held import Counted, Held, secured
 from dcrouter.net.adopt import adopt
-from dcrouter.net.floor import REASON, Pace
+from dcrouter.net.floor import REASON
+from dcrouter.net.living import Living, had_gone
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.clients import ClientCheck
 from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR
-
-TICK = 0.25
-"""Seconds: how late a timeout may be noticed."""
 
 
 class HandlerRoute:
@@ -53,28 +49,15 @@ class HandlerRoute:
             self.clients = ClientCheck.of(self.route.tls.client_auth, files)
 
 
-class Sessions:
+class Sessions(Living[Held]):
     """`closed`, where given, hears of each that has ended."""
 
     log = Logger()
 
     def __init__(self, reactor: Any, chooser: Chooser, closed: Callable[[SessionClosed], None]) -> None:
-        self.clock = reactor
+        super().__init__(reactor, closed)
         self.chooser = chooser
-        self.begun = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.ends: dict[str, dict[str, int]] = {}
-        """route -> termination code -> connections that ended so."""
-        self._closed = closed
-        self._held: set[Held] = set()
-        self._paces: dict[Held, Pace] = {}
-        self._tick: IDelayedCall | None = None
-        self._empty: list[Deferred[None]] = []
         self._drained_since: float | None = None
-
-    def __len__(self) -> int:
-        return len(self._held)
 
     def take(self, fd: int, facts: ConnectionFacts, route: HandlerRoute | None) -> None:
         """Takes an accepted socket over. `route` None: it is nobody's any more. A client that has gone has ended."""
@@ -99,59 +82,28 @@ class Sessions:
             self._refused(facts, "client", str(error))
         except OSError as error:
             accepted.close()
-            if error.errno not in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
+            if not had_gone(error):
                 self.log.error("{session}: not taken: {reason}", session=facts.session, reason=str(error))
             self._refused(facts, "client", f"gone before the handler: {error.strerror}")
 
     def gone(self, held: Held) -> None:
         """A connection has ended."""
-        self._held.discard(held)
-        self._paces.pop(held, None)
-        event = held.event()
-        self.bytes_in += event.bytes_in
-        self.bytes_out += event.bytes_out
-        self._count(event)
-        if not self._held:
-            if self._tick is not None:
-                self._tick.cancel()
-                self._tick = None
-            waiting, self._empty = self._empty, []
-            for waiter in waiting:
-                waiter.callback(None)
+        self.leave(held, held.event())
 
-    def living(self) -> list[tuple[str, str, str | None]]:
-        """(session, client's address, route) of each."""
-        return [(one.facts.session, one.facts.peer[0], one.facts.route) for one in self._held]
+    def cut(self, one: Held) -> None:
+        one.abort("router", "ended by the operator")
 
-    def page(self, after: str | None, most: int) -> dict[str, Any]:
-        """`most` of them, JSON-ready, by their ids; `next`: what is `after` for the page behind it."""
-        found = sorted(one.facts.session for one in self._held if after is None or one.facts.session > after)[:most]
-        chosen = set(found)
-        now = time.time()
-        shown = [one.shown(now) for one in self._held if one.facts.session in chosen]
-        shown.sort(key=lambda one: str(one["session"]))
-        return {"connections": shown, "next": found[-1] if len(found) == most else None}
-
-    def kill(self, session: str) -> int:
-        """Cuts that one: how many it was."""
-        found = [one for one in self._held if one.facts.session == session]
-        for one in found:
-            one.abort("router", "ended by the operator")
-        return len(found)
+    def shown(self, one: Held, now: float) -> dict[str, Any]:
+        return one.shown(now)
 
     def drain(self) -> Deferred[None]:
         """Fires when all have ended, by themselves or after their route's timeouts.drain."""
         self._drained_since = self.clock.seconds()
-        done: Deferred[None] = Deferred()
-        if not self._held:
-            done.callback(None)
-        else:
-            self._empty.append(done)
-        return done
+        return self.empty()
 
     def abort(self) -> None:
         """Cuts them all."""
-        for one in list(self._held):
+        for one in list(self._living):
             one.abort("router", "the process ends")
 
     # Inside.
@@ -168,27 +120,15 @@ class Sessions:
     def _transport(self, held: Held, *given: Any) -> Counted:
         raw = held.raw = Counted(*given)
         raw.facts = held.facts
-        self._held.add(held)
-        self.begun += 1
-        if held.route.min_rate is not None:
-            self._paces[held] = Pace(held.route.min_rate, self.clock.seconds(), 0)
-        if self._tick is None:
-            self._tick = self.clock.callLater(TICK, self._look)
+        self.enter(held, held.route.min_rate)
         return raw
 
     def _refused(self, facts: ConnectionFacts, ended_by: EndedBy, reason: str) -> None:
         how = termination(ended_by, "handler", reason)
-        self._count(SessionClosed(**facts.to_plain(), phases={}, ended_by=ended_by, termination=how, reason=reason))
+        self.count(SessionClosed(**facts.to_plain(), phases={}, ended_by=ended_by, termination=how, reason=reason))
 
-    def _count(self, event: SessionClosed) -> None:
-        ends = self.ends.setdefault(event.route or "-", {})
-        ends[event.termination] = ends.get(event.termination, 0) + 1
-        self._closed(event)
-
-    def _look(self) -> None:
-        self._tick = self.clock.callLater(TICK, self._look)
-        now = self.clock.seconds()
-        for held, reason in [(one, why) for one in self._held if (why := self._overdue(one, now)) is not None]:
+    def look(self, now: float) -> None:
+        for held, reason in [(one, why) for one in self._living if (why := self._overdue(one, now)) is not None]:
             if reason == REASON:
                 held.abort("router", reason)
             else:

@@ -193,7 +193,7 @@ class Mta:
             bare=self._world.returns.bare,
         )
         self._spool = Spool(self._store.spool, self._attempts.in_thread, self._room)
-        self._sessions: Sessions | None = None
+        self.sessions: Sessions | None = None
         self._ids: Ids | None = None
 
     def start(self) -> None:
@@ -210,7 +210,7 @@ class Mta:
         self._attempts.start()
         self._admission.open()
         self._login.open()
-        self._sessions = Sessions(
+        self.sessions = Sessions(
             self._email,
             self._chooser,
             self._admission,
@@ -240,13 +240,13 @@ class Mta:
         """Another configuration from now on: sessions, deliveries under way, the queue and what was learnt of next hops
         and clients stay. What config/changes.py says needs a restart must be the same.
         """
-        assert self._sessions is not None and self._ids is not None
+        assert self.sessions is not None and self._ids is not None
         email, queue = to.email, to.email.queue
         self._email, self._rules = email, to.rules
         self._attempts.reload(email, to.rules, self._exchangers(to.config, email), to.ca_files, _down(email))
         self._admission.reload(email, to.rules)
         self._login.reload(email.auth)
-        self._sessions.reload(email, chooser)
+        self.sessions.reload(email, chooser)
         self._room.reload(queue.max_size, queue.min_free_disk)
         self._queue.reload(queue.retry, (rule.name for rule in email.rules), self._notifications(self._ids), on_done)
         self._world.reload(email, to.rules, self._ids.next, self._queue.put)
@@ -277,37 +277,25 @@ class Mta:
 
     def take(self, fd: int, facts: ConnectionFacts, least: MinRate | None = None) -> None:
         """An accepted socket, which is ours from now on. `facts.kind` says what it speaks; `least`: it must move."""
-        assert self._sessions is not None
-        self._sessions.take(fd, facts, least)
-
-    def living(self) -> list[tuple[str, str, str | None]]:
-        """(session, client's address, route) of every session there is."""
-        return self._sessions.living() if self._sessions is not None else []
-
-    def connections(self, after: str | None, most: int) -> dict[str, Any]:
-        """A page of the sessions, JSON-ready, by their ids; `next`: what is `after` for the page behind it."""
-        return self._sessions.page(after, most) if self._sessions is not None else {"connections": [], "next": None}
-
-    def kill(self, session: str) -> int:
-        """Cuts a session: how many it was."""
-        return self._sessions.kill(session) if self._sessions is not None else 0
+        assert self.sessions is not None
+        self.sessions.take(fd, facts, least)
 
     def drain(self, timeout: float) -> Deferred[None]:
         """No new transaction begins, inwards or outwards; fires when those under way have ended, or after `timeout`."""
         self._queue.stop()
-        if self._sessions is None:
+        if self.sessions is None:
             return succeed(None)
         idle = self._queue.when_idle()
         if timeout:
             idle.addTimeout(timeout, self._reactor, onTimeoutCancel=lambda result, _: None)
-        return gatherResults([self._sessions.drain(timeout), idle]).addCallback(lambda _: None)
+        return gatherResults([self.sessions.drain(timeout), idle]).addCallback(lambda _: None)
 
     def close(self) -> Deferred[None]:
         """Cuts what is left and closes the store; what is queued stays queued."""
         self._queue.leave()
-        if self._sessions is not None:
-            self._sessions.draining = True
-            self._sessions.abort()
+        if self.sessions is not None:
+            self.sessions.draining = True
+            self.sessions.abort()
         self._attempts.break_off()
         idle = self._queue.when_idle()
         idle.addTimeout(CLOSE_WITHIN, self._reactor, onTimeoutCancel=lambda result, _: None)
@@ -327,7 +315,7 @@ class Mta:
 
     def status(self) -> dict[str, Any]:
         """Counters since the start, and `connections` and `queued` as of now."""
-        sessions = self._sessions
+        sessions = self.sessions
         return {
             "sessions": sessions.begun if sessions is not None else 0,
             "connections": len(sessions) if sessions is not None else 0,
@@ -378,8 +366,8 @@ class Mta:
         if fields.get("do") in VERBS:
             return succeed(self._pause_orders.ask(fields))
         if fields.get("do") == "delivery":
-            assert self._sessions is not None
-            return self._attempts.explainer(self._sessions.zones).ask(fields)
+            assert self.sessions is not None
+            return self._attempts.explainer(self.sessions.zones).ask(fields)
         return self._operator.ask(fields)
 
 

@@ -73,7 +73,7 @@ class MailProtocol(Conversation, Protocol):
         self.deadline = self._began + self.sessions.timeouts.greeting
         if self.client.kind != "smtp" and self.sessions.banned(self.client):
             self._turn_away(BANNED, ACCESS_DENIED, "banned")
-        elif not self.sessions.enter(self):
+        elif not self.sessions.admit(self):
             self._turn_away(said.BUSY, b"", NO_SLOT)
         elif self.facts.kind == "smtps":
             self._begin_tls()

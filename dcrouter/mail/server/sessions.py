@@ -1,19 +1,15 @@
 """All SMTP sessions of this process: how they begin, how their time runs out, how they end.
 
-A connection arrives as a descriptor with its facts, and becomes ours. One look at all deadlines per TICK costs less
-than a timer per command; it stops when there is no session.
+A connection arrives as a descriptor with its facts, and becomes ours.
 """
 
 from __future__ import annotations
 
-import errno
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from dcrouter.config.actions import MailKind
@@ -36,17 +32,15 @@ from dcrouter.mail.shaping.zones import Zones
 from dcrouter.match.addresses import Networks
 from dcrouter.net.adopt import adopt
 from dcrouter.net.floor import REASON, Pace
+from dcrouter.net.living import Living, had_gone
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.smtp.events import Limits
 from dcrouter.wire.smtp.parameters import Offers
 
-TICK = 0.25
-"""Seconds: how late a timeout may be noticed."""
-
 _KINDS: dict[str, MailKind] = {"submission": "submission", "smtps": "smtps"}
 
 
-class Sessions:
+class Sessions(Living[MailProtocol]):
     """`keep` makes a message durable; `tell` writes what its sender is told of recipients that it turned out not to be
     for, None: nobody is told. `closed`, where given, hears of each session that has ended.
     """
@@ -69,23 +63,18 @@ class Sessions:
         closed: Callable[[SessionClosed], None] | None,
         memory: Memory,
     ) -> None:
+        super().__init__(reactor, closed)
         self.timeouts = email.timeouts
         self.hostname = email.hostname
         self.chooser = chooser
         self.admission = admission
         self.login = login
         self.authentication = authentication
-        self.clock = reactor
         self.ids = ids
         self.spool = spool
         self.keep = keep
         self.tell = tell
         self.draining = False
-        self.begun = 0
-        self.ends: dict[str, dict[str, int]] = {}
-        """route -> termination code -> sessions that ended so."""
-        self.bytes_in = 0
-        self.bytes_out = 0
         self.slots = Slots(email, room_for_sessions(memory.total, apart=email.home is not None))
         self._memory = memory
         self.zones = Zones(email.zones)
@@ -93,11 +82,6 @@ class Sessions:
         self._trusted = Networks(email.trusted)
         self._introducers = Networks(email.xclient_from)
         self._limits: dict[tuple[MailKind, bool, tuple[str, ...], bool], Limits] = {}
-        self._closed = closed
-        self._sessions: set[MailProtocol] = set()
-        self._paces: dict[MailProtocol, Pace] = {}
-        self._tick: IDelayedCall | None = None
-        self._empty: list[Deferred[None]] = []
 
     def reload(self, email: Email, chooser: Chooser) -> None:
         """Sessions go on: their next command meets what is new, what they were offered at EHLO stays."""
@@ -111,9 +95,6 @@ class Sessions:
         self.authentication.reload(email)
         self._limits.clear()
 
-    def __len__(self) -> int:
-        return len(self._sessions)
-
     def take(self, fd: int, facts: ConnectionFacts, least: MinRate | None = None) -> None:
         """Takes an accepted socket over. A client that has gone is a session that has ended. `least`: it must move."""
         accepted = socket.socket(fileno=fd)
@@ -121,12 +102,11 @@ class Sessions:
             adopt(self.clock, accepted, lambda: self.begin(facts, least))
         except OSError as error:
             accepted.close()
-            if error.errno not in (errno.ENOTCONN, errno.ECONNRESET, errno.EINVAL):
+            if not had_gone(error):
                 self._log.error("{session}: not taken: {reason}", session=facts.session, reason=str(error))
-            if self._closed is not None:
-                account = Account(facts)
-                account.ended("client", f"gone before the greeting: {error.strerror}")
-                self._closed(account.close(0.0))
+            account = Account(facts)
+            account.ended("client", f"gone before the greeting: {error.strerror}")
+            self.report(account.close(0.0))
 
     def client(self, facts: ConnectionFacts) -> Client:
         """Who is at the other end of a new connection."""
@@ -148,7 +128,7 @@ class Sessions:
         """Whether it is turned away where clients log in; mail from servers does not suffer from it."""
         return not client.trusted and self.login.banned(client.address)
 
-    def enter(self, session: MailProtocol) -> bool:
+    def admit(self, session: MailProtocol) -> bool:
         """Whether there is a slot for it, and memory."""
         if self._memory.short:
             self.slots.turned_away += 1
@@ -158,53 +138,20 @@ class Sessions:
     def begin(self, facts: ConnectionFacts, least: MinRate | None = None) -> MailProtocol:
         """A session for a transport that is being made."""
         session = MailProtocol(self, facts)
-        self._sessions.add(session)
-        if least is not None:
-            self._paces[session] = Pace(least, self.clock.seconds(), 0)
-        self.begun += 1
-        if self._tick is None:
-            self._tick = self.clock.callLater(TICK, self._look)
+        self.enter(session, least)
         return session
 
     def gone(self, session: MailProtocol, event: SessionClosed) -> None:
         """A session's connection has ended."""
-        self._sessions.discard(session)
         self.slots.leave(session)
-        self._paces.pop(session, None)
-        ends = self.ends.setdefault(event.route or "-", {})
-        ends[event.termination] = ends.get(event.termination, 0) + 1
-        self.bytes_in += event.bytes_in
-        self.bytes_out += event.bytes_out
-        if self._closed is not None:
-            self._closed(event)
-        if not self._sessions:
-            if self._tick is not None:
-                self._tick.cancel()
-                self._tick = None
-            waiting, self._empty = self._empty, []
-            for waiter in waiting:
-                waiter.callback(None)
+        self.leave(session, event)
 
-    def living(self) -> list[tuple[str, str, str | None]]:
-        """(session, client's address, route) of every session there is."""
-        return [(one.facts.session, one.facts.peer[0], one.facts.route) for one in self._sessions]
+    def cut(self, one: MailProtocol) -> None:
+        one.account.ended("router", "ended by the operator")
+        one.abort()
 
-    def page(self, after: str | None, most: int) -> dict[str, Any]:
-        """See Mta.connections."""
-        found = sorted(one.facts.session for one in self._sessions if after is None or one.facts.session > after)[:most]
-        chosen = set(found)
-        now = time.time()
-        shown = [one.account.shown(now) for one in self._sessions if one.facts.session in chosen]
-        shown.sort(key=lambda one: str(one["session"]))
-        return {"connections": shown, "next": found[-1] if len(found) == most else None}
-
-    def kill(self, session: str) -> int:
-        """Cuts the session of that id: how many it was."""
-        found = [one for one in self._sessions if one.facts.session == session]
-        for one in found:
-            one.account.ended("router", "ended by the operator")
-            one.abort()
-        return len(found)
+    def shown(self, one: MailProtocol, now: float) -> dict[str, Any]:
+        return one.account.shown(now)
 
     def drain(self, timeout: float) -> Deferred[None]:
         """No new transactions; fires when all sessions have ended, which they have after `timeout` seconds.
@@ -212,27 +159,21 @@ class Sessions:
         0: whenever they end, of themselves or by `email.timeouts`.
         """
         self.draining = True
-        done: Deferred[None] = Deferred()
-        for session in list(self._sessions):
+        for session in list(self._living):
             session.drain()
-        if not self._sessions:
-            done.callback(None)
-            return done
-        self._empty.append(done)
-        if not timeout:
+        done = self.empty()
+        if done.called or not timeout:
             return done
         cut = self.clock.callLater(timeout, self.abort)
         return done.addBoth(lambda _: cut.cancel() if cut.active() else None)
 
     def abort(self) -> None:
         """Cuts every connection."""
-        for session in list(self._sessions):
+        for session in list(self._living):
             session.abort()
 
-    def _look(self) -> None:
-        self._tick = self.clock.callLater(TICK, self._look)
-        now = self.clock.seconds()
-        late = [one for one in self._sessions if one.deadline is not None and one.deadline <= now]
+    def look(self, now: float) -> None:
+        late = [one for one in self._living if one.deadline is not None and one.deadline <= now]
         for session in late:
             session.expire()
         for session in [one for one, pace in self._paces.items() if _too_slow(one, pace, now)]:

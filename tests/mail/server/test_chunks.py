@@ -46,7 +46,7 @@ class ChunkTests(TestCase):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(("\r\n".join(START) + "\r\n").encode() + piece[:300_000])
             yield until(lambda: list((house.state / "mail" / "spool").iterdir()))
-        spool = house.mta._sessions.spool
+        spool = house.mta.sessions.spool
         yield until(lambda: not list((house.state / "mail" / "spool").iterdir()))
         yield until(lambda: not (spool.held or spool.unwritten or spool.announced or spool.leaving))
         self.assertEqual(house.mta.status()["accepted"], 0)

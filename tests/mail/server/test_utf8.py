@@ -40,8 +40,8 @@ class Utf8Tests(TestCase):
         rule = Rule(name="hold", match=RuleMatch(recipients=("*@*",)), action=LOCAL.action)
         house = House(self, rule)
         kept = []
-        keep = house.mta._sessions.keep
-        house.mta._sessions.keep = lambda message: kept.append(message) or keep(message)
+        keep = house.mta.sessions.keep
+        house.mta.sessions.keep = lambda message: kept.append(message) or keep(message)
         for sender, recipient, text, needs in (
             ("a@x.test", "b@local.test", TEXT, False),
             ("a@x.test", "b@b\u00fccher.test", TEXT, False),

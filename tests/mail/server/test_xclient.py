@@ -86,7 +86,7 @@ class XClientTests(TestCase):
         )
         house = House(self, xclient_from=LOOPBACK, auth=auth)
         port = house.listen("submission")
-        house.mta._sessions.login._failures.failed("192.0.2.9", "u@x.test")
+        house.mta.sessions.login._failures.failed("192.0.2.9", "u@x.test")
         replies = yield in_thread(dialogue, port, "XCLIENT ADDR=192.0.2.9")
         self.assertEqual(replies[-1][:9], b"421 4.7.0")
         replies = yield in_thread(dialogue, port, "XCLIENT ADDR=192.0.2.10", "EHLO c")
