@@ -52,7 +52,8 @@ def _way(way: dict[str, Any]) -> str:
     by = f" (egress[{way['rule']}])" if way["rule"] is not None else ""
     if way["way"] == "proxy":
         down = f", down: {way['down']}" if way.get("down") else ""
-        return f"through {', '.join(way['through'])}{by}{down}"
+        straight = "; else straight" if way["on_failure"] == "direct" else ""
+        return f"through {', '.join(way['through'])}{by}, from its address{down}{straight}"
     if way["way"] == "direct":
         return f"straight{by}"
     return f"by {way.get('endpoint') or way.get('select')}{by}"
@@ -61,7 +62,9 @@ def _way(way: dict[str, Any]) -> str:
 def _source(source: dict[str, Any]) -> str:
     parts = [f"from {source['address']}" + (f" as {source['name']}" if source["name"] else "")]
     parts.append(f"{source['share']:.0%} of the mail")
-    if source["left_today"] is not None:
+    if source["begins"] is not None:
+        parts.append(f"warming up from {source['begins']} on")
+    elif source["left_today"] is not None:
         parts.append(f"warming up, {source['left_today']} more today")
     if source["against"]:
         parts.append(f"not now: {source['against']}")

@@ -3,7 +3,9 @@
 1. The exchangers in their order, those that were just found down last; none that is paused.
 2. From the source that the pool has for the message; where that turns out to be of no use, the next one to the same
    host. A host that cannot be reached by one version of IP is tried by the other (RFC 5321 5.1).
-3. What a destination answers may pause it, or the source (on_reply): then the mail goes from another source at once,
+3. Through proxies, which speak for us, it has no source; where none works and the rule wants it straight then, it
+   leaves from the pool's source, or waits.
+4. What a destination answers may pause it, or the source (on_reply): then the mail goes from another source at once,
    waits, or fails.
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dcrouter.config.zones import Source
 from dcrouter.mail.delivery.destination import Destination
@@ -44,10 +46,11 @@ class Stage:
 
 @frozen(kw_only=True)
 class Step:
-    """What was tried."""
+    """What was tried. `source`: it left from there; `spare`: it would, if no proxy works."""
 
     stage: Stage
     source: Source | None
+    spare: Source | None = None
 
 
 class Course:
@@ -122,8 +125,9 @@ class Course:
         step = self._steps.get(destination)
         if step is None:
             return
-        if trouble.unbound and step.source is not None:
-            self._shaping.cannot_bind(step.source, trouble.reason)
+        source = step.source or step.spare
+        if trouble.unbound and source is not None:
+            self._shaping.cannot_bind(source, trouble.reason)
         elif trouble.status == NO_ANSWER and not trouble.said and step.source is not None:
             self._unreached.setdefault(step.stage, set()).add(step.source.address.version)
         if trouble.said and self._shaping.reactions:
@@ -151,18 +155,18 @@ class Course:
     def _from_sources(self, stage: Stage) -> Iterator[Destination]:
         tried: set[str] = set()
         while not self._paused(stage):
-            source = self._choose(stage)
-            if (source is None and self._needs(stage)) or _text(source) in tried:
+            source, spare = self._choose(stage), self._spare(stage)
+            if (source is None and self._needs(stage)) or _text(source or spare) in tried:
                 return
-            tried.add(_text(source))
+            tried.add(_text(source or spare))
             destination = self._to(stage, source)
             if destination is None:
                 return
-            step = self._steps[destination] = Step(stage=stage, source=source)
+            step = self._steps[destination] = Step(stage=stage, source=source, spare=spare)
             self._count(step, 1)
             yield destination
             self._count(step, -1)  # or nobody would ask for the next one
-            if source is None:
+            if source is None and spare is None:
                 return
 
     def _needs(self, stage: Stage) -> bool:
@@ -170,8 +174,18 @@ class Course:
         return self._pool is not None and not stage.leg.hop.way.proxies and stage.leg.hop.way.endpoint is None
 
     def _choose(self, stage: Stage) -> Source | None:
-        if not self._needs(stage):
-            return None
+        return self._best(stage) if self._needs(stage) else None
+
+    def _may_be_straight(self, stage: Stage) -> bool:
+        """Whether mail with a pool leaves straight where no proxy works."""
+        way = stage.leg.hop.way
+        return self._pool is not None and bool(way.proxies) and way.on_failure == "direct"
+
+    def _spare(self, stage: Stage) -> Source | None:
+        """From where it does, None: from nowhere."""
+        return self._best(stage) if self._may_be_straight(stage) else None
+
+    def _best(self, stage: Stage) -> Source | None:
         assert self._pool is not None
         sources = self._shaping.sources
         versions = versions_of(stage) - self._unreached.get(stage, set())
@@ -182,13 +196,18 @@ class Course:
         return [sources.against(source, stage.gates, versions_of(stage)) for source in sources.pool(self._pool or "")]
 
     def _to(self, stage: Stage, source: Source | None) -> Destination | None:
+        leg, plain = stage.leg, Lane(zone=self._zone, domain=self._domain)
+        if source is None and self._needs(stage):
+            return None
+        if source is None and self._may_be_straight(stage):
+            source = self._spare(stage)
+            if source is None:
+                leg = leg._replace(hop=evolve(leg.hop, way=evolve(leg.hop.way, on_failure="defer")))
         if source is None:
-            return (
-                self._connect(stage.leg, Lane(zone=self._zone, domain=self._domain)) if not self._needs(stage) else None
-            )
-        lane = Lane(zone=self._zone, domain=self._domain, source=str(source.address), name=source.name or "")
-        own = tuple(one for one in stage.leg.addresses or () if (6 if ":" in one else 4) == source.address.version)
-        return self._connect(stage.leg._replace(addresses=own), lane)
+            return self._connect(leg, plain)
+        lane = evolve(plain, source=str(source.address), name=source.name or "")
+        own = tuple(one for one in leg.addresses or () if (6 if ":" in one else 4) == source.address.version)
+        return self._connect(leg._replace(addresses=own), lane)
 
     def _paused(self, stage: Stage) -> bool:
         return self._shaping.pauses.first(stage.gates) is not None

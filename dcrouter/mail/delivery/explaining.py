@@ -111,7 +111,7 @@ class Explainer:
                     "tls": _tls(hop),
                     "limits": list(stage.gates),
                     "way": way,
-                    "sources": self._sources(pool, stage, message),
+                    "sources": self._sources(pool, stage, message) if _leaves_straight(way) else [],
                 }
             )
         names += [f"source {source.address}" for source in self._shaping.sources.pool(pool or "")]
@@ -148,7 +148,8 @@ class Explainer:
         if message is not None and pool is not None:
             own = rendezvous(f"{message:x}", own)
             chosen = sources.choose(pool, message, "", stage.gates, versions_of(stage), stage.provider)
-        weights = sum(source.weight for source in own)
+        begun = [source for source in own if sources.has_begun(source)] or own
+        weights = sum(source.weight for source in begun)
         told = []
         for source in own:
             left = sources.left(source, stage.provider)
@@ -156,13 +157,20 @@ class Explainer:
                 {
                     "address": str(source.address),
                     "name": source.name,
-                    "share": round(source.weight / weights, 4),
+                    "share": round(source.weight / weights, 4) if source in begun else 0.0,
+                    "begins": None if source.warmup is None or sources.has_begun(source) else source.warmup.start,
                     "left_today": None if left == inf else max(0, int(left)),
                     "against": sources.against(source, stage.gates, versions_of(stage)) or None,
                     "chosen": source is chosen if message is not None else None,
                 }
             )
         return told
+
+
+def _leaves_straight(way: Plain) -> bool:
+    """Whether some of it has, or may have, an address of ours."""
+    ways = [way, *way.get("by_address", {}).values()]
+    return any(one["way"] not in ("proxy", "endpoint") or one.get("on_failure") == "direct" for one in ways)
 
 
 def _limit(gate: Gate) -> Plain:

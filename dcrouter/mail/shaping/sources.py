@@ -73,7 +73,7 @@ class Sources:
         for source in usable:
             if str(source.address) == kept:
                 return source
-        started = [source for source in usable if self._has_begun(source)]
+        started = [source for source in usable if self.has_begun(source)]
         ranked = rendezvous(f"{message:x}", started or usable)
         if not ranked:
             return None
@@ -101,7 +101,8 @@ class Sources:
         row = self._counts.get(self._key(source, provider)) if self._counts is not None else None
         return cap - (row.value if row is not None else 0.0)
 
-    def _has_begun(self, source: Source) -> bool:
+    def has_begun(self, source: Source) -> bool:
+        """Whether it is its first day, or later: before, it is used only where no other can be."""
         return self._cap(source.warmup) != 0
 
     def _cap(self, warmup: Warmup | None) -> int | None:
