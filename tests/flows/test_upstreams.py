@@ -114,7 +114,7 @@ routes:
       type: forward
       targets: [{host: 127.0.0.1, port: $one}, {host: 127.0.0.1, port: $two}, {host: 127.0.0.1, port: $three}]
       balance: random-two
-      health: {type: tcp, interval: 200ms, timeout: 1s, rise: 1, fall: 1, passive: {failures: 3, within: 5s, eject: 1s}}
+      health: {type: tcp, interval: 200ms, timeout: 9s, rise: 1, fall: 1, passive: {failures: 3, within: 5s, eject: 1s}}
   - name: named
     match: {ports: [$named]}
     action: {type: forward, target: {host: app.test, port: $one}}

@@ -182,9 +182,8 @@ class SourceTests(ReachTest):
     def test_targets_see_the_source(self) -> None:
         """Checks come from there too."""
         server = Server(self, "127.0.0.2", self.there)
-        port = self.forward(
-            ["127.0.0.2"], source=ip_address("127.0.0.77"), health=Health(type="tcp", interval=0.1, timeout=1.0)
-        )
+        health = Health(type="tcp", interval=0.1, timeout=20.0)
+        port = self.forward(["127.0.0.2"], source=ip_address("127.0.0.77"), health=health)
         self.assertEqual(self.answer(port), b"127.0.0.2")
         self.loop.until(lambda: len(server.peers) > 2)
         self.assertEqual(set(server.peers), {"127.0.0.77"})

@@ -218,7 +218,7 @@ class RealProxyTests(ThroughTest):
                 self.check_health(proxy, backend.target, closed, kind)  # type: ignore[arg-type]
 
     def check_health(self, proxy: Proxy, good: Target, bad: Target, kind: HealthType) -> None:
-        self.forward(proxy, good, bad, health=Health(type=kind, interval=0.2, timeout=2.0))
+        self.forward(proxy, good, bad, health=Health(type=kind, interval=0.2, timeout=20.0))
         labels = [f"127.0.0.1:{target.port}" for target in (good, bad)]
 
         def known() -> bool:

@@ -24,7 +24,7 @@ from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, Talk, echo, route, says, secured
 from tests.support.ports import Reserved
 
-FAST = Health(type="tcp", interval=0.1, timeout=1.0, rise=2, fall=2)
+FAST = Health(type="tcp", interval=0.1, timeout=20.0, rise=2, fall=2)
 
 
 class Door:
@@ -247,7 +247,7 @@ class CheckTests(UpstreamTest):
         backends = {kind: Backend(self, lambda sock: release.wait(20) and None) for kind in kinds}
         self.open(
             *(
-                route(kind, self.port(), Forward(targets=(one.target,), health=evolve(FAST, type=kind, timeout=0.3)))
+                route(kind, self.port(), Forward(targets=(one.target,), health=evolve(FAST, type=kind, timeout=0.5)))
                 for kind, one in backends.items()
             )
         )

@@ -27,6 +27,7 @@ from dcrouter.proxy.edge import Edge
 from dcrouter.tls import credential
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.internal import InternalCa
+from tests.support.ends import BACKEND
 from tests.support.knock import knock
 from tests.support.loop import HandTurned, Loop
 
@@ -53,7 +54,7 @@ class Backend:
         self._listener.listen(128)
         self.port: int = 0 if path else self._listener.getsockname()[1]
         self.connections = 0
-        threading.Thread(target=self._serve, daemon=True).start()
+        threading.Thread(target=self._serve, name=BACKEND, daemon=True).start()
         test.addCleanup(self._close)
 
     @property
@@ -72,7 +73,7 @@ class Backend:
             except OSError:
                 return
             self.connections += 1
-            threading.Thread(target=self._run, args=(sock,), daemon=True).start()
+            threading.Thread(target=self._run, args=(sock,), name=BACKEND, daemon=True).start()
 
     def _run(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from tests.support.facts import until
 from tests.support.ports import reserved
 from tests.support.proxies import Microsocks
 
-CHECKED = Health(type="smtp", interval=0.1, timeout=1.0, rise=1, fall=1)
+CHECKED = Health(type="smtp", interval=0.1, timeout=20.0, rise=1, fall=1)
 LATER = Queue(retry=Retry(base=3600.0, max=3600.0))
 """Mail that waits is woken, or stays."""
 
