@@ -7,7 +7,7 @@ those that could explode on less are refused by the configuration.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from dcrouter.config.names import wildcards
 from dcrouter.config.patterns import ANY, DETAIL, LONGEST_ADDRESS, detailed, parse_all, split, whole
@@ -85,23 +85,15 @@ def details_in(local: str) -> int:
     return local.count("+") if local.endswith(DETAIL) else 0
 
 
-def keys_of(local: str, domain: str, *, wild: bool, details: int = 0) -> Iterator[tuple[str, str]]:
+def keys_of(local: str, domain: str, *, wild: bool, details: int = 0) -> list[tuple[str, str]]:
     """The patterns, as (local part, domain), that mean this address. `wild`: those of `*.` and `**.` too; `details`:
     of `user+*` those with up to so many `+`.
     """
-    yield ANY, ANY
-    yield from _keys(local, domain, wild)
-    if domain:
-        yield from _keys(ANY, domain, wild)
-        yield local, ANY
-        if details and "+" in local:
-            for one in detailed(local, details):
-                yield from _keys(one, domain, wild)
-                yield one, ANY
-
-
-def _keys(local: str, domain: str, wild: bool) -> Iterator[tuple[str, str]]:
-    yield local, domain
-    if wild and domain:
-        for above in wildcards(domain):
-            yield local, above
+    if not domain:
+        return [(ANY, ANY), (local, domain)]
+    domains = [domain, *wildcards(domain)] if wild else [domain]
+    keys = [(ANY, ANY), *((local, one) for one in domains), *((ANY, one) for one in domains), (local, ANY)]
+    if details and "+" in local:
+        for shorter in detailed(local, details):
+            keys += [*((shorter, one) for one in domains), (shorter, ANY)]
+    return keys

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 from dcrouter.errors import WireError
@@ -44,7 +45,13 @@ def count(head: bytes, name: bytes) -> int:
 
     Blanks before the colon are obsolete syntax (RFC 5322 4.5), and count.
     """
-    return len(re.findall(rb"\r\n" + re.escape(name) + rb"[ \t]*:", (b"\r\n" + head).lower()))
+    lower = head.lower()
+    return len(_begins_with(name).findall(b"\r\n" + lower)) if name in lower else 0
+
+
+@lru_cache(maxsize=100)
+def _begins_with(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"\r\n" + re.escape(name) + rb"[ \t]*:")
 
 
 def is_tls_optional(head: bytes) -> bool:

@@ -83,13 +83,7 @@ class Forwarding:
     # ------------------------------------------------------------------ what connections tell
 
     def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
-        if replies[0] is NO_REQUIRETLS:
-            self.unreachable(Trouble(peer.target, replies[0].lines[0], NO_TLS))
-            return
-        if any(replies[0] is one for one in ADAPTABLE):
-            adapting = Deferred.fromCoroutine(adapted(self.transaction, self.content, replies[0], self._clock))
-            within = adapting.called  # then this connection is about to take the next one
-            adapting.addCallback(self._adapted, peer, within).addErrback(self._unadapted, peer)
+        if replies[0].code >= 500 and self._ruled_out(replies[0], peer):
             return
         if len(replies) == 1:
             if replies[0].code == 421:
@@ -106,6 +100,18 @@ class Forwarding:
             self._again(outcomes, later)
         else:
             self._end(outcomes)
+
+    def _ruled_out(self, refusal: Reply, peer: Peer) -> bool:
+        """Whether that is a word of ours, and something can be done about it."""
+        if refusal is NO_REQUIRETLS:
+            self.unreachable(Trouble(peer.target, refusal.lines[0], NO_TLS))
+        elif any(refusal is one for one in ADAPTABLE):
+            adapting = Deferred.fromCoroutine(adapted(self.transaction, self.content, refusal, self._clock))
+            within = adapting.called  # then this connection is about to take the next one
+            adapting.addCallback(self._adapted, peer, within).addErrback(self._unadapted, peer)
+        else:
+            return False
+        return True
 
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         """Nobody knows whether it has arrived: asked again later, at the risk of a second copy."""

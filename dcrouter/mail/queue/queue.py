@@ -27,6 +27,7 @@ from dcrouter.mail.queue.budget import Budget, key_of
 from dcrouter.mail.queue.endings import Endings, failure, rounded
 from dcrouter.mail.queue.expiry import Expiry
 from dcrouter.mail.queue.inherited import Inherited
+from dcrouter.mail.queue.newcomers import Newcomers
 from dcrouter.mail.queue.notices import Notices
 from dcrouter.mail.queue.parts import keys_of, part_for, without_deferred
 from dcrouter.mail.queue.reports import OnEnd, Reports
@@ -89,6 +90,7 @@ class Queue:
         self._settled: set[Key] = set()
         self._wishes = Wishes()
         self._returned = Returned()
+        self._newcomers = Newcomers(clock, self._start_new)
         self._attempts = 0
         self._stopped = False
         self._leaving = False
@@ -232,13 +234,7 @@ class Queue:
     def _kept(self, _: None, message: Message, keys: list[Key]) -> None:
         """It is durable: whatever happens from here on, the client is told so."""
         self.counters["accepted"] += 1
-        self._try_new(message, keys)
-
-    def _try_new(self, message: Message, keys: list[Key]) -> None:
-        try:
-            self._start_new(message, keys)
-        except Exception:
-            self._log.failure("message {message}: not started", message=message.name)
+        self._newcomers.add(message, keys)
 
     def _start_new(self, message: Message, keys: list[Key]) -> None:
         if self._stopped or len(self._claims) > MAX_CLAIMED:
@@ -369,7 +365,7 @@ class Queue:
                 self._expiry.expect()
         for notice in what.notices:
             self._reports.told(what.message, notice)
-            self._try_new(notice, keys_of(notice))
+            self._newcomers.add(notice, keys_of(notice))
         if self._schedule.waits_for_room and len(self._retried) < MAX_RETRIED // 2:
             self._schedule.go_on()
         self._attempt_over()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Sequence
 from typing import Protocol
 
 from dcrouter.config.effective import mail_route_name
@@ -77,19 +78,25 @@ class Slots:
     def enter(self, session: Session) -> bool:
         """Whether it may stay; somebody else may have had to go for it."""
         bounds = (self._all, self._of(session.port))
-        if any(bound.full and not bound.silent for bound in bounds):
+        full = [bound for bound in bounds if bound.full]
+        if full and not self._make_room(full):
             self.turned_away += 1
             return False
-        for bound in bounds:
-            if bound.full:
-                victim = next(iter(bound.silent))
-                self.leave(victim)
-                self.shed += 1
-                victim.shed()
         for bound in bounds:
             bound.taken += 1
             bound.silent[session] = None
         self._inside.add(session)
+        return True
+
+    def _make_room(self, bounds: Sequence[_Bound]) -> bool:
+        if not all(bound.silent for bound in bounds):
+            return False
+        for bound in bounds:
+            if bound.full:  # who went for the one before may have been of this one, too
+                victim = next(iter(bound.silent))
+                self.leave(victim)
+                self.shed += 1
+                victim.shed()
         return True
 
     def spoke(self, session: Session) -> None:

@@ -69,6 +69,7 @@ class Transaction:
         self._user = user
         self._checks: Checks | None = None
         self._vouched = False
+        self._undecided = False  # whether the message decides about a recipient
         self._field = b""
         self._refusals: list[tuple[Accepted, Denial]] = []
         self._message = 0
@@ -82,11 +83,6 @@ class Transaction:
         return self._intake is not None
 
     @property
-    def _undecided(self) -> bool:
-        """Whether the message decides about a recipient."""
-        return any(one.choices for one in self.recipients.values())
-
-    @property
     def backlogged(self) -> bool:
         """Whether the client has to wait for the disk."""
         return self._intake is not None and self._intake.backlogged
@@ -98,6 +94,8 @@ class Transaction:
         address = recipient.address
         if address not in self.recipients or self.recipients[address].choices:
             self.recipients[address] = recipient
+            if recipient.choices or self._undecided:
+                self._undecided = any(one.choices for one in self.recipients.values())
         if recipient.asked and not report.orcpt:
             report = report._replace(orcpt=f"rfc822;{recipient.asked}")
         if report is not NO_REPORT:
