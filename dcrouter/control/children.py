@@ -2,8 +2,8 @@
 again when they die.
 
 1. A fresh child gets what `greeting` says (configuration, listening sockets, addresses), then one end of a new
-   socketpair for each child that it is joined with (JOINED), and answers `ready`. When all are, `start`'s Deferred
-   fires; `go` lets them begin.
+   socketpair for each child that it is joined with (control/joining.py), and answers `ready`. When all are, `start`'s
+   Deferred fires; `go` lets them begin.
 2. One that dies is started again after a wait that doubles from 0.1 s to 30 s, and is 0.1 s again once it ran well;
    each death is an error in the log. While mail is down the edge sees the socketpair close and pauses mail by itself.
 3. At the very first start a role that dies (or is silent) three times before it is ready fails the whole start: what
@@ -19,12 +19,14 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from dcrouter.control.child import Child, Command, command
+from dcrouter.control.joining import Joining
 from dcrouter.control.post import Post
+from dcrouter.control.questions import Questions
 from dcrouter.errors import StartError, Unreachable
 
 READY_TIMEOUT = 90.0
@@ -34,15 +36,6 @@ starts at once, whoever is ended and started again is the slower for it.
 EXIT_TIMEOUT = 3.0
 """Seconds that a dismissed child has to end by itself."""
 DRAIN_MARGIN = 2.0
-REJOIN = 0.5
-"""Seconds before two living children whose socketpair broke (descriptors ran out) get a new one."""
-
-JOINED = (("edge", "mail"), ("edge", "handlers"), ("mail", "handlers"))
-"""Roles that talk to each other without the parent."""
-
-ANSWERS = ("status", "queue", "answer")
-"""Kinds of messages that answer one of ours, by its `id`; a long answer has come in `part`s before."""
-
 Message = tuple[str, dict[str, Any], Sequence[int]]
 """(kind, fields, descriptors that stay the sender's)"""
 
@@ -67,17 +60,13 @@ class Children:
         self.command = command
         self.lock = lock
         self._posts = {role: Post() for role in roles}
-        self._replies: dict[int, tuple[str, Deferred[dict[str, Any]]]] = {}
-        self._parts: dict[int, dict[str, dict[str, Any]]] = {}
-        self._requests = 0
+        self._questions = Questions(reactor)
+        self._joining = Joining(reactor, self._child_of)
         self._going = False
         self._stopping = False
         self._started: Deferred[None] | None = None
         self._stopped: Deferred[None] | None = None
         self._last: list[IDelayedCall] = []
-        self._joining: dict[tuple[str, str], IDelayedCall] = {}
-        self._joined: dict[tuple[str, str], int] = {}
-        self._joins = 0
         self._leaving: list[Child] = []
         self._held: list[str] | None = None
         self._settling: list[Deferred[None]] = []
@@ -94,11 +83,15 @@ class Children:
         self._going = True
         self.tell_all("go")
 
+    def _child_of(self, role: str) -> Child | None:
+        post = self._posts.get(role)
+        return post.child if post is not None else None
+
     def tell(self, role: str, kind: str, fields: dict[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
         """Send a message to the role's present process, if there is one: a later one learns from the greeting."""
-        post = self._posts.get(role)
-        if post is not None and post.child is not None:
-            post.child.send(kind, fields, fds)
+        child = self._child_of(role)
+        if child is not None:
+            child.send(kind, fields, fds)
 
     def tell_all(self, kind: str, fields: dict[str, Any] | None = None) -> None:
         """`tell` for every role."""
@@ -109,25 +102,10 @@ class Children:
         self, role: str, kind: str, fields: dict[str, Any] | None = None, timeout: float = 2.0
     ) -> Deferred[dict[str, Any]]:
         """A message that is answered by one with the same `id`: the answer's fields. Unreachable where none comes."""
-        self._requests += 1
-        number = self._requests
-        answer: Deferred[dict[str, Any]] = Deferred()
-        post = self._posts.get(role)
-        if post is None or post.child is None:
+        child = self._child_of(role)
+        if child is None:
             return fail(Unreachable(f"the {role} process is not there"))
-        self._replies[number] = (role, answer)
-        self.tell(role, kind, {**(fields or {}), "id": number})
-
-        def forget(result: Any) -> Any:
-            self._replies.pop(number, None)
-            self._parts.pop(number, None)
-            return result
-
-        def unanswered(reason: Any, seconds: float) -> Any:
-            reason.trap(TimeoutError, Exception)
-            raise Unreachable(f"the {role} process did not answer within {seconds:g} s")
-
-        return answer.addTimeout(timeout, self.reactor, unanswered).addBoth(forget)
+        return self._questions.ask(role, lambda number: child.send(kind, {**(fields or {}), "id": number}), timeout)
 
     def settled(self) -> Deferred[None]:
         """Fires when every process that there is has begun its work: soon, for one that does not is killed."""
@@ -208,8 +186,7 @@ class Children:
         self._stopping = True
         stopped: Deferred[None] = Deferred()
         self._stopped = stopped
-        for call in self._joining.values():
-            _cancel(call)
+        self._joining.stop()
         for post in self._posts.values():
             _cancel(post.later)
             _cancel(post.silent)
@@ -248,28 +225,7 @@ class Children:
         post.silent = self.reactor.callLater(READY_TIMEOUT, self._is_silent, child)
         for kind, fields, fds in greeting:
             child.send(kind, fields, fds)
-        for pair in JOINED:
-            if role in pair:
-                self._join(pair)
-
-    def _join(self, pair: tuple[str, str]) -> None:
-        _cancel(self._joining.pop(pair, None))
-        posts = [self._posts.get(role) for role in pair]
-        children = [post.child for post in posts if post is not None and post.child is not None]
-        if len(children) < len(pair):
-            return
-        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._joins += 1
-        self._joined[pair] = self._joins
-        with one, other:
-            for child, end, met in zip(children, (one, other), reversed(pair), strict=True):
-                child.send("peer", {"role": met, "join": self._joins}, [end.fileno()])
-
-    def _rejoin(self, join: int) -> None:
-        """A socketpair broke. Where one has died its successor joins anew; where both live, they do so soon."""
-        for pair, number in self._joined.items():
-            if number == join and pair not in self._joining and not self._stopping:
-                self._joining[pair] = self.reactor.callLater(REJOIN, self._join, pair)
+        self._joining.join(role)
 
     def _is_silent(self, child: Child) -> None:
         self.log.error("{role} is not ready after {seconds:g} s", role=child.role, seconds=READY_TIMEOUT)
@@ -314,9 +270,7 @@ class Children:
             started.callback(None)
 
     def _died(self, role: str, post: Post, child: Child) -> None:
-        for asked, answer in list(self._replies.values()):
-            if asked == role:
-                answer.errback(Unreachable(f"the {role} process has died"))
+        self._questions.died(role)
         self._check_settled()
         if self._stopping:
             self._check_stopped()
@@ -344,16 +298,11 @@ class Children:
         for fd in fds:
             # No message to the parent carries files.
             socket.close(fd)
-        if kind == "part":
-            if fields["id"] in self._replies:
-                self._parts.setdefault(fields["id"], {}).setdefault(fields["of"], {}).update(fields["part"])
+        if self._questions.heard(kind, fields):
             return
-        asked = self._replies.pop(fields["id"], None) if kind in ANSWERS and "id" in fields else None
-        if asked is not None:
-            parts = self._parts.pop(fields["id"], {})
-            asked[1].callback({**{name: value for name, value in fields.items() if name != "id"}, **parts})
-        elif kind == "alone":
-            self._rejoin(fields["join"])
+        if kind == "alone":
+            if not self._stopping:
+                self._joining.broke(fields["join"])
         elif kind == "not_now":
             self._posts[child.role].excused = True
             self._check_started()

@@ -40,8 +40,8 @@ def greeting(parent: Parent, role: str) -> Iterator[Message]:
     if parent.log_level != parent.config.log.level:
         yield "log_level", {"level": parent.log_level}, ()
     if role == "edge":
-        for start in range(0, len(parent.listeners), LISTENERS_PER_MESSAGE):
-            some = parent.listeners[start : start + LISTENERS_PER_MESSAGE]
+        for start in range(0, len(parent.sockets.listeners), LISTENERS_PER_MESSAGE):
+            some = parent.sockets.listeners[start : start + LISTENERS_PER_MESSAGE]
             places = [{"address": listener.address, "port": listener.port} for listener in some]
             yield "listener", {"listeners": places}, [listener.sock.fileno() for listener in some]
         if parent.office.responder.sockets:

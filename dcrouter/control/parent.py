@@ -43,6 +43,7 @@ from dcrouter.control.ports import Listener
 from dcrouter.control.reload import Loaded, Reloads
 from dcrouter.control.roles import mail_home, roles, without_mail
 from dcrouter.control.sinks import AccessLog, LogLines, LogSink
+from dcrouter.control.sockets import Sockets
 from dcrouter.control.state import StateDirectory
 from dcrouter.control.status import status_of
 from dcrouter.control.summary import hints
@@ -103,7 +104,7 @@ class Parent(Service):
         self.routes = effective_routes(config)
         self.state: State = "stopped"
         self.failure: StartError | None = None
-        self.listeners: tuple[Listener, ...] = ()
+        self.sockets = Sockets()
         self.state_directory = StateDirectory(config.state_dir, mail_home(config))
         self.office = Office(config, reactor, ToEdge(lambda: self.children), lambda: self.certificates.look_soon())
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
@@ -121,8 +122,6 @@ class Parent(Service):
         self.children: Children | None = None
         self.reloads = Reloads(self)
         self.operations = Operations(self)
-        self._spare: dict[ports.Bound, socket.socket] = {}
-        self._inherited: frozenset[ports.Bound] = frozenset()
         self._account: privileges.Account | None = None
         self._started = 0.0
         self._signals: dict[int, Any] = {}
@@ -137,17 +136,13 @@ class Parent(Service):
         privileges.raise_descriptor_limit()
         self.state_directory.open(self._account)
         try:
-            self._spare = ports.inherited(os.environ)
-            self._inherited = frozenset(self._spare)
-            self.listeners = ports.bind(self.config, self._spare)
+            self.sockets.open(self.config)
         except StartError:
-            self._close_ports()
             self.state_directory.close()
             raise
-        self.office.open(self.config, self.listeners, self._spare)
-        for listener in self.listeners:
-            self._spare.pop((listener.address, listener.port), None)
-        for address, port in self._spare:
+        self.office.open(self.config, self.sockets.listeners, self.sockets.spare)
+        self.sockets.settle()
+        for address, port in self.sockets.spare:
             self.log.warn(
                 "{place} was passed to us, and no route wants it: whoever connects waits",
                 place=ports.where(address, port),
@@ -276,25 +271,21 @@ class Parent(Service):
                     else:
                         self.children.retire(role)
 
-    def sockets(self) -> dict[ports.Bound, socket.socket]:
+    def opened(self) -> dict[ports.Bound, socket.socket]:
         """Every socket that listens here, wanted or not."""
-        responding = self.office.responder.sockets
-        return {**self._spare, **responding, **{(one.address, one.port): one.sock for one in self.listeners}}
+        return {**self.sockets.spare, **self.office.responder.sockets, **self.sockets.wanted()}
 
     def adopt(self, loaded: Loaded) -> list[Listener]:
         """This is the configuration from now on, for every process that is started too. The listeners that it does not
         want: `close_unused` is next for them.
         """
-        wanted = {id(listener.sock) for listener in loaded.listeners}
-        unused = [listener for listener in self.listeners if id(listener.sock) not in wanted]
         before, self.access_log = self.access_log, loaded.access_log
         if before is not None and before is not self.access_log:
             before.close()
         self.config, self.plain, self.routes = loaded.config, loaded.plain, loaded.routes
-        self.listeners = loaded.listeners
-        for listener in self.listeners:
-            self._spare.pop((listener.address, listener.port), None)
-            self.office.responder.sockets.pop((listener.address, listener.port), None)
+        unused = self.sockets.use(loaded.listeners)
+        for place in self.sockets.wanted():
+            self.office.responder.sockets.pop(place, None)
         self.certificates.use(loaded.store, loaded.credentials)
         self.trust.use(loaded.config, loaded.ca_files)
         self.names.only(names_of(loaded.config, loaded.routes))
@@ -303,20 +294,13 @@ class Parent(Service):
         return unused
 
     def close_unused(self, unused: Iterable[Listener]) -> None:
-        """Close them, but for those that were passed to us: whoever did it has them open anyhow. Certificates are
-        sought for what there is now.
-        """
-        for listener in unused:
-            place = (listener.address, listener.port)
-            if place in self._inherited:
-                self._spare[place] = listener.sock
-            else:
-                listener.sock.close()
+        """Close them; certificates are sought for what there is now."""
+        self.sockets.close_unused(unused)
         self._see_to_certificates()
 
     def _see_to_certificates(self) -> None:
         try:
-            self.office.use(self.config, self.routes, self.listeners, self._spare)
+            self.office.use(self.config, self.routes, self.sockets.listeners, self.sockets.spare)
             self.office.want(self.config, self.certificates.store)
         except Exception:
             # Whatever it is, what serves now goes on serving, and a reload has happened.
@@ -330,11 +314,8 @@ class Parent(Service):
             self.children.tell_all("log_level", {"level": level})
 
     def _close_ports(self) -> None:
-        for sock in self.sockets().values():
-            sock.close()
+        self.sockets.close()
         self.office.close()
-        self.listeners = ()
-        self._spare.clear()
 
     # Turns of its life.
 
@@ -350,7 +331,7 @@ class Parent(Service):
             return
         children.go()
         self.state = "ready"
-        for hint in hints(self.listeners, self.routes):
+        for hint in hints(self.sockets.listeners, self.routes):
             self.log.info("listening on {hint}", hint=hint)
         self.log.info("ready: {routes} routes from {file}", routes=len(self.routes), file=str(self.source))
         self.office.start()

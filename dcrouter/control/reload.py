@@ -197,9 +197,9 @@ class Reloads:
             raise ReloadError("\n".join(problems))
         self._still_ready()
         loaded = self._load(config)
-        opened = ports.opened_among(loaded.listeners, parent.sockets())
+        opened = ports.opened_among(loaded.listeners, parent.opened())
         added: list[str] = []
-        served = {id(listener.sock) for listener in parent.listeners}
+        served = {id(listener.sock) for listener in parent.sockets.listeners}
         fresh = [listener for listener in loaded.listeners if id(listener.sock) not in served]
         parent.certificates.stop()
         prepared: list[str] = []
@@ -220,14 +220,14 @@ class Reloads:
                     await children.add(role, told)
                     added.append(role)
                     self._still_ready()
-            ports.listen(loaded.listeners, parent.sockets())
+            ports.listen(loaded.listeners, parent.opened())
         except BaseException:
             for role in added:
                 children.retire(role)
             for role in prepared:
                 children.tell(role, "abandon")
             ports.close(opened)
-            ports.listen((), parent.sockets())
+            ports.listen((), parent.opened())
             if loaded.access_log is not None and loaded.access_log is not parent.access_log:
                 loaded.access_log.close()
             parent.names.only(names_of(parent.config, parent.routes))
@@ -255,7 +255,7 @@ class Reloads:
         except (DcrouterError, OSError) as error:
             raise ReloadError("\n".join(f"certificates: {line}" for line in str(error).splitlines())) from error
         ca_files = read_ca_files(config)
-        listeners = ports.bind_only(config, parent.sockets())
+        listeners = ports.bind_only(config, parent.opened())
         access_log = parent.access_log
         if config.access_log != parent.config.access_log:
             access_log = parent.make_access_log(config)
@@ -263,7 +263,7 @@ class Reloads:
                 if access_log is not None:
                     access_log.open()
             except StartError:
-                ports.close(ports.opened_among(listeners, parent.sockets()))
+                ports.close(ports.opened_among(listeners, parent.opened()))
                 raise
         return Loaded(
             config=config,

@@ -31,7 +31,7 @@ async def status_of(parent: Parent) -> dict[str, Any]:
         "children": children,
         "listeners": [
             {"address": listener.address, "port": listener.port, "routes": list(listener.routes)}
-            for listener in parent.listeners
+            for listener in parent.sockets.listeners
         ],
         "reloads": parent.reloads.status(),
         "log": {"level": parent.log_level, "dropped": parent.log_sink.lost if parent.log_sink is not None else 0},

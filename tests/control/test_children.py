@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.control import children as module
 from dcrouter.control.children import Children, Message
+from dcrouter.control.joining import REJOIN
 from dcrouter.control.post import FIRST_WAIT
 from dcrouter.errors import StartError, Unreachable
 from tests.support.facts import until
@@ -94,14 +95,14 @@ class TestLives(ChildrenCase):
     async def test_two_living_children_whose_socketpair_broke_are_joined_anew(self) -> None:
         """Descriptors can run out in one of them: mail must not stay paused until somebody dies."""
         await self.children.start()
-        self.children._message(self.children._alive()[0], "alone", {"join": self.children._joins}, [])
-        await until(lambda: any(call.func == self.children._join for call in reactor.getDelayedCalls()))
+        self.children._message(self.children._alive()[0], "alone", {"join": self.children._joining.count}, [])
+        await until(lambda: any(call.func == self.children._joining._join for call in reactor.getDelayedCalls()))
 
         async def peers() -> tuple[int, int]:
             edge, mail = await self.children.ask("edge", "status"), await self.children.ask("mail", "status")
             return edge["peers"], mail["peers"]
 
-        await deferLater(reactor, module.REJOIN + 0.1)
+        await deferLater(reactor, REJOIN + 0.1)
         self.assertEqual(await peers(), (2, 2))
 
     async def test_the_wait_before_a_restart_doubles(self) -> None:
