@@ -50,6 +50,9 @@ files.
 """
 PAUSE = 0.1
 """Seconds a listener rests when descriptors have run out."""
+LAST_WORDS = 1.0
+"""Seconds for a mail half apart to say 421 to a client whose session we end."""
+
 OTHERS_RESERVED = 1024
 """Descriptors that the processes which take connections over, and have the same limit of files, keep for their own."""
 
@@ -346,8 +349,13 @@ class Edge:
         elapsed = time.monotonic() - self._drain_began
         for task, session in list(self._sessions.items()):
             timeouts = session.route.timeouts if session.route is not None else self.plan.config.defaults.timeouts
-            if session.idle or (timeouts.drain and elapsed >= timeouts.drain):
+            late = elapsed - timeouts.drain if timeouts.drain else -1.0
+            if late < 0 and not session.idle:
+                continue
+            if late >= LAST_WORDS or not session.relays_mail:
                 task.throw(Refused("drained"))
+            else:
+                session.hang_up("drained")
         if self._sessions:
             self._reactor.callLater(PAUSE, self._watch_drain)
         elif self._draining is not None and not self._draining.called:

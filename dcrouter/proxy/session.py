@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -108,6 +110,19 @@ class Session:
         if not self.reason:
             self.ended_by = ended_by
             self.reason = reason
+
+    @property
+    def relays_mail(self) -> bool:
+        """Whether a mail half that is another service talks to the client."""
+        route = self.route
+        return self.phase == "relay" and route is not None and route.is_mail and not route.is_handed
+
+    def hang_up(self, reason: str) -> None:
+        """The target reads an end as if the client had left, and what it says then still arrives."""
+        if not self.reason:
+            self.end("router", reason)
+            with contextlib.suppress(OSError):  # it has gone by itself
+                self.plain.sock.shutdown(socket.SHUT_RD)
 
     async def serve(self) -> None:
         """The whole life of the connection. Raises only what is a defect of ours."""

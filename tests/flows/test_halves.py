@@ -284,3 +284,22 @@ class ChangesTests(HalvesCase):
                 return talk.reply()[:4] == b"220 "
         except OSError:
             return False
+
+
+class DrainTests(SynchronousTestCase):
+    def test_an_edge_that_stops_lets_the_mail_half_say_so(self) -> None:
+        """421 to whoever has a session when `drain` is over, in clear and within TLS, idle and in a message; the edge
+        has ended then."""
+        halves = Halves(f"defaults: {{timeouts: {{drain: 1s}}}}{TEXT}", ports=PORTS, world=1)
+        self.addCleanup(halves.close)
+        seen = _Seen(halves)
+        with contextlib.ExitStack() as stack:
+            talks = [
+                stack.enter_context(open_door(seen, door, source=STRANGER, login=False))
+                for door in (Door(kind="smtp"), Door(kind="smtp", tls=True), Door(kind="smtps", tls=True))
+            ]
+            talks[1].begin("a@ours.test", sender="b@x.test")
+            self.assertEqual(halves.proxy.stop(), 0)
+            self.assertEqual([talk.reply()[:10] for talk in talks], [b"421 4.3.2 "] * 3)
+            self.assertEqual([talk.reply() for talk in talks], [b""] * 3)
+        until(lambda: halves.mail.counters("mail").get("connections") == 0)

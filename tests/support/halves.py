@@ -21,6 +21,7 @@ class MailHalf(Router):
         self.expected = []
         self.ports = proxy.ports
         self.command = (*RUN, "--only", "mail")
+        self.environment = proxy.environment
         self.process = None
         self._reserved = {}
         self._log = self.base / "mail.log"

@@ -102,8 +102,10 @@ class MailProtocol(Conversation, Protocol):
         """The client has ended its side. What it waits for it still gets: Exim sends its last QUIT with a FIN."""
         if self.machine.waiting and not self._securing:
             self._paused = True  # the reactor reads no more; it meets the end again behind the answer
-        else:
-            self._end("client", "connection closed")
+            return
+        if self.sessions.behind_edges and not self._securing and self.account.ending is None:
+            self.machine.close(said.CLOSING)  # so ends an edge that stops the sessions of its clients
+        self._end("client", "connection closed")
 
     def writeConnectionLost(self) -> None:
         """Never: we end both sides at once."""
@@ -157,7 +159,9 @@ class MailProtocol(Conversation, Protocol):
     # ------------------------------------------------------------------ TLS
 
     def _begin_tls(self) -> None:
-        self._handshake = Handshake(self.sessions.chooser)
+        self._handshake = Handshake(
+            self.sessions.chooser, self.readConnectionLost if self.sessions.behind_edges else None
+        )
         self._securing = True
         self._tls_began = self.sessions.clock.seconds()
 

@@ -95,6 +95,11 @@ class Sessions(Living[MailProtocol]):
         self.authentication.reload(email)
         self._limits.clear()
 
+    @property
+    def behind_edges(self) -> bool:
+        """Whether clients reach us through edges that are services of their own (`email.remote`)."""
+        return bool(self._email.edges)
+
     def take(self, fd: int, facts: ConnectionFacts, least: MinRate | None = None) -> None:
         """Takes an accepted socket over. A client that has gone is a session that has ended. `least`: it must move."""
         accepted = socket.socket(fileno=fd)

@@ -6,12 +6,13 @@ cannot be exchanged safely later; then TLS is put on the transport and fed with 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from zope.interface import implementer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
+from zope.interface import alsoProvides, implementer
 
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.clienthello import ClientHello, needed, parse
@@ -32,10 +33,15 @@ class _Creator:
 
 
 class Handshake:
-    """The first bytes of a client that is about to speak TLS."""
+    """The first bytes of a client that is about to speak TLS.
 
-    def __init__(self, chooser: Chooser) -> None:
+    `ended`, where given, is called when the client ends its side without a goodbye of TLS, and can still be told
+    something; else the connection is over then.
+    """
+
+    def __init__(self, chooser: Chooser, ended: Callable[[], None] | None = None) -> None:
         self._chooser = chooser
+        self._ended = ended
         self._collected = bytearray()
         self._needed = 0  # octets before another look makes sense: a dribbled hello must not be parsed for each of them
 
@@ -53,6 +59,9 @@ class Handshake:
             return None
         context = self._chooser.mail_context(hello.sni)
         transport.startTLS(_Creator(context))
+        if self._ended is not None:  # Twisted asks the protocol for its half-close, and its TLS has none
+            transport.protocol.readConnectionLost = self._ended
+            alsoProvides(transport.protocol, IHalfCloseableProtocol)
         transport.protocol.dataReceived(collected)
         return hello
 
