@@ -23,6 +23,7 @@ class MailHalf(Router):
         self.command = (*RUN, "--only", "mail")
         self.environment = proxy.environment
         self.process = None
+        self.environment = proxy.environment
         self._reserved = {}
         self._log = self.base / "mail.log"
         self._log.touch()

@@ -50,6 +50,7 @@ class ExportTests(TestCase):
     def exports(self) -> Exports:
         exports = Exports(reactor)
         self.addCleanup(exports.stop)
+        self.addCleanup(until, lambda: exports._running is None)  # else the command may have done all but ended
         return exports
 
     def use(self, exports: Exports, *credentials: Credential, command: str | None = "echo >> ran") -> None:
