@@ -30,7 +30,7 @@ from dcrouter.mail.message import Message
 from dcrouter.net.slices import CallLater
 from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.smtp.reply import Reply
-from dcrouter.wire.smtp.transaction import ADAPTABLE, NO_REQUIRETLS
+from dcrouter.wire.smtp.transaction import ADAPTABLE, NO_REQUIRETLS, OURS, TOO_MANY
 
 MAX_RECIPIENTS = 100
 """Of one message in one transaction: what every server must take (RFC 5321 4.5.3.1.8)."""
@@ -89,14 +89,14 @@ class Forwarding:
             if replies[0].code == 421:
                 self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2", said=replies[0].text))
             else:
-                self._end([self._judged(from_reply(replies[0], peer))])
+                self._end([self._outcome(replies[0], peer)])
             return
         if all(reply.code == 421 for reply in replies):
             self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2", said=replies[0].text))
             return
-        outcomes = [self._judged(from_reply(reply, peer)) for reply in replies]
+        outcomes = [self._outcome(reply, peer) for reply in replies]
         later = [at for at, reply in enumerate(replies) if (reply.code, reply.enhanced) in _TOO_MANY]
-        if later and any(reply.code < 300 for reply in replies):
+        if later and (replies[-1] is TOO_MANY or any(reply.code < 300 for reply in replies)):
             self._again(outcomes, later)
         else:
             self._end(outcomes)
@@ -142,6 +142,11 @@ class Forwarding:
         """It is not taken elsewhere: it was not refused, it is only early."""
         self._end([Postponed(f"4.4.5 {reason}", target, seconds)] * len(self.transaction.recipients))
 
+    def _outcome(self, reply: Reply, peer: Peer) -> Outcome:
+        """What a server has said triggers something, not what we say for it."""
+        outcome = from_reply(reply, peer)
+        return outcome if reply.code >= 400 and any(reply is one for one in OURS) else self._judged(outcome)
+
     def _judged(self, outcome: Outcome) -> Outcome:
         if self._course is None or self._destination is None:
             return outcome
@@ -175,7 +180,7 @@ class Forwarding:
     # ------------------------------------------------------------------ recipients
 
     def _again(self, outcomes: list[Outcome], later: list[int]) -> None:
-        """Those of `later` once more; some of the others were taken, so there is an end."""
+        """Those of `later` once more; some of the others have an end, so there is one."""
         assert self._destination is not None
         self._keep(outcomes)
         self._under_way = [self._under_way[at] for at in later]

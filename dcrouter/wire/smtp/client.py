@@ -4,10 +4,10 @@ How it is driven:
 
 1. `receive(data)` takes what the server sends; it gives events in order. WireError: the peer does not speak SMTP.
 2. At `StartTls` the caller does the handshake, then says `secured()`.
-3. After `Ready`, `begin(transaction)` starts one message. At `SendBody` the caller writes the message, stuffed, with
-   its end mark, or in one chunk as it is, without one; then says `body_sent()`. `Finished` carries one reply per
-   recipient; the next transaction may begin. A refusal within the message finishes it too: the connection has to be cut
-   then, or it would end as a message.
+3. After `Ready`, `begin(transaction)` starts one message, for as many recipients as the server takes at once. At
+   `SendBody` the caller writes the message, stuffed, with its end mark, or in one chunk as it is, without one; then
+   says `body_sent()`. `Finished` carries one reply per recipient; the next transaction may begin. A refusal within the
+   message finishes it too: the connection has to be cut then, or it would end as a message.
 4. `take_output()` gives the bytes to write now. `phase` says which reply is awaited, for the timeout.
 5. `quit()` ends the session. After `Unusable`, or `Finished` with `usable` False, nothing more may be begun.
 
@@ -25,7 +25,7 @@ from dcrouter.errors import WireError
 from dcrouter.wire.smtp import opening
 from dcrouter.wire.smtp.opening import Credentials, Opening, Ready, StartTls, Tls, Unusable
 from dcrouter.wire.smtp.reply import Reply, ReplyReader
-from dcrouter.wire.smtp.transaction import Transaction, mail, rcpts
+from dcrouter.wire.smtp.transaction import TOO_MANY, Transaction, limit, mail, rcpts
 from dcrouter.wire.smtp.transaction import refusal as ruled_out
 
 Phase = opening.Phase | Literal["rset", "mail", "rcpt", "data", "body", "final", "quit", "idle"]
@@ -87,6 +87,8 @@ class Client:
         self._refusals: list[Reply | None] = []
         self._finals: list[Reply] = []
         self._answered = 0
+        self._begun = 0
+        self._asked = 0
         self._mail_refusal: Reply | None = None
         self._parting: Reply | None = None
         self._body_due = False
@@ -117,7 +119,9 @@ class Client:
     @property
     def usable(self) -> bool:
         """Whether a transaction may begin now."""
-        return self.ready and self._transaction is None and not self._closing
+        if not self.ready or self._transaction is not None or self._closing:
+            return False
+        return "LIMITS" not in self.extensions or self._begun < limit(self.extensions, "MAILMAX")
 
     @property
     def answered(self) -> bool:
@@ -139,12 +143,16 @@ class Client:
         self._finals = []
         self._mail_refusal = self._parting = None
         self._answered = 0
+        self._begun += 1
         if self._dirty:
             self._dirty = False
             self._unsent.append(("rset", b"RSET\r\n"))
         self._unsent.append(("mail", mail(transaction, self.extensions)))
-        for line in rcpts(transaction, self.extensions):
-            self._unsent.append(("rcpt", line))
+        lines = list(rcpts(transaction, self.extensions))
+        if "LIMITS" in self.extensions:
+            del lines[int(min(limit(self.extensions, "RCPTMAX"), len(lines))) :]
+        self._asked = len(lines)
+        self._unsent += [("rcpt", line) for line in lines]
         if not (transaction.question or transaction.binary):
             self._unsent.append(("data", b"DATA\r\n"))
         self._send()
@@ -242,7 +250,8 @@ class Client:
                 return self._stop_early()
         elif phase == "rcpt":
             self._refusals.append(self._mail_refusal or (None if good and not self._transaction.question else reply))
-            if len(self._refusals) == len(self._transaction.recipients):
+            if len(self._refusals) == self._asked:
+                self._refusals += [TOO_MANY] * (len(self._transaction.recipients) - self._asked)
                 if None not in self._refusals:
                     return self._stop_early()
                 if self._transaction.binary:

@@ -3,12 +3,14 @@ not have the message at all.
 
 Contract: `mail` and `rcpts` give whole lines; nothing is said that the server has not announced. `refusal` is our own
 answer where the announcements rule the message out; a few of them (see ADAPTABLE) a caller can do something about.
-RFC 1870 (SIZE), 6152 (8BITMIME), 3030 (BINARYMIME), 6531 (SMTPUTF8), 3461 5.2.1 (DSN), 8689 4 (REQUIRETLS), 6710.
+RFC 1870 (SIZE), 6152 (8BITMIME), 3030 (BINARYMIME), 6531 (SMTPUTF8), 3461 5.2.1 (DSN), 8689 4 (REQUIRETLS), 6710, 9422
+(LIMITS).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from dcrouter.wire.smtp.parameters import NO_WISHES, Report, Wishes, orcpt_value, xtext
@@ -19,6 +21,10 @@ NO_8BIT = Reply(code=554, lines=("5.6.3 The next hop does not take 8-bit content
 NO_BINARY = Reply(code=554, lines=("5.6.3 The next hop does not take binary content",))
 NO_UTF8 = Reply(code=553, lines=("5.6.7 The next hop does not take addresses and headers in UTF-8",))
 NO_REQUIRETLS = Reply(code=550, lines=("5.7.30 The next hop does not support REQUIRETLS",))
+TOO_MANY = Reply(code=452, lines=("4.5.3 The next hop takes no more recipients at once",))
+
+OURS = (TOO_BIG, NO_8BIT, NO_BINARY, NO_UTF8, NO_REQUIRETLS, TOO_MANY)
+"""What nobody has said but we, because of what was announced."""
 
 ADAPTABLE = (NO_8BIT, NO_BINARY, NO_UTF8)
 """The message could be written in another way."""
@@ -55,6 +61,15 @@ def refusal(transaction: Transaction, extensions: Mapping[str, str], *, strict: 
     if transaction.eightbit and "8BITMIME" not in extensions:
         return NO_8BIT
     return None
+
+
+def limit(extensions: Mapping[str, str], name: str) -> float:
+    """What LIMITS says of RCPTMAX or MAILMAX (RFC 9422 3), infinite where it says nothing that can be meant."""
+    for word in extensions.get("LIMITS", "").split():
+        found, _, value = word.partition("=")
+        if found == name and value.isdecimal() and 0 < len(value) <= 6 and value[0] != "0":
+            return int(value)
+    return inf
 
 
 def takes_binary(extensions: Mapping[str, str]) -> bool:

@@ -146,6 +146,19 @@ class DestinationTests(TestCase):
             self.assertEqual((hop.connections, len(hop.messages)), (1, 3), refusal)
 
     @inlineCallbacks
+    def test_limits_that_are_announced_are_kept(self):
+        """RCPTMAX and MAILMAX (RFC 9422): groups of that size, a connection for each so many messages; nobody is
+        refused, or waits.
+        """
+        hop = ScriptedHop(self, EHLO="250-next\r\n250 LIMITS RCPTMAX=3 MAILMAX=2")
+        hop.script["RCPT"] = lambda line: "421 no" if len(hop.sessions[-1].accepted) >= 3 else "250 2.1.5 ok"
+        house = House(self, forward(hop.port))
+        yield in_thread(send, house.listen(), *(f"b{number}@example.test" for number in range(10)))
+        yield until(lambda: len(house.done) == 10)
+        self.assertEqual({done.outcome for done in house.done}, {"delivered"})
+        self.assertEqual((hop.connections, len(hop.messages)), (2, 4))
+
+    @inlineCallbacks
     def test_nobody_taken_is_no_reason_to_ask_again(self):
         """452 for every recipient is an answer."""
         hop = ScriptedHop(self, RCPT="452 4.5.3 too many")

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcrouter.errors import WireError
 from dcrouter.wire.smtp.client import Client, Credentials, Finished, Ready, SendBody, Transaction, Unusable
 from dcrouter.wire.smtp.parameters import Report, Wishes
-from dcrouter.wire.smtp.transaction import NO_BINARY, NO_REQUIRETLS, NO_UTF8
+from dcrouter.wire.smtp.transaction import NO_BINARY, NO_REQUIRETLS, NO_UTF8, TOO_MANY, limit
 
 EHLO = b"250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 8BITMIME\r\n"
 ONE = Transaction("a@x.example", ["b@y.example"], 100, False)
@@ -238,6 +238,49 @@ EVERYTHING = (
 )
 WISHES = Wishes(ret="full", envid="QQ+1", requiretls=False, priority=-2)
 REPORTS = (Report("SUCCESS,DELAY", "rfc822;a+b@y.example"), Report())
+
+
+class LimitsTests(Playbook):
+    """RFC 9422."""
+
+    EHLO = b"250-mx.example\r\n250-PIPELINING\r\n250 LIMITS %s\r\n"
+
+    def test_no_more_recipients_than_the_server_takes(self) -> None:
+        """RCPTMAX: the others are for the next transaction, whatever became of the first ones. RFC 9422 3."""
+        many = Transaction("a@x.example", [f"b{number}@y.example" for number in range(5)], 100, False)
+        self.greet(self.EHLO % b"MAILMAX=9 RCPTMAX=2 RCPTDOMAINMAX=1")
+        self.client.begin(many)
+        self.assertEqual([line[:6] for line in self.said()], [b"MAIL F", b"RCPT T", b"RCPT T", b"DATA"])
+        self.assertEqual(self.hear(b"250 ok", b"250 ok", b"550 no", b"354 go"), [SendBody()])
+        self.client.body_sent()
+        (event,) = self.hear(b"250 ok")
+        assert isinstance(event, Finished)
+        self.assertEqual([reply.code for reply in event.replies], [250, 550, 452, 452, 452])
+        self.assertTrue(all(reply is TOO_MANY for reply in event.replies[2:]) and event.usable)
+        self.client.begin(many)
+        self.assertEqual(self.codes(self.hear(b"250 ok", b"550 no", b"550 no", b"503 who")), [550, 550, 452, 452, 452])
+        self.client.begin(many)
+        self.assertEqual(
+            self.codes(self.hear(b"250 reset", b"250 ok", b"450 no", b"550 no", b"503 who")), [450, 550, 452, 452, 452]
+        )
+
+    def test_no_more_messages_than_the_server_takes(self) -> None:
+        """MAILMAX: then the session is not used again. RFC 9422 3."""
+        self.greet(self.EHLO % b"MAILMAX=2")
+        for usable in (True, False):
+            self.client.begin(ONE)
+            self.hear(b"250 ok", b"250 ok", b"354 go")
+            self.client.body_sent()
+            (event,) = self.hear(b"250 ok")
+            assert isinstance(event, Finished)
+            self.assertEqual((event.usable, self.client.usable), (usable, usable))
+
+    def test_limits_that_nobody_can_mean(self) -> None:
+        """Are none; other words too. RFC 9422 2: digits, no leading zero."""
+        for words in ("", "RCPTMAX", "RCPTMAX=", "RCPTMAX=0", "RCPTMAX=07", "RCPTMAX=1000000", "RCPTMAX=-1", "X=1"):
+            self.assertEqual(limit({"LIMITS": words}, "RCPTMAX"), float("inf"), words)
+        self.assertEqual(limit({"LIMITS": "X MAILMAX=3 RCPTMAX=999999"}, "RCPTMAX"), 999_999)
+        self.assertEqual(limit({}, "RCPTMAX"), float("inf"))
 
 
 class WishesTests(Playbook):
