@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from dcrouter.config.mail import Email
 from dcrouter.errors import StoreError
 from dcrouter.events import MailReturned
+from dcrouter.mail.bounces.inbound import Inbound
 from dcrouter.mail.bounces.marks import Mark, Marks
 from dcrouter.mail.bounces.suppression import Suppression, key_of
 from dcrouter.mail.envelope import Recipient
@@ -59,12 +60,14 @@ class Returns:
         self._waiting: deque[Message] = deque()
         self._at_work = False
         self._feedback: frozenset[bytes] = frozenset()
+        self._inbound: Inbound | None = None
         self.verp = False
 
     def reload(self, email: Email) -> None:
         """As another configuration says, from now on; the first that wants marks has a key made, which blocks."""
         self._feedback = frozenset(key_of(address) for address in email.bounces.feedback)
         self.verp = email.bounces.verp
+        self._inbound = Inbound(email) if self.verp else None
         if self.verp or self._feedback:
             self._marks.open()
 
@@ -74,9 +77,13 @@ class Returns:
         return None if mark is None else mark.sender
 
     def marked(self, message: Message, recipient: Recipient) -> Message | None:
-        """The message with a sender that is of this recipient only; None where that is not wanted, or cannot be."""
+        """The message with a sender that is of this recipient only; None where that is not wanted, or cannot be.
+
+        Senders elsewhere (of mail that an alias sends on, of a client that relays) stay: nobody there knows our marks,
+        and what has failed would be told to nobody.
+        """
         envelope = message.envelope
-        if not self.verp or not envelope.sender:
+        if self._inbound is None or not envelope.sender or not self._inbound.takes(envelope.sender):
             return None
         sender = self._marks.marked(envelope.sender, message.id, recipient.number, recipient.address)
         return evolve(message, envelope=evolve(envelope, sender=sender, recipients=(recipient,)))

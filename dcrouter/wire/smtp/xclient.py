@@ -1,7 +1,8 @@
 """XCLIENT: a proxy in front of us, which we believe, says who its client is. Postfix, XCLIENT_README.
 
 Contract: `parse` takes the command's argument, and gives what it told; WireError, with the reply, where it is
-malformed. An attribute that is not named, `[UNAVAILABLE]` or `[TEMPUNAVAIL]` tells nothing.
+malformed. An attribute that is not named, `[UNAVAILABLE]` or `[TEMPUNAVAIL]` tells nothing; but a client whose address
+is said to be unknown has the one that nobody has, so that it is not taken for the proxy, which may be trusted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ KEYWORD = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
 
 _NAMES = KEYWORD.split()[1:]
 _UNKNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
+_NOBODY = "0.0.0.0"
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})*")
 _XCHAR = re.compile(r"\+([0-9A-Fa-f]{2})")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -66,7 +68,7 @@ def parse(argument: str) -> Introduced:
         raise _malformed("LOGIN")
     return Introduced(
         name=name,
-        address=_address(known.get("ADDR")),
+        address=_NOBODY if "ADDR" in told and "ADDR" not in known else _address(known.get("ADDR")),
         port=_port(known.get("PORT")),
         esmtp=None if protocol is None else protocol.upper() == "ESMTP",
         helo=helo if helo is not None and _HELO.fullmatch(helo) else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from dcrouter.config.mail import Email
 from dcrouter.config.queue import Bounces, Suppress
-from dcrouter.config.rules import Deliver, Mta, Rule, RuleMatch
+from dcrouter.config.rules import Deliver, Mta, Reject, Rule, RuleMatch
+from dcrouter.mail.bounces.inbound import Inbound
 from dcrouter.mail.bounces.marks import Mark, Marks
 from tests.mail.house import House, in_thread, send
 from tests.mail.nexthop import ScriptedHop
@@ -71,6 +74,30 @@ class MarksTests(SynchronousTestCase):
         self.assertEqual(mark.sender, "a+b@example.com")
 
 
+class InboundTests(SynchronousTestCase):
+    def takes(self, address: str, *rules: Rule) -> bool:
+        return Inbound(Email(hostname="mail.example.com", postmaster="root@example.com", rules=rules)).takes(address)
+
+    def test_who_is_ours(self) -> None:
+        """Whom a stranger may write to, whatever network that mail comes from: a filter in front, or the world."""
+        filtered = ip_network("192.0.2.0/24")
+        here = ("*@example.com",)
+        for match, action, ours in (
+            (RuleMatch(recipients=here), OURS.action, True),
+            (RuleMatch(recipients=here, client_ips=(filtered,)), Mta(), True),
+            (RuleMatch(recipients=here, headers={"x": "y"}), OURS.action, True),
+            (RuleMatch(recipients=here), Reject(), False),
+            (RuleMatch(recipients=here, clients="may_relay"), OURS.action, False),
+            (RuleMatch(clients="may_relay"), Mta(), False),
+            (RuleMatch(recipients=("*",), client_ips=(filtered,)), Mta(), False),
+            (RuleMatch(client_ips=(filtered,)), Mta(), False),
+            (RuleMatch(recipients=("*@example.org",)), OURS.action, False),
+        ):
+            self.assertEqual(self.takes("news@example.com", Rule(name="a", match=match, action=action)), ours, match)
+        banned = Rule(name="b", match=RuleMatch(client_ips=(filtered,)), action=Reject())
+        self.assertTrue(self.takes("news@example.com", banned, OURS))
+
+
 class ReturnsTests(TestCase):
     def setUp(self) -> None:
         self.dns = Nameserver(self)
@@ -116,6 +143,14 @@ class ReturnsTests(TestCase):
         self.assertEqual(house.mta.status()["returned"], 2)
         listed = house.mta.suppression({"do": "list"})["suppressed"]
         self.assertEqual([(one["address"], one["why"]) for one in listed], [("bob@example.net", "bad-mailbox")])
+
+    @inlineCallbacks
+    def test_a_sender_elsewhere_stays(self) -> Any:
+        """Mail that we only pass on, as for an alias, keeps its sender: its own servers know no mark of ours."""
+        house = self.house(verp=True)
+        yield in_thread(send, house.listen(), "bob@example.net", sender="joe@sender.test")
+        yield until(lambda: self.hop.messages)
+        self.assertIn("MAIL FROM:<joe@sender.test>", self.hop.messages[0][0][0])
 
     @inlineCallbacks
     def test_nobody_can_have_another_suppressed(self) -> Any:

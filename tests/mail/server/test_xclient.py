@@ -56,6 +56,18 @@ class XClientTests(TestCase):
             self.assertEqual([reply[:3] for reply in replies[2:]], codes)
 
     @inlineCallbacks
+    def test_a_client_of_unknown_address_is_nobody(self):
+        """The trust in a proxy, and rules for its network, are not its client's, whose address it cannot tell."""
+        near = Rule(
+            name="near", match=RuleMatch(recipients=("*@local.test",), client_ips=LOOPBACK), action=LOCAL.action
+        )
+        house = House(self, near, xclient_from=LOOPBACK, trusted=LOOPBACK)
+        port = house.listen()
+        for told, code in (("NAME=a.test", b"250"), ("ADDR=[UNAVAILABLE]", b"550"), ("ADDR=[TEMPUNAVAIL]", b"550")):
+            replies = yield in_thread(dialogue, port, f"XCLIENT {told}", "EHLO c", FROM, TO)
+            self.assertEqual(replies[-1][:3], code, told)
+
+    @inlineCallbacks
     def test_a_login_that_the_proxy_has_seen_counts(self):
         """Submission without AUTH: `may_send_as` holds, for an account that no table has its own name alone; who is
         introduced anew has no login any more."""
