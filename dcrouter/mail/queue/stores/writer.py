@@ -42,7 +42,7 @@ MAX_GROUP = 500
 MAX_GROUP_OCTETS = 8 * 1024 * 1024
 
 GATHER = 0.005
-GATHER_SLOW = 0.001
+GATHER_SLOW = 0.0005
 """Seconds that messages gather while the reactor has other things to do, where it can tell: on a fast disk a group
 would else be of one or two, and a commit costs as much of the processor as many messages do. On a slow one they have
 waited for each other already.
