@@ -95,7 +95,7 @@ class Gate:
         self._slot_line: dict[Guest, None] = {}
         self._token_line: dict[Guest, None] = {}
         self._timer: IDelayedCall | None = None
-        self._booked: OrderedDict[Hashable, None] = OrderedDict()
+        self._booked: OrderedDict[Hashable, float] = OrderedDict()  # until when
         self._booked_until = 0.0
         self.paced = False
 
@@ -225,22 +225,28 @@ class Gate:
         self._arm(self.wait())
 
     def booking(self, ticket: Hashable) -> float:
-        """Seconds until a message should come again, 0.0: it may wait here; `book` is to follow."""
+        """Seconds until a message should come again, 0.0: it may wait here; `book` is to follow. Who comes before his
+        time is told the same again, unless there is room by now.
+        """
         if not self.paced:
             return 0.0
-        if ticket in self._booked:
-            del self._booked[ticket]
-            if self.waiting < RETURNING:
+        wait, now = self.wait(self.waiting), self._now()
+        told = self._booked.pop(ticket, None)
+        if told is not None:
+            early = told - now > SOON
+            if wait <= SOON or (not early and self.waiting < RETURNING):
                 return 0.0
-        wait, booked = self.wait(self.waiting), self._booked_until - self._now()
+            if early:
+                return told - now
+        booked = self._booked_until - now
         if booked > 0.0:
             wait = max(wait, booked + self._interval)
         return wait if wait > SOON else 0.0
 
     def book(self, ticket: Hashable, seconds: float) -> None:
         """It was told to come then."""
-        self._booked_until = max(self._booked_until, self._now() + seconds)
-        self._booked[ticket] = None
+        self._booked[ticket] = until = self._now() + seconds
+        self._booked_until = max(self._booked_until, until)
         if len(self._booked) > BOOKED:
             self._booked.popitem(last=False)
 

@@ -140,18 +140,45 @@ class GateTests(SynchronousTestCase):
         self.assertEqual(gates.free(), INF)
 
     def test_a_clock_that_jumps_opens_nothing(self) -> None:
-        """All that were told to come arrive at once: a few wait here, the others are told again."""
+        """All that were told to come arrive at once, and are told the same again."""
+        gate = self.gate(rate=Rate(rate=(1, 60.0)))
+        gates = Gates((gate,))
+        gates.spend()
+        told = [gates.book(number) for number in range(100)]
+        self.assertEqual([gates.book(number) for number in range(100)], told)
+        self.assertEqual(gates.free(), 0)
+
+    def test_who_comes_late_waits_here_with_a_few_others(self) -> None:
+        """After a time without anybody, all who were told come at once: more than a few are told again."""
         gate = self.gate(rate=Rate(rate=(1, 60.0)))
         gates = Gates((gate,))
         gates.spend()
         for number in range(100):
             gates.book(number)
+        self.clock.advance(101 * 60.0)
         kept = 0
         for number in range(100):
             if gates.book(number) is None:
                 gates.came()
                 kept += 1
-        self.assertEqual((kept, gates.free()), (module.RETURNING, 0))
+        self.assertEqual((kept, gates.free()), (module.RETURNING, 1))
+
+    def test_who_is_called_before_his_time_loses_nothing(self) -> None:
+        """An operator who says `retry` again and again moves nobody; where others have gone, who comes may leave."""
+        gate = self.gate(rate=Rate(rate=(10, 3600.0)))
+        gates = Gates((gate,))
+        for _ in range(10):
+            gates.spend()
+        told = [gates.book(number) for number in range(5)]
+        for _ in range(20):
+            self.clock.advance(60.0)
+            again = [gates.book(number) for number in range(5)]
+            for before, after in zip(told, again, strict=True):
+                assert before is not None and after is not None
+                self.assertLess(abs(before.seconds - 60.0 - after.seconds), 0.001)
+            told = again
+        self.clock.advance(3600.0 - 20 * 60.0)
+        self.assertIsNone(gates.book(4))
 
     def test_a_gate_that_many_wait_for_is_crowded(self) -> None:
         """Only when it is slow; and its name is told when those who were sent away may come again."""
