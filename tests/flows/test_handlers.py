@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import socket
 import ssl
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from dcrouter.admin.client import ApiError, ask
 from tests.support.hello import client_hello
 from tests.support.hooks import HOOKS
 from tests.support.router import Router, until
+from tests.support.threaded import Threaded
 
 TEXT = """
 routes:
@@ -199,12 +198,12 @@ class SelectTests(SynchronousTestCase):
     """Two targets, which say who they are; the first is the routes' own."""
 
     router: Router
-    one: Teller
-    two: Teller
+    one: Threaded
+    two: Threaded
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.one, cls.two = Teller(b"one"), Teller(b"two")
+        cls.one, cls.two = teller(b"one"), teller(b"two")
         cls.addClassCleanup(cls.one.close)
         cls.addClassCleanup(cls.two.close)
         expected = ("select hooks:", "handlers .*has died")
@@ -275,37 +274,21 @@ class SelectTests(SynchronousTestCase):
         self.assertEqual(self.record("hooks:slow")["skipped"], before["skipped"] + 1)
 
 
-class Teller:
+def teller(name: bytes) -> Threaded:
     """A server that says who it is, be it asked by HTTP or otherwise."""
 
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+    def tell(sock: socket.socket) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
+        sock.sendall((head if sock.recv(65536).startswith(b"GET") else b"") + name)
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            with sock, contextlib.suppress(OSError):
-                data = sock.recv(65536)
-                head = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
-                sock.sendall((head if data.startswith(b"GET") else b"") + self.name)
+    return Threaded(tell)
 
 
 class DocumentTests(SynchronousTestCase):
     def test_the_examples_of_the_page_work(self) -> None:
         """Code and routes as they stand there, but for ports and addresses."""
         page = (Path(__file__).parents[2] / "docs" / "handlers.md").read_text("utf-8")
-        one, two = Teller(b"one"), Teller(b"two")
+        one, two = teller(b"one"), teller(b"two")
         self.addCleanup(one.close)
         self.addCleanup(two.close)
         code = "\n".join(blocks(page, "python")).replace("10.0.0.11:8080", f"127.0.0.1:{two.port}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from dcrouter.admin.client import ApiError, ask
 from tests.support.knock import knock
 from tests.support.ports import Reserved
 from tests.support.router import Router, both_ends, until
+from tests.support.threaded import Threaded
 
 RELOADS = 200
 LONGEST = 60.0
@@ -28,33 +28,12 @@ LIVE = 30
 STREAMS = 10
 
 
-class EchoServer:
+def echo(sock: socket.socket) -> None:
     """Gives back what comes, for as long as it comes; a request for /ws is upgraded first."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._echo, args=(sock,), daemon=True).start()
-
-    def _echo(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            while data := sock.recv(65536):
-                if data.startswith(b"GET /ws "):
-                    data = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-                sock.sendall(data)
+    while data := sock.recv(65536):
+        if data.startswith(b"GET /ws "):
+            data = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        sock.sendall(data)
 
 
 def echoes(sock: socket.socket, text: bytes) -> bool:
@@ -107,7 +86,7 @@ class ReloadTest(SynchronousTestCase):
     names: tuple[str, ...] = ("echo", "other", "page", "mail")
 
     def setUp(self) -> None:
-        self.backend = EchoServer()
+        self.backend = Threaded(echo)
         self.addCleanup(self.backend.close)
         self.router = Router(self.text, ports=self.names, backend=self.backend.port)
         self.addCleanup(self.router.close)
@@ -440,7 +419,7 @@ class ProcessTests(ReloadTest):
 
     def test_a_rule_that_was_gone_takes_its_mail_up_again(self) -> None:
         """Held mail whose rule is back is due at once."""
-        sink = EchoServer()
+        sink = Threaded(echo)
         sink.close()
         out = (
             '    - {name: far, match: {recipients: ["*@far.example"]}, action: {type: forward, targets: '
@@ -466,7 +445,7 @@ class ActivationTests(SynchronousTestCase):
         program = shutil.which("systemd-socket-activate")
         if program is None:
             self.skipTest("systemd-socket-activate is not installed")
-        backend = EchoServer()
+        backend = Threaded(echo)
         self.addCleanup(backend.close)
         router = Router(ECHO + OTHER, ports=("echo", "other", "spare"), backend=backend.port, start=False)
         self.addCleanup(router.close)

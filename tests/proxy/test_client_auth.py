@@ -17,7 +17,8 @@ from dcrouter.errors import TlsError
 from dcrouter.tls.credential import Credential, read
 from tests.proxy.test_introduction import Introduced, answer
 from tests.support.certificates import Authority, write
-from tests.support.edge import Backend, EdgeTest, Talk, route
+from tests.support.edge import Backend, EdgeTest, route
+from tests.support.threaded import Talk
 
 CA, CRL = Path("/clients.pem"), Path("/revoked.pem")
 """Where nothing is: the edge gets the contents from the parent, and opens no file."""

@@ -19,10 +19,11 @@ from dcrouter.facts import ConnectionFacts, Introduction
 from dcrouter.wire.proxyheader import ProxyHeader, build_v1, build_v2, parse
 from dcrouter.wire.proxytlvs import Told
 from tests.support.certificates import Authority, write
-from tests.support.edge import Backend, EdgeTest, Talk, route, secured
+from tests.support.edge import Backend, EdgeTest, route, secured
 from tests.support.peers import require
 from tests.support.ports import Reserved
 from tests.support.programs import Program
+from tests.support.threaded import Talk
 
 CLIENT, DESTINATION = ("203.0.113.9", 4711), ("198.51.100.1", 443)
 PROXY = (ProxyProtocol(from_=(ip_network("127.0.0.2/32"),), timeout=5.0),)

@@ -21,8 +21,9 @@ from dcrouter.config.targets import Balance, Target, TargetMatch, UpstreamTls
 from dcrouter.net.slices import finished
 from dcrouter.targets import checks
 from tests.support.certificates import Authority
-from tests.support.edge import Backend, EdgeTest, Talk, echo, route, says, secured
+from tests.support.edge import Backend, EdgeTest, echo, route, says, secured
 from tests.support.ports import Reserved
+from tests.support.threaded import Talk
 
 FAST = Health(type="tcp", interval=0.1, timeout=20.0, rise=2, fall=2)
 

@@ -27,16 +27,15 @@ from dcrouter.proxy.edge import Edge
 from dcrouter.tls import credential
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.internal import InternalCa
-from tests.support.ends import BACKEND
 from tests.support.knock import knock
 from tests.support.loop import HandTurned, Loop
+from tests.support.threaded import Talk, Threaded
 
 T = TypeVar("T")
-Talk = Callable[[socket.socket], None]
 
 
-class Backend:
-    """A server on loopback; `talk` has each connection in a thread of its own, and the socket is closed after it."""
+class Backend(Threaded):
+    """A server on loopback, closed when `test` ends."""
 
     def __init__(
         self,
@@ -48,36 +47,15 @@ class Backend:
         address: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self._talk = talk
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.bind(path if family == socket.AF_UNIX else (address, port))
-        self._listener.listen(128)
-        self.port: int = 0 if path else self._listener.getsockname()[1]
-        self.connections = 0
-        threading.Thread(target=self._serve, name=BACKEND, daemon=True).start()
-        test.addCleanup(self._close)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.bind(path if family == socket.AF_UNIX else (address, port))
+        listener.listen(128)
+        super().__init__(talk, listener)
+        test.addCleanup(self.close)
 
     @property
     def target(self) -> Target:
         return Target(host="127.0.0.1", port=self.port)
-
-    def _close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._run, args=(sock,), name=BACKEND, daemon=True).start()
-
-    def _run(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            self._talk(sock)
 
 
 def says(text: bytes) -> Talk:

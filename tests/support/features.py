@@ -14,8 +14,9 @@ from dcrouter.config.load import load_with_warnings
 from dcrouter.control.trust import read_ca_files
 from dcrouter.net.slices import finished
 from dcrouter.proxy.plan import Plan
-from tests.support.edge import Backend, EdgeTest, Talk
+from tests.support.edge import Backend, EdgeTest
 from tests.support.peers import require
+from tests.support.threaded import Talk
 from tests.support.web import Message, each, ok
 
 

@@ -8,9 +8,10 @@ import threading
 
 from dcrouter.tls.trust import system_trust
 from tests.support.certificates import Authority
-from tests.support.edge import Talk, secured
+from tests.support.edge import secured
 from tests.support.features import Answer, FeatureTest, resolved
 from tests.support.ports import reserved
+from tests.support.threaded import Talk
 from tests.support.web import Message, Wire, each, http, ok
 
 

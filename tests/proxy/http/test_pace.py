@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from dcrouter.config.security import MinRate, RouteSecurity
-from tests.support.edge import Backend, EdgeTest, Talk, route
+from tests.support.edge import Backend, EdgeTest, route
+from tests.support.threaded import Talk
 
 LEAST = RouteSecurity(min_rate=MinRate(bytes=2000, over=1.0))
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
