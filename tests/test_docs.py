@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.cli import _parser
 from dcrouter.config.lists import load_recipients, load_users
 from dcrouter.config.load import load_with_warnings
+from dcrouter.service.__main__ import worker_of
 from tests.support.certificates import Authority
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +108,14 @@ class LinkTests(SynchronousTestCase):
                 if anchor:
                     self.assertIn(anchor, anchors(target), f"{document.name}: {link}")
 
+    def test_every_page_is_in_the_index(self) -> None:
+        """README.md leads to each, and each has one title."""
+        index = (ROOT / "README.md").read_text("utf-8")
+        for document in DOCUMENTS[1:]:
+            self.assertIn(f"](docs/{document.name})", index)
+            titles = re.findall(r"^# ", _BLOCK.sub("", document.read_text("utf-8")), re.MULTILINE)
+            self.assertEqual(len(titles), 1, document.name)
+
 
 class ModuleTests(SynchronousTestCase):
     def test_every_module_that_is_named_exists(self) -> None:
@@ -115,6 +126,20 @@ class ModuleTests(SynchronousTestCase):
                 places = (ROOT / "dcrouter" / name, ROOT / "tests" / name)
                 there = any(place.is_dir() or place.with_suffix(".py").exists() for place in places)
                 self.assertTrue(there, f"{document.name}: {name}")
+
+
+class MessageTests(SynchronousTestCase):
+    def test_what_children_are_told_is_in_the_table(self) -> None:
+        """Of docs/architecture.md: each kind of message that some child obeys."""
+        table = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+        named = {
+            word for row in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
+        }
+        for role in ("edge", "mail", "handlers"):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                worker = worker_of(role)(MemoryReactorClock(), ours)
+                self.assertEqual(set(worker.acts) - named, set(), role)
 
 
 class CommandTests(SynchronousTestCase):

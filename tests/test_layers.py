@@ -106,6 +106,14 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(problems(Path(dcrouter.__file__).parent), [])
 
 
+class RoomTests(SynchronousTestCase):
+    def test_every_folder_says_what_it_is_about(self) -> None:
+        """In the first line of its `__init__`, where a newcomer looks."""
+        for path in sorted(Path(dcrouter.__file__).parent.rglob("__init__.py")):
+            said = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+            self.assertTrue(said, f"{path.parent} says nothing")
+
+
 class TopTests(SynchronousTestCase):
     def test_nothing_strays_into_the_repository(self) -> None:
         """Its folders are known: what tests leave behind is never committed."""

@@ -1,0 +1,1 @@
+"""DNS beneath the resolver: messages, servers, questions under way, and the cache."""
