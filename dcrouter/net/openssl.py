@@ -18,7 +18,7 @@ _library, _ffi = Binding().lib, Binding().ffi
 _new, _free, _set_fd = _library.SSL_new, _library.SSL_free, _library.SSL_set_fd
 _set_accept_state = _library.SSL_set_accept_state
 _do_handshake, _read, _write = _library.SSL_do_handshake, _library.SSL_read, _library.SSL_write
-_shutdown, _version = _library.SSL_shutdown, _library.SSL_version
+_shutdown = _library.SSL_shutdown
 _get_error, _peek_error = _library.SSL_get_error, _library.ERR_peek_error
 _reason, clear_errors = _library.ERR_GET_REASON, _library.ERR_clear_error
 
@@ -73,10 +73,6 @@ class Records:
         """Go on with it: 1 when it is done, READ_MORE, WRITE_MORE; SSL.Error when it has failed."""
         result: int = _do_handshake(self._ssl)
         return result if result == 1 else self._why(result)
-
-    def is_tls13(self) -> bool:
-        """Whether that is what is spoken; known when the first step has been made."""
-        return bool(_version(self._ssl) == SSL.TLS1_3_VERSION)
 
     def read(self, size: int) -> bytes | int:
         """At most `size` bytes of a record, b"" after close_notify; READ_MORE, WRITE_MORE, CUT; SSL.Error.

@@ -226,7 +226,7 @@ class Copied:
                     self.done = sink.finish(last)
                     return False
             while True:
-                size = sink.send(data, last=source.over)
+                size = sink.send(data)
                 self.count += size
                 moved += size
                 if size == len(data):

@@ -153,16 +153,6 @@ class Plain:
         self.ready &= ~OUT
         self.watch(WATCH_BOTH)
 
-    def hold(self, on: bool) -> bool:
-        """Let what is sent wait for more, for 200 ms at most (TCP_CORK, tcp(7)), or no longer. Gives whether it does
-        now: in a unix socket never.
-        """
-        try:
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
-        except OSError:
-            return False
-        return on
-
     def finish(self, last: bool = False) -> bool:
         """Half-close: the peer reads an end, the other direction lives on. Always True: that never waits.
 
@@ -199,24 +189,10 @@ class Tls:
 
     A read may wait for OUT and a write for IN (SSL_get_error(3)): `_read_on` and `_write_on` remember for which.
     `_held`: OpenSSL may have more of the last record, which brings no event. A peer that is gone without close_notify
-    has cut its side off, but not once we have said ours: that is an end then. `_together`: what we have sent waits for
-    what we say next.
+    has cut its side off, but not once we have said ours: that is an end then.
     """
 
-    __slots__ = (
-        "_finished",
-        "_held",
-        "_read_on",
-        "_records",
-        "_serves",
-        "_together",
-        "_write_on",
-        "connection",
-        "plain",
-    )
-
-    over = False
-    """Nothing is known of an end that was not read yet."""
+    __slots__ = ("_finished", "_held", "_read_on", "_records", "_write_on", "connection", "plain")
 
     def __init__(self, plain: Plain, context: SSL.Context, *, serves: bool = False) -> None:
         """`serves`: ours is the server's side."""
@@ -228,8 +204,7 @@ class Tls:
             self.connection = SSL.Connection(context, plain.fd)  # type: ignore[arg-type]  # it asks for no more
             self.connection.set_connect_state()
         self._records = Records(self.connection)
-        self._serves = serves
-        self._finished = self._held = self._together = False
+        self._finished = self._held = False
         self._read_on = READABLE
         self._write_on = OUT
 
@@ -242,35 +217,23 @@ class Tls:
         return self.plain.ready
 
     async def handshake(self) -> None:
-        """Do our side of it; TlsError when it fails. As a client, SNI and verification are the caller's.
-
-        A server's last word of TLS 1.3 is the ticket, for which no client waits: it leaves with the first answer, and
-        where the end follows that at once, close_notify too. Packets cost more than records.
-        """
-        plain, records = self.plain, self._records
+        """Do our side of it; TlsError when it fails. As a client, SNI and verification are the caller's."""
+        plain = self.plain
         while True:
             try:
-                step = records.handshake()
+                step = self._records.handshake()
             except SSL.Error as error:
-                self._let_go()
                 cause = failure(error)
                 raise TlsError(getattr(cause, "strerror", None) or str(cause)) from error
-            if step == 1:
-                return
-            self._let_go()
             if step == READ_MORE:
                 plain.ready &= ~IN
             elif step == WRITE_MORE:
                 plain.blocked()
-            else:
+            elif step == CUT:
                 raise TlsError(CUT_OFF)
+            else:
+                return
             await WAIT
-            if self._serves and records.is_tls13():
-                self._together = plain.hold(True)
-
-    def _let_go(self) -> None:
-        if self._together:
-            self._together = self.plain.hold(False)
 
     def asked_name(self) -> str | None:
         """The name that the client asked for by SNI, None where that was none; of the server's side."""
@@ -312,7 +275,7 @@ class Tls:
             self.task.engine.again(self.task)
         return data
 
-    def send(self, data: bytes | memoryview, *, last: bool = False) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """As Plain.send; after 0 the same bytes (at least) must be offered again (SSL_write(3))."""
         if not self.plain.ready & self._write_on:
             return 0
@@ -330,8 +293,6 @@ class Tls:
             return 0
         if size == CUT:
             raise ConnectionResetError(CUT_OFF)
-        if self._together and not last:
-            self._let_go()
         if self._read_on == OUT:
             # What the read had to write first has left with this.
             self._read_on = READABLE
@@ -349,7 +310,6 @@ class Tls:
                 return False
         except SSL.Error as error:  # broken already: nobody is there to be told
             failure(error)
-        self._let_go()
         self._finished = True
         return True
 

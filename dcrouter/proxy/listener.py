@@ -52,7 +52,7 @@ class Listener:
     """One (address, port), as `bound`. `address` None: the wildcard, so each connection is asked for its own local
     address.
 
-    `looks`: connections are asked, peeked at, or speak TLS with us, which takes more than a descriptor. `responds`:
+    `looks`: connections are asked or peeked at before they are served, which takes more than a descriptor. `responds`:
     no route is served here, but challenges of authorities (proxy/challenges.py).
     """
 
@@ -83,7 +83,7 @@ class Listener:
         self.introducers = introducers if introducers else None
         self.door = Door(table, admission, introducers, self.edge.fallback)
         self.ask_local = self.address is None and (table.needs_local or table.mail or self.edge.observed)
-        self.looks = bool(introducers) or self.ask_local or table.only is None
+        self.looks = bool(introducers) or self.ask_local or (table.only is None and table.terminates is None)
         # tcp(7): a client that has to speak first is accepted when it has, or after a second, when its time begins.
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(table.client_first))
 
