@@ -35,6 +35,7 @@ from dcrouter.control.parent import Parent
 from dcrouter.control.privileges import find_account
 from dcrouter.control.records import publish_all
 from dcrouter.errors import ConfigError, DcrouterError, StartError
+from dcrouter.net.reactor import steady
 
 
 class Options(usage.Options):
@@ -172,6 +173,7 @@ def makeService(options: Options) -> IService:
     """The service for twistd; a bad configuration is printed and ends the process with 1."""
     from twisted.internet import reactor
 
+    steady(reactor)
     try:
         source = find_config(options["config"])
         twistd = cast("dict[str, Any]", options.parent or {})
@@ -185,6 +187,7 @@ def run(arguments: Sequence[str]) -> int:
     """The service in the foreground until SIGTERM or SIGINT: 0, or 1 where it could not start."""
     from twisted.internet import reactor
 
+    steady(reactor)
     options = Options()  # type: ignore[no-untyped-call]
     terminal = os.dup(2)
     try:

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,10 +57,12 @@ class Table:
         self._changed = changed
         self._now = now
 
-    def get(self, key: bytes) -> Row | None:
-        """None where there is none, or it has expired."""
+    def get(self, key: bytes, longest: float = inf) -> Row | None:
+        """None where there is none, or it has expired, or would only later than `longest` seconds from now: then the
+        clock was ahead when it was put.
+        """
         row = self.rows.get(key)
-        return row if row is not None and row.expires > self._now() else None
+        return row if row is not None and 0.0 < row.expires - self._now() <= longest else None
 
     def put(self, key: bytes, row: Row) -> None:
         self.rows[key] = row

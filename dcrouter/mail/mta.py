@@ -42,6 +42,7 @@ from dcrouter.mail.server.memory import Memory
 from dcrouter.mail.server.sessions import Sessions
 from dcrouter.mail.server.spool import Spool
 from dcrouter.mail.server.verify import asked_hops, in_turn
+from dcrouter.mail.settime import SetTime
 from dcrouter.mail.shaping.operator import VERBS, PauseOrders
 from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.mail.world import World
@@ -156,12 +157,13 @@ class Mta:
             suppressed=self._world.suppression.why,
             marked=self._world.returns.marked,
         )
+        self._set_time = SetTime(reactor, time.time)
         self._queue = Queue(
             self._store,
             self._attempts.attempt,
             queue.retry,
             reactor,
-            time.time,
+            self._set_time.now,
             room=self._room,
             budget=budget,
             on_done=on_done,
@@ -193,6 +195,7 @@ class Mta:
             bare=self._world.returns.bare,
         )
         self._spool = Spool(self._store.spool, self._attempts.in_thread, self._room)
+        self._set_time.told = (self._queue.moved.clock_set, self._shaping.pauses.clock_set)
         self.sessions: Sessions | None = None
         self._ids: Ids | None = None
 
@@ -227,6 +230,7 @@ class Mta:
         notices = self._notifications(ids) if self._email.bounces.dsn else None
         self._queue.start((rule.name for rule in self._email.rules), notices)
         self._world.start(self._email, self._rules, ids.next, self._queue.put)
+        self._set_time.start()
 
     def succession(self, config: Config, ca_files: Mapping[str, bytes]) -> Succession:
         """What `reload` needs of another configuration; StartError where that has no mail."""
@@ -293,6 +297,7 @@ class Mta:
     def close(self) -> Deferred[None]:
         """Cuts what is left and closes the store; what is queued stays queued."""
         self._queue.leave()
+        self._set_time.stop()
         if self.sessions is not None:
             self.sessions.draining = True
             self.sessions.abort()

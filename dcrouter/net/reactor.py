@@ -6,6 +6,8 @@
 3. `follow`: another loop waits in its place, and hears of its descriptors as of one of its own. So there is one wait
    for both, which ends when the reactor's next timer is due: the edge serves its connections without a turn of the
    reactor around each batch of them.
+4. Timers go by seconds that nobody can set. Twisted's own go by the wall clock: set back by a day, none would fire for
+   a day; set forward, all would at once.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IDelayedCall
@@ -43,6 +45,7 @@ class Reactor(EPollReactor):
     """An error that a protocol lets through is logged, and the loop goes on."""
 
     _log = Logger()
+    seconds = staticmethod(monotonic)
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -96,6 +99,11 @@ class Reactor(EPollReactor):
                     self._log.failure("a descriptor's events could not be served")
 
     doIteration = doPoll
+
+
+def steady(reactor: Any) -> None:
+    """The same for timers of another reactor, which has none yet."""
+    reactor.seconds = monotonic
 
 
 def install() -> None:

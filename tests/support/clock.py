@@ -28,12 +28,12 @@ class Clock:
         self.environment = {
             "LD_PRELOAD": found[0],
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": str(int(not monotonic)),
         }
 
     def jump(self, seconds: float) -> None:
-        """From now on it is so much later, or earlier."""
+        """Within a second it is so much later, or earlier."""
         self.offset += seconds
         fresh = self._file.with_suffix(".new")
         fresh.write_text(f"{self.offset:+f}\n")

@@ -27,6 +27,7 @@ from dcrouter.mail.queue.budget import Budget, key_of
 from dcrouter.mail.queue.endings import Endings, failure, rounded
 from dcrouter.mail.queue.expiry import Expiry
 from dcrouter.mail.queue.inherited import Inherited
+from dcrouter.mail.queue.moved import Moved
 from dcrouter.mail.queue.newcomers import Newcomers
 from dcrouter.mail.queue.notices import Notices
 from dcrouter.mail.queue.parts import keys_of, part_for, without_deferred
@@ -96,6 +97,7 @@ class Queue:
         self._leaving = False
         self._idle: list[Deferred[None]] = []
         self._schedule = Schedule(store, clock, now, self._start_due, self._has_room)
+        self.moved = Moved(store, self._schedule.walk)
         self._wakes = Wakes(clock, self._advance)
         self._inherited = Inherited(store, now, self._resumed)
         self._expiry = Expiry(store, retry.max_age, clock, now)
@@ -257,7 +259,9 @@ class Queue:
         unclaimed = [
             due.message
             for due in page
-            if (key := (due.at.message, due.at.number)) not in self._claims and key not in self._settled
+            if not self.moved.busy
+            and (key := (due.at.message, due.at.number)) not in self._claims
+            and key not in self._settled
         ]
         self._settled.clear()
         for _, group in groupby(unclaimed, key=lambda one: (one.id, one.envelope.recipients[0].rule)):
@@ -277,14 +281,14 @@ class Queue:
             left, back = self._returned.split(message)
             if back is not None:
                 self._attempts += left is not None
-                self._ended(self._returned.outcomes(back), back, False)
+                self._ended(self._returned.outcomes(back), back, False, self.moved.total)
                 if left is None:
                     return
                 message, whole = left, False
         if message.octets is not None and not self._budget.take_now(key_of(message), len(message.octets)):
             message = message.forgotten()
         outcomes = maybeDeferred(self._attempt, message).addErrback(self._broken, message)
-        outcomes.addCallback(self._ended, message, whole)
+        outcomes.addCallback(self._ended, message, whole, self.moved.total)
 
     def _broken(self, failure: Failure, message: Message) -> list[Outcome]:
         """An attempt that ended in an error of ours: the message stays, and somebody is told."""
@@ -293,7 +297,8 @@ class Queue:
 
     # ------------------------------------------------------------------ attempts end
 
-    def _ended(self, outcomes: list[Outcome], message: Message, whole: bool) -> None:
+    def _ended(self, outcomes: list[Outcome], message: Message, whole: bool, since: float) -> None:
+        """`since`: by which clock the attempt began."""
         if self._leaving and any(isinstance(outcome, Later) for outcome in outcomes):
             self._budget.free(key_of(message))
             message, outcomes = without_deferred(message, outcomes)
@@ -310,6 +315,7 @@ class Queue:
             self._reports.report(message, outcomes, ["delivered"] * len(outcomes), now)
             self._settle(Settlement(message.forgotten(), [], [], {}, True))
             return
+        message = self.moved.followed(message, since)
         verdict = self._endings.verdict(message, outcomes, now, self._wishes, tells=self._telling.notices is not None)
         if verdict.told:
             head = self._telling.head(message)

@@ -214,6 +214,10 @@ class Store(Protocol):
         as many in each second behind."""
         ...
 
+    def shift(self, seconds: float) -> Deferred[None]:
+        """The clock was set by so much: all times go along, but those that senders have named for their mail."""
+        ...
+
     def replies(self, beginnings: Sequence[str], now: float, limit: int) -> Deferred[list[str]]:
         """At most `limit` different replies with one of these beginnings, of recipients that wait for a later time."""
         ...

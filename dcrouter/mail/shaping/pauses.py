@@ -32,6 +32,7 @@ MOST = 10_000
 """Pauses; of those that nobody ordered, the one that would end first makes room."""
 LONGEST_SLEEP = 600.0
 """Seconds; a clock that was set is noticed by then."""
+DAY = 86_400.0
 LONGEST_REASON = 500
 ALL = "all"
 
@@ -107,6 +108,8 @@ class Pauses:
             )
             return
         for pause in found:
+            if pause.since > self._now() + DAY:  # the clock was ahead then
+                pause = _moved(pause, self._now() - pause.since)
             self._pauses[pause.what, pause.effect] = pause
             if self._holds(pause):
                 self.began(pause)
@@ -174,6 +177,12 @@ class Pauses:
         self._end(found)
         return found
 
+    def clock_set(self, seconds: float) -> None:
+        """By so many: what is to last for a while does. What an operator has ordered ends when he said."""
+        self._pauses = {key: _moved(pause, seconds) for key, pause in self._pauses.items()}
+        self._look()
+        self._write_soon()
+
     def remaining(self, pause: Pause) -> float | None:
         """Seconds until its end."""
         return None if pause.until is None else max(pause.until - self._now(), 0.0)
@@ -237,6 +246,12 @@ class Pauses:
 
     def _text(self) -> bytes:
         return json.dumps({"version": 1, "pauses": [pause.plain() for pause in self._pauses.values()]}).encode()
+
+
+def _moved(pause: Pause, seconds: float) -> Pause:
+    if pause.by == "operator" or pause.until is None:
+        return pause
+    return evolve(pause, since=pause.since + seconds, until=pause.until + seconds)
 
 
 def _from_plain(plain: dict[str, Any]) -> Pause:

@@ -61,6 +61,7 @@ class Daily:
         self._next_id = next_id
         self._keep = keep
         self._due: IDelayedCall | None = None
+        self._at = 0.0
         self._telling: Deferred[None] | None = None
 
     def start(self, email: Email, rules: Rules) -> None:
@@ -85,7 +86,22 @@ class Daily:
         return DAY - self._now() % DAY + random.uniform(0, SPREAD)
 
     def _later(self, seconds: float) -> None:
-        self._due = self._reactor.callLater(seconds, self._begin)
+        self._at = self._now() + seconds
+        self._sleep()
+
+    def _sleep(self) -> None:
+        """A clock that was set is noticed within an hour."""
+        left = self._at - self._now()
+        if left > DAY + SPREAD:
+            left = self._until_tomorrow()
+            self._at = self._now() + left
+        self._due = self._reactor.callLater(min(max(left, 0.0), AGAIN), self._look)
+
+    def _look(self) -> None:
+        if self._now() < self._at:
+            self._sleep()
+        else:
+            self._begin()
 
     def _begin(self) -> None:
         self._due = None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from dns.rdatatype import RdataType
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
@@ -125,7 +125,10 @@ class MtaSts:
 
     def _resting(self) -> OrderedDict[str, float]:
         """Domains whose policies are not asked for now."""
-        while self._failed and (len(self._failed) > MAX_KNOWN or next(iter(self._failed.values())) <= self._now()):
+        now = self._now()
+        while self._failed and (
+            len(self._failed) > MAX_KNOWN or not now < next(iter(self._failed.values())) <= now + NOT_AGAIN
+        ):
             self._failed.popitem(last=False)
         return self._failed
 
@@ -186,15 +189,18 @@ class MtaSts:
     async def _remembered(self, domain: str) -> Known | None:
         """From memory, or from the file of an earlier run."""
         if domain in self._known:
+            known = self._known[domain]
+            if known is not None and known.fetched > self._now() + FRESH:  # by a clock that was ahead
+                self._keep(domain, evolve(known, fetched=self._now()))
             return self._known[domain]
         if self._files is None:
             self._files = self._kept()
         if domain not in self._files:
             return None
-        known: Known | None = await self._in_thread(self._read, domain)
+        known = await self._in_thread(self._read, domain)
         if domain not in self._known:
             self._remember(domain, known)
-        return self._known[domain]
+        return await self._remembered(domain)
 
     def _kept(self) -> set[str]:
         """The domains of files that are there."""

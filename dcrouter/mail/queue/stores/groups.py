@@ -9,9 +9,9 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
-from dcrouter.mail.queue.stores.orders import Advance, Order, Release, Reroute
+from dcrouter.mail.queue.stores.orders import Advance, Order, Release, Reroute, Shift
 
-AnyOrder = Order | Release | Reroute | Advance
+AnyOrder = Order | Release | Reroute | Advance | Shift
 
 
 @define(eq=False)

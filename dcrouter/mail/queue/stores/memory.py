@@ -177,6 +177,14 @@ class MemoryStore:
                 self._move((message, number), kept, QUEUED, now + place // pace)
         return self._done()
 
+    def shift(self, seconds: float) -> Deferred[None]:
+        for number, record in self._records.items():
+            record.message = evolve(record.message, received=record.message.received + seconds)
+            for kept in record.recipients.values():
+                if kept.state != QUEUED or kept.due > record.message.envelope.terms.release:
+                    self._move((number, kept.recipient.number), kept, kept.state, kept.due + seconds)
+        return self._done()
+
     def change(
         self, keys: Sequence[Key], states: Sequence[int], state: int, due: float, *, advance: bool = False
     ) -> Deferred[None]:

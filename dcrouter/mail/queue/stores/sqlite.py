@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -28,7 +28,7 @@ from dcrouter.mail.queue.room import unopened
 from dcrouter.mail.queue.store import Ages, Change, Cursor, Due, Entry, Key, Page, Selection
 from dcrouter.mail.queue.stores import queries, spool
 from dcrouter.mail.queue.stores.groups import Settles
-from dcrouter.mail.queue.stores.orders import Advance, Order, Release, Reroute
+from dcrouter.mail.queue.stores.orders import Advance, Order, Release, Reroute, Shift, fold
 from dcrouter.mail.queue.stores.schema import ARRIVAL, FILE, SPOOL, origin_of, prepare, recipient_row, terms_text
 from dcrouter.mail.queue.stores.writer import Writer, as_store_error
 
@@ -85,6 +85,7 @@ class SqliteStore:
             (page,) = writing.execute("PRAGMA page_size").fetchone()
             writing.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT // page}")
             prepare(writing)
+            fold(writing, time())
             writing.execute("PRAGMA temp_store = MEMORY")
             writing.executescript(ARRIVAL)
             last, messages = writing.execute("SELECT coalesce(max(id), 0), count(*) FROM message").fetchone()
@@ -173,6 +174,9 @@ class SqliteStore:
 
     def advance(self, beginning: str, now: float, pace: int) -> Deferred[None]:
         return self._open_writer().settle(lambda group: group.order(Advance(beginning, now, pace)))
+
+    def shift(self, seconds: float) -> Deferred[None]:
+        return self._open_writer().settle(lambda group: group.order(Shift(seconds)))
 
     def reroute(self, keys: Sequence[Key], rule: str) -> Deferred[None]:
         order = Reroute(json.dumps(keys), rule)

@@ -66,7 +66,7 @@ class Greylisting:
         if first is None:
             first = Row(now, now + max(RETRY, self._delay * 2))
             self._pending.put(attempt, first)
-        left = first.value + self._delay - now
+        left = min(first.value, now) + self._delay - now  # the clock may have been set back
         if left > 0:
             return math.ceil(left)
         self._pending.forget(attempt)

@@ -179,7 +179,7 @@ class _Limit:
         if self._quota is None:
             return False
         assert self.config.quota is not None
-        row = self._quota.get(_digest(who))
+        row = self._quota.get(_digest(who), self.config.quota[1])
         used = row.value if row is not None else 0.0
         return used + tokens > self.config.quota[0]
 
@@ -191,7 +191,7 @@ class _Limit:
         if self._quota is not None:
             assert self.config.quota is not None
             period = self.config.quota[1]
-            row = self._quota.get(key)
+            row = self._quota.get(key, period)
             ends = row.expires if row is not None else (now // period + 1) * period
             self._quota.put(key, Row((row.value if row is not None else 0.0) + tokens, ends))
 

@@ -239,6 +239,22 @@ class Contract:
         self.assertEqual(states, [(QUEUED, 9.0), (HELD, 5.0), (HELD_BY_OPERATOR, 5.0)])
 
     @inlineCallbacks
+    def test_a_clock_that_was_set_takes_along_what_waits(self):
+        """All times but the one that a sender has named, until that has come; one that was taken up already follows."""
+        store = self.open()
+        named = Terms(release=5000.0)
+        for number, terms, due in ((1, PLAIN, 1000.0), (2, named, 5000.0), (3, named, 5060.0), (4, PLAIN, 1000.0)):
+            one = message(number)
+            one = evolve(one, envelope=evolve(one.envelope, terms=terms))
+            yield store.put(one, due)
+        yield store.settle(message(4), [], [Change(0, FAILED, 1, 1100.0, 0, "550 no")])
+        before = {entry.key: entry.received for entry in (yield entries(store))}
+        yield store.shift(-400.0)
+        found = yield entries(store)
+        self.assertEqual([entry.due for entry in found], [600.0, 5000.0, 4660.0, 700.0])
+        self.assertEqual([before[entry.key] - entry.received for entry in found], [400.0] * 4)
+
+    @inlineCallbacks
     def test_who_waits_with_a_reply_is_found_and_due_by_it(self):
         """Two at once and two in each second, who would come first coming first; nobody later than before, and nobody
         else. A reply is no pattern.
