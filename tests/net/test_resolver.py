@@ -341,7 +341,7 @@ class FailureTests(Case):
         """The first question waits for its share of the time; the next ones go to the other server first."""
         good = Nameserver(self)
         self.server.behave(SILENT)
-        resolver = self.resolver(good, timeout=1.0)
+        resolver = self.resolver(good, timeout=4.0)
         for at in range(5):
             good.add(f"n{at}.test", "MX", "1 mx.test.")
             yield resolver.mx(f"n{at}.test")
@@ -353,7 +353,7 @@ class FailureTests(Case):
         """After its time as dead one question tries it, and it has its place again."""
         good = Nameserver(self)
         self.server.behave(SILENT)
-        resolver = self.resolver(good, timeout=1.0)
+        resolver = self.resolver(good, timeout=4.0)
         for server in (self.server, good):
             for name in ("a.test", "b.test", "c.test"):
                 server.add(name, "MX", "1 mx.test.")
@@ -378,14 +378,14 @@ class FailureTests(Case):
             return [] if len(heard) == 1 else self.server.response(query, "a.test", "MX").to_wire()
 
         self.server.behave(deaf_once)
-        self.assertEqual((yield self.resolver(timeout=1.5).mx("a.test")).hosts, ((1, "mx.a.test"),))
+        self.assertEqual((yield self.resolver(timeout=3.0).mx("a.test")).hosts, ((1, "mx.a.test"),))
 
     @inlineCallbacks
     def test_a_slow_answer_is_an_answer(self):
         """It comes when the query has been sent again already, and counts all the same."""
         self.server.add("slow.test", "MX", "1 mx.slow.test.")
-        self.server.delay = 0.5
-        self.assertEqual((yield self.resolver(timeout=1.2).mx("slow.test")).hosts, ((1, "mx.slow.test"),))
+        self.server.delay = 1.2
+        self.assertEqual((yield self.resolver(timeout=3.0).mx("slow.test")).hosts, ((1, "mx.slow.test"),))
 
     @inlineCallbacks
     def test_nothing_stays_open(self):

@@ -34,9 +34,9 @@ class ExchangersTests(TestCase):
         for host in "abcd":
             self.server.add(f"{host}.mx.test", "A", f"192.0.2.{ord(host)}")
 
-    def made(self):
+    def made(self, timeout=20.0):
         """Exchangers that remember nothing yet."""
-        resolver = Resolver(self.server.config(timeout=0.6), reactor, hosts=Path("/nonexistent"))
+        resolver = Resolver(self.server.config(timeout=timeout), reactor, hosts=Path("/nonexistent"))
         self.addCleanup(resolver.close)
         return Exchangers(resolver, US, OUR_ADDRESS.__eq__, random.Random(1).shuffle)
 
@@ -121,6 +121,7 @@ class ExchangersTests(TestCase):
         self.server.behave("SERVFAIL", "a.mx.test")
         self.assertEqual((yield self.hosts("x.test")), ["b"])
         self.server.behave(SILENT, "c.mx.test")
+        self.exchangers = self.made(timeout=0.6)
         self.mx("y.test", "10 c")
         self.server.behave("SERVFAIL", "z.test", "MX")
         for domain, reason in (("y.test", "no answer"), ("z.test", "SERVFAIL")):

@@ -56,7 +56,7 @@ class ReportsCase(TestCase):
         self.seconds = 20_000.25 * DAY
         self.directory = Path(self.mktemp())
         self.dns = Nameserver(self)
-        self.resolver = Resolver(self.dns.config(timeout=1.0), reactor, hosts=Path("/nonexistent"))
+        self.resolver = Resolver(self.dns.config(), reactor, hosts=Path("/nonexistent"))
         self.addCleanup(self.resolver.close)
         self.held: dict[str, mtasts.Policy] = {}
         self.open()
@@ -200,7 +200,7 @@ class DailyTests(ReportsCase):
         self.assertEqual([one[:2] for one in self.counts.over()], [(20_000, "x.test")])
         self.dns.remove("_smtp._tls.x.test", "TXT")
         self.resolver.close()
-        self.resolver = Resolver(self.dns.config(timeout=1.0), reactor, hosts=Path("/nonexistent"))
+        self.resolver = Resolver(self.dns.config(), reactor, hosts=Path("/nonexistent"))
         self.addCleanup(self.resolver.close)
         yield self.daily().tell()
         self.assertEqual(self.counts.over(), [])

@@ -62,7 +62,7 @@ class PolicyCase(TestCase):
         trust(self, self.authority)
 
     def house(self, hop: ScriptedHop, **more: Any) -> House:
-        more.setdefault("resolver", self.dns.config(timeout=1.0))
+        more.setdefault("resolver", self.dns.config())
         return House(self, OUT, mx_port=hop.port, **more)
 
     def tlsa(self, credential: Credential, usage: int = 3, *, name: str = f"_25._tcp.{MX}") -> None:

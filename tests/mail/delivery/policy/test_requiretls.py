@@ -123,7 +123,7 @@ class RequireTlsTests(PolicyCase):
                 match=RuleMatch(recipients=("*@x.test",)),
                 action=MailForward(targets=(Target(host=MX, port=hop.port),)),
             )
-            house = House(self, rule, resolver=self.dns.config(timeout=1.0))
+            house = House(self, rule, resolver=self.dns.config())
             done = yield self.sent(house)
             self.assertEqual(done.outcome, outcome)
 
