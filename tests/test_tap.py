@@ -113,7 +113,7 @@ class ServiceCase(SynchronousTestCase):
         return [status["pid"], *(child["pid"] for child in status["children"].values())]
 
     def page(self) -> bytes:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while data := client.recv(4096):
@@ -196,7 +196,7 @@ class TestRuns(ServiceCase):
         self.assertIn(b"a page", self.page())
         pids = self.pids()
         process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(30), 0)
+        self.assertEqual(process.wait(60), 0)
         self.assertEqual([pid for pid in pids if is_alive(pid)], [])
         self.assertFalse((self.base / "state" / "admin.sock").exists())
         with socket.create_server(("127.0.0.1", self.port)):
@@ -212,7 +212,7 @@ class TestRuns(ServiceCase):
         """SIGTERM: new connections are refused, an open one goes on; when it has ended, so has the service."""
         with socket.create_server(("127.0.0.1", self.backend)) as backend:
             process = self.start("run")
-            with socket.create_connection(("127.0.0.1", self.echo), timeout=30) as client:
+            with socket.create_connection(("127.0.0.1", self.echo), timeout=60) as client:
                 served, _ = backend.accept()
                 with served:
                     process.send_signal(signal.SIGTERM)
@@ -222,7 +222,7 @@ class TestRuns(ServiceCase):
                     served.sendall(b"yes")
                     self.assertEqual(client.recv(100), b"yes")
                     self.assertIsNone(process.poll())
-            self.assertEqual(process.wait(30), 0)
+            self.assertEqual(process.wait(60), 0)
 
     def test_what_does_not_end_in_time_is_closed(self) -> None:
         """After timeouts.drain the service ends whoever is still connected."""
@@ -230,11 +230,11 @@ class TestRuns(ServiceCase):
         path.write_text(path.read_text().replace("drain: 60s", "drain: 500ms"))
         with socket.create_server(("127.0.0.1", self.backend)) as backend:
             process = self.start("run")
-            with socket.create_connection(("127.0.0.1", self.echo), timeout=30) as client:
+            with socket.create_connection(("127.0.0.1", self.echo), timeout=60) as client:
                 served, _ = backend.accept()
                 with served:
                     process.send_signal(signal.SIGTERM)
-                    self.assertEqual(process.wait(30), 0)
+                    self.assertEqual(process.wait(60), 0)
                     client.settimeout(30)
                     with contextlib.suppress(ConnectionResetError):
                         self.assertEqual(client.recv(100), b"")
@@ -253,7 +253,7 @@ class TestRuns(ServiceCase):
         process = self.start("twistd -n")
         self.assertIn(b"a page", self.page())
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
         self.assertFalse((self.base / "twistd.pid").exists())
         for line in (self.base / "out.log").read_text().splitlines():
             json.loads(line)
@@ -261,7 +261,7 @@ class TestRuns(ServiceCase):
     def test_twistd_runs_it_as_a_daemon(self) -> None:
         """The command returns with 0, the log is in twistd.log, and the pid file is gone with it."""
         process = self.start("twistd")
-        self.assertEqual(process.wait(30), 0)
+        self.assertEqual(process.wait(60), 0)
         self.assertEqual((self.base / "twistd.pid").read_text(), str(self.pids()[0]))
         self.assertIn(b"a page", self.page())
         self.end()
@@ -278,7 +278,7 @@ class TestRuns(ServiceCase):
             os.kill(before[place], signal.SIGKILL)
             until(lambda place=place, before=before: self.pids()[place] not in (None, before[place]))
         until(lambda: b"a page" in self.page())
-        with socket.create_connection(("127.0.0.1", self.mail), timeout=30) as client:
+        with socket.create_connection(("127.0.0.1", self.mail), timeout=60) as client:
             self.assertTrue(client.recv(100).startswith(b"220 mail.example.test"))
         self.assertEqual((self.base / "out.log").read_text().count("has died: killed by SIGKILL"), 2)
 

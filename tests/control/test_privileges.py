@@ -43,7 +43,7 @@ class TestDrop(SynchronousTestCase):
         if os.geteuid() != 0:
             raise SkipTest("needs root")
         done = subprocess.run(
-            [sys.executable, "-c", DROP, "tty"], capture_output=True, text=True, check=True, timeout=30
+            [sys.executable, "-c", DROP, "tty"], capture_output=True, text=True, check=True, timeout=60
         )
         now = json.loads(done.stdout)
         account = find_account("nobody", "tty")

@@ -70,7 +70,7 @@ class TestStateDirectory(SynchronousTestCase):
             self.assertEqual(holder.stdout.readline(), "held\n")
             self.assertIn(f"pid {holder.pid};", self.refused())
             holder.stdin.close()
-            holder.wait(10)
+            holder.wait(60)
         self.opened()
 
     def test_the_children_of_a_dead_instance_keep_it_for_a_while(self) -> None:

@@ -103,7 +103,7 @@ TXT = """
 import json, sys, urllib.request
 management, action, name, value = sys.argv[1:]
 what, body = ("set-txt", {"host": name, "value": value}) if action == "present" else ("clear-txt", {"host": name})
-urllib.request.urlopen(f"{management}/{what}", json.dumps(body).encode(), timeout=20)
+urllib.request.urlopen(f"{management}/{what}", json.dumps(body).encode(), timeout=60)
 """
 
 

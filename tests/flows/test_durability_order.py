@@ -60,7 +60,7 @@ class TestOrder(SynchronousTestCase):
             parcels = asyncio.run(_send(router.ports["smtp"]))
             os.kill(router.pids()["parent"], signal.SIGTERM)  # strace itself would not pass it on
             assert router.process is not None
-            router.process.wait(30)
+            router.process.wait(60)
         finally:
             router.close()
         story = Story(calls(trace.read_text(errors="replace").splitlines()))

@@ -82,7 +82,7 @@ class TestEgress(SynchronousTestCase):
         return router
 
     def send(self, router: Router, *recipients: str) -> None:
-        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=60) as client:
             for recipient in recipients:
                 client.sendmail("a@local.test", [recipient], "Subject: x\r\n\r\nx\r\n")
 

@@ -308,7 +308,7 @@ class EndsTests(HttpCase):
             for wire in clients:
                 self.assertEqual(wire.message().body, b"again\n")
             nginx.process.send_signal(signal.SIGTERM)
-            nginx.process.wait(10)
+            nginx.process.wait(60)
             nginx.process = subprocess.Popen(
                 nginx.process.args,
                 cwd=nginx.base,

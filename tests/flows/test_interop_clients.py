@@ -189,7 +189,7 @@ class MsmtpTests(ClientCase):
     def msmtp(self, port: str, to: Sequence[str], *options: str, text: bytes, status: int = 0) -> None:
         """One run as sendmail would be called."""
         argv = [require("msmtp"), "--host=127.0.0.1", f"--port={self.router.ports[port]}", "--domain=client.test"]
-        argv += [f"--from={USER}", "--timeout=30", *options, "--", *to]
+        argv += [f"--from={USER}", "--timeout=60", *options, "--", *to]
         run(argv, say=text, status=status)
 
     def test_msmtp_submits(self) -> None:

@@ -56,7 +56,7 @@ class ServerCase:
         self.server.certify(identity)
         self.peer = self.server(Next(port=self.house.listen()), place.port, identity)
         self.addCleanup(self.peer.close)  # type: ignore[attr-defined]
-        with smtplib.SMTP("127.0.0.1", place.port, timeout=20) as client:
+        with smtplib.SMTP("127.0.0.1", place.port, timeout=60) as client:
             client.ehlo()
             found = {name.upper() for name in client.esmtp_features}
         assert found & {"DSN", "SMTPUTF8", "8BITMIME", "REQUIRETLS"} == self.offers, found
@@ -81,7 +81,7 @@ class ServerCase:
         port = self.house.listen("submission")
 
         def client() -> None:
-            with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
                 smtp.ehlo()
                 assert smtp.mail("a@example.test", ["RET=HDRS", "ENVID=QQ314"])[0] == 250
                 asked = ["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;alias@else.test"]

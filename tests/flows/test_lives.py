@@ -127,7 +127,7 @@ class TestKills(LivesCase):
             while not stop.is_set():
                 with (
                     contextlib.suppress(OSError, smtplib.SMTPException),
-                    smtplib.SMTP("127.0.0.1", router.ports["mail"], timeout=20) as client,
+                    smtplib.SMTP("127.0.0.1", router.ports["mail"], timeout=60) as client,
                 ):
                     while not stop.is_set():
                         number += 1
@@ -199,7 +199,7 @@ class TestStops(LivesCase):
             while some := client.recv(1 << 16):
                 data += some
         self.assertEqual(hashlib.sha256(data[:-32]).digest(), bytes(data[-32:]))
-        self.assertEqual(router.process.wait(30), 0)
+        self.assertEqual(router.process.wait(60), 0)
 
     def test_what_does_not_end_in_time_is_closed(self) -> None:
         """After `drain`, and its line says why."""
@@ -248,7 +248,7 @@ class TestStops(LivesCase):
             said = read_all(busy)
             self.assertTrue(said.startswith(b"250 "), said)
             self.assertIn(b"\r\n421 4.3.2 ", said)
-        self.assertEqual(router.process.wait(30), 0)
+        self.assertEqual(router.process.wait(60), 0)
         router.start()
         until(lambda: [one.subject for one in messages(router.state / "maildir" / "all")] == ["last"])
 

@@ -43,7 +43,7 @@ class TestQueue(SynchronousTestCase):
         return router
 
     def send(self, *recipients: str, text: str = "Subject: small\r\n\r\nx\r\n") -> None:
-        with smtplib.SMTP("127.0.0.1", self.router.ports["smtp"], timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", self.router.ports["smtp"], timeout=60) as client:
             client.sendmail("a@local.test", recipients, text)
 
     def command(self, *words: str) -> str:

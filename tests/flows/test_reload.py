@@ -167,7 +167,7 @@ class UnderLoadTests(ReloadTest):
         finally:
             over.set()
             for thread in threads:
-                thread.join(20)
+                thread.join(60)
         self.assertEqual(broken, [])
         self.assertGreater(served[0], count)
         self.assertGreater(served[1], 0)
@@ -399,7 +399,7 @@ class ProcessTests(ReloadTest):
         self.assertRaises(ConnectionRefusedError, self.router.connect, "echo")
         self.assertTrue(echoes(client, b"still here"))
         client.close()
-        self.assertEqual(self.router.process.wait(20), 0)
+        self.assertEqual(self.router.process.wait(60), 0)
 
     def test_sessions_of_mail_meet_the_new_rules(self) -> None:
         """The connection and what was said on it stay; the next RCPT is decided by what is in force then."""

@@ -117,7 +117,7 @@ class ShapingTests(WorldCase):
             zones.append(f'    z{number}: {{{limit}, match: {{recipients: ["*@*.z{number}.open"]}}}}')
         self.dns.serve([], zone)
         router = self.router("  zones:\n" + "\n".join(zones) + "\n")
-        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=60) as client:
             for count in range(EACH):
                 for number in range(ZONES):
                     client.sendmail(

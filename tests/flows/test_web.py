@@ -81,7 +81,7 @@ class WebCase(SynchronousTestCase):
             url = url.replace(f":{name}/", f":{port}/")
         argv = [require("curl"), "--silent", "--show-error", "--max-time", "20", "--cacert", self.ca(), *options]
         hosts = ["--connect-to", "::127.0.0.1:"]
-        done = subprocess.run([*argv, *hosts, url], capture_output=True, timeout=30, check=False)
+        done = subprocess.run([*argv, *hosts, url], capture_output=True, timeout=60, check=False)
         self.assertEqual(done.returncode, status, done.stderr)
         return done.stdout.decode()
 
@@ -103,7 +103,7 @@ class WebCase(SynchronousTestCase):
             "-CAfile",
             self.ca(),
         ]
-        done = subprocess.run([*argv, *options], input=say, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([*argv, *options], input=say, capture_output=True, text=True, timeout=60, check=False)
         return done.stdout + done.stderr
 
 

@@ -207,7 +207,7 @@ def _reply(stream: Any) -> bytes:
 
 def send(port: int, *recipients: str, sender: str = "a@x.test", body: str = "Subject: x\r\n\r\ntext\r\n") -> None:
     """Blocking: one message by smtplib; raises its exceptions."""
-    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.sendmail(sender, list(recipients), body.encode())
 
 

@@ -260,7 +260,7 @@ class TlsTests(TestCase):
         context = self.context(house)
 
         def deliver():
-            with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
                 client._host = HOSTNAME
                 client.ehlo("c.test")
                 client.starttls(context=context)
@@ -291,7 +291,7 @@ class TlsTests(TestCase):
         def talk(step: int) -> bytes:
             inner, outer = ssl.MemoryBIO(), ssl.MemoryBIO()
             tls = context.wrap_bio(inner, outer, server_hostname=HOSTNAME)
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while True:
                     try:
@@ -316,7 +316,7 @@ class TlsTests(TestCase):
         self.assertEqual(replies[-1][:9], b"554 5.5.0")
 
         def late() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 stream = connection.makefile("rb")
                 stream.readline()
                 connection.sendall(b"EHLO c\r\n")
@@ -344,7 +344,7 @@ class TlsTests(TestCase):
              "-CAfile", house.ca_file, "-verify_return_error", "-quiet", "-crlf"],
             input=b"EHLO c\nQUIT\n",
             capture_output=True,
-            timeout=30,
+            timeout=60,
         )  # fmt: skip
         self.assertIn(b"250-mail.example.test greets c", done.stdout)
         self.assertIn(b"221 2.0.0 Bye", done.stdout)
@@ -356,7 +356,7 @@ class TimeTests(TestCase):
         """Before EHLO, between commands, in DATA, in a TLS handshake: 421 or a cut, and the reason is told."""
 
         def silent(port: int, *lines: bytes) -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 stream = connection.makefile("rb")
                 connection.sendall(b"".join(lines))
                 with contextlib.suppress(ConnectionResetError):
@@ -384,8 +384,8 @@ class TimeTests(TestCase):
         """Idle sessions get 421 at once; a running one ends with its 250 and then 421."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
-        idle = socket.create_connection(("127.0.0.1", port), timeout=20)
-        busy = socket.create_connection(("127.0.0.1", port), timeout=20)
+        idle = socket.create_connection(("127.0.0.1", port), timeout=60)
+        busy = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.addCleanup(idle.close)
         self.addCleanup(busy.close)
         busy.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n")
@@ -410,7 +410,7 @@ class TimeTests(TestCase):
         """Who does not end by then is cut."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\n")
             stream = connection.makefile("rb")
             yield in_thread(lambda: [stream.readline() for _ in range(8)])
@@ -429,7 +429,7 @@ class TimeTests(TestCase):
             for kind in (port, tls):
                 for phase in phases:
                     for linger in (False, True):
-                        connection = socket.create_connection(("127.0.0.1", kind), timeout=20)
+                        connection = socket.create_connection(("127.0.0.1", kind), timeout=60)
                         if linger:
                             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                         with contextlib.suppress(OSError):

@@ -14,8 +14,6 @@ CLOSE = b"Connection: close"
 
 
 class FetcherTests(TestCase):
-    timeout = 20
-
     def server(self, response: bytes) -> str:
         backend = Backend(self, says(response))  # type: ignore[arg-type]
         return f"http://127.0.0.1:{backend.port}/x?y"

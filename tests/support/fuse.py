@@ -95,7 +95,7 @@ class Mounted:
         done.check_returncode()
 
     def _unmount(self, how: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([self._program, how, "--", str(self.at)], capture_output=True, timeout=30, check=False)
+        return subprocess.run([self._program, how, "--", str(self.at)], capture_output=True, timeout=60, check=False)
 
     def _mount(self) -> tuple[int, socket.socket, subprocess.Popen[bytes]]:
         """The protocol of mount.fuse and fusermount: it mounts, and passes the descriptor of /dev/fuse back."""
@@ -111,7 +111,7 @@ class Mounted:
         ours.settimeout(20)
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         if not fds:
-            _, words = keeper.communicate(timeout=20)
+            _, words = keeper.communicate(timeout=60)
             ours.close()
             raise SkipTest(f"needs a real peer: fusermount3: {words.decode().strip()}")
         assert keeper.stderr is not None

@@ -78,7 +78,7 @@ def meet(
     if ciphers is not None:
         context.set_ciphers(ciphers)
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=30) as sock,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as sock,
         context.wrap_socket(sock, server_hostname=name, session=session) as stream,
     ):
         stream.sendall(b"?")

@@ -36,8 +36,8 @@ COMMON = """version: 1
 listen: ["127.0.0.1"]
 access_log: {file: access.log}
 """
-PATIENCE = 30.0
-STARTING = 180.0
+PATIENCE = 60.0
+STARTING = 240.0
 """Seconds; three interpreters start, which a busy machine makes slow, and the service has a limit of its own."""
 
 
@@ -211,7 +211,7 @@ class Router:
             **{role: child["pid"] for role, child in status["children"].items() if child["pid"]},
         }
 
-    def connect(self, name: str, timeout: float = 10.0) -> socket.socket:
+    def connect(self, name: str, timeout: float = 60.0) -> socket.socket:
         """A plain connection to the port of that name."""
         return socket.create_connection(("127.0.0.1", self.ports[name]), timeout)
 

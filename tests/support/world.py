@@ -56,7 +56,7 @@ class WorldCase(SynchronousTestCase):
 
     def send(self, router: Router, *recipients: str, sender: str = "a@local.test", headers: str = "") -> None:
         """One message to all of them."""
-        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=60) as client:
             client.sendmail(sender, recipients, f"Subject: x\r\n{headers}\r\nx\r\n")
 
     def outcomes(self, router: Router, *recipients: str) -> dict[str, dict[str, Any]]:

@@ -116,7 +116,7 @@ class Good(SynchronousTestCase):
                         stderr=subprocess.DEVNULL,
                     )
                     try:
-                        with socket.create_connection(front.getsockname(), timeout=10) as client:
+                        with socket.create_connection(front.getsockname(), timeout=60) as client:
                             client.sendall(b"hello")
                             peer, _ = target.accept()
                             with peer:

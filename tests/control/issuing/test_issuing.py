@@ -33,8 +33,6 @@ async def fresh(name: str, key_type: AcmeKeyType) -> PrivateKey:
 
 
 class IssuingCase(TestCase):
-    timeout = 60
-
     def setUp(self) -> None:
         self.now = time.time()
         self.directory = Path(tempfile.mkdtemp())

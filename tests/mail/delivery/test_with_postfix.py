@@ -50,7 +50,7 @@ class PostfixTests(TestCase):
         port = self.house.listen("submission")
 
         def client() -> None:
-            with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
                 smtp.ehlo()
                 assert smtp.mail(sender, list(asked))[0] == 250
                 for address, said in recipients:
@@ -108,7 +108,7 @@ class PostfixTests(TestCase):
         self.open()
 
         def client() -> None:
-            with smtplib.SMTP("127.0.0.1", self.postfix.port, timeout=20) as smtp:
+            with smtplib.SMTP("127.0.0.1", self.postfix.port, timeout=60) as smtp:
                 smtp.ehlo()
                 assert smtp.mail("joe@inbox.test", ["RET=FULL", "ENVID=x+2By"])[0] == 250
                 assert smtp.rcpt("b@example.test", ["NOTIFY=SUCCESS", "ORCPT=rfc822;first@else.test"])[0] == 250
@@ -151,7 +151,7 @@ class PostfixTests(TestCase):
         port = self.house.listen("submission")
 
         def client() -> None:
-            with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
                 text = (
                     "Subject: Gr\u00fc\u00dfe\r\nMessage-ID: <1@x>\r\nFrom: a@example.test\r\n\r\n\u00fc\r\n".encode()
                 )

@@ -43,9 +43,9 @@ class AuthTests(TestCase):
         """Blocking: a client under TLS that has said EHLO."""
         context = ssl.create_default_context(cafile=house.ca_file)
         if kind == "smtps":
-            client: smtplib.SMTP = _Smtps("127.0.0.1", port, timeout=30, context=context)
+            client: smtplib.SMTP = _Smtps("127.0.0.1", port, timeout=60, context=context)
         else:
-            client = smtplib.SMTP("127.0.0.1", port, timeout=30)
+            client = smtplib.SMTP("127.0.0.1", port, timeout=60)
             client._host = HOSTNAME
             client.ehlo("c.test")
             client.starttls(context=context)

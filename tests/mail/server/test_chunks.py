@@ -43,7 +43,7 @@ class ChunkTests(TestCase):
         ):
             replies = yield in_thread(dialogue, port, *START, piece, last)
             self.assertEqual(replies[-1][:9], code)
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(("\r\n".join(START) + "\r\n").encode() + piece[:300_000])
             yield until(lambda: list((house.state / "mail" / "spool").iterdir()))
         spool = house.mta.sessions.spool
@@ -57,7 +57,7 @@ class ChunkTests(TestCase):
         house = House(self, trusted=LOOPBACK, timeouts=MailTimeouts(data=0.5))
 
         def dribble(port: int) -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(b"EHLO c\r\nBDAT 100000000 LAST\r\n")
                 connection.settimeout(0.05)
                 said = b""

@@ -20,7 +20,7 @@ BODY = b"Subject: x\r\n\r\ny\r\n.\r\n"
 
 def said(port: int, *pieces: bytes) -> list[bytes]:
     """Blocking: each piece is sent when there was an answer to the one before, then FIN; the codes of all replies."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         stream = connection.makefile("rb")
         lines = [stream.readline()]
         for piece in pieces[:-1]:

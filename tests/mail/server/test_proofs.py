@@ -53,7 +53,7 @@ def after_ehlo(case: TestCase, port: int) -> int:
 
     def lead() -> None:
         here, _ = listener.accept()
-        there = socket.create_connection(("127.0.0.1", port), timeout=30)
+        there = socket.create_connection(("127.0.0.1", port), timeout=60)
         here.sendall(there.recv(4096))
         there.sendall(b"EHLO c.test\r\n")
         while b"\n250 " not in there.recv(4096):

@@ -19,7 +19,7 @@ class DrainTests(TestCase):
     def test_a_drain_without_a_limit_cuts_nobody(self):
         """`timeouts.drain: 0s`: a transaction that has begun may end, however long it takes."""
         house = House(self, trusted=LOOPBACK)
-        with socket.create_connection(("127.0.0.1", house.listen()), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", house.listen()), timeout=60) as connection:
             connection.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n")
             stream = connection.makefile("rb")
 
@@ -46,7 +46,7 @@ class MinRateTests(TestCase):
         letter = b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\nSubject: x\r\n\r\n"
 
         def dribble(opening: bytes) -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(opening)
                 connection.settimeout(0.1)
                 said = b""
@@ -65,7 +65,7 @@ class MinRateTests(TestCase):
         self.assertEqual({event.reason for event in house.closed}, {"min_rate"})
 
         def steady() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(letter)
                 stream = connection.makefile("rb")
                 while len(house.closed) == 3 and steady_lines:

@@ -83,7 +83,7 @@ class SequenceTests(RelayTest):
                         pass
                     if answer.status != 200 or answer.content != b"%d-%d:" % (number, at) + body:
                         raise AssertionError((number, at, answer.head, len(answer.content), len(body)))
-                asking.join(20)
+                asking.join(60)
 
         problems: list[BaseException] = []
 

@@ -21,8 +21,6 @@ AGENT = f"dcrouter/{__version__}"
 
 
 class FaultCase(TestCase):
-    timeout = 60
-
     def setUp(self) -> None:
         self.ca = AcmeCa(self)
         self.solver = Remembering()

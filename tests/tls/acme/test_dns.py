@@ -32,8 +32,6 @@ _acme-challenge.loop CNAME _acme-challenge.loop
 
 
 class UpdateTests(TestCase):
-    timeout = 60
-
     @classmethod
     def setUpClass(cls) -> None:
         cls.named = Named("example.test", "deep.sub.example.test", "proofs.test", more={"example.test": ALIAS})
@@ -127,13 +125,11 @@ action, name, value = sys.argv[2:]
 assert (action, name, value) == tuple(os.environ["DCROUTER_" + one] for one in ("ACTION", "NAME", "VALUE"))
 body = {"host": name, "value": value} if action == "present" else {"host": name}
 path = "set-txt" if action == "present" else "clear-txt"
-urllib.request.urlopen(sys.argv[1] + "/" + path, json.dumps(body).encode(), timeout=10)
+urllib.request.urlopen(sys.argv[1] + "/" + path, json.dumps(body).encode(), timeout=60)
 """
 
 
 class CommandTests(TestCase):
-    timeout = 60
-
     def script(self, text: str, *arguments: str, **settings: Any) -> CommandSolver:
         path = Path(self.mktemp())
         path.write_text(text)

@@ -29,7 +29,6 @@ def names_of(chain: bytes) -> list[str]:
 
 
 class PebbleCase(TestCase):
-    timeout = 60
     settings: dict[str, Any] = {}
 
     @classmethod
