@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from ipaddress import ip_network
 from itertools import pairwise
 
 from attrs import evolve
@@ -196,6 +197,31 @@ class ZoneTests(World):
             yield self.send(house, "x@a.test", sender=sender, body=text)
             yield until(lambda: seen)
             self.assertEqual(seen[0].zone, zone)
+
+    @inlineCallbacks
+    def test_mail_of_a_network_has_its_zone(self):
+        """`client_ips`: by who the client is, not by where the connection comes from."""
+        hop = self.hop(1, "a.test")
+        near = ZoneMatch(client_ips=(ip_network("192.0.2.0/24"),))
+        house = self.house(zones={"near": Zone(match=near)}, trusted=(ip_network("0.0.0.0/0"),))
+        house.mta._pause_orders.ask({"do": "pause", "what": "zone near"})
+        for client in ("192.0.2.7", "198.51.100.7"):
+            yield in_thread(send, house.listen(peer=(client, 4321)), f"{client}@a.test")
+        yield until(lambda: hop.messages)
+        self.assertEqual(hop.messages[0][0][1], "RCPT TO:<198.51.100.7@a.test>")
+        (left,) = yield until(house.queue)
+        self.assertEqual((left["recipient"], left["zone"]), ("192.0.2.7@a.test", "near"))
+
+    @inlineCallbacks
+    def test_a_connection_carries_messages_for_its_time(self):
+        """`connection_time`: the first message behind it goes on another connection; but one goes on each, however long
+        the server took to greet.
+        """
+        hop = self.hop(1, "a.test")
+        house = self.house(zones={"default": Zone(connections=1, connection_time=1e-6)})
+        yield self.send(house, *(f"x{number}@a.test" for number in range(3)))
+        yield until(lambda: len(hop.messages) == 3)
+        self.assertEqual(hop.connections, 3)
 
     @inlineCallbacks
     def test_a_reload_is_followed_and_forgets_nothing(self):

@@ -304,10 +304,10 @@ class Gates:
 
     def enough(self, carried: int, seconds: float) -> bool:
         """Whether a connection that has carried so many messages, for so long, is to end: so it is to, or others wait
-        for its slot, or there may be fewer now.
+        for its slot, or there may be fewer now. One at least it carries, however long the server took to greet.
         """
         for gate in self.all:
-            if carried >= gate.messages or seconds >= gate.seconds or gate.used > gate.size:
+            if carried >= gate.messages or (carried and seconds >= gate.seconds) or gate.used > gate.size:
                 return True
             if carried >= TURN and gate.wanted:
                 return True
