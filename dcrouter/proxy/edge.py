@@ -30,7 +30,7 @@ from dcrouter.proxy.asking import Asking
 from dcrouter.proxy.census import counted, kill, page, pieces, together
 from dcrouter.proxy.challenges import Challenges
 from dcrouter.proxy.decide import decide
-from dcrouter.proxy.door import turn_away
+from dcrouter.proxy.door import NOT_INTRODUCED, turn_away
 from dcrouter.proxy.listener import Listener, Listeners
 from dcrouter.proxy.plan import Plan, made
 from dcrouter.proxy.question import Question
@@ -286,7 +286,12 @@ class Edge:
 
     def refusal(self, listener: Listener, facts: ConnectionFacts, reason: str) -> bytes | None:
         """Count a connection that is not let in; what it is told (Plan.refusal)."""
-        self.refused[reason] = self.refused.get(reason, 0) + 1
+        count = counted(self.refused, reason)
+        if reason == NOT_INTRODUCED and count % 1000 == 1:
+            words = (
+                "{peer} is turned away from port {port}: no edge of email.remote.from has this address ({count} times)"
+            )
+            self._log.warn(words, peer=facts.peer[0], port=listener.port, count=count)
         return self.plan.refusal(listener.table, facts)
 
     def connect_failed(self, label: str, reason: str) -> None:

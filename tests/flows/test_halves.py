@@ -49,6 +49,7 @@ email:
       match: {{clients: may_relay}}
       action: {{type: forward, targets: [{{host: 127.0.0.1, port: $world}}]}}
 """
+TURNED_AWAY = "is turned away from port"
 PORTS = ("web", "smtp", "submission", "smtps", "smtp_inner", "submission_inner", "smtps_inner", "spare")
 HERE = ("127.0.0.1", 4711), ("127.0.0.1", 25)
 assert HASHES[PASSWORD]
@@ -63,7 +64,7 @@ class HalvesCase(SynchronousTestCase):
     def setUpClass(cls) -> None:
         cls.world = SmtpSink()
         cls.addClassCleanup(cls.world.close)
-        cls.halves = Halves(TEXT, ports=PORTS, world=cls.world.port, expected=["is banned for"])
+        cls.halves = Halves(TEXT, ports=PORTS, world=cls.world.port, expected=["is banned for", TURNED_AWAY])
         cls.addClassCleanup(cls.halves.close)
         cls.seen = _Seen(cls.halves)
 
@@ -152,7 +153,7 @@ class HalvesTests(HalvesCase):
 
     def test_who_is_no_edge_is_nobody(self) -> None:
         """From an address that `from` does not name, a PROXY header of either version, however trusted the client in
-        it, leads to no reply but a refusal; nothing goes out.
+        it, leads to no reply but a refusal; nothing goes out, and the log names the address.
         """
         trusted = (TRUSTED, 4711), HERE[1]
         for name in ("smtp_inner", "submission_inner", "smtps_inner"):
@@ -162,6 +163,7 @@ class HalvesTests(HalvesCase):
                 self.assertIn(said[:4], (b"", b"421 "), said)
                 self.assertLessEqual(said.count(b"\r\n"), 1, said)
         self.assertEqual(self.world.messages(), [])
+        until(lambda: any(f"{ELSEWHERE} {TURNED_AWAY}" in line["text"] for line in self.halves.mail.log()))
 
     def test_an_edge_must_introduce_its_clients(self) -> None:
         """From the edge's address, mail without a header gets no greeting; nor does half a header, or silence."""
