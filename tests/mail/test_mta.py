@@ -8,6 +8,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+from pathlib import Path
 
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
@@ -21,6 +22,15 @@ from tests.support.peers import require, require_swaks_tls
 from tests.support.ports import reserved
 
 HEAD = ("EHLO c.test", "MAIL FROM:<a@x.test>")
+
+
+class CounterTests(TestCase):
+    def test_every_counter_is_explained(self):
+        """In the table of docs/mail.md."""
+        house = House(self)
+        page = (Path(__file__).parents[2] / "docs" / "mail.md").read_text("utf-8")
+        table = page.partition("### Counters")[2].partition("\n##")[0]
+        self.assertEqual([one for one in house.mta.status() if f"`{one}`" not in table], [])
 
 
 class ReceptionTests(TestCase):
