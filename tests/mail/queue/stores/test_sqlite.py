@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
+from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.errors import StoreError, StoreFull
-from dcrouter.mail.envelope import PLAIN, Recipient
+from dcrouter.mail.envelope import PLAIN, Recipient, Terms
 from dcrouter.mail.message import spool_path
 from dcrouter.mail.queue.store import FAILED, HELD, QUEUED, START
 from dcrouter.mail.queue.stores.schema import VERSION
@@ -151,6 +153,27 @@ class SqliteTests(TestCase):
             *(connection.execute(f"PRAGMA table_info({name})").fetchall() for name in ("message", "body", "recipient")),
             connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall(),
         ]
+
+    @inlineCallbacks
+    def test_what_a_clock_that_was_ahead_has_left_is_due_within_a_day(self):
+        """At the next start: of an age that it can have, too. What its sender has put off so far stays."""
+        store = self.open()
+        now = float(int(time.time()))
+        ahead = now + 3650 * 86_400.0
+        for number, due in ((1, now + 60.0), (int(ahead * 1e6), ahead + 300.0), (int(ahead * 1e6) + 1, ahead)):
+            one = evolve(message(number), received=ahead if number > 1 else now)
+            if due == ahead:
+                one = evolve(one, envelope=evolve(one.envelope, terms=Terms(release=ahead)))
+            yield store.put(one, due)
+        store.close()
+        again = SqliteStore(self.directory, reactor)
+        again.open()
+        self.addCleanup(again.close)
+        found = yield entries(again)
+        self.assertEqual((found[0].due, found[0].received), (now + 60.0, now))
+        self.assertTrue(0.0 <= found[1].due - now <= 86_400.0 + 60.0, found[1].due - now)
+        self.assertEqual(found[2].due, ahead)
+        self.assertTrue(all(entry.received <= time.time() for entry in found))
 
     def test_a_newer_schema_is_refused(self):
         """StoreError, and the file is left as it is."""
