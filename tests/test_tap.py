@@ -21,7 +21,7 @@ import dcrouter
 import twisted
 from dcrouter.admin.client import ApiError, ask
 from tests.support.ports import refuses, reserved
-from tests.support.router import is_alive, until
+from tests.support.router import STARTING, is_alive, until
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 WAYS = {
@@ -89,9 +89,9 @@ class ServiceCase(SynchronousTestCase):
         process = subprocess.Popen(
             self.ways[way], cwd=self.base, env=self.environment, stdout=log, stderr=subprocess.STDOUT
         )
-        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.wait, 60)
         self.addCleanup(self.end)
-        until(lambda: (self.status() or {}).get("state") == "ready" or process.poll() == 1)
+        until(lambda: (self.status() or {}).get("state") == "ready" or process.poll() == 1, STARTING)
         self.assertNotEqual(process.poll(), 1, (self.base / "out.log").read_text())
         return process
 
