@@ -160,20 +160,28 @@ class Transaction:
         if intake.refusal is not None:
             checks.abandon()
             return self._finish(intake, dotless)
-        judged = checks.judge().addCallback(self._judged, intake, checks, dotless)
-        return judged.addErrback(self._not_kept, intake)
+        args = (intake, checks, dotless)
+        return checks.judge().addCallbacks(self._judged, self._not_kept, callbackArgs=args, errbackArgs=(intake,))
 
     def _judged(self, judgement: Judgement, intake: Intake, checks: Checks, dotless: bool) -> Deferred[bytes]:
-        """It is known who it is from."""
+        """It is known who it is from. What fails once the message is durable must not take it back."""
+        try:
+            finished = self._finish_judged(judgement, intake, checks, dotless)
+        except Exception:
+            return succeed(self._not_kept(Failure(), intake))
+        return finished if isinstance(finished, Deferred) else succeed(finished)
+
+    def _finish_judged(
+        self, judgement: Judgement, intake: Intake, checks: Checks, dotless: bool
+    ) -> bytes | Deferred[bytes]:
         if judgement.refusal is not None:
             intake.abandon()
-            return succeed(self._refused(judgement.refusal))
+            return self._refused(judgement.refusal)
         self._vouched = judgement.vouched
         if self._undecided:
             self._field = checks.field(judgement.entries, None)  # for rules, without filling
         intake.seal(checks.field(judgement.entries, intake.room))
-        finished = self._finish(intake, dotless)
-        return finished if isinstance(finished, Deferred) else succeed(finished)
+        return self._finish(intake, dotless)
 
     def _finish(self, intake: Intake, dotless: bool) -> bytes | Deferred[bytes]:
         reply = self._decided(intake) if self._undecided else None
