@@ -118,7 +118,7 @@ class UsersFile:
         self._in_thread = in_thread
         self._clock = clock
         self._state: _State | None = None
-        self._looked = 0.0
+        self._looked = float("-inf")
         self._looking: list[Deferred[None]] | None = None
 
     def successor(self, auth: Auth) -> UsersFile:
