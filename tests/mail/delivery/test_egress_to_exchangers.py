@@ -127,7 +127,8 @@ class ExchangerTests(TestCase):
         rule = EgressRule(match=EgressMatch(attempts_over=1), through=(proxy(socks.port),))
         house = self.house(rule)
         yield in_thread(send, house.listen(), "a@d1.test")
-        yield until(lambda: hop.messages)
+        yield until(lambda: any(done.outcome == "delivered" for done in house.done))
+        self.assertEqual(len(hop.messages), 1)
         delivered = [done for done in house.done if done.outcome == "delivered"]
         self.assertEqual(
             [(done.attempts, done.through) for done in delivered], [(3, f"socks5://127.0.0.1:{socks.port}")]
