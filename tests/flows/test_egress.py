@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import smtplib
-import socket
-import threading
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +14,7 @@ from tests.support.ports import Reserved
 from tests.support.programs import SmtpSink
 from tests.support.proxies import Microsocks
 from tests.support.router import Router, until
+from tests.support.threaded import Threaded
 
 EMAIL = """
 email:
@@ -51,29 +50,6 @@ def pick(departure):
 """
 
 
-class Far:
-    """The far end: counts who connects, and says nothing."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                accepted, _ = self._server.accept()
-            except OSError:
-                return
-            self.count += 1
-            accepted.close()
-
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-
 class TestEgress(SynchronousTestCase):
     def router(self, rules: str, hop: int, **options: Any) -> Router:
         common = "access_log: {file: access.log}\n"
@@ -90,14 +66,14 @@ class TestEgress(SynchronousTestCase):
         """The proxy is not there: mail waits, and nobody ever connects to the far end. It comes: the mail flows, the
         access log and `dcrouter status` name it. The password is nowhere.
         """
-        far, own = Far(), Reserved()
+        far, own = Threaded(lambda sock: None), Reserved()  # the far end only counts who connects
         self.addCleanup(far.close)
         rules = "    - {match: {host: localhost}, through: ['socks5://me:hush@127.0.0.1:$proxy'], on_failure: defer}\n"
         router = self.router(rules, far.port, proxy=own.port, expected=["left alone|socks5"])
         self.send(router, "a@example.test")
         until(lambda: len([line for line in router.access_lines() if line["event"] == "delivery"]) >= 2)
         self.assertEqual({line.get("outcome") for line in router.access_lines()} - {None}, {"deferred"})
-        self.assertEqual(far.count, 0)
+        self.assertEqual(far.connections, 0)
         self.assertEqual(router.counters("mail")["egress"]["direct"]["attempts"], 0)
         sink = SmtpSink()
         self.addCleanup(sink.close)
@@ -111,7 +87,7 @@ class TestEgress(SynchronousTestCase):
         self.assertEqual(line["through"], label)
         counted = until(lambda: router.counters("mail")["egress"])
         self.assertEqual(counted["proxies"][label]["connected"], 1)
-        self.assertEqual((counted["direct"]["attempts"], far.count), (0, 0))
+        self.assertEqual((counted["direct"]["attempts"], far.connections), (0, 0))
         self.assertNotIn("hush", json.dumps(router.status()) + str(router.log()) + str(router.access_lines()))
 
     def test_code_of_the_operators(self) -> None:

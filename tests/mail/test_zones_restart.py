@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from twisted.internet.defer import inlineCallbacks
-from twisted.python.failure import Failure
 
 from dcrouter.config.rates import Rate
 from dcrouter.config.zones import OnReply, Zone
@@ -17,27 +16,27 @@ class RestartTests(World):
     @inlineCallbacks
     def waiting(self, house, text: str, count: int):
         """So many wait with this in their replies, in the store."""
-        found = []
 
-        def looked(rows):
-            found[:] = [row["reply"] for row in rows if text in row["reply"]]
+        def enough(rows) -> bool:
+            return len([row for row in rows if text in row["reply"]]) == count
 
-        def enough() -> bool:
-            house.queue().addCallbacks(looked, Failure.trap)
-            return len(found) == count
-
-        yield until(enough)
+        yield until(lambda: house.queue().addCallback(enough))
         yield house.idle()
+
+    @inlineCallbacks
+    def after_three_of_five(self):
+        """A house begun anew in whose zone three of five have left, and two wait for the rate."""
+        house = self.house(zones=HOURLY)
+        yield self.send(house, *(f"x{number}@a.test" for number in range(5)))
+        yield self.waiting(house, "the rate of zone default is reached", 2)
+        yield house.close()
+        return self.house(zones=HOURLY, state=house.state)
 
     @inlineCallbacks
     def test_a_rate_knows_what_has_left_before_the_restart(self):
         """Three of five have left; after it nothing more does, neither what waited nor what is new."""
         hop = self.hop(1, "a.test")
-        house = self.house(zones=HOURLY)
-        yield self.send(house, *(f"x{number}@a.test" for number in range(5)))
-        yield self.waiting(house, "the rate of zone default is reached", 2)
-        yield house.close()
-        again = self.house(zones=HOURLY, state=house.state)
+        again = yield self.after_three_of_five()
         yield again.mta.queue_ask({"do": "retry", "all": True})
         yield self.send(again, "new@a.test")
         yield self.waiting(again, "the rate of zone default is reached", 3)
@@ -47,11 +46,7 @@ class RestartTests(World):
     def test_mail_that_waits_since_before_it_leaves_as_soon_as_the_rate_changes(self):
         """By a reload, without the operator's help."""
         hop = self.hop(1, "a.test")
-        house = self.house(zones=HOURLY)
-        yield self.send(house, *(f"x{number}@a.test" for number in range(5)))
-        yield self.waiting(house, "the rate of zone default is reached", 2)
-        yield house.close()
-        again = self.house(zones=HOURLY, state=house.state)
+        again = yield self.after_three_of_five()
         self.reload(again, zones={"default": Zone()})
         yield until(lambda: len(hop.messages) == 5)
 

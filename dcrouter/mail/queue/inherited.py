@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dcrouter.mail.queue.endings import rounded
 from dcrouter.mail.queue.store import Store
 from dcrouter.mail.queue.wakes import PACE, RATE
 
@@ -49,7 +50,7 @@ class Inherited:
 
     def start(self) -> None:
         """Looks what there is."""
-        self._store.replies((f"{RATE_REACHED}{RATE}", PAUSED), round(self._now(), 3), MOST).addCallbacks(
+        self._store.replies((f"{RATE_REACHED}{RATE}", PAUSED), rounded(self._now()), MOST).addCallbacks(
             self._found, self._unread
         )
 
@@ -63,7 +64,7 @@ class Inherited:
         found = {reply for reply in self._replies if beginning is not None and reply.startswith(beginning)}
         if beginning is not None and found:
             self._replies -= found
-            woken: Deferred[None] = self._store.advance(beginning, round(self._now(), 3), PACE)
+            woken: Deferred[None] = self._store.advance(beginning, rounded(self._now()), PACE)
             woken.addCallbacks(self._resumed, self._unread)
 
     def _found(self, replies: list[str]) -> None:
