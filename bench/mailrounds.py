@@ -21,7 +21,7 @@ from bench.load import LoadMakers, gather
 from bench.machine import find
 from bench.mailrows import MailRow
 from bench.measures import Figures
-from bench.mta import Mta, Sink
+from bench.mta import Mta, Sinks
 from bench.process import Failed
 from bench.signed import LETTERS, signed_mail
 
@@ -55,25 +55,25 @@ def obstacle() -> str | None:
 @contextmanager
 def assembled(
     row: MailRow, sides: Sequence[str], data: Path, seconds: float, notes: list[str]
-) -> Iterator[tuple[Sink, dict[str, Server]]]:
-    """The sink and the servers, warm; a side that does not come up is noted and left out."""
+) -> Iterator[tuple[Sinks, dict[str, Server]]]:
+    """The sinks and the servers, warm; a side that does not come up is noted and left out."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="row-", dir=data)))
         for place in (data, directory):
             place.chmod(0o711)  # Postfix's processes are not root
         environment = mta.slow_sync(directory, row.sync) if row.sync else {}
-        sink = Sink(directory)
-        stack.callback(sink.stop)
+        sinks = Sinks(directory, row.sinks)
+        stack.callback(sinks.stop)
         dns = 0
         if row.load == "checked":
             dns = signed_mail(directory, row.size, stack)
         servers: dict[str, Server] = {}
         for name in sides:
             try:
-                servers[name] = _server(name, row, directory, environment, sink, seconds, stack, dns)
+                servers[name] = _server(name, row, directory, environment, sinks, seconds, stack, dns)
             except Failed as failure:
                 notes.append(f"{name}: left out: {failure}")
-        yield sink, servers
+        yield sinks, servers
 
 
 def _server(
@@ -81,7 +81,7 @@ def _server(
     row: MailRow,
     directory: Path,
     environment: dict[str, str],
-    sink: Sink,
+    sinks: Sinks,
     seconds: float,
     stack: ExitStack,
     dns: int,
@@ -91,7 +91,7 @@ def _server(
         own.mkdir(mode=0o711)
         task = mta.Task(
             directory=own,
-            sink=sink.port,
+            sinks=sinks.ports,
             sessions=row.sessions + row.idle,
             environment=environment,
             fill=fill,
@@ -117,8 +117,8 @@ def _server(
     for server in (own, alone):
         if server is not None and row.load != "flood":
             count = _WARM[row.sessions]
-            _flow(row, server, sink, count)
-            taken = _flow(row, server, sink, count)[1]
+            _flow(row, server, sinks, count)
+            taken = _flow(row, server, sinks, count)[1]
             counts[server.port] = max(int(count / taken * seconds), count)
     return Server(own=own, alone=alone, counts=counts, memory=memory)
 
@@ -139,9 +139,9 @@ def _hold(row: MailRow, server: Mta, directory: Path, stack: ExitStack) -> float
     return (server.memory_kib() - before) / row.idle
 
 
-def _flow(row: MailRow, server: Mta, sink: Sink, count: int) -> tuple[float, float]:
-    """Sends `count` messages through; seconds until all were accepted, and until the sink had all."""
-    base = sink.messages
+def _flow(row: MailRow, server: Mta, sinks: Sinks, count: int) -> tuple[float, float]:
+    """Sends `count` messages through; seconds until all were accepted, and until the sinks had all."""
+    base = sinks.messages
     begin = time.monotonic()
     if row.load == "checked":
         letters = server.directory.parent / LETTERS
@@ -152,20 +152,34 @@ def _flow(row: MailRow, server: Mta, sink: Sink, count: int) -> tuple[float, flo
             raise Failed(f"mail was not taken: {result['failed'][0]}")
         accepted = result["seconds"]
     else:
-        recipient = "b@dead0.test" if row.load == "received" else "b@example.test"
-        source = mta.send(
-            server, count=count, sessions=row.sessions, size=row.size, reuse=row.reuse, recipient=recipient
-        )
-        try:
+        domains = ("dead0.test",) if row.load == "received" else mta.DOMAINS[: row.sinks]
+        _send(row, server, count, domains)
+        accepted = time.monotonic() - begin
+    if row.load != "received":
+        sinks.wait_for(base + count, _LONGEST)
+    return accepted, time.monotonic() - begin
+
+
+def _send(row: MailRow, server: Mta, count: int, domains: Sequence[str]) -> None:
+    """`count` messages, each domain its share, all at once."""
+    with ExitStack() as stack:
+        sources = []
+        for number, domain in enumerate(domains):
+            share = count // len(domains) + (number < count % len(domains))
+            source = mta.send(
+                server,
+                count=share,
+                sessions=row.sessions // len(domains),
+                size=row.size,
+                reuse=row.reuse,
+                recipient=f"b@{domain}",
+            )
+            stack.callback(source.stop)
+            sources.append(source)
+        for source in sources:
             source.output(_LONGEST)
-            accepted = time.monotonic() - begin
             if source.code:
                 raise Failed(f"smtp-source ended with {source.code}: {source.tail()}")
-        finally:
-            source.stop()
-    if row.load != "received":
-        sink.wait_for(base + count, _LONGEST)
-    return accepted, time.monotonic() - begin
 
 
 def _makers(server: Mta) -> LoadMakers:
@@ -183,24 +197,24 @@ def _prove_checked(server: Mta, directory: Path) -> None:
         raise Failed(f"a forged letter was taken: {result['failed']}")
 
 
-def turn(row: MailRow, server: Server, sink: Sink) -> Figures:
+def turn(row: MailRow, server: Server, sinks: Sinks) -> Figures:
     """One turn of one side."""
     if row.load == "flood":
         return _beside_flood(server.own)
-    figures = _measure(row, server.own, sink, server.counts[server.own.port])
+    figures = _measure(row, server.own, sinks, server.counts[server.own.port])
     if server.memory is not None:
         figures["memory"] = server.memory
     if server.alone is not None:
-        alone = _measure(row, server.alone, sink, server.counts[server.alone.port])
+        alone = _measure(row, server.alone, sinks, server.counts[server.alone.port])
         for figure in ("accept", "through"):
             figures[f"{figure}_alone"] = alone[figure]
             figures[f"{figure}_kept"] = figures[figure] / alone[figure]
     return figures
 
 
-def _measure(row: MailRow, server: Mta, sink: Sink, count: int) -> Figures:
+def _measure(row: MailRow, server: Mta, sinks: Sinks, count: int) -> Figures:
     before = server.cpu_seconds()
-    accepted, through = _flow(row, server, sink, count)
+    accepted, through = _flow(row, server, sinks, count)
     time.sleep(0.3)  # what the last messages still cost (settling, logs) is theirs
     server.check()
     if row.load == "received":

@@ -1,6 +1,6 @@
-"""The mail servers, each an instance of its own that forwards mail for example.test to one sink.
+"""The mail servers, each an instance of its own that forwards mail for example.test to a sink.
 
-Equal work: both answer 250 after a sync, send to the same sink, log to a file as they do by default (Postfix through
+Equal work: both answer 250 after a sync, send to the same sinks, log to a file as they do by default (Postfix through
 its own postlogd), take 50 MB, and have their limits of connections lifted. What is queued for dead0.test to dead9.test
 goes to ports where nobody listens. Nothing of the system's own Postfix is touched: `queue_directory`, `data_directory`
 and the configuration are in the bench's temporary directory.
@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,8 @@ NAMES = ("postfix", "lines", "dcrouter")
 PEERS = ("postfix", "dcrouter")
 Proxy = Literal["dante", "microsocks"]
 PROXIES: tuple[Proxy, ...] = ("dante", "microsocks")
+DOMAINS = ("example.test", "example2.test")
+"""What each sink takes mail for."""
 DEAD = 10
 FLOODER = "127.0.0.2"
 _CHECKED = "{dmarc: enforce}"
@@ -42,8 +44,9 @@ _MASTER_CF = Path("/etc/postfix/master.cf")
 
 @frozen(kw_only=True)
 class Task:
-    """`sink`: the port of the next hop; `sessions`: how many clients at once; `environment`: added for all processes.
+    """`sinks`: the ports of the next hops, one for each of DOMAINS; `sessions`: how many clients at once.
 
+    `environment`: added for all processes.
     `dns`: the port of a name server: then mail is checked (SPF, DKIM, DMARC, iprev, ARC), which dcrouter alone does.
     `slots`: sessions that there may be, 0: as many as there can; then FLOODER speaks for others by PROXY headers.
 
@@ -52,7 +55,7 @@ class Task:
     """
 
     directory: Path
-    sink: int
+    sinks: Sequence[int]
     sessions: int
     environment: dict[str, str]
     fill: int = 0
@@ -118,7 +121,7 @@ def _postfix(task: Task) -> Mta:
         (here / name).mkdir()
     os.chown(here / "data", user.pw_uid, user.pw_gid)
     port = free_port()
-    hops = [f"{{ example.test = smtp:[127.0.0.1]:{task.sink} }}"]
+    hops = [f"{{ {domain} = smtp:[127.0.0.1]:{port} }}" for domain, port in zip(DOMAINS, task.sinks, strict=False)]
     hops += [f"{{ dead{number}.test = smtp:[127.0.0.1]:{free_port()} }}" for number in range(DEAD)]
     imported = " ".join(f"{name}={value}" for name, value in task.environment.items())
     (here / "conf" / "main.cf").write_text(
@@ -220,9 +223,11 @@ email:
   authentication_results: {_CHECKED if task.dns else UNCHECKED}
   max_message_size: 50MB
   rules:
-    - name: sink
-      match: {{recipients: ["*@example.test"]}}
-      action: {{type: forward, targets: [{{host: 127.0.0.1, port: {task.sink}}}]}}
+"""
+    for domain, sink in zip(DOMAINS, task.sinks, strict=False):
+        text += f"""    - name: {domain}
+      match: {{recipients: ["*@{domain}"]}}
+      action: {{type: forward, targets: [{{host: 127.0.0.1, port: {sink}}}]}}
 """
     for number in range(DEAD):
         text += f"""    - name: dead{number}
@@ -291,29 +296,30 @@ def send(mta: Mta, *, count: int, sessions: int, size: int, reuse: bool, recipie
     return Program(argv, mta.directory / "source.log", capture=True)
 
 
-class Sink:
-    """Postfix's smtp-sink, which takes every message and counts them."""
+class Sinks:
+    """Postfix's smtp-sink, which takes every message and counts them; `count` of them, as of DOMAINS."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, count: int) -> None:
         program = find("smtp-sink")
         if program is None:
             raise Failed("smtp-sink is not installed (Debian: postfix)")
-        self.port = free_port()
-        self._counts = directory / "sink.log"
-        as_user = ["-u", "nobody"] if os.geteuid() == 0 else []
-        self._program = Program([program, "-c", *as_user, f"127.0.0.1:{self.port}", "1000"], self._counts)
+        self.ports = [free_port() for _ in range(count)]
+        self._counts = [directory / f"sink{port}.log" for port in self.ports]
+        argv = [program, "-c", *(["-u", "nobody"] if os.geteuid() == 0 else [])]
+        self._programs = [
+            Program([*argv, f"127.0.0.1:{port}", "1000"], log)
+            for port, log in zip(self.ports, self._counts, strict=True)
+        ]
 
     @property
     def messages(self) -> int:
-        """How many have come so far."""
-        with self._counts.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - 200, 0))
-            found: list[bytes] = re.findall(rb"mesg=(\d+)\r", file.read())
-        return int(found[-1]) if found else 0
+        """How many have come so far, to all of them."""
+        return sum(map(_counted, self._counts))
 
     def wait_for(self, count: int, seconds: float) -> None:
         """Until there are `count`; Failed after `seconds`."""
-        self._program.check()
+        for program in self._programs:
+            program.check()
         end = time.monotonic() + seconds
         while (here := self.messages) < count:
             if time.monotonic() > end:
@@ -321,7 +327,15 @@ class Sink:
             time.sleep(0.005)
 
     def stop(self) -> None:
-        self._program.stop()
+        for program in self._programs:
+            program.stop()
+
+
+def _counted(log: Path) -> int:
+    with log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 200, 0))
+        found: list[bytes] = re.findall(rb"mesg=(\d+)\r", file.read())
+    return int(found[-1]) if found else 0
 
 
 class Socks:

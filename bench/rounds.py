@@ -77,12 +77,12 @@ def _obstacle(row: Row | MailRow) -> str | None:
 
 
 def _measure_mail(row: MailRow, sides: Sequence[str], options: Options, data: Path, result: Result) -> None:
-    with mailrounds.assembled(row, sides, data, options.seconds, result.notes) as (sink, servers):
+    with mailrounds.assembled(row, sides, data, options.seconds, result.notes) as (sinks, servers):
         for _ in range(options.repeat):
             for name, server in list(servers.items()):
 
                 def turn(name: str = name, server: mailrounds.Server = server) -> None:
-                    result.turns.setdefault(name, []).append(mailrounds.turn(row, server, sink))
+                    result.turns.setdefault(name, []).append(mailrounds.turn(row, server, sinks))
 
                 if not _guarded(name, turn, result):
                     del servers[name]
