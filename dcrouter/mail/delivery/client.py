@@ -241,6 +241,8 @@ class Connection(Protocol):
         if sending is not None and phase == "final":
             sending.unanswered(self._client.answers(), f"{self._reason} (waiting for {phase})", self.peer)
             sending = None
+        elif sending is not None:
+            sending.refused(self._client.answers(), self.peer)
         self._owner.broken(self, sending, self._trouble(phase))
 
     def _why(self, reason: Failure) -> str:

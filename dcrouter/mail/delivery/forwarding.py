@@ -1,7 +1,7 @@
 """A message for some recipients on its way through the next hops that may take it, in order, and what becomes of each.
 
 1. The next one when a hop cannot be reached, refuses the session, breaks off before it has the whole message, or says
-   421. Its other replies are its answers, and are not taken elsewhere.
+   421. Its other replies are its answers, and are not taken elsewhere; nor are recipients that it had refused for good.
 2. Recipients that are too many for one transaction (452 4.5.3) go in the next one, on the same connection.
 3. Where a hop does not take the message as it is, it gets another form, and goes there again (`adaptation`).
 4. With no hop left the message waits; it fails where each of them says that it takes no mail at all (RFC 7504), or
@@ -119,6 +119,20 @@ class Forwarding:
         unknown = self._judged(unknown)
         known = [self._judged(from_reply(reply, peer)) if reply is not None else unknown for reply in replies]
         self._end(known + [unknown] * (len(self.transaction.recipients) - len(known)))
+
+    def refused(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
+        """5xx is final (RFC 5321 4.2.1), whatever becomes of the others."""
+        said = {at: reply for at, reply in enumerate(replies) if reply is not None and reply.code >= 500}
+        final = {at: reply for at, reply in said.items() if (reply.code, reply.enhanced) not in _TOO_MANY}
+        if not final:
+            return
+        others = [at for at in range(len(self.transaction.recipients)) if at not in final]
+        outcomes: list[Outcome] = [Later("", *peer[:3])] * len(self.transaction.recipients)
+        for at, reply in final.items():
+            outcomes[at] = self._outcome(reply, peer)
+        self._keep(outcomes)
+        self._under_way = [self._under_way[at] for at in others]
+        self.transaction = for_some(self.transaction, others)
 
     def unreachable(self, trouble: Trouble) -> None:
         message = self._message

@@ -30,6 +30,9 @@ class Sending(Shape):
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         """The server has the message, perhaps; by LMTP some recipients may have their replies."""
 
+    def refused(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
+        """What the server had said of its first recipients when it broke off; `unreachable` follows."""
+
     def unreachable(self, trouble: Trouble) -> None:
         """The message has not left."""
 

@@ -194,10 +194,18 @@ class Client:
         return tuple(refusal or next(finals, None) for refusal in self._refusals)
 
     def lost(self) -> Finished | None:
-        """The connection is gone: with 421 as its last word (RFC 5321 3.8), before the message, that is the answer."""
-        if self._parting is None or self._transaction is None or self._body_due or "final" in self._expected:
+        """The connection is gone before the message: what it means where the server had refused the sender, or every
+        recipient, for good, or said 421 as its last word (RFC 5321 3.8).
+        """
+        if self._transaction is None or self._body_due or "final" in self._expected:
             return None
-        self._refusals += [self._parting] * (len(self._transaction.recipients) - len(self._refusals))
+        unanswered = len(self._transaction.recipients) - len(self._refusals)
+        refusals = [self._mail_refusal] if self._mail_refusal is not None else [*self._refusals, *[None] * unanswered]
+        if all(refusal is not None and refusal.code >= 500 for refusal in refusals):
+            return self._finish(None)
+        if self._parting is None:
+            return None
+        self._refusals += [self._parting] * unanswered
         return self._finish(self._parting)
 
     def _take_opening(self, reply: Reply) -> Event | None:

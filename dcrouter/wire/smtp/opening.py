@@ -162,7 +162,7 @@ class Opening:
         assert self._credentials is not None
         user, password = self._credentials.user.encode(), self._credentials.password.encode()
         secrets = (b64encode(b"\0" + user + b"\0" + password), b64encode(password), password)
-        if any(secret.decode() in reply.text for secret in secrets if secret):
+        if any(secret.decode() in " ".join(reply.lines) for secret in secrets if secret):
             return f"{reply.code} (its text repeats what we sent)"
         return reply.text
 

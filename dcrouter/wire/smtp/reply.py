@@ -17,6 +17,9 @@ from dcrouter.errors import WireError
 MAX_REPLY = 64 * 1024
 """Octets of one reply, all lines; RFC 5321 asks for 512 a line, real servers send more, none sends this much."""
 
+MAX_TEXT = 2000
+"""Characters of one that are told and kept: nobody else's words are to fill the queue and the logs."""
+
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -38,8 +41,9 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """`550 5.1.1 No such user`: all lines in one, for logs and the queue."""
-        return f"{self.code} {' '.join(self.lines)}".rstrip()
+        """`550 5.1.1 No such user`: all lines in one, for logs and the queue; of a very long one the beginning."""
+        text = f"{self.code} {' '.join(self.lines)}".rstrip()
+        return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 4]} ..."
 
     @property
     def enhanced(self) -> str | None:

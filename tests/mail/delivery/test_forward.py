@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import LoopingCall
 from twisted.trial.unittest import TestCase
@@ -112,6 +113,46 @@ class ForwardTests(TestCase):
         house = House(self, forward(slow.port, good.port), patience=impatient("ehlo"))
         rows = yield self.outcome(house)
         self.assertEqual((rows, len(good.messages)), ([], 1))
+
+    @inlineCallbacks
+    def test_a_refused_recipient_is_refused_though_the_session_broke_off(self):
+        """At another recipient, at DATA or within the message: only the others go to the next target."""
+        large = "Subject: x\r\n\r\n" + ("y" * 998 + "\r\n") * 3000
+
+        def rcpt(line):
+            said = {"bad": "550 5.1.1 who", "many": "452 4.5.3 later", "cut": CUT}
+            return said.get(line.partition("<")[2].partition("@")[0], "250 2.1.5 ok")
+
+        for data, last, body in ((CUT, "good", "x\r\n"), ("250 ok", "cut", "x\r\n"), ("354 go", "good", large)):
+            hop, good = ScriptedHop(self, EHLO="250 hop", RCPT=rcpt, DATA=data), ScriptedHop(self)
+            house = House(self, forward(hop.port, good.port))
+            if data == "354 go":
+
+                def cut(line, hop=hop):
+                    reactor.callLater(0, hop.sessions[-1].transport.abortConnection)
+                    return "354 go"
+
+                hop.script["DATA"] = cut
+            names = ("many", "bad", last)
+            yield in_thread(send, house.listen(), *(f"{name}@example.test" for name in names), body=body)
+            yield until(lambda house=house: len(house.done) >= 3)
+            yield house.idle()
+            done = {one.recipient.partition("@")[0]: (one.outcome, one.target) for one in house.done}
+            second = f"127.0.0.1:{good.port}"
+            expected = {"many": ("delivered", second), "bad": ("failed", f"127.0.0.1:{hop.port}")}
+            self.assertEqual(done, {**expected, last: ("delivered", second)})
+            ((envelope, _),) = good.messages
+            self.assertEqual(len(envelope), 3)
+            yield house.close()
+
+    @inlineCallbacks
+    def test_of_a_reply_without_end_the_beginning_is_kept(self):
+        """60 KB of excuses are a reply; the queue keeps and the logs tell 2000 characters."""
+        hop = ScriptedHop(self, RCPT="\r\n".join([f"450-4.2.0 {'y' * 990}"] * 60 + ["450 4.2.0 y"]))
+        house = House(self, forward(hop.port))
+        rows = yield self.outcome(house)
+        self.assertEqual((rows[0]["state"], len(rows[0]["reply"])), ("deferred", 2000))
+        self.assertTrue(rows[0]["reply"].startswith("450 4.2.0 yyy") and rows[0]["reply"].endswith("yyy ..."))
 
     @inlineCallbacks
     def test_a_connection_with_replies_to_nothing_is_not_used_again(self):

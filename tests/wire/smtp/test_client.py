@@ -219,6 +219,23 @@ class ClientTests(Playbook):
         self.hear(b"250 ok", b"250 ok", b"421 bye", b"354 go")
         self.assertIsNone(self.client.lost())
 
+    def test_what_was_refused_before_the_connection_ended_is_refused(self) -> None:
+        """The sender, or each recipient, for good: that is the answer. Some of them: what is known of these is told."""
+        for heard, codes in (((b"554 no",), [554, 554]), ((b"250 ok", b"550 no", b"551 nor"), [550, 551])):
+            self.client = Client("me.example")
+            self.greet()
+            self.client.begin(TWO)
+            self.assertEqual(self.hear(*heard), [])
+            finished = self.client.lost()
+            assert finished is not None
+            self.assertEqual([one.code for one in finished.replies], codes)
+        self.client = Client("me.example")
+        self.greet()
+        self.client.begin(TWO)
+        self.hear(b"250 ok", b"550 no", b"450 later")
+        self.assertIsNone(self.client.lost())
+        self.assertEqual([one and one.code for one in self.client.answers()], [550, 450])
+
     def test_a_refusal_within_the_message_finishes_it(self) -> None:
         """A server that has seen enough says so; its reply is the result, and the session is not used again."""
         self.greet()
