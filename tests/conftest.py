@@ -1,11 +1,14 @@
-"""What holds for every test: files that trial's mktemp makes are pytest's to keep and to clean, not the checkout's, and
-examples that Hypothesis makes may take their time on a busy machine. At the end it is told how many cases of public
-suites have passed and failed.
+"""What holds for every test: whatever it and its programs put into the temporary directory, and what trial's mktemp
+makes, lies in one directory that goes with the run. Examples that Hypothesis makes may take their time on a busy
+machine. At the end it is told how many cases of public suites have passed and failed.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -17,10 +20,25 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The run's own temporary directory; workers of xdist get it with their environment."""
+    if hasattr(config, "workerinput"):
+        return
+    own = tempfile.mkdtemp(prefix="dcrouter-tests-")
+    os.chmod(own, 0o711)  # programs that drop privileges find their files in it
+    os.environ["TMPDIR"] = tempfile.tempdir = own
+    atexit.register(_remove, own, os.getpid())  # pytest tidies its directories at exit, too: before this
+
+
+def _remove(own: str, run: int) -> None:
+    if os.getpid() == run:  # not in what a test has forked
+        shutil.rmtree(own)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _elsewhere() -> Iterator[None]:
     before = os.getcwd()
-    os.chdir(tmp_path_factory.mktemp("cwd"))
+    os.chdir(tempfile.mkdtemp())
     yield
     os.chdir(before)
 
