@@ -12,6 +12,7 @@ import atexit
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -117,6 +118,7 @@ def main() -> int:
         return 1
     raise_descriptor_limit()
     base = Path(tempfile.mkdtemp(prefix="bench-reload-"))
+    atexit.register(shutil.rmtree, base)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     ports = {"backend": listener.getsockname()[1], "echo": free_port(), "tls": free_port()}
     backend = os.fork()
@@ -182,6 +184,7 @@ def main() -> int:
             service.wait(10)
         except subprocess.TimeoutExpired:
             service.kill()
+            service.wait()
         log.close()
     return 0
 
