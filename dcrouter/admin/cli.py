@@ -29,6 +29,7 @@ from dcrouter.admin.report import status_lines
 from dcrouter.admin.suppression import add_suppression_command
 from dcrouter.admin.table import draw, rows
 from dcrouter.config.code import code_of
+from dcrouter.config.findings import meant
 from dcrouter.config.halves import Half
 from dcrouter.config.load import load, load_with_warnings
 from dcrouter.config.schema import json_schema
@@ -123,8 +124,19 @@ def version(arguments: argparse.Namespace) -> int:
     return 0
 
 
+class _Suggesting(argparse.ArgumentParser):
+    """Answers a word that is none of those to choose from with the one it resembles. Its subparsers do likewise."""
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += meant(str(value), map(str, action.choices or ()))
+            raise
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Suggesting(
         prog="dcrouter",
         description="Every connection finds its route, every message its recipient; from one routes.yaml.",
     )

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -132,6 +133,20 @@ class TestCommands(SynchronousTestCase):
         socket = self.base / "state" / "admin.sock"
         self.assertEqual(errors, f"dcrouter: no dcrouter is running here: nobody listens on {socket}\n")
         self.assertIn("nobody listens on /x.sock", self.run_main("queue", "list", "--socket", "/x.sock")[2])
+
+    def test_a_mistyped_command_is_told_which_was_meant(self) -> None:
+        """Below another one, and as the value of an option, too; a word like none is told which there are."""
+        for words, suggested in (
+            (("staus",), ["status"]),
+            (("queue", "lst"), ["list"]),
+            (("certs", "renwe"), ["renew"]),
+            (("queue", "list", "--state", "differed"), ["deferred"]),
+            (("frobnicate",), []),
+        ):
+            status, output, errors = self.run_main(*words)
+            self.assertEqual((status, output), (2, ""))
+            self.assertIn(f"invalid choice: '{words[-1]}' (choose from ", errors)
+            self.assertEqual(re.findall(r"\(did you mean '(.+)'\?\)\n", errors), suggested)
 
     def test_the_schema_is_json(self) -> None:
         """What an editor reads."""
