@@ -44,14 +44,25 @@ MOST_ALIASED = 1_000_000
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _HINTS = (
     ("found character that cannot start any token", "\t", "indent with blanks, not with tabs"),
+    ("found character that cannot start any token", "@`%", "text that begins with this character must be in quotes"),
+    ("did not find expected alphabetic or numeric", "", "text that begins with * or & must be in quotes"),
+    (
+        "did not find expected node content",
+        ":",
+        "text that begins with ':', as '::1', must be in quotes inside [] and {}",
+    ),
     (
         "did not find expected ',' or",
         "",
         "a bracket left open, or text with one or a comma in it that is not in quotes",
     ),
     ("mapping values are not allowed", "", "a wrong indent, or text with ': ' in it that is not in quotes"),
+    ("did not find expected '-' indicator", "", "a wrong indent"),
+    ("did not find expected key", "", "a wrong indent, or text behind the closing quote or bracket of a value"),
+    ("could not find expected ':'", "", "a key without ': ' behind it"),
+    ("found unexpected end of stream", "", "a quote left open"),
 )
-"""What the parser says, the character that it stands at, and what to do."""
+"""What the parser says, the characters of which it stands at one, and what to do."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _YAML_TAG = "tag:yaml.org,2002:"
 
@@ -225,7 +236,9 @@ class _Composer:
 def _hint(problem: str, lines: list[str], column: int) -> str:
     """What to do about it; `lines`: from its own on."""
     here = lines[0][column - 1 : column] if lines else ""
-    return next((f": {hint}" for says, at, hint in _HINTS if problem.startswith(says) and at in ("", here)), "")
+    return next(
+        (f": {hint}" for says, at, hint in _HINTS if problem.startswith(says) and (not at or (here and here in at))), ""
+    )
 
 
 def _position(text: str, at: int) -> str:

@@ -120,9 +120,20 @@ class ComposeTests(SynchronousTestCase):
             ("a:\n\t- x", "indent with blanks, not with tabs"),
             ("a: {b: https://{host}/}", "a bracket left open, or text with one or a comma in it that is not in quotes"),
             ("a: b: c", "a wrong indent, or text with ': ' in it that is not in quotes"),
+            ("a: [*.example.com]", "text that begins with * or & must be in quotes"),
+            ("a: *@example.com", "text that begins with * or & must be in quotes"),
+            ("a: [0.0.0.0, ::]", "text that begins with ':', as '::1', must be in quotes inside [] and {}"),
+            ("a: {host: ::1, port: 80}", "text that begins with ':', as '::1', must be in quotes inside [] and {}"),
+            ("a: @x", "text that begins with this character must be in quotes"),
+            ("a:\n  - b: 1\n   c: 2", "a wrong indent"),
+            ("a:\n  b: 1\n c: 2", "a wrong indent, or text behind the closing quote or bracket of a value"),
+            ("a: 'b' c\nd: 1", "a wrong indent, or text behind the closing quote or bracket of a value"),
+            ("a: 1\nlog\nb: 1", "a key without ': ' behind it"),
+            ("a: 'x", "a quote left open"),
         ):
             self.assertTrue(self.compose(text)[1][0].endswith(f": {remedy}"), self.compose(text))
         self.assertNotIn("tabs", self.compose("a: @x")[1][0])
+        self.assertNotIn("'::1'", self.compose("a: [,]")[1][0])
 
     def test_problems_before_broken_syntax_are_told_too(self) -> None:
         """What was seen is told."""
