@@ -107,8 +107,9 @@ def secured(talk: Talk, credential: Any, directory: Path, alpn: Sequence[str] = 
 
 
 def free_listener(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """A listening socket on a port that the kernel picked."""
+    """A listening socket on a port that the kernel picked, as the parent makes them (control/ports)."""
     listener = socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
     return listener
 
