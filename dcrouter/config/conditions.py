@@ -35,7 +35,7 @@ def check_header_condition(name: str, value: str) -> None:
     if value.startswith(REGEX):
         value_expression(value)
     elif _VALUE.fullmatch(value) is None:
-        raise ValueError(f"{shown(value)} is no value that a header has: it neither begins nor ends with a space")
+        raise ValueError("not a value that a header has: it neither begins nor ends with a space")
 
 
 def _alpn(text: str) -> str:

@@ -31,7 +31,6 @@ from yaml.events import (
 from dcrouter.config import scalars
 from dcrouter.config.findings import Finding, Findings, Step
 from dcrouter.config.nodes import Mapping, Node, Scalar, Sequence
-from dcrouter.config.units import shown
 from dcrouter.errors import ConfigError
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -64,7 +63,6 @@ _HINTS = (
 )
 """What the parser says, the characters of which it stands at one, and what to do."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_YAML_TAG = "tag:yaml.org,2002:"
 
 
 def read_text(file: FilePath) -> str:
@@ -155,8 +153,8 @@ class _Composer:
         if isinstance(event, AliasEvent):
             return self.alias(event, mark)
         if event.tag is not None:
-            tag = event.tag.replace(_YAML_TAG, "!!", 1)
-            self.problem(mark, f"YAML tags are not allowed here: {shown(tag)}")
+            # Never shown, nor is the name of an alias: it may be a password.
+            self.problem(mark, "YAML tags are not allowed here: text that begins with ! needs quotes")
         if isinstance(event, ScalarEvent):
             node: Node = self.scalar(event, mark)
         else:
@@ -174,8 +172,9 @@ class _Composer:
         name = event.anchor
         node = self.anchors.get(name)
         if node is None:
-            why = "stands inside what it stands for" if name in self.anchors else "has no anchor before it"
-            self.problem(mark, f"alias {shown('*' + name)} {why}")
+            inside = "the alias stands inside what it stands for"
+            unknown = "an alias without an anchor before it: text that begins with * needs quotes"
+            self.problem(mark, inside if name in self.anchors else unknown)
             return Scalar(mark.line + 1, mark.column + 1, "", None, broken=True)
         self.aliased += node.size
         if self.aliased > MOST_ALIASED:

@@ -28,14 +28,15 @@ _BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 SHOWN = 60
 """Characters of a wrong value that an error repeats."""
 
-
-_LOGIN = re.compile(r"://\S*@")
+_LOGIN = re.compile(r"(://|\A(?!re:|mailto:|[^:@]*://)(?=[^@/]*:))\S*@")
 """Who logs in at a URL, and with which password: up to the last `@`, which a password may hold too."""
+_KEY = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}")
+"""What may be a key: that of a customer in the name of a DNS list, a token."""
 
 
 def shown(value: object) -> str:
-    """A value for an error: in quotes, on one line, not longer than a line can bear, and without a URL's password."""
-    text = _LOGIN.sub("://...@", value if isinstance(value, str) else str(value))
+    """A value for an error: in quotes, on one line that can be borne, and without what may be a secret."""
+    text = _KEY.sub("...", _LOGIN.sub(r"\1...@", value if isinstance(value, str) else str(value)))
     return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
 
 

@@ -29,7 +29,8 @@ def split_url(text: str) -> Url:
     """The parts of an http or https URL; ValueError where it is none, or has a user or a fragment."""
     found = _URL.fullmatch(text)
     if found is None:
-        raise ValueError(f"{shown(text)} is not a URL such as https://id.example.com/path")
+        query = "?..." if "?" in text else ""
+        raise ValueError(f"{shown(told_url(text) + query)} is not a URL such as https://id.example.com/path")
     host, port = names.host_port(found[2])
     host = names.target_host(host)
     path = found[3] if found[3].startswith("/") else "/" + found[3]

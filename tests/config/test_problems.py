@@ -138,12 +138,12 @@ class ProblemTests(FileTestCase):
         """A list for a mapping, text for a list, nothing for something."""
         for text, problem in (
             ("- a\n", f"1:1: expected a mapping (known here: {KEYS}), not a list"),
-            ("text\n", f"1:1: expected a mapping (known here: {KEYS}), not 'text'"),
-            ("routes: web\n", "1:1: routes: expected a list, such as [...], not 'web'"),
+            ("text\n", f"1:1: expected a mapping (known here: {KEYS}), not text"),
+            ("routes: web\n", "1:1: routes: expected a list, such as [...], not text"),
             ("routes:\n", "1:1: routes: expected a list, such as [...], not nothing"),
             (
                 "routes: [web]\n",
-                "1:10: routes[0]: expected a mapping (known here: name, enabled, priority, match, protocol, tls, action, security, timeouts), not 'web'",
+                "1:10: routes[0]: expected a mapping (known here: name, enabled, priority, match, protocol, tls, action, security, timeouts), not text",
             ),
             ("log: []\n", "1:1: log: expected a mapping (known here: level, format, file), not a list"),
             ("log: {level: [info]}\n", "1:7: log.level: expected one of debug, info, warn, error, not a list"),

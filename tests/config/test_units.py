@@ -126,3 +126,13 @@ class NumberTests(SynchronousTestCase):
         for text in ("https://ops:hunter2@ca.example/dir", "https://ops:hun@ter2@ca.example/dir", "ftp://hunter2@x"):
             self.assertNotIn("ter2", units.shown(text))
         self.assertEqual(units.shown("https://ops:pw@ca.example/dir"), "'https://...@ca.example/dir'")
+        self.assertEqual(units.shown("ops:pw@ca.example:80"), "'...@ca.example:80'")
+        for harmless in ("mailto:ops@example.com", "re:(ops@example.com", "ops@example.com", "/a:b@c"):
+            self.assertEqual(units.shown(harmless), repr(harmless))
+
+    def test_shown_has_no_key(self) -> None:
+        """Letters and digits without a break; a long word is none."""
+        self.assertEqual(units.shown("abcdefghijkl7mnopqrstuvwx2.example.com"), "'....example.com'")
+        self.assertEqual(
+            units.shown("abcdefghijklmnopqrstuvwxyz.example.com"), "'abcdefghijklmnopqrstuvwxyz.example.com'"
+        )
