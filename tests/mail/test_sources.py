@@ -183,6 +183,18 @@ class ReplyTests(Watched):
         yield until(lambda: delivered(house) == 3)
 
     @inlineCallbacks
+    def test_a_reply_on_a_kept_connection_triggers_likewise(self):
+        """421 to the second message: it is not tried by another connection first."""
+        hop = self.hop(1, "a.test")
+        house = self.house(on_reply=(OnReply(match="421 4.7.0", action="suspend", for_=600.0),), queue=SOON)
+        yield self.send(house, "x@a.test")
+        yield until(lambda: delivered(house) == 1)
+        hop.script["RCPT"] = "421 4.7.0 go away"
+        yield self.send(house, "y@a.test")
+        yield until(lambda: house.mta.status()["postponed"])
+        self.assertEqual(hop.connections, 1)
+
+    @inlineCallbacks
     def test_a_reply_slows_a_destination_down(self):
         """From then on no more than the rate; when it is lifted, as before."""
         hop = self.hop(1, "a.test", RCPT="450 4.7.0 too fast")

@@ -112,6 +112,7 @@ class Connection(Protocol):
         self._deadline = 0.0
         self._timer: IDelayedCall | None = None
         self._body: Pieces | File | None = None
+        self._body_begun = False
         self._reason: str | None = None
         self._unusable: Unusable | None = None
         self._over = False
@@ -166,6 +167,7 @@ class Connection(Protocol):
     def send(self, sending: Sending) -> None:
         """Begins a message; only after `ready`."""
         self._sending = sending
+        self._body_begun = False
         finished = self._client.begin(sending.transaction)
         if finished is not None:
             self._clock.callLater(0, self._finished, finished)  # not now: a long queue of such would recurse
@@ -299,9 +301,12 @@ class Connection(Protocol):
         if sending is None:
             return
         self.carried += 1
-        if not event.usable and self.carried == 1 and all(reply.code == 421 for reply in event.replies):
-            self._owner.turned_away(self, Trouble(self.peer.target, event.replies[0].text, "4.4.2"))
-        sending.finished(event.replies, self.peer)
+        away = not event.usable and all(reply.code == 421 for reply in event.replies)
+        parting = event.replies[0].text if away else ""
+        if parting and self.carried == 1:
+            self._owner.turned_away(self, Trouble(self.peer.target, parting, "4.4.2"))
+        if not parting or self.carried == 1 or self._body_begun or not sending.parted(parting):
+            sending.finished(event.replies, self.peer)
         if self._over:
             return
         if self._body is not None:
@@ -315,6 +320,7 @@ class Connection(Protocol):
 
     def _send_body(self, *, chunk: bool) -> None:
         assert self._sending is not None
+        self._body_begun = True
         content = self._sending.content
         if chunk:
             self._outlet.write(self._client.take_output())

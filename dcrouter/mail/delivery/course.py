@@ -120,6 +120,10 @@ class Course:
             return Postponed(outcome.reply, "", AT_ONCE)
         return self._with_source(outcome, step)
 
+    def minds(self, reply: str) -> bool:
+        """Whether such words trigger something."""
+        return self._shaping.reactions.rule_for(reply) is not None
+
     def heard(self, trouble: Trouble, destination: Destination) -> None:
         """A destination could not be used."""
         step = self._steps.get(destination)

@@ -186,6 +186,9 @@ class Question:
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         self.unreachable(Trouble(peer.target, reason))
 
+    def parted(self, reply: str) -> bool:
+        return False
+
     def refused(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
         """One recipient's refusal is the answer."""
 

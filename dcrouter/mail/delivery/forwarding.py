@@ -1,7 +1,8 @@
 """A message for some recipients on its way through the next hops that may take it, in order, and what becomes of each.
 
 1. The next one when a hop cannot be reached, refuses the session, breaks off before it has the whole message, or says
-   421. Its other replies are its answers, and are not taken elsewhere; nor are recipients that it had refused for good.
+   421, but to a further message on a connection, which it gets by another one then. Its other replies are its answers,
+   and are not taken elsewhere; nor are recipients that it had refused for good.
 2. Recipients that are too many for one transaction (452 4.5.3) go in the next one, on the same connection.
 3. Where a hop does not take the message as it is, it gets another form, and goes there again (`adaptation`).
 4. With no hop left the message waits; it fails where each of them says that it takes no mail at all (RFC 7504), or
@@ -65,12 +66,14 @@ class Forwarding:
         self._troubles: list[Trouble] = []
         self._results: list[Outcome | None] | None = None  # None: all of them are in the transaction under way
         self._under_way: list[int] = []
+        self._parted = False
 
     def start(self) -> Deferred[list[Outcome]]:
         self._next()
         return self.outcomes
 
     def _next(self) -> None:
+        self._parted = False
         self._destination = next(self._destinations, None)
         if self._destination is not None:
             self._destination.send(self)
@@ -119,6 +122,17 @@ class Forwarding:
         unknown = self._judged(unknown)
         known = [self._judged(from_reply(reply, peer)) if reply is not None else unknown for reply in replies]
         self._end(known + [unknown] * (len(self.transaction.recipients) - len(known)))
+
+    def parted(self, reply: str) -> bool:
+        """Servers that take so many messages on a connection say it like that. Once, lest it goes round; and not what
+        is to trigger something.
+        """
+        if self._parted or self._destination is None or (self._course is not None and self._course.minds(reply)):
+            return False
+        self._parted = True
+        self._destination.again(self)
+        self._destination.token()
+        return True
 
     def refused(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
         """5xx is final (RFC 5321 4.2.1), whatever becomes of the others."""

@@ -30,6 +30,9 @@ class Sending(Shape):
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         """The server has the message, perhaps; by LMTP some recipients may have their replies."""
 
+    def parted(self, reply: str) -> bool:
+        """421 was all that a kept connection has said to it, before the message: whether it takes another one."""
+
     def refused(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
         """What the server had said of its first recipients when it broke off; `unreachable` follows."""
 

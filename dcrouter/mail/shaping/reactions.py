@@ -32,14 +32,19 @@ class Reactions:
     def __bool__(self) -> bool:
         return bool(self._rules)
 
+    def rule_for(self, text: str) -> OnReply | None:
+        """The one that such a refusal triggers."""
+        text = text[:LONGEST_REPLY]
+        return next((rule for rule, matches in self._rules if matches(text)), None)
+
     def heard(self, text: str, destination: str, source: str) -> OnReply | None:
         """A refusal, its lines joined by spaces, from a destination (the name of its gate) for mail that left from
         `source`, "" where the kernel chose. The rule that it has triggered, None: none.
         """
-        text = text[:LONGEST_REPLY]
-        rule = next((rule for rule, matches in self._rules if matches(text)), None)
+        rule = self.rule_for(text)
         if rule is None:
             return None
+        text = text[:LONGEST_REPLY]
         if rule.action == "bounce":
             if rule.for_ is not None:
                 self._add(destination, "bounce", rule, text)

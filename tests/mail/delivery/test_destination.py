@@ -54,6 +54,9 @@ class Sent:
     def unanswered(self, replies: Any, reason: str, peer: Peer) -> None:
         self.result = ("unanswered", reason)
 
+    def parted(self, reply: str) -> bool:
+        return False
+
     def refused(self, replies: Any, peer: Peer) -> None:
         pass
 

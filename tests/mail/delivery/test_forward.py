@@ -16,6 +16,30 @@ from tests.support.facts import until
 from tests.support.ports import reserved
 
 
+class LimitedHop(ScriptedHop):
+    """A next hop that takes `most` messages on a connection, and says 421 to the next one's `verb`."""
+
+    def __init__(self, case: TestCase, verb: str, usual: str, *, cut: bool) -> None:
+        super().__init__(case, **{verb: self._say, "EHLO": self._greet})
+        self.most = 1
+        self._usual = usual
+        self._cut = cut
+        self._taken = 0
+
+    def _greet(self, line: str) -> str:
+        self._taken = 0
+        return "250 next"
+
+    def _say(self, line: str) -> str:
+        self._taken += 1
+        if self._taken <= self.most:
+            return self._usual
+        if self._cut:
+            session = self.sessions[-1]
+            reactor.callLater(0, session.transport.loseConnection)
+        return "421 4.7.0 enough"
+
+
 class ForwardTests(TestCase):
     @inlineCallbacks
     def outcome(self, house, *recipients):
@@ -201,6 +225,27 @@ class ForwardTests(TestCase):
         yield in_thread(send, port, "b@example.test")
         yield until(lambda: house.mta.status()["delivered"] == 3)
         self.assertEqual((hop.connections, house.mta.status()["deferred"]), (2, 0))
+
+    @inlineCallbacks
+    def test_a_server_that_takes_so_many_messages_on_a_connection(self):
+        """421 to the next one, with or without a cut, at each step before the message: it has it by another connection
+        at once. Where that says 421 as well, it waits, and the way there is tried later.
+        """
+        for verb, usual in (("MAIL", "250 ok"), ("RCPT", "250 ok"), ("DATA", "354 go")):
+            for end in (True, False):
+                hop = LimitedHop(self, verb, usual, cut=end)
+                house = House(self, forward(hop.port))
+                port = house.listen()
+                for count in (1, 2, 3):
+                    yield in_thread(send, port, "b@example.test")
+                    yield until(lambda count=count, house=house: len(house.done) == count)
+                self.assertEqual({one.outcome for one in house.done}, {"delivered"}, verb)
+                self.assertEqual((hop.connections, len([one for one in hop.messages if one[1]])), (3, 3), verb)
+                hop.most = 0
+                yield in_thread(send, port, "b@example.test")
+                yield until(lambda house=house: len(house.done) == 4)
+                self.assertEqual((house.done[3].outcome, hop.connections), ("deferred", 4))
+                yield house.close()
 
     @inlineCallbacks
     def test_a_large_message_that_breaks_off_is_never_taken_for_a_whole_one(self):
