@@ -92,9 +92,9 @@ def _check(config: Config, root: Place, reader: Reader, half: Half | None) -> No
     check_certified(config, root, reader)
     check_expressions(config, reader)
     if not findings.touch(("listen",)):
-        check_doors(config, root, reader)
+        unreached = check_doors(config, root, reader)
         check_protocols(config, reader)
-        check_equals(config, reader)
+        check_equals(config, reader, unreached)
         check_loops(config, reader)
         check_remote(config, root)
     if not config.routes and config.email is None and not findings.problems:

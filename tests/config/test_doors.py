@@ -60,7 +60,7 @@ class WaitingTests(FileTestCase):
 
     def test_a_plain_forward_beside_plain_http_is_fine(self) -> None:
         """There the client speaks first."""
-        self.assert_fine(two("action: {type: redirect, to: /}", f"action: {FORWARD}"))
+        self.assert_fine(two("priority: 1, action: {type: redirect, to: /}", f"action: {FORWARD}"))
         self.assert_fine(
             f"routes:\n  - {{name: a, match: {{ports: 80}}, action: {FORWARD}}}\n"
             f"  - {{name: b, match: {{ports: 80, domains: [x.test]}}, action: {FORWARD}}}\n"
@@ -113,6 +113,17 @@ class OrderTests(FileTestCase):
             "ports: 443", "ports: 443, domains: [x.test, y.test]"
         )
         self.assertEqual(self.load(text)[1], [f"3:5: routes[1]: {self.EQUAL}"])
+
+    def test_a_route_that_takes_anything_behind_one_that_waits(self) -> None:
+        """It gets what is left, and in front of the other it would get all. So is one in front that shares some ports."""
+        block = "action: {type: block}"
+        for other in ("action: {type: respond}", f"{TLS}, action: {FORWARD}"):
+            self.assertEqual(self.load(two(other, block))[1], [f"3:5: routes[1]: {self.EQUAL}"])
+            self.assertEqual(self.load(two(f"priority: 1, {other}", block))[1], [])
+        tcp = two("action: {type: respond}", f"action: {FORWARD}")
+        self.assertEqual(self.load(tcp)[1], [f"3:5: routes[1]: {self.EQUAL}"])
+        some = two(block, "action: {type: respond}").replace("443}", "[443, 444]}", 1).replace("443}", "[443, 445]}", 1)
+        self.assertEqual(self.load(some)[1], [f"3:5: routes[1]: {self.EQUAL}"])
 
     def test_routes_that_something_tells_apart(self) -> None:
         """Another name, priority, port, address or client, and TLS beside plain HTTP."""

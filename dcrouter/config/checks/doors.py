@@ -63,8 +63,8 @@ class Group:
     routes: list[tuple[Rank, Route]] = field(factory=list)
 
 
-def check_doors(config: Config, root: Place, reader: Reader) -> None:
-    """`root`: the document."""
+def check_doors(config: Config, root: Place, reader: Reader) -> set[int]:
+    """`root`: the document. The identities of routes that are never reached, of which it has warned."""
     routes = [route for route in config.routes if route.enabled]
     _check_handovers(config, routes, root, reader)
     _check_mail(config, root, reader)
@@ -79,7 +79,7 @@ def check_doors(config: Config, root: Place, reader: Reader) -> None:
         for _, route in waiting.routes:
             if isinstance(route.action, MailHandover | Handler):
                 _check_waiting(route, others, others.routes[0], reader, told)
-    _warn_of_unreached(config, routes, reader)
+    return _warn_of_unreached(config, routes, reader)
 
 
 def _client_may_wait(route: Route) -> bool:
@@ -131,7 +131,7 @@ def _check_mail(config: Config, root: Place, reader: Reader) -> None:
                 )
 
 
-def _warn_of_unreached(config: Config, routes: Sequence[Route], reader: Reader) -> None:
+def _warn_of_unreached(config: Config, routes: Sequence[Route], reader: Reader) -> set[int]:
     """Routes behind one that takes all of their connections: at once, or by the same kind of first bytes."""
     order = {id(route): at for at, route in enumerate(routes)}
     greedy = [route for route in routes if _takes_all(route.match)]
@@ -146,12 +146,14 @@ def _warn_of_unreached(config: Config, routes: Sequence[Route], reader: Reader) 
                 by = first.get(one)
                 if by is None or by[1] is route or id(route) in told:
                     continue
-                # Equal routes that need the same bytes are warned of in equals.py.
+                # Equal routes that need the same bytes are warned of in equals.py, as are those that need some before
+                # one that needs none.
                 if by[0] < best or (by[0] == best and one != own and order[id(by[1])] < order[id(route)]):
                     told.add(id(route))
                     reader.place(route).warn(
                         f"is never reached: route {by[1].name!r} takes all of its connections first"
                     )
+    return told
 
 
 def _takes_all(match: Match) -> bool:

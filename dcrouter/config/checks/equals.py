@@ -8,7 +8,7 @@ one is an expression, are taken to have something in common unless their literal
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 
 from dcrouter.config import paths
 from dcrouter.config.admin import Config
@@ -25,15 +25,20 @@ MOST_BEFORE = 100
 """Routes of equal rank with which one is compared: thousands of them would take minutes, for a warning."""
 
 
-def check_equals(config: Config, reader: Reader) -> None:
-    """Warn of each route that has an equal before it in the file."""
+def check_equals(config: Config, reader: Reader, unreached: Set[int]) -> None:
+    """Warn of each route that has an equal before it in the file. `unreached`: identities of routes that were warned of
+    already.
+    """
     routes = [route for route in config.routes if route.enabled]
     alike: dict[Hashable, dict[int, list[Spot]]] = {}
     for at, route in enumerate(routes):
         for spot in spots(route.match):
-            key = (speech(route), *_kind(spot), rank(route, spot))
-            alike.setdefault(key, {}).setdefault(at, []).append(spot)
-    told: set[int] = set()
+            own = speech(route)
+            # A route that needs no bytes meets those who send either.
+            for one in ("plain", "tls") if own == "nothing" else (own,):
+                key = (one, *_kind(spot), rank(route, spot))
+                alike.setdefault(key, {}).setdefault(at, []).append(spot)
+    told = {at for at, route in enumerate(routes) if id(route) in unreached}
     for found in alike.values():
         if len(found) > 1:
             for some in _behind_one_door(config, routes, sorted(found)):
