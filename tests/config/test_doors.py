@@ -115,7 +115,7 @@ class OrderTests(FileTestCase):
         self.assertEqual(self.load(text)[1], [f"3:5: routes[1]: {self.EQUAL}"])
 
     def test_a_route_that_takes_anything_behind_one_that_waits(self) -> None:
-        """It gets what is left, and in front of the other it would get all. So is one in front that shares some ports."""
+        """It gets what is left, and would get all in front of it. So is one in front that shares some of the ports."""
         block = "action: {type: block}"
         for other in ("action: {type: respond}", f"{TLS}, action: {FORWARD}"):
             self.assertEqual(self.load(two(other, block))[1], [f"3:5: routes[1]: {self.EQUAL}"])
