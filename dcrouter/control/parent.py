@@ -134,6 +134,7 @@ class Parent(Service):
         elif account is not None and account.uid != os.geteuid():
             self.log.warn("user {user} is left aside: only root can become someone else", user=account.name)
         privileges.raise_descriptor_limit()
+        privileges.close_on_exec()
         self.state_directory.open(self._account)
         try:
             self.sockets.open(self.config)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -84,6 +85,18 @@ def raise_descriptor_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return soft
+
+
+def close_on_exec() -> None:
+    """Let no child inherit what this process was started with, its standard streams apart.
+
+    Whoever starts a child would else close it there, which fails with EBADF beyond a limit that was lowered meanwhile
+    (posix_spawn(3)), as a shell does that holds a lock as descriptor 200.
+    """
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2:
+            with contextlib.suppress(OSError):  # the listing's own is closed by now
+                os.set_inheritable(number, False)
 
 
 def _can_return() -> bool:

@@ -24,6 +24,31 @@ print(json.dumps({"uid": os.getresuid(), "gid": os.getresgid(), "groups": os.get
 """
 
 
+START = """
+import os, resource, sys
+from twisted.internet import reactor
+from twisted.internet.protocol import ProcessProtocol
+from dcrouter.control.privileges import close_on_exec
+class Ended(ProcessProtocol):
+    def processEnded(self, reason):
+        print(reason.value.exitCode)
+        reactor.stop()
+os.dup2(1, 200)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+close_on_exec()
+seen = "import os; raise SystemExit(3 if os.path.exists('/proc/self/fd/200') else 0)"
+reactor.callWhenRunning(lambda: reactor.spawnProcess(Ended(), sys.executable, ["python", "-c", seen]))
+reactor.run()
+"""
+
+
+class TestDescriptors(SynchronousTestCase):
+    def test_children_start_beside_descriptors_beyond_the_limit(self) -> None:
+        """As from a shell that holds a lock as descriptor 200 and sets a limit of 100; none of them inherits it."""
+        done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.stdout.strip(), done.stderr), ("0", ""))
+
+
 class TestAccount(SynchronousTestCase):
     def test_nothing_set_is_nobody_to_become(self) -> None:
         """Without `user` and `group` the processes stay who they are."""
