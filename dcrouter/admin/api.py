@@ -121,7 +121,7 @@ class Api(Service):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._port = self.reactor.listenUNIX(str(self.path), site, mode=MODE)  # type: ignore[arg-type]
         except CannotListenError as error:
-            raise StartError(f"admin.socket: cannot listen on {self.path}: {error.socketError}") from error
+            raise StartError(f"admin.socket: cannot listen on {self.path}: {error.socketError.strerror}") from error
         except OSError as error:
             raise StartError(f"admin.socket: cannot listen on {self.path}: {error.strerror}") from error
         super().startService()  # type: ignore[no-untyped-call]

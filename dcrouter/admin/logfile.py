@@ -34,9 +34,8 @@ class LogFile:
             try:
                 self._fd = self._opened()
             except OSError as error:
-                raise StartError(
-                    f"log file {error.filename or self.path} cannot be opened: {error.strerror}"
-                ) from error
+                where = f" ({error.filename})" if error.filename not in (None, str(self.path)) else ""
+                raise StartError(f"log file {self.path} cannot be opened: {error.strerror}{where}") from error
 
     def write(self, data: bytes) -> None:
         """Append all of `data` (whole lines); what the disk or the terminal does not take is counted in `lost`."""

@@ -173,3 +173,10 @@ class TestApi(TestCase):
         with self.assertRaises(StartError) as caught:
             self.started()
         self.assertIn("set a shorter path", str(caught.exception))
+
+    async def test_a_place_that_takes_no_socket_is_told_in_words(self) -> None:
+        """One line, the reason without its number."""
+        self.path = Path("/proc/self/admin.sock")
+        with self.assertRaises(StartError) as caught:
+            self.started()
+        self.assertRegex(str(caught.exception), r"^admin.socket: cannot listen on /proc/self/admin.sock: [A-Z][a-z ]+$")

@@ -179,7 +179,15 @@ class TestLogWriter(SynchronousTestCase):
         self.path.mkdir(parents=True)
         with self.assertRaises(StartError) as caught:
             LogFile(self.path).open()
-        self.assertIn(f"log file {self.path} cannot be opened: Is a directory", str(caught.exception))
+        self.assertEqual(str(caught.exception), f"log file {self.path} cannot be opened: Is a directory")
+
+    def test_a_directory_that_cannot_be_made_is_told_beside_the_file(self) -> None:
+        """The path of the configuration, and what stands in its way."""
+        path = Path("/proc/nowhere/dcrouter/router.log")
+        with self.assertRaises(StartError) as caught:
+            LogFile(path).open()
+        reason = "No such file or directory (/proc/nowhere)"
+        self.assertEqual(str(caught.exception), f"log file {path} cannot be opened: {reason}")
 
     def test_lines_that_a_full_disk_does_not_take_are_counted(self) -> None:
         """A write that fails loses its lines and says how many."""
