@@ -121,6 +121,7 @@ class Api(Service):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._port = self.reactor.listenUNIX(str(self.path), site, mode=MODE)  # type: ignore[arg-type]
         except CannotListenError as error:
+            site.doStop()  # type: ignore[no-untyped-call]  # begun before the socket was tried
             raise StartError(f"admin.socket: cannot listen on {self.path}: {error.socketError.strerror}") from error
         except OSError as error:
             raise StartError(f"admin.socket: cannot listen on {self.path}: {error.strerror}") from error
