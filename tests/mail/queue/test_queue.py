@@ -671,7 +671,7 @@ class WakeTests(QueueCase):
 
     @inlineCallbacks
     def test_it_is_woken_at_a_pace_and_no_further_when_it_fails_again(self):
-        """PACE at once, as many each second; a new deferral by the same next hop ends it."""
+        """PACE at once, as many each second; when many of them are deferred by the same next hop anew, that ends it."""
         self.queue.start([], self.notices)
         addresses = [f"b{number}@y.test" for number in range(3 * PACE)]
         self.answers = {address: [DOWN, YES] for address in addresses}
@@ -688,6 +688,27 @@ class WakeTests(QueueCase):
         states = yield self.states()
         self.assertEqual(sorted({attempts for _, _, attempts, _ in states}), [1, 2])
         self.assertEqual(len([1 for _, _, attempts, _ in states if attempts == 2]), PACE)
+
+    @inlineCallbacks
+    def test_a_few_that_fail_again_do_not_end_it(self):
+        """A session that breaks now and then is no next hop that is down: all others are woken, those few once more at
+        most.
+        """
+        self.queue.start([], self.notices)
+        addresses = [f"b{number}@y.test" for number in range(4 * PACE)]
+        sick = addresses[PACE : 4 * PACE : PACE // 3]
+        self.answers = {address: [DOWN, *([DOWN] * 9 if address in sick else [YES])] for address in addresses}
+        yield self.queue.put(self.message(1, *addresses))
+        yield self.queue.when_idle()
+        self.queue.wake("t:25")
+        for batch in range(1, 5):
+            yield until(lambda batch=batch: len(self.done) >= (4 + batch) * PACE)
+            yield self.queue.when_idle()
+            self.clock.advance(1.0 if batch < 4 else 60.0)
+        yield self.queue.when_idle()
+        states = yield self.states()
+        self.assertEqual(sorted(state[0] for state in states), sorted(sick))
+        self.assertLessEqual(len(self.done), 8 * PACE + len(sick))
 
 
 class RoomTests(QueueCase):
