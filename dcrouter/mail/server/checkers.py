@@ -25,6 +25,7 @@ from dcrouter.mail.server.claims import (
     ProofClaim,
     TokenClaim,
     Unavailable,
+    Unknown,
     Wrong,
 )
 from dcrouter.mail.server.directory import Directory
@@ -35,9 +36,6 @@ from dcrouter.mail.server.remembered import Remembered
 from dcrouter.mail.server.users import User, Users
 from dcrouter.wire.sasl import prepare_account
 from dcrouter.wire.scram import Verifier
-
-UNKNOWN = "no such account"
-WRONG = "wrong password"
 
 
 def portal(
@@ -94,12 +92,13 @@ class PasswordChecker:
             if directory is not None and not good:
                 await directory.pretend(name)
             if user is None:
-                raise Wrong(UNKNOWN)
+                raise Unknown
             if not good:
-                raise Wrong(WRONG)
+                raise Wrong
             return user.name
-        if not await directory.check(name, password):
-            raise Wrong("the directory does not know it so")
+        wrong = await directory.check(name, password)
+        if wrong is not None:
+            raise wrong
         self._remembered.keep(seal)
         return prepare_account(name)
 
@@ -140,11 +139,11 @@ class ProofChecker:
         verifier = user.scram if user is not None else None
         good = claim.proof.fits(verifier or _NOBODY)
         if user is None:
-            raise Wrong(UNKNOWN)
+            raise Unknown
         if verifier is None:
             raise Wrong("the account has no verifier for SCRAM")
         if not good:
-            raise Wrong(WRONG if claim.proof.bound else "bound to another channel: somebody is in between")
+            raise Wrong if claim.proof.bound else Wrong("bound to another channel: somebody is in between")
         return user.name
 
 

@@ -46,6 +46,16 @@ class IAccount(Interface):
 class Wrong(UnauthorizedLogin):
     """It is not true. The text says why, for the log."""
 
+    def __init__(self, why: str = "wrong password") -> None:
+        super().__init__(why)
+
+
+class Unknown(Wrong):
+    """Nobody has that name: it may be a password, typed in the wrong place."""
+
+    def __init__(self, why: str = "no such account") -> None:
+        super().__init__(why)
+
 
 class Unavailable(LoginFailed):
     """Nobody can tell now: neither right nor wrong. The text says why, for the log."""

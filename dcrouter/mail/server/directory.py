@@ -27,7 +27,7 @@ from zope.interface import implementer
 from dcrouter.config.directory import Ldap
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.errors import Unreachable
-from dcrouter.mail.server.claims import Unavailable
+from dcrouter.mail.server.claims import Unavailable, Unknown, Wrong
 from dcrouter.mail.server.ldap import Connection
 from dcrouter.tls.peer import Peer
 from dcrouter.tls.profile import client_context
@@ -71,8 +71,8 @@ class Directory:
         self._closed = False
         self._down = False
 
-    async def check(self, name: str, password: str) -> bool:
-        """Whether the directory knows the name with this password. Raises Unavailable."""
+    async def check(self, name: str, password: str) -> Wrong | None:
+        """None where the directory knows the name with this password. Raises Unavailable."""
         return await self._taking_turns(name, password)
 
     async def pretend(self, name: str) -> None:
@@ -97,7 +97,7 @@ class Directory:
 
     # ------------------------------------------------------------------ one login
 
-    async def _taking_turns(self, name: str, password: str) -> bool:
+    async def _taking_turns(self, name: str, password: str) -> Wrong | None:
         if self._busy >= AT_ONCE:
             if len(self._turns) >= WAITING:
                 raise Unavailable("too many logins wait for the directory")
@@ -105,7 +105,7 @@ class Directory:
         else:
             self._busy += 1
         try:
-            good = await self._login(name, password)
+            wrong = await self._login(name, password)
         except Unreachable as error:
             if not self._down:
                 self._down = True
@@ -123,7 +123,7 @@ class Directory:
         if self._down:
             self._down = False
             self._log.info("the directory answers again: {url}", url=str(self.config.url))
-        return good
+        return wrong
 
     async def _turn(self) -> None:
         """Waits for somebody who is done, but not for ever: a directory that hangs lets nobody through."""
@@ -135,7 +135,7 @@ class Directory:
             self._turns.remove(turn)
             raise Unavailable("too many logins wait for the directory") from None
 
-    async def _login(self, name: str, password: str) -> bool:
+    async def _login(self, name: str, password: str) -> Wrong | None:
         connection, entries = await self._found(name)
         try:
             entry = entries[0] if len(entries) == 1 and password else None
@@ -150,7 +150,9 @@ class Directory:
         self._keep(connection)
         if len(entries) > 1:
             self._log.warn("{url}: a name means several entries, and so nobody", url=str(self.config.url))
-        return code == _SUCCESS and entry is not None
+        if len(entries) != 1:
+            return Unknown("several entries have that name") if entries else Unknown()
+        return None if code == _SUCCESS and entry is not None else Wrong()
 
     async def _found(self, name: str) -> tuple[Connection, list[bytes]]:
         """A connection, and what was found on it. One that was kept may have ended meanwhile: then by a new one."""

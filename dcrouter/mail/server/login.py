@@ -5,11 +5,13 @@
 3. What is wrong counts against the address and the account (`failures`), whatever the mechanism; the answer may be late
    on purpose. Where nobody can tell now, it is 454 and counts against nobody.
 
-No password, proof or token is kept, logged, or part of an error.
+No password, proof or token is kept, logged, or part of an error. Nor is a name that nobody has: it may be a password,
+typed in the wrong place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -27,8 +29,8 @@ from dcrouter.durable import write_whole
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.ledger import Ledger
 from dcrouter.mail.server import bans
-from dcrouter.mail.server.checkers import UNKNOWN, portal
-from dcrouter.mail.server.claims import IAccount, IClaim, PasswordClaim, ProofClaim, TokenClaim, Unavailable
+from dcrouter.mail.server.checkers import portal
+from dcrouter.mail.server.claims import IAccount, IClaim, PasswordClaim, ProofClaim, TokenClaim, Unavailable, Unknown
 from dcrouter.mail.server.directory import Directory
 from dcrouter.mail.server.exchanges import Exchange, Verdict, exchange
 from dcrouter.mail.server.failures import Failures
@@ -192,22 +194,22 @@ class Login:
     async def _check(self, claimed: Credentials | Proof | Token, client: Client, session: str) -> Verdict:
         failures, address, name = self._failures, client.address, claimed.account
         if not client.trusted and failures.banned(address):
-            return self._refused("the address is banned", _BANNED, name, client, session)
+            return self._refused("the address is banned", _BANNED, claimed, client, session)
         await self._file.look()
         right: User | None = None
-        reason = ""
+        reason, known = "", False
         try:
             logged_in: Any = await self._portal.login(self._claim(claimed, client), None, IAccount)
             right = logged_in[1]
         except Unavailable as error:
-            return self._refused(str(error), _BUSY, name, client, session)
+            return self._refused(str(error), _BUSY, claimed, client, session)
         except UnauthorizedLogin as error:
-            reason = str(error) or UNKNOWN
+            reason, known = str(error), not isinstance(error, Unknown)
         except Exception:  # of a library, say; who waits for an answer gets one
             self._log.failure("{session}: a login could not be checked", session=session)
-            return self._refused("it could not be checked", _BUSY, name, client, session)
+            return self._refused("it could not be checked", _BUSY, claimed, client, session)
         if right is not None and not _is_own(claimed, right):
-            right, reason = None, "it wants to act for another account"
+            right, reason, known = None, "it wants to act for another account", True
         delay = failures.delay(address, name)
         if right is None:
             self._count_failure(client, name)  # before the pause: others on their way are to feel it
@@ -216,9 +218,8 @@ class Login:
         banned = not client.trusted and failures.banned(address)
         if right is not None and not banned:
             return self._welcome(right, client, session)
-        return self._refused(
-            reason or "the address is banned", BANNED + b"\r\n" if banned else _WRONG, name, client, session
-        )
+        reply = BANNED + b"\r\n" if banned else _WRONG
+        return self._refused(reason or "the address is banned", reply, claimed, client, session, known=known)
 
     def _claim(self, claimed: Credentials | Proof | Token, client: Client) -> IClaim:
         if isinstance(claimed, Proof):
@@ -255,16 +256,35 @@ class Login:
                 within=round(config.within),
             )
 
-    def _refused(self, reason: str, reply: bytes, name: str, client: Client, session: str) -> Verdict:
+    def _refused(
+        self,
+        reason: str,
+        reply: bytes,
+        claimed: Credentials | Proof | Token,
+        client: Client,
+        session: str,
+        *,
+        known: bool = False,
+    ) -> Verdict:
+        """`known`: somebody has that name, as far as was asked."""
         self.failed += 1
+        known = known or self._file.users.find(claimed.account) is not None
         self._log.info(
-            "{session}: login of {account} from {peer} failed: {reason}",
+            "{session}: login of {account} from {peer} by {means} failed: {reason}",
             session=session,
-            account=_shown(name) or "nobody that is named",
+            account=_shown(claimed.account) if known else self._unnamed(claimed.account),
+            means="token" if isinstance(claimed, Token) else "SCRAM" if isinstance(claimed, Proof) else "password",
             reason=reason,
             peer=client.address,
         )
         return Verdict(reply)
+
+    def _unnamed(self, name: str) -> str:
+        """A name that nobody may have, for the log: always the same, and of no use to who does not know SECRET."""
+        if not name:
+            return "nobody that is named"
+        text = prepare_account(name).encode("utf-8", "replace")
+        return f"unknown#{hashlib.blake2b(text, key=self._secret, person=b'log', digest_size=4).hexdigest()}"
 
     # ------------------------------------------------------------------ what it is made of
 

@@ -250,7 +250,8 @@ class AuthTests(TestCase):
             dialogue, smtp, "EHLO c", "AUTH PLAIN " + wrong, "AUTH LOGIN", b64encode(b"hunter2") + b"\r\n", "NOOP"
         )
         yield until(lambda: len(house.closed) == 2)
-        self.assertTrue([event for event in told if "alice@x.test from 127.0.0.1 failed" in formatEvent(event)])
+        failed = "login of alice@x.test from 127.0.0.1 by password failed"
+        self.assertTrue([event for event in told if failed in formatEvent(event)])
         everything = repr(told) + repr(house.closed) + "".join(map(formatEvent, told))
         for secret in ("hunter2", "secret", wrong, PLAIN[11:], b64encode(b"hunter2").decode().rstrip("=")):
             self.assertNotIn(secret, everything)

@@ -54,7 +54,7 @@ class DirectoryCase(TestCase):
         return until(lambda: all(not _connected(one) for one in reactor.getReaders()))  # type: ignore[no-any-return]
 
     def check(self, directory: Directory, name: str, password: str) -> Deferred[bool]:
-        return Deferred.fromCoroutine(directory.check(name, password))
+        return Deferred.fromCoroutine(directory.check(name, password)).addCallback(lambda wrong: wrong is None)
 
 
 def _connected(reader: Any) -> bool:

@@ -212,21 +212,28 @@ class LoginTests(TestCase):
 
     @inlineCallbacks
     def test_logs_name_the_account_and_never_the_password(self):
-        """One line for each outcome, with session and address; names are made printable and short."""
+        """One line for each outcome, with session and address; names are made printable and short. A name that nobody
+        has may be a password: it is told by a number, the same one each time.
+        """
         told: list[Any] = []
         globalLogPublisher.addObserver(told.append)
         self.addCleanup(globalLogPublisher.removeObserver, told.append)
         login = self.login(failures=AuthFailures(max=3))
         evil = Credentials(account="evil\r\n\x1b[31m" + "x" * 999, password="wr0ng")
-        for credentials in (GOOD, WRONG, Credentials(account="bob", password="hunter2"), evil, WRONG):
+        slips = [Credentials(account=name, password="hunter2") for name in ("Tr0ub4dor", "tr0ub4dor", "hunter3", "")]
+        for credentials in (GOOD, WRONG, *slips, evil, WRONG):
             yield login.check(credentials, HERE, "s-1")
         lines = [formatEvent(event) for event in told if event.get("session") == "s-1"]
-        self.assertEqual(len(lines), 5)
+        self.assertEqual(len(lines), 8)
         self.assertEqual(lines[0], "s-1: alice@x.example has logged in from 192.0.2.1")
-        self.assertEqual(lines[1], "s-1: login of alice@x.example from 192.0.2.1 failed: wrong password")
-        self.assertEqual(lines[2], "s-1: login of bob from 192.0.2.1 failed: no such account")
+        self.assertEqual(lines[1], "s-1: login of alice@x.example from 192.0.2.1 by password failed: wrong password")
+        self.assertRegex(
+            lines[2], "^s-1: login of unknown#[0-9a-f]{8} from 192.0.2.1 by password failed: no such account$"
+        )
+        self.assertEqual(lines[2], lines[3])
+        self.assertNotEqual(lines[2], lines[4])
         self.assertTrue(all(line.isprintable() and len(line) < 140 for line in lines))
         self.assertTrue(any("192.0.2.1 is banned" in formatEvent(event) for event in told))
         everything = repr(told) + "".join(map(formatEvent, told))
-        for secret in ("secret", "wr0ng", "hunter2"):
+        for secret in ("secret", "wr0ng", "hunter2", "hunter3", "ub4dor", "evil"):
             self.assertNotIn(secret, everything)
