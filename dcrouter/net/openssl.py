@@ -18,7 +18,7 @@ _library, _ffi = Binding().lib, Binding().ffi
 _new, _free, _set_fd = _library.SSL_new, _library.SSL_free, _library.SSL_set_fd
 _set_accept_state = _library.SSL_set_accept_state
 _do_handshake, _read, _write = _library.SSL_do_handshake, _library.SSL_read, _library.SSL_write
-_shutdown = _library.SSL_shutdown
+_shutdown, _version = _library.SSL_shutdown, _library.SSL_version
 _get_error, _peek_error = _library.SSL_get_error, _library.ERR_peek_error
 _reason, clear_errors = _library.ERR_GET_REASON, _library.ERR_clear_error
 
@@ -111,6 +111,11 @@ class Records:
 def resumed(connection: SSL.Connection) -> bool:
     """Whether the handshake went on with an earlier session (SSL_session_reused(3))."""
     return bool(_library.SSL_session_reused(connection._ssl))
+
+
+def had_last_word(connection: SSL.Connection) -> bool:
+    """Whether a finished handshake ended with the client's flight, unanswered: a session of TLS 1.2 that went on."""
+    return bool(_version(connection._ssl) < SSL.TLS1_3_VERSION and _library.SSL_session_reused(connection._ssl))
 
 
 def names_its_secret(connection: SSL.Connection) -> bool:

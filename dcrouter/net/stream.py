@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 from dcrouter.errors import TlsError
 from dcrouter.net.engine import FAILED, IN, OUT, RDHUP, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
-from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, ServerSession, clear_errors
+from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, ServerSession, clear_errors, had_last_word
 from dcrouter.wire.hostname import host_name
 
 RECV = 16384
@@ -148,6 +148,13 @@ class Plain:
             self.blocked()
         return size
 
+    def acknowledge(self) -> None:
+        """Tell the peer at once that its bytes have arrived: it may wait for that, and there is nothing to send that
+        would carry it (TCP_QUICKACK, tcp(7)).
+        """
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
     def blocked(self) -> None:
         """The socket takes no more: wait for OUT."""
         self.ready &= ~OUT
@@ -192,7 +199,7 @@ class Tls:
     has cut its side off, but not once we have said ours: that is an end then.
     """
 
-    __slots__ = ("_finished", "_held", "_read_on", "_records", "_write_on", "connection", "plain")
+    __slots__ = ("_finished", "_held", "_read_on", "_records", "_serves", "_write_on", "connection", "plain")
 
     def __init__(self, plain: Plain, context: SSL.Context, *, serves: bool = False) -> None:
         """`serves`: ours is the server's side."""
@@ -204,6 +211,7 @@ class Tls:
             self.connection = SSL.Connection(context, plain.fd)  # type: ignore[arg-type]  # it asks for no more
             self.connection.set_connect_state()
         self._records = Records(self.connection)
+        self._serves = serves
         self._finished = self._held = False
         self._read_on = READABLE
         self._write_on = OUT
@@ -217,7 +225,11 @@ class Tls:
         return self.plain.ready
 
     async def handshake(self) -> None:
-        """Do our side of it; TlsError when it fails. As a client, SNI and verification are the caller's."""
+        """Do our side of it; TlsError when it fails. As a client, SNI and verification are the caller's.
+
+        A client's last flight is acknowledged at once, by what answers it or alone: Nagle's algorithm may hold its
+        request back until then.
+        """
         plain = self.plain
         while True:
             try:
@@ -232,8 +244,10 @@ class Tls:
             elif step == CUT:
                 raise TlsError(CUT_OFF)
             else:
-                return
+                break
             await WAIT
+        if self._serves and had_last_word(self.connection):
+            plain.acknowledge()
 
     def asked_name(self) -> str | None:
         """The name that the client asked for by SNI, None where that was none; of the server's side."""

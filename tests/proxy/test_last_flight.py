@@ -1,9 +1,11 @@
-"""A client's last flight of TLS 1.3 is answered at once, by the ticket, which carries its acknowledgement: until that
-comes, Nagle's algorithm (RFC 9293 section 3.7.4) holds the request back, and alone it may be 40 ms late.
+"""A client's last flight is acknowledged at once: until it is, Nagle's algorithm (RFC 9293 section 3.7.4) holds the
+request back, and an acknowledgement alone may be 40 ms late. In TLS 1.3 the ticket carries it; where a session of
+TLS 1.2 goes on, the server has nothing left to say (RFC 5246 section 7.3).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -69,23 +71,34 @@ class LastFlightTests(EdgeTest):
         super().setUp()
         self.door = self.port()
 
-    def met(self, made: Route, answer: bytes) -> None:
-        """The promise, on a new session and on one that goes on; `answer`: how the answer to a request begins."""
+    def begin(self, made: Route, version: ssl.TLSVersion) -> None:
+        """An edge with this route, and what clients of one version of TLS know."""
         self.open(made)
-        context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
+        self.context.minimum_version = self.context.maximum_version = version
+
+    def shaken(self, session: ssl.SSLSession | None) -> Client:
+        """A client that has said nothing since its last flight, which the edge has taken."""
+        client = Client(self.loop, self.door, self.context, session)
+        self.addCleanup(client.sock.close)
+        self.assertEqual(client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 0)
+        client.flight()
+        self.loop.until(lambda: self.edge.connections(None, 2)["connections"][0]["phase"] not in ("", "tls"))
+        self.assertEqual(client.tls.session_reused, session is not None)
+        return client
+
+    def met(self, made: Route, answer: bytes) -> None:
+        """The ticket has left, on a new session and on one that goes on; `answer`: how that to a request begins."""
+        self.begin(made, ssl.TLSVersion.TLSv1_3)
         session = None
-        for resumed in (False, True):
-            client = Client(self.loop, self.door, context, session)
-            with client.sock:
-                self.assertEqual(client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 0)
-                client.flight()
-                self.loop.until(lambda: self.edge.connections(None, 2)["connections"][0]["phase"] not in ("", "tls"))
-                self.assertEqual(unsent(client.sock.getsockname()), 0)
-                client.take()
-                self.assertEqual(client.ask(REQUEST, len(answer)), answer)
-                self.assertEqual(client.tls.session_reused, resumed)
-                session = client.tls.session
+        for _ in range(2):
+            client = self.shaken(session)
+            with edges_end(client) as sock:
+                self.assertEqual(struct.unpack("i", fcntl.ioctl(sock, SIOCOUTQNSD, bytes(4))), (0,))
+            client.take()
+            self.assertEqual(client.ask(REQUEST, len(answer)), answer)
+            session = client.tls.session
+            client.sock.close()
             self.event()
 
     def test_where_the_edge_answers(self) -> None:
@@ -103,14 +116,27 @@ class LastFlightTests(EdgeTest):
         made = route("r", self.door, Backend(self, echo).target, tls="terminate", domains=("a.example",))
         self.met(made, REQUEST)
 
+    def test_a_session_of_tls_1_2_that_goes_on(self) -> None:
+        """The kernel, which would wait for something to send along, is told not to."""
+        self.begin(route("r", self.door, Respond(), tls="terminate", domains=("a.example",)), ssl.TLSVersion.TLSv1_2)
+        first = self.shaken(None)
+        self.assertEqual(first.ask(REQUEST, 13), b"HTTP/1.1 200 ")
+        first.sock.close()
+        self.event()
+        with edges_end(self.shaken(first.tls.session)) as sock:
+            self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK), 1)
 
-def unsent(peer: tuple[str, int]) -> int:
-    """Of the socket of this process that is connected to `peer`."""
+
+def edges_end(client: Client) -> socket.socket:
+    """Of the same connection, for whoever closes it."""
+    peer = client.sock.getsockname()
     for number in map(int, os.listdir("/proc/self/fd")):
         try:
-            with socket.socket(fileno=os.dup(number)) as sock:
-                if sock.getpeername() == peer:
-                    return int(struct.unpack("i", fcntl.ioctl(sock, SIOCOUTQNSD, bytes(4)))[0])
+            sock = socket.socket(fileno=os.dup(number))
         except OSError:
             continue
+        with contextlib.suppress(OSError):
+            if sock.getpeername() == peer:
+                return sock
+        sock.close()
     raise AssertionError(f"no socket for {peer}")
