@@ -6,8 +6,9 @@ How it is driven:
 2. At `StartTls` the caller does the handshake, then says `secured()`.
 3. After `Ready`, `begin(transaction)` starts one message, for as many recipients as the server takes at once. At
    `SendBody` the caller writes the message, stuffed, with its end mark, or in one chunk as it is, without one; then
-   says `body_sent()`. `Finished` carries one reply per recipient; the next transaction may begin. A refusal within the
-   message finishes it too: the connection has to be cut then, or it would end as a message.
+   says `body_sent()`. Where `phase` is not `body` any more, it was refused in the same breath and is not wanted.
+   `Finished` carries one reply per recipient; the next transaction may begin. A refusal within the message finishes it
+   too: the connection has to be cut then, or it would end as a message.
 4. `take_output()` gives the bytes to write now. `phase` says which reply is awaited, for the timeout.
 5. `quit()` ends the session. After `Unusable`, or `Finished` with `usable` False, nothing more may be begun.
 
@@ -228,6 +229,7 @@ class Client:
         self._closing = True  # 421 out of the blue, or nonsense: either way not a session to reuse
         if self._body_due and reply.code >= 400:
             self._body_due = False
+            self._output.clear()  # a chunk that was announced and not begun: the next command would be its octets
             return self._finish(reply)
         return None
 

@@ -377,6 +377,18 @@ class WishesTests(Playbook):
         self.assertEqual(self.codes(self.hear(b"552 too much")), [552])
         self.assertFalse(self.client.usable)
 
+    def test_a_chunk_that_is_refused_in_the_same_breath_is_not_begun(self) -> None:
+        """What is said next is a command, and not octets of a message that was announced."""
+        self.greet()
+        self.client.begin(ONE._replace(binary=True))
+        self.said()
+        wanted, *finished = self.hear(b"250 ok", b"250 ok", b"421 going down")
+        self.assertEqual(wanted, SendBody(chunk=True))
+        self.assertNotEqual(self.client.phase, "body")
+        self.assertEqual(self.codes(finished), [421])
+        self.client.quit()
+        self.assertEqual(self.said(), [b"QUIT"])
+
     def test_requiretls_is_kept_by_who_offers_it(self) -> None:
         """Else 5.7.30, unless it is a notification, or the end of the way; an offer in clear is none (RFC 8689 2, 4,
         5)."""

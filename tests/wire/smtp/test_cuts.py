@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.fuzzed import session
+from bench.fuzz.session import session
 
 LINES = [
     b"EHLO c\r\n", b"HELO c\r\n", b"MAIL FROM:<a@x.example>\r\n", b"MAIL FROM:<> BODY=BINARYMIME SIZE=9\r\n",

@@ -1,10 +1,13 @@
-"""The server machine as the fuzzer and Hypothesis drive it: bytes in pieces in, all that came of them out."""
+"""The machines of SMTP as the fuzzer and Hypothesis drive them: bytes in pieces in, all that came of them out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
+from dcrouter.errors import WireError
 from dcrouter.wire.smtp import events
+from dcrouter.wire.smtp.client import Client, Credentials, Finished, Ready, SendBody, StartTls, Transaction
 from dcrouter.wire.smtp.parameters import Offers
 from dcrouter.wire.smtp.server import Server
 
@@ -60,3 +63,52 @@ def session(pieces: Iterable[bytes], *, tls: bool = False, strict: bool = False)
             machine.tls_started()
         replies.append(machine.take_output())
     return b"".join(replies), messages, machine.closed
+
+
+def sending(pieces: Iterable[bytes], flags: int) -> None:
+    """Messages for a server that says this. `flags`: 1 wants STARTTLS, 2 speaks LMTP, 4 has binary messages, 8 logs in.
+
+    Who answers before it was asked is no server that anything is promised to, but an answer for each recipient, once.
+    """
+    client = Client(
+        "edge.example",
+        lmtp=bool(flags & 2),
+        tls="required" if flags & 1 else "none",
+        credentials=Credentials(user="user", password="secret") if flags & 8 else None,
+        encrypted=bool(flags & 8),
+    )
+    message = Transaction("a@x.example", ("b@y.example", "c@y.example"), 5, eightbit=False, binary=bool(flags & 4))
+    begun = ended = 0
+
+    def finished(event: Finished) -> None:
+        nonlocal ended
+        ended += 1
+        assert len(event.replies) == len(message.recipients) and ended <= begun
+
+    def begin() -> None:
+        nonlocal begun
+        while client.usable and begun < 3:
+            begun += 1
+            outcome = client.begin(message)
+            if outcome is None:
+                return
+            finished(outcome)
+
+    with suppress(WireError):
+        for piece in pieces:
+            for event in client.receive(piece):
+                if isinstance(event, StartTls):
+                    client.secured()
+                elif isinstance(event, SendBody):
+                    if client.phase == "body":
+                        client.body_sent()
+                elif isinstance(event, Finished):
+                    finished(event)
+                    begin()
+                elif isinstance(event, Ready):
+                    begin()
+            said = client.take_output()
+            assert said.endswith(b"\r\n") or not said, said
+            assert len(client.answers()) <= len(message.recipients)
+    if begun > ended and (outcome := client.lost()) is not None:
+        finished(outcome)

@@ -1,26 +1,28 @@
-"""Coverage-guided fuzzing (atheris, libFuzzer) of what reads strangers' bytes: `pip install atheris`, then
-
-    nice -n 19 python -m bench.fuzz [--seconds 120] [--corpus DIRECTORY] [TARGET ...]
-
-Each target runs for so long in a process of its own, one after the other. It fails on any exception but WireError, on
-a broken promise (see each target), on memory beyond 512 MB, and on an input that takes ten seconds. What fails is kept
-in the corpus directory, as libFuzzer names it; exit code 1.
-"""
+"""What strangers' mail is read with: the server's and the client's side of SMTP, messages, signatures and records."""
 
 from __future__ import annotations
 
-import argparse
 import re
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
-LONGEST = 8192
-"""Octets of an input."""
+from bench.fuzz.session import sending, session
+from dcrouter.errors import WireError
+from dcrouter.net.slices import finished
+from dcrouter.wire import dmarc
+from dcrouter.wire.arc import Chain
+from dcrouter.wire.authresults import authserv_id, without_forged
+from dcrouter.wire.conversion import conversion
+from dcrouter.wire.dkim import canonical, tags
+from dcrouter.wire.dkim.canonical import BodyHash
+from dcrouter.wire.dkim.key import Key
+from dcrouter.wire.dkim.signature import of_message
+from dcrouter.wire.dkim.verify import Bodies, Signatures
+from dcrouter.wire.header import addresses, block, count, fields
+from dcrouter.wire.smtp.address import parse_path, split
+from dcrouter.wire.smtp.data import Chunks, Stuffer, Unstuffer
+from dcrouter.wire.smtp.reply import ReplyReader
+from dcrouter.wire.spf import record
 
 _REPLIES = re.compile(rb"(?:[2-5][0-9]{2}[ -][^\r\n]*\r\n)*")
 
@@ -29,8 +31,6 @@ def _smtp(data: bytes) -> None:
     """The server machine: whole replies only; and the same session however the octets are cut, but where it is cut
     that tells a client which waits from one which does not (554 5.5.0).
     """
-    from bench.fuzzed import session
-
     if len(data) < 2:
         return
     size, tls, stream = 1 + data[0], bool(data[1] % 2), data[2:]
@@ -43,8 +43,6 @@ def _smtp(data: bytes) -> None:
 
 def _data(data: bytes) -> None:
     """DATA and BDAT: what leaves again can end nothing before its end, and comes back as it was."""
-    from dcrouter.wire.smtp.data import Chunks, Stuffer, Unstuffer
-
     stuffer = Stuffer()
     wire = b"".join(stuffer.send(data[at : at + 5]) for at in range(0, len(data), 5)) + stuffer.end()
     incoming = Unstuffer()
@@ -61,10 +59,6 @@ def _data(data: bytes) -> None:
 
 def _address(data: bytes) -> None:
     """Paths and the parameters behind them: an address reads as itself again."""
-    from dcrouter.errors import WireError
-    from dcrouter.wire.smtp.address import parse_path, split
-    from dcrouter.wire.smtp.reply import ReplyReader
-
     text = data.decode("utf-8", "replace")
     with suppress(WireError):
         address, _ = parse_path(text, null=True, postmaster=True, utf8=True)
@@ -77,11 +71,6 @@ def _address(data: bytes) -> None:
 
 def _header(data: bytes) -> None:
     """Header blocks and address lists."""
-    from dcrouter.errors import WireError
-    from dcrouter.wire.authresults import without_forged
-    from dcrouter.wire.header import addresses, block, count, fields
-    from dcrouter.wire.smtp.address import parse_path
-
     head = block(data) or data
     count(head, b"received")
     assert len(without_forged(head, "mx.example")) <= len(head)
@@ -93,10 +82,6 @@ def _header(data: bytes) -> None:
 
 def _mime(data: bytes) -> None:
     """Conversion of 8-bit and binary content: lines of ASCII, and nothing is left to do the second time."""
-    from dcrouter.errors import WireError
-    from dcrouter.net.slices import finished
-    from dcrouter.wire.conversion import conversion
-
     with suppress(WireError):
         once = finished(conversion(data))
         assert once.isascii(), once
@@ -105,15 +90,7 @@ def _mime(data: bytes) -> None:
 
 def _dkim(data: bytes) -> None:
     """DKIM and ARC: fields, tags, keys, bodies."""
-    from dcrouter.errors import WireError
-    from dcrouter.wire.arc import Chain
-    from dcrouter.wire.dkim import tags
-    from dcrouter.wire.dkim.canonical import BodyHash, split
-    from dcrouter.wire.dkim.key import Key
-    from dcrouter.wire.dkim.signature import of_message
-    from dcrouter.wire.dkim.verify import Bodies, Signatures
-
-    found = split(data)
+    found = canonical.split(data)
     for field in found[:50]:
         field.canonical("relaxed")
     bodies = Bodies()
@@ -137,11 +114,6 @@ def _dkim(data: bytes) -> None:
 
 def _records(data: bytes) -> None:
     """SPF and DMARC records, and what authserv-id a field claims."""
-    from dcrouter.errors import WireError
-    from dcrouter.wire import dmarc
-    from dcrouter.wire.authresults import authserv_id
-    from dcrouter.wire.spf import record
-
     text = data.decode("utf-8", "replace")
     dmarc.parse(text)
     authserv_id(data)
@@ -149,8 +121,18 @@ def _records(data: bytes) -> None:
         record.parse("v=spf1 " + text)
 
 
+def _client(data: bytes) -> None:
+    """A hostile server: each message ends at most once, with an answer for each recipient, however it is cut."""
+    if len(data) < 3:
+        return
+    flags, size, stream = data[0], 1 + data[1], data[2:]
+    sending([stream], flags)
+    sending([stream[at : at + size] for at in range(0, len(stream), size)], flags)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "smtp": _smtp,
+    "client": _client,
     "data": _data,
     "address": _address,
     "header": _header,
@@ -166,6 +148,14 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"\x09\1EHLO c\r\nAUTH PLAIN AGEAYg==\r\nAUTH LOGIN\r\nYQ==\r\n*\r\nVRFY a\r\nHELP\r\nNOOP\r\n",
         b"\7\0EHLO c\r\nSTARTTLS\r\n",
         b"\5\0EHLO c\r\nMAIL FROM:<\xc3\xbc@x> SMTPUTF8\r\nRCPT TO:<b@b\xc3\xbc.x>\r\n",
+    ),
+    "client": (
+        b"\x00\x03220 x\r\n250-x\r\n250-PIPELINING\r\n250 SIZE 9\r\n250 a\r\n250 b\r\n550 5.1.1 c\r\n354 d\r\n250 e\r\n"
+        b"421 f\r\n",
+        b"\x01\x01220 x\r\n250 STARTTLS\r\n220 go\r\n",
+        b"\x02\x09220 x\r\n250-LIMITS RCPTMAX=1 MAILMAX=2\r\n250 CHUNKING\r\n250 a\r\n250 b\r\n354 c\r\n250 d\r\n",
+        b"\x04\x09220 x\r\n250-x\r\n250-BINARYMIME\r\n250 CHUNKING\r\n250 b\r\n250 c\r\n452 d\r\n250 e\r\n",
+        b"\x08\x09220 x\r\n250-x\r\n250 AUTH PLAIN LOGIN\r\n235 a\r\n250 b\r\n250 c\r\n452 d\r\n354 e\r\n250 f\r\n",
     ),
     "data": (b"a\r\n.\r\nb\r\n..\r\n", b"\n.\r\n\r.\n"),
     "address": (
@@ -185,56 +175,3 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "records": (b"v=DMARC1; p=none; np=reject; t=y", b"ip4:192.0.2.0/24 include:%{d1r}.x -all", b" mx.example 1; none"),
 }
-
-
-def _one(target: str, seconds: int, corpus: str) -> None:
-    """In a process of its own: does not return."""
-    import atheris
-
-    with atheris.instrument_imports(include=["dcrouter.wire"]):
-        import dcrouter.wire.arc
-        import dcrouter.wire.conversion
-        import dcrouter.wire.dmarc
-        import dcrouter.wire.smtp.server
-        import dcrouter.wire.spf.record  # noqa: F401
-    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=512"]
-    atheris.Setup([target, *limits, "-print_final_stats=1", f"-artifact_prefix={corpus}/", corpus], TARGETS[target])
-    atheris.Fuzz()
-
-
-def main() -> int:
-    """Runs what is asked for, prints a line for each target."""
-    parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__.partition("\n")[0])
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} [all]")
-    parser.add_argument("--seconds", type=int, default=120, help="for each target [120]")
-    parser.add_argument("--corpus", type=Path, help="where inputs are kept [a directory that goes]")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    unknown = set(asked.targets) - set(TARGETS)
-    if unknown:
-        parser.error(f"no target {', '.join(sorted(unknown))}")
-    if asked.inside:
-        _one(asked.targets[0], asked.seconds, str(asked.corpus))
-    failed = False
-    with tempfile.TemporaryDirectory() as temporary:
-        for target in asked.targets or TARGETS:
-            corpus = (asked.corpus or Path(temporary)) / target
-            corpus.mkdir(parents=True, exist_ok=True)
-            for number, seed in enumerate(SEEDS[target]):
-                (corpus / f"seed{number}").write_bytes(seed)
-            began = time.monotonic()
-            command = [sys.executable, "-m", "bench.fuzz", target, "--inside"]
-            done = subprocess.run(
-                [*command, "--seconds", str(asked.seconds), "--corpus", str(corpus)], capture_output=True, text=True
-            )
-            tried = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-            inputs, spent = int(tried[1]) if tried else 0, round(time.monotonic() - began)
-            print(f"{target}: {inputs} inputs in {spent} s, {'FAILED' if done.returncode else 'ok'}", flush=True)
-            if done.returncode:
-                failed = True
-                print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr, flush=True)
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
