@@ -248,13 +248,16 @@ class PauseTests(Watched):
 
     @inlineCallbacks
     def test_what_waits_in_memory_stands_still_too(self):
-        """At once, with the zone that it is of."""
+        """At once, with the zone that it is of; each is told what all are told that wait for the end of a pause."""
         hop = self.hop(1, "a.test", greeting=SILENT)
         house = self.house(zones={"default": Zone(connections=1)})
         yield self.send(house, *["x@a.test"] * 5)
         yield until(lambda: hop.connections)
         yield house.mta.queue_ask({"do": "pause", "what": "zone default"})
         yield until(lambda: house.mta.status()["postponed"] == 5)
+        yield house.idle()
+        rows = yield house.queue()
+        self.assertEqual([row["reply"] for row in rows], ["4.3.2 zone default is paused"] * 5)
 
     @inlineCallbacks
     def test_a_pause_of_a_domain_holds_up_no_other_recipient(self):

@@ -30,7 +30,7 @@ from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.delivery.seen import Observe, Seen
 from dcrouter.mail.delivery.sending import Sending, Trouble
-from dcrouter.mail.queue.wakes import RATE
+from dcrouter.mail.queue.waits import RATE, rate_reached
 from dcrouter.mail.shaping.gates import STALLED, Gate, Gates
 from dcrouter.mail.shaping.line import Line
 from dcrouter.wire.smtp.address import split
@@ -102,7 +102,7 @@ class Destination:
         if self._closed or (not self._idle and self._reactor.seconds() < self._down_until):
             sending.unreachable(self.trouble or Trouble(self.target, "closing"))
         elif (later := self.gates.book(sending.ticket)) is not None:
-            sending.postponed(later.seconds, f"the rate of {later.name} is reached", f"{RATE}{later.name}")
+            sending.postponed(Postponed(rate_reached(later.name), f"{RATE}{later.name}", later.seconds))
         elif len(self._waiting) >= KEPT_BY_SLOW and self._slow():
             self._too_many(sending)
         elif self._waiting and (gate := self.gates.crowded()) is not None:
@@ -368,7 +368,7 @@ class Destination:
     def stand_still(self, outcome: Postponed) -> None:
         """Nothing that waits leaves now."""
         for sending in self._waiting.cut(0):
-            sending.postponed(outcome.seconds, outcome.reply.partition(" ")[2], outcome.target)
+            sending.postponed(outcome)
 
     # ------------------------------------------------------------------ a slow one
 
@@ -381,7 +381,8 @@ class Destination:
 
     def _too_many_behind(self, gate: Gate, sending: Sending) -> None:
         gate.cut_down = True
-        sending.postponed(WOKEN_AT_LATEST, f"too many messages wait for {gate.name} already", gate.name)
+        reply = f"4.4.5 too many messages wait for {gate.name} already"
+        sending.postponed(Postponed(reply, gate.name, WOKEN_AT_LATEST))
 
     def _look_later(self) -> None:
         if self._watch is None and len(self._waiting) > 1:

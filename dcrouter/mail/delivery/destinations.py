@@ -196,8 +196,8 @@ class Question:
     def ticket(self) -> object:
         return self
 
-    def postponed(self, seconds: float, reason: str, target: str) -> None:
-        self.unreachable(Trouble(target, reason))
+    def postponed(self, outcome: Postponed) -> None:
+        self.unreachable(Trouble(outcome.target, outcome.reply))
 
     def unreachable(self, trouble: Trouble) -> None:
         if not self.answer.called:

@@ -166,9 +166,9 @@ class Forwarding:
     def ticket(self) -> int:
         return self._message.id
 
-    def postponed(self, seconds: float, reason: str, target: str) -> None:
+    def postponed(self, outcome: Postponed) -> None:
         """It is not taken elsewhere: it was not refused, it is only early."""
-        self._end([Postponed(f"4.4.5 {reason}", target, seconds)] * len(self.transaction.recipients))
+        self._end([outcome] * len(self.transaction.recipients))
 
     def _outcome(self, reply: Reply, peer: Peer) -> Outcome:
         """What a server has said triggers something, not what we say for it."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from typing import Protocol as Shape
 
 from dcrouter.mail.delivery.body import Content
-from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.mail.delivery.outcome import Peer, Postponed
 from dcrouter.wire.smtp.client import Transaction
 from dcrouter.wire.smtp.reply import Reply
 
@@ -39,8 +39,8 @@ class Sending(Shape):
     def unreachable(self, trouble: Trouble) -> None:
         """The message has not left."""
 
-    def postponed(self, seconds: float, reason: str, target: str) -> None:
-        """Nothing was tried: it may come again then, or when `target`, where it is named, is woken."""
+    def postponed(self, outcome: Postponed) -> None:
+        """Nothing was tried."""
 
 
 class Trouble(NamedTuple):

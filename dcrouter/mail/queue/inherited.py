@@ -14,26 +14,11 @@ from twisted.python.failure import Failure
 
 from dcrouter.mail.queue.endings import rounded
 from dcrouter.mail.queue.store import Store
-from dcrouter.mail.queue.wakes import PACE, RATE
-
-PAUSE = "pause "
-"""How the name of that begins which mail waits for while something is paused."""
+from dcrouter.mail.queue.waits import PAUSED, RATE_REACHED, beginning_of
+from dcrouter.mail.queue.wakes import PACE
 
 MOST = 1000
 """Different replies that are remembered; who waits with another one waits for his time."""
-
-RATE_REACHED = "4.4.5 the "
-PAUSED = "4.3.2 "
-"""What the replies begin with."""
-
-
-def beginning_of(target: str) -> str | None:
-    """What the reply to mail that waits for this begins with; None: it does not tell."""
-    if target.startswith(RATE):
-        return f"{RATE_REACHED}{target} is reached"
-    if target.startswith(PAUSE):
-        return f"{PAUSED}{target.removeprefix(PAUSE)} is paused"
-    return None
 
 
 class Inherited:
@@ -50,9 +35,7 @@ class Inherited:
 
     def start(self) -> None:
         """Looks what there is."""
-        self._store.replies((f"{RATE_REACHED}{RATE}", PAUSED), rounded(self._now()), MOST).addCallbacks(
-            self._found, self._unread
-        )
+        self._store.replies((RATE_REACHED, PAUSED), rounded(self._now()), MOST).addCallbacks(self._found, self._unread)
 
     def wake(self, target: str) -> None:
         """Those that wait for this are due, paced."""

@@ -13,6 +13,7 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dcrouter.mail.queue.store import Key
+from dcrouter.mail.queue.waits import RATE
 
 PACE = 250
 """Recipients a second for each next hop: one that has just come back is not run over."""
@@ -30,9 +31,6 @@ MOST_WOKEN = 1000
 FEW = 25
 PART = 10
 """A next hop that fails so many of those that are woken, and one of so many, is down again."""
-
-RATE = "rate of "
-"""How that begins which mail waits for whose turn a rate decides."""
 
 
 @define(eq=False)

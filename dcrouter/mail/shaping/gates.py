@@ -17,7 +17,7 @@ from typing import Protocol as Shape
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dcrouter.config.rates import Rate
-from dcrouter.mail.queue.wakes import RATE
+from dcrouter.mail.queue.waits import RATE
 from dcrouter.mail.shaping.pace import Pace
 from dcrouter.mail.shaping.spent import Record, Spent
 

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from dcrouter.config.rates import Rate
 from dcrouter.durable import write_whole
-from dcrouter.mail.queue.inherited import PAUSE
+from dcrouter.mail.queue.waits import PAUSE, paused
 
 FILE = "pauses.json"
 WRITE_AFTER = 0.2
@@ -56,7 +56,7 @@ class Pause:
 
     def __str__(self) -> str:
         """What is told of mail that it stops."""
-        return f"{self.what} is paused" + (f": {self.reason}" if self.reason else "")
+        return paused(self.what, self.reason)
 
     @property
     def target(self) -> str:

@@ -12,7 +12,7 @@ from dcrouter.config.rates import Rate
 from dcrouter.config.zones import Source
 from dcrouter.mail.delivery.outcome import Postponed
 from dcrouter.mail.ledger import Ledger
-from dcrouter.mail.queue.wakes import RATE
+from dcrouter.mail.queue.waits import PAUSED, RATE
 from dcrouter.mail.shaping.limits import Limits
 from dcrouter.mail.shaping.pauses import ALL, InThread, Pause, Pauses
 from dcrouter.mail.shaping.reactions import Reactions
@@ -67,7 +67,7 @@ class Shaping:
         """What becomes of mail that a pause stops."""
         remaining = self.pauses.remaining(pause)
         seconds = AGAIN_AFTER if remaining is None else min(remaining, AGAIN_AFTER)
-        return Postponed(f"4.3.2 {pause}", pause.target, seconds)
+        return Postponed(f"{PAUSED}{pause}", pause.target, seconds)
 
     def cannot_bind(self, source: Source, reason: str) -> None:
         """It is not used for a while."""

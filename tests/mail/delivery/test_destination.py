@@ -17,7 +17,7 @@ from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.destinations import Destinations, Question
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.nexthop import NextHop
-from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.mail.delivery.outcome import Peer, Postponed
 from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.mail.server.verify import asked_hops, in_turn
@@ -63,8 +63,8 @@ class Sent:
     def unreachable(self, trouble: Trouble) -> None:
         self.result = ("unreachable", trouble)
 
-    def postponed(self, seconds: float, reason: str, target: str) -> None:
-        self.result = ("postponed", (seconds, reason, target))
+    def postponed(self, outcome: Postponed) -> None:
+        self.result = ("postponed", outcome)
 
 
 class DestinationTests(TestCase):
