@@ -222,6 +222,9 @@ class Connection(Protocol):
             elif isinstance(event, Unusable):
                 self._unusable = event
                 self.abort(event.reason)
+        if self._client.wrong is not None:
+            self.abort(str(self._client.wrong))
+            return
         if events or self._client.replies != replies:
             self._flush()  # and not before: a reply that only dribbles in moves no deadline
         if self._over and self._client.phase == "idle":
@@ -311,7 +314,7 @@ class Connection(Protocol):
             return
         if self._body is not None:
             self.abort("answered within the message")
-        elif event.usable:
+        elif self._client.usable:
             self._owner.ready(self)
         else:
             self.leave()

@@ -2,7 +2,8 @@
 
 How it is driven:
 
-1. `receive(data)` takes what the server sends; it gives events in order. WireError: the peer does not speak SMTP.
+1. `receive(data)` takes what the server sends; it gives events in order. WireError: the peer does not speak SMTP; where
+   it did before that, its events are given all the same, and `wrong` is set.
 2. At `StartTls` the caller does the handshake, then says `secured()`.
 3. After `Ready`, `begin(transaction)` starts one message, for as many recipients as the server takes at once. At
    `SendBody` the caller writes the message, stuffed, with its end mark, or in one chunk as it is, without one; then
@@ -64,7 +65,7 @@ __all__ = [
 
 class Client:
     """One session. `name`: what we call ourselves; `encrypted`: it begins inside of TLS. `replies`: how many awaited
-    replies have come, whole.
+    replies have come, whole. `wrong`: what was no reply, behind one that was; the session is over.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Client:
     ) -> None:
         self.ready = False
         self.replies = 0
+        self.wrong: WireError | None = None
         self._opening = Opening(name, lmtp=lmtp, tls=tls, encrypted=encrypted, credentials=credentials)
         self._lmtp = lmtp
         self._reader = ReplyReader()
@@ -179,10 +181,17 @@ class Client:
 
     def receive(self, data: bytes) -> list[Event]:
         events: list[Event] = []
-        for reply in self._reader.each(data):
-            event = self._take_next(reply) if self.ready else self._take_opening(reply)
-            if event is not None:
-                events.append(event)
+        try:
+            for reply in self._reader.each(data):
+                event = self._take_next(reply) if self.ready else self._take_opening(reply)
+                if event is not None:
+                    events.append(event)
+        except WireError as error:
+            if not events or self._opening.phase == "tls":
+                raise
+            self.wrong = error
+            self._closing = True
+            return events
         if self._opening.phase == "tls" and self._reader.pending:
             raise WireError("octets behind the reply to STARTTLS")
         if self._unsent and not self._expected:

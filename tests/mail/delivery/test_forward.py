@@ -179,6 +179,27 @@ class ForwardTests(TestCase):
         self.assertTrue(rows[0]["reply"].startswith("450 4.2.0 yyy") and rows[0]["reply"].endswith("yyy ..."))
 
     @inlineCallbacks
+    def test_an_answer_counts_though_nonsense_follows(self):
+        """250 with a line behind it that is no reply: delivered, once, and the connection is not used again; so with a
+        refusal of the message or of all mail.
+        """
+        for script, outcome in (
+            ({"final": "250 2.0.0 taken\r\nOK"}, "delivered"),
+            ({"final": "550 5.7.1 no\r\nOK"}, "failed"),
+            ({"greeting": "521 5.3.2 never\r\nOK"}, "failed"),
+        ):
+            hop, other = ScriptedHop(self, **script), ScriptedHop(self)
+            hops = (hop.port, other.port) if "final" in script else (hop.port,)
+            house = House(self, forward(*hops))
+            port = house.listen()
+            for count in (1, 2):
+                yield in_thread(send, port, "b@example.test", sender="<>")
+                yield until(lambda count=count, house=house: len(house.done) == count)
+            self.assertEqual({one.outcome for one in house.done}, {outcome})
+            self.assertEqual((hop.connections, other.connections), (2 if "final" in script else hop.connections, 0))
+            yield house.close()
+
+    @inlineCallbacks
     def test_a_connection_with_replies_to_nothing_is_not_used_again(self):
         """Nobody knows what the next one would answer."""
         hop = ScriptedHop(self, final="250 2.0.0 taken\r\n250 2.0.0 taken")

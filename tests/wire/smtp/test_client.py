@@ -236,6 +236,17 @@ class ClientTests(Playbook):
         self.assertIsNone(self.client.lost())
         self.assertEqual([one and one.code for one in self.client.answers()], [550, 450])
 
+    def test_what_was_said_before_nonsense_counts(self) -> None:
+        """The answer to a message, with something behind it that is no reply: it is the answer, and the last one."""
+        self.greet()
+        self.client.begin(ONE)
+        self.hear(b"250 ok", b"250 ok", b"354 go")
+        self.client.body_sent()
+        self.assertEqual(self.codes(self.client.receive(b"250 taken\r\nOK\r\n")), [250])
+        self.assertEqual((str(self.client.wrong), self.client.usable), ("not an SMTP reply: OK", False))
+        self.client = Client("me.example")
+        self.assertRaises(WireError, self.client.receive, b"220 hi\r\nOK\r\n")
+
     def test_a_refusal_within_the_message_finishes_it(self) -> None:
         """A server that has seen enough says so; its reply is the result, and the session is not used again."""
         self.greet()
