@@ -101,6 +101,19 @@ class Reactor(EPollReactor):
     doIteration = doPoll
 
 
+WhenIdle = Callable[[Callable[[], object], float], None]
+
+
+def when_idle(reactor: object) -> WhenIdle:
+    """As Reactor.when_idle; at once where the reactor cannot tell that nothing is ready."""
+    found: WhenIdle = getattr(reactor, "when_idle", _at_once)
+    return found
+
+
+def _at_once(call: Callable[[], object], within: float) -> None:
+    call()
+
+
 def steady(reactor: Any) -> None:
     """The same for timers of another reactor, which has none yet."""
     reactor.seconds = monotonic

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.store import Key
+from dcrouter.net.reactor import when_idle
 
 REPLIES_FIRST = 0.005
 """Seconds, at most, for which they let the reactor do what is ready: a client that has its reply goes on meanwhile."""
@@ -21,15 +22,13 @@ class Newcomers:
 
     def __init__(self, reactor: Any, begin: Callable[[Message, list[Key]], None]) -> None:
         self._begin = begin
-        self._when_idle: Callable[[Callable[[], None], float], None] | None = getattr(reactor, "when_idle", None)
+        self._when_idle = when_idle(reactor)
         self._waiting: list[tuple[Message, list[Key]]] = []
 
     def add(self, message: Message, keys: list[Key]) -> None:
         """`keys` are claimed."""
         self._waiting.append((message, keys))
-        if self._when_idle is None:
-            self._begin_all()
-        elif len(self._waiting) == 1:
+        if len(self._waiting) == 1:
             self._when_idle(self._begin_all, REPLIES_FIRST)
 
     def _begin_all(self) -> None:

@@ -36,6 +36,7 @@ from dcrouter.errors import StoreError, StoreFull
 from dcrouter.mail.queue.stores.groups import Puts, Settles
 from dcrouter.mail.queue.stores.schema import ARRIVAL_COLUMNS
 from dcrouter.mail.queue.stores.syncer import Syncer
+from dcrouter.net.reactor import when_idle
 
 MAX_GROUP = 500
 """Messages in one commit; as many bytes of bodies as MAX_GROUP_OCTETS."""
@@ -80,7 +81,7 @@ class Writer:
         self._lock = threading.Lock()
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
-        self._when_idle: Callable[[Callable[[], None], float], None] | None = getattr(reactor, "when_idle", None)
+        self._when_idle = when_idle(reactor)
         self._gathering = False
         self._puts: deque[Puts] = deque()
         self._settles = Settles()
@@ -106,9 +107,7 @@ class Writer:
             group.arrivals += arrival
             group.octets += size
             group.waiters.append(waiter)
-        if self._when_idle is None:
-            self._wake()
-        elif not self._gathering:
+        if not self._gathering:
             self._gathering = True
             self._when_idle(self._gathered, GATHER_SLOW if self._syncer.slow else GATHER)
         return waiter
