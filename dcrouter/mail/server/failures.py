@@ -67,7 +67,9 @@ class Failures:
         if self._ledger is not None and self._ledger.exists:
             now, wall = self._clock(), self._now()
             for key, row in self._ledger.table(BANS).rows.items():  # whose ban ends first comes first
-                self._bans[key.decode("ascii")] = now + row.expires - wall
+                # The clock may have been set back meanwhile: nobody is banned for longer than at first.
+                left = min(row.expires - wall, row.expires - row.value)
+                self._bans[key.decode("ascii")] = now + left
             while len(self._bans) > MAX_BANS:
                 self._bans.popitem(last=False)
 

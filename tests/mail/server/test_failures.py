@@ -57,6 +57,18 @@ class FailuresTests(SynchronousTestCase):
         clock.advance(497.0)
         self.assertEqual((again.banned(HERE), again.banned("2001:db8::2")), (False, True))
 
+    def test_a_clock_that_was_set_back_between_two_processes_lengthens_no_ban(self) -> None:
+        """What is left is at most what it was at first."""
+        directory = Path(self.mktemp())
+        before = made_ledger(directory, self.clock)
+        Failures(AuthFailures(max=1, ban=600.0), self.clock.seconds, before, lambda: START).failed(HERE, "")
+        before.close()
+        after = made_ledger(directory, self.clock)
+        self.addCleanup(after.close)
+        again = Failures(AuthFailures(max=1, ban=600.0), self.clock.seconds, after, lambda: START - 86400.0)
+        again.open()
+        self.assertEqual(again.listed(), [(HERE, 600.0)])
+
     def test_old_failures_do_not_count(self) -> None:
         """A window that moves: three in any sixty seconds."""
         for _ in range(20):
