@@ -13,6 +13,7 @@ from attrs import evolve
 
 from dcrouter.admin.places import find_config
 from dcrouter.admin.report import word
+from dcrouter.config.actions import MailKind
 from dcrouter.config.aliases import Aliases, load_aliases
 from dcrouter.config.lists import load_recipients, load_users
 from dcrouter.config.load import load
@@ -153,9 +154,9 @@ def _client(email: Email, address: str, account: str | None, port: int | None) -
     kinds = {one.port: one.kind for one in email.ports}
     if port is not None and port not in kinds:
         raise NoMail(f"--port: {port} is no mail port; those are {', '.join(map(str, kinds))}")
-    usual = "submission" if account is not None and "submission" in kinds.values() else "smtp"
+    usual: MailKind = "submission" if account is not None and "submission" in kinds.values() else "smtp"
     kind = kinds[port] if port is not None else usual
-    return Client(address=address, kind=kind, account=account, trusted=Networks(email.trusted).covers(address))  # type: ignore[arg-type]
+    return Client(address=address, kind=kind, account=account, trusted=Networks(email.trusted).covers(address))
 
 
 def _introduced(attributes: str | None) -> Introduced | None:

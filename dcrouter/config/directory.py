@@ -15,14 +15,16 @@ from dcrouter.config.urls import UrlText, split_url
 from dcrouter.wire.ldapfilter import USER, names_user, parse
 
 _SCHEMA = {"type": "string", "minLength": 1}
-USUAL = {"ldap": 389, "ldaps": 636}
+LdapScheme = Literal["ldap", "ldaps"]
+USUAL: dict[LdapScheme, int] = {"ldap": 389, "ldaps": 636}
+_SCHEMES: dict[str, LdapScheme] = {one: one for one in USUAL}
 
 
 @frozen(kw_only=True)
 class LdapServer:
     """Where a directory is. `ldaps` is TLS from the first byte; `ldap` becomes TLS by StartTLS, but on loopback."""
 
-    scheme: Literal["ldap", "ldaps"]
+    scheme: LdapScheme
     host: str
     port: int
 
@@ -38,12 +40,13 @@ class LdapServer:
 
 
 def _ldap_url(text: str) -> LdapServer:
-    scheme, _, place = text.partition("://")
+    word, _, place = text.partition("://")
     place = place.removesuffix("/")
-    if scheme not in USUAL or not place or any(mark in place for mark in "/?#@"):
+    scheme = _SCHEMES.get(word)
+    if scheme is None or not place or any(mark in place for mark in "/?#@"):
         raise ValueError(f"{shown(text)} is not a directory such as ldaps://ldap.example.com: a host, and a port")
     host, port = names.host_port(place)
-    return LdapServer(scheme=scheme, host=names.target_host(host), port=port or USUAL[scheme])  # type: ignore[arg-type]
+    return LdapServer(scheme=scheme, host=names.target_host(host), port=port or USUAL[scheme])
 
 
 def _filter(text: str) -> str:

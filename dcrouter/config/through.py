@@ -6,7 +6,7 @@ password is in it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 from urllib.parse import unquote
 
 from attrs import field, frozen
@@ -15,6 +15,7 @@ from dcrouter.config import names
 from dcrouter.config.forms import Form, Secret
 from dcrouter.wire.tunnel import Scheme
 
+_SCHEMES: dict[str, Scheme] = {one: one for one in get_args(Scheme)}
 LONGEST = 255
 """Octets of a user and a password in SOCKS 5 (RFC 1929)."""
 
@@ -36,11 +37,12 @@ class Proxy:
 
 
 def _proxy(text: str) -> Proxy:
-    scheme, _, rest = text.partition("://")
+    word, _, rest = text.partition("://")
     login, at, place = rest.removesuffix("/").rpartition("@")
-    if scheme == "socks5h":
+    if word == "socks5h":
         raise ValueError("socks5 already leaves names to the proxy: write socks5://")
-    if scheme not in ("socks5", "http", "https") or not rest:
+    scheme = _SCHEMES.get(word)
+    if scheme is None or not rest:
         raise ValueError("not a proxy such as socks5://proxy.example.com:1080: socks5, http or https")
     try:
         host, port = names.host_port(place)
@@ -53,7 +55,7 @@ def _proxy(text: str) -> Proxy:
     if at:
         user, colon, password = (unquote(part, errors="strict") for part in login.partition(":"))
         _check_login(scheme, user, password, bool(colon))
-    return Proxy(scheme=scheme, host=host, port=port, user=user, password=Secret(password))  # type: ignore[arg-type]
+    return Proxy(scheme=scheme, host=host, port=port, user=user, password=Secret(password))
 
 
 def _check_login(scheme: str, user: str, password: str, colon: bool) -> None:

@@ -119,8 +119,7 @@ class Resolver:
         """The exchangers of a domain; no addresses, and no implicit one where it has none."""
 
         def read(answer: Answer) -> MxAnswer:
-            hosts = sorted((record.preference, text_of(record.exchange)) for record in answer.records)  # type: ignore[attr-defined]
-            return MxAnswer(domain=answer.name, hosts=tuple(hosts), secure=answer.secure)
+            return MxAnswer(domain=answer.name, hosts=tuple(answer.exchangers), secure=answer.secure)
 
         return self._look_up(domain, RdataType.MX).addCallback(read)
 
@@ -140,7 +139,7 @@ class Resolver:
         """The TLSA records at `name`, such as `_25._tcp.mail.example.com`; none where there is no such name."""
 
         def read(answer: Answer) -> TlsaAnswer:
-            return TlsaAnswer(records=answer.records, ttl=answer.ttl, secure=answer.secure)  # type: ignore[arg-type]
+            return TlsaAnswer(records=answer.of(TLSA), ttl=answer.ttl, secure=answer.secure)
 
         def nothing(failure: Failure) -> TlsaAnswer:
             failure.trap(NoSuchName)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 from twisted.logger import Logger
 
@@ -94,7 +95,7 @@ class Checks:
     def begin(self, engine: Engine) -> None:
         for at, target in enumerate(self._targets.all):
             target.state.watch()
-            self._tasks.append(engine.spawn(lambda task, at=at, target=target: self._watch(task, target, at * STEP)))  # type: ignore[misc]
+            self._tasks.append(engine.spawn(partial(self._watch, target=target, delay=at * STEP)))
 
     def end(self) -> None:
         tasks, self._tasks = self._tasks, []

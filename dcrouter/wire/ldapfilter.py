@@ -138,7 +138,8 @@ def _value(text: str) -> Value:
             raise ValueError(f"{text[at : at + 10]!r}: a backslash stands before two hexadecimal digits")
         at = found.end()
         octets = None if found[2] else bytes.fromhex(found[1]) if found[1] else found[3].encode()
-        if octets is not None and pieces and isinstance(pieces[-1], bytes):
-            octets = pieces.pop() + octets  # type: ignore[operator]
+        if octets is not None and pieces and (before := pieces[-1]) is not None:
+            octets = before + octets
+            pieces.pop()
         pieces.append(octets)
     return tuple(pieces)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from email import message_from_bytes
 from email.message import Message
 from email.utils import getaddresses
-from typing import Literal
+from typing import Literal, get_args
 
 from attrs import frozen
 
@@ -24,6 +24,7 @@ MAX_PARTS = 20
 _LONGEST = 998
 
 Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
 
 _BEGINNING = re.compile(rb"(?im)^content-type:\s*multipart/report\b")
 _STATUS = re.compile(r"\s*([245]\.[0-9]{1,3}\.[0-9]{1,3})")
@@ -110,7 +111,7 @@ def _original(part: Message) -> Message:
 def _fate(fields: Message) -> Fate | None:
     """None for what is no group of a recipient."""
     final = fields.get("final-recipient")
-    action = next((one for one in Action.__args__ if one == str(fields.get("action", "")).strip().lower()), None)  # type: ignore[attr-defined]
+    action = next((one for one in ACTIONS if one == str(fields.get("action", "")).strip().lower()), None)
     if final is None or action is None:
         return None
     written = [

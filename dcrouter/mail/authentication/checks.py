@@ -12,6 +12,7 @@ Nothing here fails: what cannot be found out is "temperror".
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -212,7 +213,7 @@ class Checks:
         for author in authors:
             found = await self._by.lookups.once(
                 ("dmarc", author, vouching, passed, unsure),
-                lambda author=author: judge(author, spf=vouching, dkim=passed, unsure=unsure),  # type: ignore[misc]
+                partial(judge, author, spf=vouching, dkim=passed, unsure=unsure),
                 Dmarc("temperror", problem="DNS takes too long"),
             )
             judged.append((found, author))

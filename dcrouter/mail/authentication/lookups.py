@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.PTR import PTR
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as Late
 from twisted.python.failure import Failure
@@ -104,7 +105,7 @@ def _late(failure: Failure, late: T) -> T:
 
 
 def _texts(answer: Answer) -> tuple[str, ...]:
-    return tuple(b"".join(record.strings).decode("latin-1") for record in answer.records)  # type: ignore[attr-defined]
+    return answer.texts
 
 
 def _addresses(answer: Answer) -> tuple[str, ...]:
@@ -112,12 +113,11 @@ def _addresses(answer: Answer) -> tuple[str, ...]:
 
 
 def _exchangers(answer: Answer) -> tuple[str, ...]:
-    hosts = sorted((record.preference, text_of(record.exchange)) for record in answer.records)  # type: ignore[attr-defined]
-    return tuple(host for _, host in hosts)
+    return tuple(host for _, host in answer.exchangers)
 
 
 def _pointers(answer: Answer) -> tuple[str, ...]:
-    return tuple(text_of(record.target) for record in answer.records)  # type: ignore[attr-defined]
+    return tuple(text_of(record.target) for record in answer.of(PTR))
 
 
 _TYPES: dict[Kind, RdataType] = {

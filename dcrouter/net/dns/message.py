@@ -8,7 +8,7 @@ apart from NODATA), 6840 5.7 (AD), 6891 (EDNS).
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import dns.exception
 import dns.flags
@@ -21,6 +21,8 @@ import dns.rdataclass
 import dns.rdatatype
 from attrs import frozen
 from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.TXT import TXT
 
 PAYLOAD = 1232
 """Octets of a datagram that pass every path without fragments (DNS flag day 2020)."""
@@ -33,6 +35,8 @@ MAX_RECORDS = 200
 
 WITHOUT_SOA = 30
 """Seconds for which a negative answer without SOA, against RFC 2308, is remembered."""
+
+R = TypeVar("R", bound=dns.rdata.Rdata)
 
 _ELSEWHERE = frozenset({dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
 _NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
@@ -63,6 +67,20 @@ class Answer:
     alias: bool = False
     ttl: float
     secure: bool = False
+
+    def of(self, kind: type[R]) -> tuple[R, ...]:
+        """The records, which are of this kind."""
+        return tuple(record for record in self.records if isinstance(record, kind))
+
+    @property
+    def exchangers(self) -> list[tuple[int, str]]:
+        """Of MX: preference and name, the most preferred first."""
+        return sorted((record.preference, text_of(record.exchange)) for record in self.of(MX))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Of TXT: the strings of each as one, its octets as characters."""
+        return tuple(b"".join(record.strings).decode("latin-1") for record in self.of(TXT))
 
 
 class Truncated(NamedTuple):

@@ -119,7 +119,7 @@ class MtaSts:
             answer = await self._resolver.records(f"_mta-sts.{domain}", RdataType.TXT)
         except Unreachable:
             return None
-        return policy_id([b"".join(record.strings).decode("latin-1") for record in answer.records])  # type: ignore[attr-defined]
+        return policy_id(answer.texts)
 
     # ------------------------------------------------------------------ fetching
 
