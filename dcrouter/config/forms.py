@@ -126,6 +126,8 @@ def one_of(*allowed: int) -> Form:
 def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError(f"{units.shown(text)} is not a path")
+    if text.startswith("~"):
+        raise ValueError(f"{units.shown(text)}: ~ is nobody's home here: write ${{HOME}}, or the whole path")
     return Path(text)
 
 

@@ -72,6 +72,13 @@ class CertificateTests(FileTestCase):
             ],
         )
 
+    def test_a_tilde_is_no_home(self) -> None:
+        """It would be a directory of that name, wherever the file is."""
+        for text in ("state_dir: ~/state\n", "log: {file: ~dcrouter/router.log}\n", ROUTE.replace("a.pem", "~/a.pem")):
+            with self.subTest(text=text):
+                (problem, *_) = self.problems(text)
+                self.assertIn(": ~ is nobody's home here: write ${HOME}, or the whole path", problem)
+
     def test_only_files_are_read(self) -> None:
         """A pipe named by mistake would keep the check waiting for somebody to write into it."""
         os.mkfifo("a.pem")

@@ -1,8 +1,10 @@
-"""Routes that would forward to themselves: one connection would become another, until descriptors run out."""
+"""What would come back: routes that forward to themselves, where one connection would become another until descriptors
+run out, and mail that is forwarded to where this service takes mail, and meets its rules again until its hops run out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 from dcrouter.config.actions import Forward
@@ -10,7 +12,8 @@ from dcrouter.config.admin import Config
 from dcrouter.config.match import Address
 from dcrouter.config.read import Reader
 from dcrouter.config.routes import Route
-from dcrouter.config.targets import Target
+from dcrouter.config.rules import MailForward
+from dcrouter.config.targets import SimpleTarget
 
 
 def check_loops(config: Config, reader: Reader) -> None:
@@ -25,14 +28,31 @@ def check_loops(config: Config, reader: Reader) -> None:
                 where.tell("the route would forward to itself: it listens on that address and port")
 
 
-def _is_own_port(route: Route, target: Target) -> bool:
+def check_mail_loops(config: Config, reader: Reader) -> None:
+    """As certain as that; a warning, as another rule may take what comes back."""
+    email = config.email
+    if email is None:
+        return
+    for rule in email.rules:
+        if not isinstance(rule.action, MailForward):
+            continue
+        place = reader.place(rule).at("action")
+        for at, target in enumerate(rule.action.targets):
+            for port in email.ports:
+                listen = port.listen or config.listen
+                if target.port == port.port and any(_reaches(one, listen) for one in _addresses(target)):
+                    text = f"mail would come back: this service listens on that address and port ({port.kind})"
+                    place.at("targets", at).warn(text)
+
+
+def _is_own_port(route: Route, target: SimpleTarget) -> bool:
     port = target.port
     return target.host is not None and (
         port is None or any(given.start <= port <= given.end for given in route.match.ports)
     )
 
 
-def _addresses(target: Target) -> Iterator[Address]:
+def _addresses(target: SimpleTarget) -> Iterator[Address]:
     for text in ("127.0.0.1", "::1") if target.host == "localhost" else (target.host or "",):
         try:
             yield ip_address(text)
@@ -42,9 +62,13 @@ def _addresses(target: Target) -> Iterator[Address]:
 
 def _comes_back(config: Config, route: Route, address: Address) -> bool:
     """Whether a connection from this host to `address` meets the route's conditions again."""
-    listen = route.match.listen or config.listen
-    reached = address in listen or (
-        address.is_loopback and any(one.is_unspecified and one.version == address.version for one in listen)
-    )
+    reached = _reaches(address, route.match.listen or config.listen)
     clients = route.match.client_ips
     return reached and (clients is None or any(address in network for network in clients))
+
+
+def _reaches(address: Address, listen: Sequence[Address]) -> bool:
+    """Whether a connection from this host to `address` arrives."""
+    return address in listen or (
+        address.is_loopback and any(one.is_unspecified and one.version == address.version for one in listen)
+    )
