@@ -83,7 +83,7 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
             raise WireError("PROXY header: not a v1 line")
         return None
     line = data[:end]
-    if line.startswith(b"PROXY UNKNOWN") and line[13:14] in (b" ", b"\r") and line.endswith(b"\r\n"):
+    if line == b"PROXY UNKNOWN\r\n" or (line.startswith(b"PROXY UNKNOWN ") and line.endswith(b"\r\n")):
         return ProxyHeader(source=None, destination=None, length=end)
     found = _V1_LINE.fullmatch(line)
     if found is None:

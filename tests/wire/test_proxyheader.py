@@ -197,6 +197,7 @@ class Refusals(SynchronousTestCase):
             b"PROXY TCP4 evil<script> 1.2.3.5 1 2\r\n",
             b"PROXY UDP4 1.2.3.4 1.2.3.5 1 2\r\n",
             b"PROXY UNKNOWN a\nb\r\n",
+            b"PROXY UNKNOWN\rb\r\n",
             LONGEST_V1[:-2] + b"0\r\n",
         ):
             self.refused(line)
