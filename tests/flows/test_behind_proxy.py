@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import socket
 import tempfile
 from pathlib import Path
@@ -12,10 +10,10 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.wire.proxyheader import build_v1, build_v2
+from tests.support.dovecot import Dovecot
 from tests.support.mailers import Mailer, Next, Postfix
 from tests.support.peers import require
 from tests.support.ports import Reserved
-from tests.support.programs import Program
 from tests.support.router import Router, until
 
 TEXT = """
@@ -43,33 +41,11 @@ MAIN = """smtpd_upstream_proxy_protocol = haproxy
 inet_protocols = all
 """
 DOVECOT = """
-base_dir = {base}/run
-state_dir = {base}/run
-log_path = {base}/log.dovecot
 protocols = imap
-ssl = no
 disable_plaintext_auth = no
 haproxy_trusted_networks = 127.0.0.0/8
 haproxy_timeout = 5 secs
-{users}
-first_valid_uid = 0
-first_valid_gid = 0
 auth_verbose = yes
-mail_location = maildir:{base}/mail/%n
-passdb {{
-  driver = passwd-file
-  args = {base}/users
-}}
-userdb {{
-  driver = passwd-file
-  args = {base}/users
-}}
-service anvil {{
-  chroot =
-}}
-service stats {{
-  chroot =
-}}
 service imap-login {{
   chroot =
   inet_listener imap {{
@@ -82,28 +58,7 @@ service imap-login {{
   }}
 }}
 """
-
-
-class Imap(Program):
-    """Dovecot, which takes nobody without a PROXY header."""
-
-    def __init__(self) -> None:
-        require("imap")
-        dovecot = require("dovecot")
-        base = Path(tempfile.mkdtemp(prefix="dovecot-"))
-        base.chmod(0o755)
-        reserved = Reserved()
-        users = ""
-        if os.geteuid():  # root's Dovecot has users of its own, and does not log anybody in as root
-            user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
-            users = f"default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}"
-        (base / "users").write_text("")
-        (base / "dovecot.conf").write_text(DOVECOT.format(base=base, port=reserved.port, users=users))
-        super().__init__([dovecot, "-F", "-c", str(base / "dovecot.conf")], base, reserved.port, (reserved,))
-
-    def words(self) -> str:
-        log = self.base / "log.dovecot"
-        return log.read_text("utf-8", "replace") if log.exists() else ""
+"""It takes nobody without a PROXY header."""
 
 
 class BehindTests(SynchronousTestCase):
@@ -133,7 +88,8 @@ class BehindTests(SynchronousTestCase):
         self.addCleanup(at.close)
         postfix = Postfix(Next(port=nowhere.port), at.port, identity, MAIN)
         self.addCleanup(postfix.close)
-        dovecot = Imap()
+        require("imap")
+        dovecot = Dovecot(DOVECOT, ours=bool(os.geteuid()))  # as root it logs nobody in
         self.addCleanup(dovecot.close)
         self.router = Router(TEXT, ports=("smtp", "imap"), postfix=postfix.port, dovecot=dovecot.port)
         self.addCleanup(self.router.close)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import grp
-import os
-import pwd
 import tempfile
 from pathlib import Path
 
@@ -16,10 +13,9 @@ from dcrouter.config.queue import Bounces
 from dcrouter.config.rules import Deliver, Rule
 from tests.mail.house import House, in_thread, send
 from tests.mail.nexthop import CUT, ScriptedHop
+from tests.support.dovecot import Dovecot
 from tests.support.facts import until
-from tests.support.peers import require
-from tests.support.ports import Reserved
-from tests.support.programs import Program, SmtpSink
+from tests.support.programs import SmtpSink
 
 
 def to(place) -> Rule:
@@ -97,7 +93,7 @@ class LmtpTests(TestCase):
     @inlineCallbacks
     def test_dovecot_takes_it(self):
         """By a unix socket and by TCP: into its Maildir, or refused at RCPT for an unknown user."""
-        dovecot = Dovecot()
+        dovecot = Dovecot(DOVECOT, ("joe", "ann"), ours=True)
         self.addCleanup(dovecot.close)
         for place in (dovecot.base / "lmtp", HostPort("127.0.0.1", dovecot.port)):
             house = self.house(place)
@@ -110,32 +106,8 @@ class LmtpTests(TestCase):
 
 
 DOVECOT = """
-base_dir = {base}/run
-state_dir = {base}/run
-log_path = {base}/log.dovecot
 protocols = lmtp
-ssl = no
-default_internal_user = {user}
-default_internal_group = {group}
-default_login_user = {user}
-first_valid_uid = 0
-first_valid_gid = 0
 auth_username_format = %Ln
-mail_location = maildir:{base}/mail/%n
-passdb {{
-  driver = passwd-file
-  args = {base}/users
-}}
-userdb {{
-  driver = passwd-file
-  args = {base}/users
-}}
-service anvil {{
-  chroot =
-}}
-service stats {{
-  chroot =
-}}
 service auth {{
   user = {user}
 }}
@@ -150,21 +122,4 @@ service lmtp {{
   }}
 }}
 """
-
-
-class Dovecot(Program):
-    """LMTP for joe and ann on `port` and at `base`/lmtp; mail in `base`/mail/USER. Runs as whoever runs the test."""
-
-    def __init__(self) -> None:
-        dovecot = require("dovecot")
-        base = Path(tempfile.mkdtemp(prefix="dovecot-"))
-        reserved = Reserved()
-        user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
-        uid, gid = (os.geteuid(), os.getegid()) if os.geteuid() else (65534, 65534)  # Dovecot delivers nothing as root
-        base.chmod(0o755)
-        (base / "mail").mkdir()
-        os.chown(base / "mail", uid, gid)
-        users = "".join(f"{who}:{{plain}}x:{uid}:{gid}::{base}/mail/{who}::\n" for who in ("joe", "ann"))
-        (base / "users").write_text(users)
-        (base / "dovecot.conf").write_text(DOVECOT.format(base=base, port=reserved.port, user=user, group=group))
-        super().__init__([dovecot, "-F", "-c", str(base / "dovecot.conf")], base, reserved.port, (reserved,))
+"""On a port of TCP and at `base`/lmtp."""
