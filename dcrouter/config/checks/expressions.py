@@ -7,6 +7,7 @@ from dcrouter.config.names import REGEX
 from dcrouter.config.place import Place
 from dcrouter.config.read import Reader
 from dcrouter.config.routes import Route
+from dcrouter.config.tls import Certificates
 
 MANY = 100
 """Expressions on one port: a name that matches none of them costs some tens of microseconds then."""
@@ -19,7 +20,7 @@ def check_expressions(config: Config, reader: Reader) -> None:
         count = sum(name.startswith(REGEX) for name in route.match.domains or ())
         if not route.enabled or not count:
             continue
-        _check_certificate(route, reader.place(route))
+        _check_certificate(route, config.certificates, reader.place(route))
         for ports in route.match.ports:
             steps += [(ports.start, count, route), (ports.end + 1, -count, route)]
     there = 0
@@ -33,10 +34,12 @@ def check_expressions(config: Config, reader: Reader) -> None:
             return
 
 
-def _check_certificate(route: Route, place: Place) -> None:
+def _check_certificate(route: Route, certificates: Certificates, place: Place) -> None:
+    """ACME orders such names on demand alone; which of the operator's certificates are for them is not compared."""
     tls, names = route.tls, route.match.domains or ()
-    ends = tls is not None and tls.mode != "passthrough"
-    if ends and tls is not None and tls.certificate == "internal" and all(name.startswith(REGEX) for name in names):
-        place.at("tls", "certificate").warn(
-            "the internal CA cannot certify what a regular expression stands for: clients would refuse it"
-        )
+    if tls is None or tls.mode == "passthrough" or not all(name.startswith(REGEX) for name in names):
+        return
+    others = certificates.files or certificates.on_demand is not None
+    if tls.certificate == "internal" or (tls.certificate == "auto" and not others):
+        where = place.at("tls", "certificate") if place.at("tls").says("certificate") else place.at("tls")
+        where.warn("the internal CA cannot certify what a regular expression stands for: clients would refuse it")
