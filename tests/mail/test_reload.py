@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.accounts import Auth, User
 from dcrouter.config.queue import Queue
 from dcrouter.config.rates import Rate
-from dcrouter.config.rules import Rule, RuleLimits
+from dcrouter.config.rules import Reject, Rule, RuleLimits
 from tests.mail.house import LOCAL, House, forward, in_thread, send
 from tests.mail.server.accounts import HASHES
 from tests.support.facts import until
@@ -77,6 +77,20 @@ class RulesTests(TestCase):
         yield house.mta.queue_ask({"do": "retry", "all": True})
         yield until(lambda: house.mails("b@example.test"))
         yield until(lambda: house.mta.status()["queued"] == 0)
+
+    @inlineCallbacks
+    def test_mail_that_waits_meets_a_rule_that_refuses_now(self):
+        """With 4xx it goes on waiting, with 5xx it has failed."""
+        house = House(self, forward(reserved(self)))
+        yield in_thread(send, house.listen(), "b@example.test", sender="<>")
+        yield until(lambda: len(house.done) == 1)
+        for count, code, word in ((2, 451, "deferred"), (3, 550, "failed")):
+            message = f"{code // 100}.7.1 not now"
+            reload(house, evolve(forward(1), action=Reject(code=code, message=message)))
+            yield house.idle()
+            yield house.mta.queue_ask({"do": "retry", "all": True})
+            yield until(lambda count=count: len(house.done) == count)
+            self.assertEqual((house.done[-1].outcome, house.done[-1].reply), (word, f"{code} {message}"))
 
     @inlineCallbacks
     def test_a_limit_that_is_used_up_stays_so(self):

@@ -147,7 +147,8 @@ class Attempts:
             return succeed([Held(f"no rule named {name}")] * len(recipients))
         action = rule.action
         if isinstance(action, Reject):
-            return succeed([Failed(f"{action.code} {action.message}")] * len(recipients))
+            said = f"{action.code} {action.message}"
+            return succeed([Failed(said) if action.code >= 500 else Later(said)] * len(recipients))
         waiting = held(message, self._shaping)
         if not waiting:
             return self._leave(message, rule)

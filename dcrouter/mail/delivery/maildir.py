@@ -69,29 +69,26 @@ class Delivery:
         temporary, final = self.directory / "tmp" / name, self.directory / "new" / name
         _made(self.directory)
         try:
-            self._write(temporary)
+            self._put(temporary, final)
         except FileNotFoundError:
-            _make(self.directory)  # somebody has removed it
-            self._write(temporary)
+            _make(self.directory)  # somebody has removed it, or a part of it
+            self._put(temporary, final)
+        sync_directory(final.parent)
+        return final
+
+    def _put(self, temporary: Path, final: Path) -> None:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            try:
+                for piece in self._pieces():
+                    _write_all(fd, piece)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
             os.rename(temporary, final)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        sync_directory(final.parent)
-        return final
-
-    def _write(self, path: Path) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            for piece in self._pieces():
-                _write_all(fd, piece)
-            os.fsync(fd)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(fd)
 
     def _pieces(self) -> Iterator[bytes]:
         head = f"Return-Path: <{self.message.envelope.sender}>\nDelivered-To: {self.address}\n"

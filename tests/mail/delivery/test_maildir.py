@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from hypothesis import given
@@ -102,10 +103,19 @@ class DeliveryTests(SynchronousTestCase):
         for directory in (self.directory, self.directory / "new"):
             self.assertEqual(directory.stat().st_mode & 0o777, 0o700)
 
+    def test_what_somebody_has_removed_is_made_again(self) -> None:
+        """All of a Maildir that was there before, or a part of it."""
+        for part in ("", "tmp", "new", "cur"):
+            self.delivery().write()
+            shutil.rmtree(self.directory / part)
+            self.assertTrue(self.delivery().write().is_file(), part)
+        self.assertEqual(list((self.directory / "tmp").iterdir()), [])
+
     def test_what_cannot_be_written_leaves_nothing(self) -> None:
         """OSError, and no file in new/ or tmp/."""
         self.delivery().write()
         (self.directory / "new").rename(self.directory / "old")
+        (self.directory / "new").touch()
         self.assertRaises(OSError, self.delivery().write)
         self.assertEqual(list((self.directory / "tmp").iterdir()), [])
 
