@@ -156,6 +156,7 @@ class Mta:
             seen=self._world.seen,
             suppressed=self._world.suppression.why,
             marked=self._world.returns.marked,
+            hear=lambda message, outcomes: self._queue.ended_for(message, outcomes),
         )
         self._set_time = SetTime(reactor, time.time)
         self._queue = Queue(

@@ -31,7 +31,7 @@ from dcrouter.mail.delivery.explaining import Explainer
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
 from dcrouter.mail.delivery.held import held, with_held
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
-from dcrouter.mail.delivery.outbound import Marked, Outbound
+from dcrouter.mail.delivery.outbound import Hear, Marked, Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.delivery.patience import Patience
@@ -41,7 +41,7 @@ from dcrouter.mail.delivery.targets import MailTargets, RuleTargets
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
-from dcrouter.mail.queue.parts import part_for
+from dcrouter.mail.queue.parts import heard_apart, part_for
 from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.mail.shaping.zones import Zones
 from dcrouter.net.resolver import Resolver
@@ -58,7 +58,7 @@ class Attempts:
     """Tries messages for the queue. `start` and `close` frame its threads.
 
     `ca_files`: path -> PEM of every `ca` of a rule. `recovered` hears of a next hop that is back. `mx_port`: where
-    exchangers listen. `seen` hears of sessions with them.
+    exchangers listen. `seen` hears of sessions with them, `hear` of recipients whose part of an attempt is over first.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Attempts:
         seen: Observe | None = None,
         suppressed: Callable[[str], str | None] = lambda address: None,
         marked: Marked = lambda message, recipient: None,
+        hear: Hear = lambda message, outcomes: None,
     ) -> None:
         hostname = email.hostname
         self.destinations = Destinations(
@@ -95,13 +96,14 @@ class Attempts:
         shaping.reload(email)
         self._shaping = shaping
         self.egress = Egress(email.egress, resolver, self.destinations.passage.proxies, reactor, time.time)
+        self._hear = hear
         self._rules = rules
         self._store = store
         self._state_dir = state_dir
         self._hostname = hostname
         self._reactor = reactor
         self._outbound = Outbound(
-            shaping, self.destinations, self.egress, exchangers, mx_port, self._send, suppressed, marked
+            shaping, self.destinations, self.egress, exchangers, mx_port, self._send, suppressed, marked, hear
         )
         self._files = ThreadPool(0, THREADS, "mail-files")
         self._targets = MailTargets(reactor.seconds)
@@ -196,6 +198,8 @@ class Attempts:
             Forwarding(message, content, addresses[at : at + MAX_RECIPIENTS], destinations, self._reactor).start()
             for at in range(0, len(addresses), MAX_RECIPIENTS)
         ]
+        places = [numbers[at : at + MAX_RECIPIENTS] for at in range(0, len(numbers), MAX_RECIPIENTS)]
+        heard_apart(message, places, parts, self._hear)
         return gatherResults(parts).addCallback(lambda lists: [outcome for outcomes in lists for outcome in outcomes])
 
     def _by_ways(

@@ -24,11 +24,15 @@ from dcrouter.mail.delivery.outcome import Failed, Outcome
 from dcrouter.mail.delivery.requiretls import NOT_AUTHENTIC, is_authentic, is_strict, verified
 from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
+from dcrouter.mail.queue.parts import heard_apart
 from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.wire.smtp.address import split
 
 Send = Callable[[Message, Sequence[int], Course], Deferred[list[Outcome]]]
 """Recipients by their place in the message, and whom to try; one outcome for each."""
+
+Hear = Callable[[Message, list[Outcome]], None]
+"""A message for some of its recipients, one outcome for each."""
 
 Marked = Callable[[Message, Recipient], Message | None]
 
@@ -36,7 +40,7 @@ Marked = Callable[[Message, Recipient], Message | None]
 class Outbound:
     """`send` has a message sent to the first destination that takes it. `mx_port`: where exchangers listen.
     `suppressed`: why nothing is sent to an address. `marked`: the message with a sender that is of this recipient only,
-    None where it has none.
+    None where it has none. `hear` is told what has come of some recipients, while others are under way.
     """
 
     def __init__(
@@ -49,10 +53,12 @@ class Outbound:
         send: Send,
         suppressed: Callable[[str], str | None],
         marked: Marked,
+        hear: Hear,
     ) -> None:
         self.exchangers = exchangers
         self.suppressed = suppressed
         self._marked = marked
+        self._hear = hear
         self._egress = egress
         self._shaping = shaping
         self._limits = shaping.limits
@@ -81,6 +87,7 @@ class Outbound:
         for zone, numbers in zones.items():
             sent.append(self._of_zone(message, numbers, zone))
             parts.append(numbers)
+        heard_apart(message, parts, sent, self._hear)
         return sent[0] if len(sent) == 1 else gatherResults(sent).addCallback(_in_order, parts)
 
     def _of_zone(self, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
@@ -97,9 +104,11 @@ class Outbound:
     def _to_groups(
         self, groups: list[Group], message: Message, numbers: list[int], zone: str
     ) -> Deferred[list[Outcome]]:
-        sent = [self._to_group(group, message, [numbers[at] for at in group.numbers], zone) for group in groups]
+        places = [[numbers[at] for at in group.numbers] for group in groups]
+        sent = [self._to_group(group, message, own, zone) for group, own in zip(groups, places, strict=True)]
         if len(groups) == 1:
             return sent[0]
+        heard_apart(message, places, sent, self._hear)
         return gatherResults(sent).addCallback(_in_order, [group.numbers for group in groups])
 
     def _to_group(self, group: Group, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:

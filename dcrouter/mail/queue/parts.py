@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from attrs import evolve
+from twisted.internet.defer import Deferred as TwistedDeferred
 
 from dcrouter.mail.delivery.outcome import Deferred, Outcome
 from dcrouter.mail.envelope import Recipient
@@ -16,6 +19,26 @@ def keys_of(message: Message) -> list[Key]:
 
 def part_for(message: Message, recipients: tuple[Recipient, ...]) -> Message:
     return evolve(message, envelope=evolve(message.envelope, recipients=recipients))
+
+
+def heard_apart(
+    message: Message,
+    places: Sequence[Sequence[int]],
+    parts: Sequence[TwistedDeferred[list[Outcome]]],
+    hear: Callable[[Message, list[Outcome]], None],
+) -> None:
+    """`hear` is told what has come of each of `parts` that ends while others go on. `places`: of their recipients."""
+    left = len(parts)
+
+    def ended(outcomes: list[Outcome], own: Sequence[int]) -> list[Outcome]:
+        nonlocal left
+        left -= 1
+        if left:
+            hear(part_for(message, tuple(message.envelope.recipients[at] for at in own)), outcomes)
+        return outcomes
+
+    for part, own in zip(parts, places, strict=True):
+        part.addCallback(ended, own)
 
 
 def without_deferred(message: Message, outcomes: list[Outcome]) -> tuple[Message, list[Outcome]]:

@@ -24,6 +24,7 @@ from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Outcome
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.budget import Budget, key_of
+from dcrouter.mail.queue.early import Early
 from dcrouter.mail.queue.endings import Endings, failure, rounded
 from dcrouter.mail.queue.expiry import Expiry
 from dcrouter.mail.queue.inherited import Inherited
@@ -37,7 +38,9 @@ from dcrouter.mail.queue.room import Room
 from dcrouter.mail.queue.schedule import Schedule
 from dcrouter.mail.queue.settlement import Settlement
 from dcrouter.mail.queue.store import FAILED, HELD_BY_OPERATOR, QUEUED, Due, Key, Store
+from dcrouter.mail.queue.sweep import sweep
 from dcrouter.mail.queue.telling import Telling
+from dcrouter.mail.queue.underway import UnderWay
 from dcrouter.mail.queue.wakes import Wakes
 from dcrouter.mail.queue.wishes import Wish, Wishes
 
@@ -91,11 +94,11 @@ class Queue:
         self._settled: set[Key] = set()
         self._wishes = Wishes()
         self._returned = Returned()
+        self._early = Early()
         self._newcomers = Newcomers(clock, self._start_new)
-        self._attempts = 0
+        self._under_way = UnderWay()
         self._stopped = False
         self._leaving = False
-        self._idle: list[Deferred[None]] = []
         self._schedule = Schedule(store, clock, now, self._start_due, self._has_room)
         self.moved = Moved(store, self._schedule.walk)
         self._wakes = Wakes(clock, self._advance)
@@ -110,7 +113,7 @@ class Queue:
         self._telling.notices = notices
         self._inherited.start()
         self._release_for(rules)
-        self._store.sweep().addCallbacks(self._swept, self._unswept)
+        sweep(self._store, lambda: self._stopped)
         self._expiry.start()
 
     def reload(self, retry: Retry, rules: Iterable[str], notices: Notices, on_done: OnDone) -> None:
@@ -136,12 +139,7 @@ class Queue:
 
     def when_idle(self) -> Deferred[None]:
         """Fires when no attempt and no settle is under way."""
-        waiter: Deferred[None] = Deferred()
-        if self._attempts:
-            self._idle.append(waiter)
-        else:
-            waiter.callback(None)
-        return waiter
+        return self._under_way.when_none()
 
     @property
     def full(self) -> bool:
@@ -218,15 +216,6 @@ class Queue:
     def _unadvanced(self, failure: Failure) -> None:
         self._log.warn("mail was not woken and waits for its time: {reason}", reason=failure.getErrorMessage())
 
-    def _swept(self, count: int) -> None:
-        if count:
-            self._log.info("{count} spool files were removed that no message names", count=count)
-
-    def _unswept(self, failure: Failure) -> None:
-        if not self._stopped:
-            reason = failure.getErrorMessage()
-            self._log.warn("spool files of an earlier run stay until the next start: {reason}", reason=reason)
-
     # ------------------------------------------------------------------ attempts begin
 
     def _kept_until(self, _: None, due: float) -> None:
@@ -276,11 +265,12 @@ class Queue:
         return len(self._retried) < MAX_RETRIED and len(self._claims) < MAX_CLAIMED and not self._stopped
 
     def _begin(self, message: Message, *, whole: bool) -> None:
-        self._attempts += 1
+        self._under_way.begin()
         if self._returned:
             left, back = self._returned.split(message)
             if back is not None:
-                self._attempts += left is not None
+                if left is not None:
+                    self._under_way.begin()
                 self._ended(self._returned.outcomes(back), back, False, self.moved.total)
                 if left is None:
                     return
@@ -297,13 +287,31 @@ class Queue:
 
     # ------------------------------------------------------------------ attempts end
 
+    def ended_for(self, message: Message, outcomes: list[Outcome]) -> None:
+        """Of an attempt that goes on for others: `message` for those who are through with it, one outcome each."""
+        leaving = self._early.leaving(message, outcomes)
+        if leaving is not None:
+            self._under_way.begin()
+            part, delivered = leaving
+            self._returned.amended(part, delivered)  # they cannot go back any more
+            self._reports.report(part, delivered, ["delivered"] * len(delivered), self._now())
+            gone = [one.number for one in part.envelope.recipients]
+            self._settle(Settlement(part.forgotten(), gone, [], {}, False))
+
     def _ended(self, outcomes: list[Outcome], message: Message, whole: bool, since: float) -> None:
         """`since`: by which clock the attempt began."""
+        rest = self._early.rest(message, outcomes) if self._early else None
+        if rest is not None:
+            self._budget.free(key_of(message))
+            (message, outcomes), whole = rest, False
+            if not outcomes:
+                self._under_way.over()
+                return
         if self._leaving and any(isinstance(outcome, Later) for outcome in outcomes):
             self._budget.free(key_of(message))
             message, outcomes = without_deferred(message, outcomes)
             if not outcomes:
-                self._attempt_over()
+                self._under_way.over()
                 return
             whole = False
         if self._returned:
@@ -374,14 +382,7 @@ class Queue:
             self._newcomers.add(notice, keys_of(notice))
         if self._schedule.waits_for_room and len(self._retried) < MAX_RETRIED // 2:
             self._schedule.go_on()
-        self._attempt_over()
-
-    def _attempt_over(self) -> None:
-        self._attempts -= 1
-        if not self._attempts:
-            waiting, self._idle = self._idle, []
-            for waiter in waiting:
-                waiter.callback(None)
+        self._under_way.over()
 
     def _unsettled(self, failure: Failure, what: Settlement) -> None:
         self._log.error(
@@ -391,6 +392,6 @@ class Queue:
             reason=failure.getErrorMessage(),
         )
         if self._stopped:
-            self._attempt_over()
+            self._under_way.over()
         else:
             self._clock.callLater(SETTLE_AGAIN, self._settle, what)

@@ -1,0 +1,96 @@
+"""One message for recipients whose servers take different times: who has it does not wait for the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from attrs import evolve
+from twisted.internet.defer import inlineCallbacks
+
+from dcrouter.config.queue import Queue
+from dcrouter.config.rules import Mta, Rule, RuleMatch
+from dcrouter.config.targets import Target
+from tests.mail.house import LOCAL, LOOPBACK, dialogue, forward, in_thread, send
+from tests.mail.nexthop import SILENT
+from tests.mail.test_zones import World
+from tests.support.facts import until
+
+MTA = Rule(name="mta", match=RuleMatch(clients="may_relay"), action=Mta())
+
+
+class EndsTests(World):
+    @inlineCallbacks
+    def recipients(self, house):
+        """Who is in the queue: recipient -> state."""
+        rows = yield house.queue()
+        return {row["recipient"]: row["state"] for row in rows}
+
+    @inlineCallbacks
+    def ends(self, store):
+        """The quick one's recipients are through, the slow one refuses later, nobody knows a third domain."""
+        quick, slow = self.hop(1, "quick.test"), self.hop(2, "slow.test", final=SILENT)
+        names = ["x@quick.test", "y@quick.test", "z@slow.test", "a@nowhere.test"]
+        house = self.house(LOCAL, MTA, trusted=LOOPBACK, queue=Queue(store=store))
+        yield in_thread(send, house.listen(), *names, sender="root@local.test")
+        yield until(lambda: len(house.done) == 2)
+        yield until(lambda: slow.messages)
+        yield until(lambda: self.recipients(house).addCallback(lambda found: len(found) == 2))
+        self.assertEqual((yield self.recipients(house)), {names[2]: "queued", names[3]: "queued"})
+        self.assertEqual(len(quick.messages), 1)
+        slow.sessions[-1].sendLine(b"550 5.7.1 no")
+        yield until(lambda: house.mails("root@local.test"))
+        yield house.idle()
+        (notice,) = house.mails("root@local.test")
+        self.assertTrue(all(name.encode() in notice for name in names[2:]))
+        self.assertFalse(any(name.encode() in notice.partition(b"rfc822-headers")[0] for name in names[:2]))
+        counted = Counter((one.recipient, one.outcome) for one in house.done)
+        expected = {(names[0], "delivered"), (names[1], "delivered"), (names[2], "failed"), (names[3], "failed")}
+        self.assertEqual(set(counted), expected | {("root@local.test", "delivered")})
+        self.assertEqual(set(counted.values()), {1})
+        self.assertEqual((yield self.recipients(house)), {})
+        self.assertEqual(house.mta.status()["queued"], 0)
+
+    def test_who_has_it_leaves_the_queue_while_others_are_under_way(self):
+        """So a crash in these minutes sends no second copy; each is reported once, and who failed at once is told of
+        with who fails later.
+        """
+        return self.ends("sqlite")
+
+    def test_so_it_is_in_memory(self):
+        """The other store."""
+        return self.ends("memory")
+
+    @inlineCallbacks
+    def test_who_wants_to_hear_of_success_is_told_with_the_others(self):
+        """And leaves the queue with them."""
+        quick, slow = self.hop(1, "quick.test"), self.hop(2, "slow.test", final=SILENT)
+        house = self.house(LOCAL, MTA, trusted=LOOPBACK)
+        yield in_thread(
+            dialogue,
+            house.listen(),
+            "EHLO c",
+            "MAIL FROM:<root@local.test>",
+            "RCPT TO:<x@quick.test> NOTIFY=SUCCESS",
+            "RCPT TO:<y@slow.test>",
+            "DATA",
+            b"Subject: x\r\n\r\nx\r\n.\r\n",
+        )
+        yield until(lambda: quick.messages and slow.messages)
+        self.assertEqual(len((yield self.recipients(house))), 2)
+        slow.sessions[-1].sendLine(b"250 2.0.0 ok")
+        yield until(lambda: len(house.mails("root@local.test")) == 1)
+        yield house.idle()
+        self.assertEqual((yield self.recipients(house)), {})
+
+    @inlineCallbacks
+    def test_transactions_of_one_message_end_apart(self):
+        """A hundred recipients have it, the hundred and first is under way."""
+        hop = self.hop(1)
+        hop.script["final"] = lambda line: SILENT if len(hop.messages[-1][0]) == 2 else "250 ok"
+        rule = forward(hop.port, recipients="*@a.test")
+        rule = evolve(rule, action=evolve(rule.action, targets=(Target(host="127.0.1.1", port=hop.port),)))
+        house = self.house(rule)
+        yield in_thread(send, house.listen(), *(f"x{number}@a.test" for number in range(101)))
+        yield until(lambda: len(hop.messages) == 2)
+        yield until(lambda: self.recipients(house).addCallback(lambda found: len(found) == 1))
+        self.assertEqual(len([one for one in house.done if one.outcome == "delivered"]), 100)
