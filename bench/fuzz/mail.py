@@ -9,7 +9,7 @@ from contextlib import suppress
 from bench.fuzz.session import sending, session
 from dcrouter.errors import WireError
 from dcrouter.net.slices import finished
-from dcrouter.wire import dmarc
+from dcrouter.wire import bearer, dmarc, mtasts, returned, sasl
 from dcrouter.wire.arc import Chain
 from dcrouter.wire.authresults import authserv_id, without_forged
 from dcrouter.wire.conversion import conversion
@@ -19,6 +19,9 @@ from dcrouter.wire.dkim.key import Key
 from dcrouter.wire.dkim.signature import of_message
 from dcrouter.wire.dkim.verify import Bodies, Signatures
 from dcrouter.wire.header import addresses, block, count, fields
+from dcrouter.wire.hostname import host_name
+from dcrouter.wire.scram import Scram, Verifier
+from dcrouter.wire.smtp import xclient
 from dcrouter.wire.smtp.address import parse_path, split
 from dcrouter.wire.smtp.data import Chunks, Stuffer, Unstuffer
 from dcrouter.wire.smtp.reply import ReplyReader
@@ -130,15 +133,60 @@ def _client(data: bytes) -> None:
     sending([stream[at : at + size] for at in range(0, len(stream), size)], flags)
 
 
+def _login(data: bytes) -> None:
+    """What clients say at AUTH: a claim or a WireError; none that only knows how the messages look is believed."""
+    for mechanism in ("PLAIN", "LOGIN"):
+        exchange = sasl.Exchange(mechanism)
+        with suppress(WireError):
+            for response in (None, *data.split(b"\n", 1)):
+                if isinstance(exchange.receive(response), sasl.Credentials):
+                    break
+    for mechanism in ("OAUTHBEARER", "XOAUTH2"):
+        with suppress(WireError):
+            assert bearer.read(mechanism, data).token
+    first, _, final = data.partition(b"\n")
+    for plus in (False, True):
+        login = Scram(plus=plus, bindings={"tls-exporter": b"x"}, offered=plus, nonce="N")
+        with suppress(WireError):
+            login.first(first)
+            login.challenge(_VERIFIER)
+            assert not login.final(final).fits(_VERIFIER)
+    text = data.decode("utf-8", "replace")
+    with suppress(WireError):
+        sasl.decode(text)
+    assert sasl.prepare_account(sasl.prepare_account(text)) == sasl.prepare_account(text), text
+
+
+def _words(data: bytes) -> None:
+    """What other hosts publish and report: policies, notices of delivery, what a proxy of ours says of a client."""
+    text = data.decode("utf-8", "replace")
+    with suppress(WireError):
+        policy = mtasts.parse(data)
+        assert mtasts.parse("\r\n".join(policy.lines).encode()) == policy, data
+    mtasts.policy_id([text])
+    with suppress(WireError):
+        xclient.parse(text)
+    found = returned.read(data)
+    if found is not None:
+        assert len(found.fates) <= returned.MAX_RECIPIENTS
+    with suppress(ValueError):
+        name = host_name(data)
+        assert host_name(name.encode()) == name
+
+
+_VERIFIER = Verifier.make("secret", iterations=1, salt=b"salt")
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "smtp": _smtp,
     "client": _client,
+    "login": _login,
     "data": _data,
     "address": _address,
     "header": _header,
     "mime": _mime,
     "dkim": _dkim,
     "records": _records,
+    "words": _words,
 }
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
@@ -157,6 +205,14 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"\x04\x09220 x\r\n250-x\r\n250-BINARYMIME\r\n250 CHUNKING\r\n250 b\r\n250 c\r\n452 d\r\n250 e\r\n",
         b"\x08\x09220 x\r\n250-x\r\n250 AUTH PLAIN LOGIN\r\n235 a\r\n250 b\r\n250 c\r\n452 d\r\n354 e\r\n250 f\r\n",
     ),
+    "login": (
+        b"\0user\0secret",
+        b"user\nsecret",
+        b"n,a=x,\x01auth=Bearer abc\x01\x01",
+        b"user=x\x01auth=Bearer abc\x01\x01",
+        b"n,,n=user,r=abc\nc=biws,r=abcN,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        b"p=tls-exporter,,n=us=2Cer,r=abc\nc=cD10bHMtZXhwb3J0ZXIsLHg=,r=abcN,p=AAAA",
+    ),
     "data": (b"a\r\n.\r\nb\r\n..\r\n", b"\n.\r\n\r.\n"),
     "address": (
         b'<@r.example:"a b"@[IPv6:2001:db8::1]> SIZE=1',
@@ -174,4 +230,14 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"ARC-Seal: i=1; a=rsa-sha256; cv=none; d=x.example; s=k; b=AAAA\r\nFrom: a@x.example\r\n",
     ),
     "records": (b"v=DMARC1; p=none; np=reject; t=y", b"ip4:192.0.2.0/24 include:%{d1r}.x -all", b" mx.example 1; none"),
+    "words": (
+        b"version: STSv1\r\nmode: enforce\r\nmx: *.x.example\r\nmx: mx.y.example\r\nmax_age: 86400\r\n",
+        b"v=STSv1; id=20261122;",
+        b"NAME=a.example ADDR=IPV6:2001:db8::1 PORT=25 PROTO=ESMTP LOGIN=u+40x HELO=[UNAVAILABLE] DESTADDR=192.0.2.1",
+        b"Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+        b"Reporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; a@b.c\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+        b"Diagnostic-Code: smtp; 550 no\r\n\r\n--b--\r\n",
+        b"Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/feedback-report\r\n\r\n"
+        b"Feedback-Type: abuse\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nTo: a@b.c\r\n\r\n--b--\r\n",
+    ),
 }

@@ -177,7 +177,7 @@ class Scram:
         shown, bound = _octets(proof), _octets(parts[0][2:])
         if len(shown) != _SIZE or not bound.startswith(self._gs2):
             raise _malformed()
-        if not hmac.compare_digest(parts[1][2:], self._nonce):
+        if not hmac.compare_digest(parts[1][2:].encode(), self._nonce.encode()):
             raise WireError("a nonce that is not of this exchange", _REFUSED)
         return Proof(
             account=self._account,

@@ -112,6 +112,7 @@ class ScramTests(SynchronousTestCase):
             (b"c=eSws,r=abcdef,p=" + proof, b"501"),
             (b"c=biws,r=abcdeg,p=" + proof, b"535"),
             (b"c=biws,r=abc,p=" + proof, b"535"),
+            (b"c=biws,r=abc\xc3\xa4,p=" + proof, b"535"),
             (b"c=!,r=abcdef,p=" + proof, b"501"),
             (b"c=biws,r=abcdef,p=!", b"501"),
         ):

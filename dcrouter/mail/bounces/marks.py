@@ -26,11 +26,11 @@ LENGTH = 8
 _MARKED = re.compile(
     rf"(?P<local>[^@]+)\+(?P<id>[0-9a-f]{{1,16}})-(?P<number>[0-9]{{1,6}})-(?P<own>[a-z2-7]{{{LENGTH}}})"
     rf"(?P<address>[a-z2-7]{{{LENGTH}}})@(?P<domain>[^@]+)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 
 
-_PLAIN = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+", re.IGNORECASE)
+_PLAIN = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+", re.IGNORECASE | re.ASCII)
 """A local part that needs no quotes."""
 
 

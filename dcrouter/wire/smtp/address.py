@@ -47,7 +47,7 @@ _INTERNATIONAL = re.compile(
 _IS_WIDE_DOT_STRING = re.compile(rf"{_WIDE_ATOM}(?:\.{_WIDE_ATOM})*")
 _ESCAPED = re.compile(r"\\(.)")
 _IS_DOMAIN = re.compile(_DOMAIN)
-_POSTMASTER_PATH = re.compile(r"<postmaster>", re.IGNORECASE)
+_POSTMASTER_PATH = re.compile(r"<postmaster>", re.IGNORECASE | re.ASCII)
 
 
 def parse_path(text: str, *, null: bool = False, postmaster: bool = False, utf8: bool = False) -> tuple[str, str]:

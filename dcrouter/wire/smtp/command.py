@@ -41,7 +41,7 @@ KNOWN_ELSEWHERE = frozenset({"EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SA
 """Verbs of other servers: 502 instead of 500."""
 
 _BODIES = ("7BIT", "8BITMIME", "BINARYMIME")
-_CHUNK = re.compile(r"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)
+_CHUNK = re.compile(r"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE | re.ASCII)
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]{2,64}\]")
 _SIZE = re.compile(r"[0-9]{1,20}")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
@@ -165,5 +165,5 @@ def _parameters(rest: str) -> list[tuple[str, str]]:
     parameters = []
     for word in rest.split():
         keyword, _, value = word.partition("=")
-        parameters.append((keyword.upper(), value))
+        parameters.append((keyword.upper() if keyword.isascii() else keyword, value))
     return parameters

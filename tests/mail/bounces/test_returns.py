@@ -56,6 +56,12 @@ class MarksTests(SynchronousTestCase):
         self.assertIsNone(other.read(marked))
         self.assertIsNone(Marks(self.directory).read(marked))
 
+    def test_a_mark_in_letters_that_only_look_alike(self) -> None:
+        """U+017F, a long s, is an s in capitals: a mark is written in ASCII, or it is none."""
+        for own in ("\u017f" * 16, "\u212a" * 16):
+            self.assertIsNone(self.marks.read(f"news+1f2e3d-7-{own}@example.com"))
+            self.assertIsNone(self.marks.read(f"news+1f2e3d-7-{own}{own}@example.com"))
+
     def test_no_room_for_a_mark(self) -> None:
         """RFC 5321 4.5.3.1.1: a local part has 64 octets; a quoted one stays, too."""
         for sender in (f"{'a' * 50}@example.com", '"a b"@example.com'):

@@ -91,6 +91,7 @@ class PathTests(SynchronousTestCase):
     def test_postmaster_needs_no_domain(self) -> None:
         """RFC 5321 4.1.1.3: in any case of its letters."""
         self.assertEqual(parse_path("<PostMaster>", postmaster=True), (POSTMASTER, ""))
+        self.assertRaises(WireError, parse_path, "<po\u017ftmaster>", postmaster=True, utf8=True)
 
     def test_what_follows_a_path_is_given_back(self) -> None:
         """Parameters are the caller's."""

@@ -44,6 +44,13 @@ class ChunkTests(SynchronousTestCase):
         self.assertEqual([line[:3] for line in session.lines(MAIL, RCPT, "BDAT 0 LAST", "DATA")[2:]], ["250", "503"])
         self.assertEqual(session.messages, [b"text\r\n", b""])
 
+    def test_last_is_written_in_ascii(self) -> None:
+        """A long s makes no LAST, though it is an S in capitals: what is no size ends the session."""
+        session = Session()
+        session.lines(*START)
+        self.assertEqual(session.send("BDAT 1 LA\u017fT\r\nx".encode())[:3], b"501")
+        self.assertEqual(session.messages, [])
+
     def test_cuts_change_nothing(self) -> None:
         """All of a session in one piece, or cut anywhere: the same replies and messages."""
         stream = (

@@ -186,6 +186,11 @@ class ClientTests(Playbook):
         self.assertEqual([reply.enhanced for reply in finished.replies], ["5.6.3", "5.6.3"])
         self.assertTrue(self.client.usable)
 
+    def test_a_size_of_more_digits_than_there_are(self) -> None:
+        """RFC 1870 4: at most twenty; more than Python reads as a number limits nothing."""
+        self.greet(b"250-mx\r\n250 SIZE " + b"9" * 5000 + b"\r\n")
+        self.assertIsNone(self.client.begin(ONE))
+
     def test_421_makes_the_session_unusable(self) -> None:
         """In answer to a command, or out of the blue."""
         self.greet()
