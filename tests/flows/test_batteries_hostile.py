@@ -6,9 +6,8 @@ import random
 import socket
 from collections.abc import Callable
 
-from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.config.queue import Queue, Retry
@@ -21,6 +20,7 @@ from tests.support.facts import until
 from tests.support.mailboxes import messages
 from tests.support.router import Router
 from tests.support.router import until as until_now
+from tests.support.serving import Serving
 from tests.support.talk import ACCOUNT, DOORS, HOSTNAME, USER, Door, open_door, plain
 
 TEXT = f"""
@@ -84,7 +84,7 @@ class _Hostile(Protocol):
         self.streaming = False
 
     def connectionMade(self) -> None:
-        self.server.open += 1
+        self.server.sessions.append(self)
         self.play(b"")
 
     def dataReceived(self, data: bytes) -> None:
@@ -109,22 +109,17 @@ class _Hostile(Protocol):
         pass
 
     def connectionLost(self, reason: object = None) -> None:
-        self.server.open -= 1
+        self.server.sessions.remove(self)
 
 
-class HostileServer:
-    """On `port`. `sent`: octets of `endless`; `open`: connections now."""
+class HostileServer(Serving):
+    """`sent`: octets of `endless`."""
 
     def __init__(self, case: TestCase, answer: Callable[[bytes], bytes | None], endless: bytes = b"") -> None:
         self.answer = answer
         self.endless = endless * (65536 // max(1, len(endless)))
-        self.sent = self.open = 0
-        factory = Factory()
-        factory.noisy = False
-        factory.buildProtocol = lambda _: _Hostile(self)  # type: ignore[method-assign,assignment]
-        listener = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
-        self.port = listener.getHost().port
-        case.addCleanup(listener.stopListening)
+        self.sent = 0
+        super().__init__(case, lambda: _Hostile(self))
 
 
 GOOD = {
@@ -163,7 +158,7 @@ class HostileServerTests(TestCase):
         port = house.listen()
         yield in_thread(send, port, *(f"b@r{at}.test" for at in range(len(servers))))
         yield until(lambda: len(house.done) >= len(servers), 60)
-        yield until(lambda: not any(server.open for server in servers), 60)
+        yield until(lambda: not any(server.sessions for server in servers), 60)
         yield in_thread(send, port, "last@local.test")
         yield until(lambda: house.mails("last@local.test"))
         return [

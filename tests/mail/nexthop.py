@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet import reactor
-from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
 
 from dcrouter.tls.credential import Credential
+from tests.support.serving import Serving
 from tests.support.trusted import ServerTls
 
 CUT = "cut"
@@ -110,7 +109,7 @@ class _Session(LineReceiver):
         return str(reply)
 
 
-class ScriptedHop:
+class ScriptedHop(Serving):
     """`messages`: [(envelope lines, content)], also those that were refused at their end; `commands`: all lines.
 
     `tls`: its certificate; STARTTLS is offered then, unless `implicit`. `secured`: sessions that began TLS. `lmtp`: the
@@ -140,24 +139,9 @@ class ScriptedHop:
         self.messages: list[tuple[list[str], bytes]] = []
         self.commands: list[str] = []
         self.connections = 0
-        self.sessions: list[_Session] = []
-        factory = Factory()
-        factory.noisy = False
-
-        def build(_: Any) -> _Session:
-            return _Session(self)
-
-        factory.buildProtocol = build  # type: ignore[method-assign]
-        self._port = reactor.listenTCP(port, factory, interface=address)
-        self.port = self._port.getHost().port
-        case.addCleanup(self.close)
+        super().__init__(case, lambda: _Session(self), address, port)
 
     def hello(self, line: str) -> str:
         """STARTTLS is offered in clear, AUTH in TLS."""
         more = "AUTH PLAIN LOGIN" if getattr(self.sessions[-1].transport, "TLS", False) else "STARTTLS"
         return f"{GOOD['EHLO']}\r\n250 {more}".replace("250 8BITMIME", "250-8BITMIME")
-
-    def close(self) -> Any:
-        for session in list(self.sessions):
-            session.transport.abortConnection()
-        return self._port.stopListening()

@@ -10,8 +10,10 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
+from tests.support.serving import Serving
 
-class Socks:
+
+class Socks(Serving):
     """`names`: what it resolves. `asked`: (host, port) of every CONNECT, in order. `stalls`: it says nothing to them.
 
     `cut`: after so many octets from a client, behind the CONNECT, the connection is cut; None: never.
@@ -22,18 +24,7 @@ class Socks:
         self.asked: list[tuple[str, int]] = []
         self.stalls = False
         self.cut: int | None = None
-        self.sessions: list[_Session] = []
-        factory = Factory()
-        factory.noisy = False
-        factory.buildProtocol = lambda _: _Session(self)  # type: ignore[method-assign]
-        self._port = reactor.listenTCP(0, factory, interface=interface)
-        self.port = self._port.getHost().port
-        case.addCleanup(self.close)
-
-    def close(self) -> Any:
-        for session in list(self.sessions):
-            session.transport.abortConnection()
-        return self._port.stopListening()
+        super().__init__(case, lambda: _Session(self), interface)
 
 
 class _Session(Protocol):

@@ -25,6 +25,7 @@ from tests.support.certificates import Authority
 from tests.support.facts import until
 from tests.support.ports import reserved
 from tests.support.proxies import Dante, Microsocks, Tinyproxy, TlsBefore
+from tests.support.serving import Serving
 from tests.support.trusted import ServerTls
 
 WITHIN = 10.0
@@ -58,7 +59,7 @@ class Far(Protocol):
         self.server.sessions.remove(self)
 
 
-class Server:
+class Server(Serving):
     """`script` (session, data): instead of the echo. `sources`: who came."""
 
     def __init__(
@@ -73,19 +74,8 @@ class Server:
         self.greeting = greeting
         self.script = script
         self.tls = tls
-        self.sessions: list[Far] = []
         self.sources: list[str] = []
-        factory = Factory()
-        factory.noisy = False
-        factory.buildProtocol = lambda _: Far(self)  # type: ignore[method-assign]
-        self._port = reactor.listenTCP(0, factory, interface=interface)
-        self.port = self._port.getHost().port
-        case.addCleanup(self.close)
-
-    def close(self) -> Any:
-        for session in list(self.sessions):
-            session.transport.abortConnection()
-        return self._port.stopListening()
+        super().__init__(case, lambda: Far(self), interface)
 
 
 @implementer(IHandshakeListener)
