@@ -87,8 +87,10 @@ class Outbound:
         for zone, numbers in zones.items():
             sent.append(self._of_zone(message, numbers, zone))
             parts.append(numbers)
+        if len(sent) == 1:
+            return sent[0]
         heard_apart(message, parts, sent, self._hear)
-        return sent[0] if len(sent) == 1 else gatherResults(sent).addCallback(_in_order, parts)
+        return gatherResults(sent).addCallback(_in_order, parts)
 
     def _of_zone(self, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
         pause = self._shaping.zone_pause(zone)
