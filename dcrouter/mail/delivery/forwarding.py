@@ -37,7 +37,9 @@ MAX_RECIPIENTS = 100
 """Of one message in one transaction: what every server must take (RFC 5321 4.5.3.1.8)."""
 
 _TOO_MANY = ((452, None), (452, "4.5.3"), (552, None), (552, "5.5.3"))
-"""552 is what old servers say for it (RFC 5321 4.5.3.1.10). Who meant something else says it again in the next one."""
+"""552 is what old servers say for it (RFC 5321 4.5.3.1.10). Who meant something else says it again in the next one.
+Without an enhanced code, which LMTP servers must give (RFC 2033 4.1), these mean a full mailbox there.
+"""
 
 
 class Forwarding:
@@ -98,11 +100,15 @@ class Forwarding:
             self.unreachable(Trouble(peer.target, replies[0].text, "4.4.2", said=replies[0].text))
             return
         outcomes = [self._outcome(reply, peer) for reply in replies]
-        later = [at for at, reply in enumerate(replies) if (reply.code, reply.enhanced) in _TOO_MANY]
+        later = [at for at, reply in enumerate(replies) if self._is_too_many(reply)]
         if later and (replies[-1] is TOO_MANY or any(reply.code < 300 for reply in replies)):
             self._again(outcomes, later)
         else:
             self._end(outcomes)
+
+    def _is_too_many(self, reply: Reply) -> bool:
+        lmtp = self._destination is not None and self._destination.hop.lmtp
+        return (reply.code, reply.enhanced) in _TOO_MANY and not (lmtp and reply.enhanced is None)
 
     def _ruled_out(self, refusal: Reply, peer: Peer) -> bool:
         """Whether that is a word of ours, and something can be done about it."""
@@ -137,7 +143,7 @@ class Forwarding:
     def refused(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
         """5xx is final (RFC 5321 4.2.1), whatever becomes of the others."""
         said = {at: reply for at, reply in enumerate(replies) if reply is not None and reply.code >= 500}
-        final = {at: reply for at, reply in said.items() if (reply.code, reply.enhanced) not in _TOO_MANY}
+        final = {at: reply for at, reply in said.items() if not self._is_too_many(reply)}
         if not final:
             return
         others = [at for at in range(len(self.transaction.recipients)) if at not in final]

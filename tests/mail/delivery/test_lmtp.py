@@ -61,6 +61,19 @@ class LmtpTests(TestCase):
         self.assertEqual((hop.connections, hop.commands[0]), (1, "LHLO mail.example.test"))
 
     @inlineCallbacks
+    def test_a_full_mailbox_is_not_sent_the_message_again_at_once(self):
+        """452 and 552 after the message, without further codes: deferred and failed, in one transaction."""
+
+        def final(line):
+            return {"b": "452 full", "c": "552 full"}.get(line.partition("<")[2][:1], "250 2.0.0 saved")
+
+        hop = ScriptedHop(self, lmtp=True, final=final)
+        done = yield self.outcomes(self.house(HostPort("127.0.0.1", hop.port)), "a@x.test", "b@x.test", "c@x.test")
+        outcomes = {who: one.outcome for who, one in done.items()}
+        self.assertEqual(outcomes, {"a": "delivered", "b": "deferred", "c": "failed"})
+        self.assertEqual(len(hop.messages), 1)
+
+    @inlineCallbacks
     def test_replies_that_came_before_the_end_count(self):
         """The server breaks off between two replies: whoever has it does not get it again, the other waits."""
         hop = ScriptedHop(self, lmtp=True, final=lambda line: CUT if "b@" in line else "250 saved")
