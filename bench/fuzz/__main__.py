@@ -34,7 +34,7 @@ def _one(target: str, seconds: int, corpus: str) -> None:
     """In a process of its own: does not return."""
     import atheris
 
-    with atheris.instrument_imports(include=["dcrouter.wire"]):
+    with atheris.instrument_imports(include=["dcrouter.wire", "dcrouter.net.dns", "dns"]):
         targets = _all("TARGETS")
     limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=512"]
     atheris.Setup([target, *limits, "-print_final_stats=1", f"-artifact_prefix={corpus}/", corpus], targets[target])

@@ -1,5 +1,5 @@
 """What strangers' connections are read with: TLS hellos, PROXY headers, requests and responses of HTTP/1.1, and what
-proxies answer.
+proxies and DNS servers answer.
 """
 
 from __future__ import annotations
@@ -7,7 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import dns.message
+import dns.rrset
+from dns.rdatatype import MX, TLSA, TXT, A
+
 from dcrouter.errors import WireError
+from dcrouter.net.dns.message import MAX_RECORDS, Answer, Query, Question
 from dcrouter.wire import clienthello, proxyheader
 from dcrouter.wire.http1.chunked import ChunkReader
 from dcrouter.wire.http1.connect import Connect
@@ -156,6 +161,30 @@ def _answers(data: bytes) -> None:
                     break
 
 
+_QUERIES = [Query(Question("x.example", kind), trusted=True) for kind in (A, MX, TXT, TLSA)]
+
+
+def _dns(data: bytes) -> None:
+    """What a DNS server answers: each answer is bounded, and nothing in it is more than it says."""
+    if not data:
+        return
+    query = _QUERIES[data[0] % len(_QUERIES)]
+    answer = query.read(query.wire[:2] + data[1:])
+    if isinstance(answer, Answer):
+        assert len(answer.records) <= MAX_RECORDS and answer.ttl >= 0, data
+        assert all(isinstance(text, str) for text in (answer.name, *answer.texts))
+        for preference, name in answer.exchangers:
+            assert 0 <= preference <= 65535 and name == name.lower(), data
+
+
+def _response_to(number: int, *records: str) -> bytes:
+    query = dns.message.from_wire(_QUERIES[number].wire)
+    response = dns.message.make_response(query)
+    for record in records:
+        response.answer.append(dns.rrset.from_text("x.example.", 60, "IN", *record.split(" ", 1)))
+    return bytes((number,)) + response.to_wire()[2:]
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "hello": _hello,
     "proxy": _proxy,
@@ -163,6 +192,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "chunked": _chunked,
     "response": _response,
     "answers": _answers,
+    "dns": _dns,
 }
 
 _HELLO = bytes.fromhex(
@@ -206,5 +236,13 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"\5\2\1\0\5\0\0\3\1x\0\x19",
         b"HTTP/1.1 200 OK\r\n\r\n",
         b"220-a\r\n220 x\r\n250 OK\r\n221 bye\r\n",
+    ),
+    "dns": (
+        _response_to(0, "A 192.0.2.1"),
+        _response_to(0, "CNAME x.example."),
+        _response_to(1, "MX 10 Mx.example.", "MX 0 ."),
+        _response_to(2, 'TXT "v=spf1" " -all"'),
+        _response_to(3, "TLSA 3 1 1 " + "00" * 32),
+        _response_to(0),
     ),
 }
