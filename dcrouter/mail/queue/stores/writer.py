@@ -116,11 +116,14 @@ class Writer:
         """`add` puts its rows into the coming group; fires when durable, fails with StoreError."""
         waiter: Deferred[None] = Deferred()
         with self._lock:
-            if not self._settles.waiters:
+            first = not self._settles.waiters
+            if first:
                 self._settles.since = monotonic()
             add(self._settles)
             self._settles.waiters.append(waiter)
-        self._wake()
+            early = first or self._settle_in() <= 0.0
+        if early:  # else it knows when the group is due
+            self._wake()
         return waiter
 
     def close(self) -> None:
