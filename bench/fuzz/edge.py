@@ -11,6 +11,7 @@ import dns.message
 import dns.rrset
 from dns.rdatatype import MX, TLSA, TXT, A
 
+from bench.fuzz.session import cut
 from dcrouter.errors import WireError
 from dcrouter.net.dns.message import MAX_RECORDS, Answer, Query, Question
 from dcrouter.wire import clienthello, proxyheader
@@ -20,10 +21,6 @@ from dcrouter.wire.http1.head import HeadReader, RequestHead
 from dcrouter.wire.http1.responsehead import read_response
 from dcrouter.wire.probe import HttpProbe, SmtpProbe
 from dcrouter.wire.socks5 import Socks5
-
-
-def _pieces(data: bytes, size: int) -> Iterator[bytes]:
-    return (data[at : at + size] for at in range(0, len(data), size))
 
 
 def _hello(data: bytes) -> None:
@@ -63,9 +60,9 @@ def _proxy(data: bytes) -> None:
         assert again.source == whole.source and again.destination == whole.destination, data
 
 
-def _read(pieces: Iterator[bytes]) -> tuple[list[RequestHead], bytes, bool]:
-    """Heads of requests without bodies, one behind the other; what is left, and whether that was refused."""
-    reader, heads, rest = HeadReader(), [], b""
+def _read(pieces: Iterator[bytes]) -> tuple[list[RequestHead], bool]:
+    """Heads of requests without bodies, one behind the other; and whether what is behind them was refused."""
+    reader, heads = HeadReader(), []
     try:
         for piece in pieces:
             rest = piece
@@ -73,11 +70,10 @@ def _read(pieces: Iterator[bytes]) -> tuple[list[RequestHead], bytes, bool]:
                 heads.append(head)
                 rest = reader.rest
                 if head.has_body or not rest:
-                    rest += b"".join(pieces)
-                    return heads, rest, False
+                    return heads, False
     except WireError:
-        return heads, b"", True
-    return heads, b"", False
+        return heads, True
+    return heads, False
 
 
 def _request(data: bytes) -> None:
@@ -85,11 +81,11 @@ def _request(data: bytes) -> None:
     if len(data) < 2:
         return
     size, stream = 1 + data[0], data[1:]
-    whole, _, refused = _read(iter((stream,)))
-    cut, _, refused_too = _read(_pieces(stream, size))
-    for one, other in zip(whole, cut, strict=False):
+    whole, refused = _read(iter((stream,)))
+    again, refused_too = _read(cut(stream, size))
+    for one, other in zip(whole, again, strict=False):
         assert one == other, stream
-    assert bool(whole) == bool(cut) and (whole or refused == refused_too), stream
+    assert bool(whole) == bool(again) and (whole or refused == refused_too), stream
     for head in whole:
         for text in (head.method, head.target, head.path, head.query, head.host or "", *head.block.upgrade):
             assert "\r" not in text and "\n" not in text, stream
@@ -117,10 +113,10 @@ def _chunked(data: bytes) -> None:
         return
     size, stream = 1 + data[0], data[1:]
     whole, rest, ended, refused = _passed(iter((stream,)))
-    cut = _passed(_pieces(stream, size))
-    assert cut[2:] == (ended, refused), stream
+    again = _passed(cut(stream, size))
+    assert again[2:] == (ended, refused), stream
     if ended:
-        assert cut == (whole, rest, True, False), stream
+        assert again == (whole, rest, True, False), stream
         assert _passed(iter((whole,))) == (whole, b"", True, False), stream
         content, behind, _, _ = _passed(iter((stream,)), decode=True)
         assert behind == rest and content == _passed(iter((whole,)), decode=True)[0], stream
@@ -156,7 +152,7 @@ def _answers(data: bytes) -> None:
                     break
     for dialogue in (Connect("x.example", 443), HttpProbe("x.example", "/", {200}), SmtpProbe("edge.example")):
         with suppress(WireError):
-            for piece in _pieces(data, 1 if isinstance(dialogue, Connect) else 7):
+            for piece in cut(data, 1 if isinstance(dialogue, Connect) else 7):
                 if dialogue.feed(piece) is None:
                     break
 

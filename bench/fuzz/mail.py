@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 
-from bench.fuzz.session import sending, session
+from bench.fuzz.session import cut, sending, session
 from dcrouter.errors import WireError
 from dcrouter.net.slices import finished
 from dcrouter.wire import bearer, dmarc, mtasts, returned, sasl
@@ -38,7 +38,7 @@ def _smtp(data: bytes) -> None:
         return
     size, tls, stream = 1 + data[0], bool(data[1] % 2), data[2:]
     whole = session([stream], tls=tls)
-    cuts = session([stream[at : at + size] for at in range(0, len(stream), size)], tls=tls)
+    cuts = session(cut(stream, size), tls=tls)
     assert whole == cuts or b"554 5.5.0" in whole[0] + cuts[0], (whole, cuts)
     assert _REPLIES.fullmatch(whole[0]), whole
     session([stream], tls=tls, strict=True)
@@ -47,7 +47,7 @@ def _smtp(data: bytes) -> None:
 def _data(data: bytes) -> None:
     """DATA and BDAT: what leaves again can end nothing before its end, and comes back as it was."""
     stuffer = Stuffer()
-    wire = b"".join(stuffer.send(data[at : at + 5]) for at in range(0, len(data), 5)) + stuffer.end()
+    wire = b"".join(stuffer.send(piece) for piece in cut(data, 5)) + stuffer.end()
     incoming = Unstuffer()
     octets, rest = incoming.receive(wire)
     assert incoming.ended and not rest, wire
@@ -108,11 +108,11 @@ def _dkim(data: bytes) -> None:
         signature = of_message(data)
         Key(data.decode("latin-1"), signature)
     for form in ("simple", "relaxed"):
-        whole, cut = BodyHash(form), BodyHash(form)  # type: ignore[arg-type]
+        whole, parts = BodyHash(form), BodyHash(form)  # type: ignore[arg-type]
         whole.add(data)
-        for at in range(0, len(data), 3):
-            cut.add(data[at : at + 3])
-        assert whole.digest() == cut.digest(), form
+        for piece in cut(data, 3):
+            parts.add(piece)
+        assert whole.digest() == parts.digest(), form
 
 
 def _records(data: bytes) -> None:
@@ -130,7 +130,7 @@ def _client(data: bytes) -> None:
         return
     flags, size, stream = data[0], 1 + data[1], data[2:]
     sending([stream], flags)
-    sending([stream[at : at + size] for at in range(0, len(stream), size)], flags)
+    sending(cut(stream, size), flags)
 
 
 def _login(data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from dcrouter.errors import WireError
@@ -13,6 +13,11 @@ from dcrouter.wire.smtp.server import Server
 
 _MAX_SIZE = 2000
 _OFFERS = Offers(**dict.fromkeys(Offers.__annotations__, True))
+
+
+def cut(data: bytes, size: int) -> Iterator[bytes]:
+    """In pieces of `size` octets."""
+    return (data[at : at + size] for at in range(0, len(data), size))
 
 
 def session(pieces: Iterable[bytes], *, tls: bool = False, strict: bool = False) -> tuple[bytes, list[bytes], bool]:
