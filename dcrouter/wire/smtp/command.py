@@ -16,6 +16,7 @@ from dcrouter.wire.smtp.parameters import (
     NO_OFFERS,
     NO_REPORT,
     NO_WISHES,
+    SIZE,
     Offers,
     Report,
     Wishes,
@@ -43,7 +44,6 @@ KNOWN_ELSEWHERE = frozenset({"EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SA
 _BODIES = ("7BIT", "8BITMIME", "BINARYMIME")
 _CHUNK = re.compile(r"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE | re.ASCII)
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]{2,64}\]")
-_SIZE = re.compile(r"[0-9]{1,20}")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
 _XCHAR = re.compile(r"\+([0-9A-F]{2})")
 
@@ -85,7 +85,7 @@ def parse_mail(argument: str, offers: Offers = NO_OFFERS, *, tls: bool = False, 
     auth = utf8 = False
     wishes: list[tuple[str, str]] = []
     for keyword, value in _parameters(rest):
-        if keyword == "SIZE" and size is None and _SIZE.fullmatch(value):
+        if keyword == "SIZE" and size is None and SIZE.fullmatch(value):
             size = int(value)
         elif keyword == "BODY" and not body and value.upper() in _BODIES:
             body = value.upper()

@@ -35,6 +35,8 @@ _UNICODE_CHAR = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 _NO_UTF8_CHAR = re.compile(r"[\x00-\x20+=\\\x7f]")
 _NO_ASCII_CHAR = re.compile(r"[^!-*,-<>-~]|\\")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+SIZE = re.compile(r"[0-9]{1,20}")
+"""Octets of a message, as a client declares them or a server limits them (RFC 1870 4, 6)."""
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _PRIORITY = re.compile(r"0|-?[1-9]")
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)")

@@ -9,16 +9,12 @@ RFC 1870 (SIZE), 6152 (8BITMIME), 3030 (BINARYMIME), 6531 (SMTPUTF8), 3461 5.2.1
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from dcrouter.wire.smtp.parameters import NO_WISHES, Report, Wishes, orcpt_value, xtext
+from dcrouter.wire.smtp.parameters import NO_WISHES, SIZE, Report, Wishes, orcpt_value, xtext
 from dcrouter.wire.smtp.reply import Reply
-
-_LIMIT = re.compile("[0-9]{1,20}")
-"""RFC 1870 4 has no more digits."""
 
 TOO_BIG = Reply(code=552, lines=("5.3.4 The message is larger than the next hop takes",))
 NO_8BIT = Reply(code=554, lines=("5.6.3 The next hop does not take 8-bit content",))
@@ -54,7 +50,7 @@ class Transaction(NamedTuple):
 def refusal(transaction: Transaction, extensions: Mapping[str, str], *, strict: bool) -> Reply | None:
     """`strict`: it is a relay, which must keep what the message requires; a notification goes without (RFC 8689 5)."""
     limit = extensions.get("SIZE", "")
-    if _LIMIT.fullmatch(limit) is not None and 0 < int(limit) < transaction.size:
+    if SIZE.fullmatch(limit) is not None and 0 < int(limit) < transaction.size:
         return TOO_BIG
     if transaction.wishes.requiretls and transaction.sender and strict and "REQUIRETLS" not in extensions:
         return NO_REQUIRETLS
