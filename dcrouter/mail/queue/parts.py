@@ -29,6 +29,8 @@ def heard_apart(
 ) -> None:
     """`hear` is told what has come of each of `parts` that ends while others go on. `places`: of their recipients."""
     left = len(parts)
+    if left == 1:  # as of most messages: it ends for all at once
+        return
 
     def ended(outcomes: list[Outcome], own: Sequence[int]) -> list[Outcome]:
         nonlocal left
