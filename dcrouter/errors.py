@@ -6,8 +6,12 @@ peer.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import NamedTuple
+
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Of an OSError: there are no more descriptors, or buffers; nobody else is to blame."""
 
 
 class DcrouterError(Exception):
@@ -156,3 +160,9 @@ class StoreError(DcrouterError):
 
 class StoreFull(StoreError):
     """There is no room for the message: disk, or the queue's own limit; the client is told 452 and comes back."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in the system's own words where it has some."""
+    words: str | None = getattr(error, "strerror", None)
+    return words or str(error)

@@ -1,6 +1,7 @@
 """What holds for every test: whatever it and its programs put into the temporary directory, and what trial's mktemp
 makes, lies in one directory that goes with the run. Examples that Hypothesis makes may take their time on a busy
-machine. At the end it is told how many cases of public suites have passed and failed.
+machine, and are the same in each run; `--hypothesis-profile search` has others each time. At the end it is told how
+many cases of public suites have passed and failed.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from twisted.trial import util
 
 from tests.support.publicdata import COUNTED
 
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any machine", settings.get_profile("search"), derandomize=True)
 settings.load_profile("any machine")
+util.DEFAULT_TIMEOUT_DURATION = 600.0  # trial's two minutes for a test may be too few; each wait has its own deadline
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,14 +8,21 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from textwrap import dedent, indent
+from typing import get_args
 
+import attrs
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.cli import _parser
+from dcrouter.config.actions import Action
 from dcrouter.config.lists import load_recipients, load_users
 from dcrouter.config.load import load_with_warnings
+from dcrouter.config.rules import MailAction
 from dcrouter.service.__main__ import worker_of
+from tests.config.test_accounts import VERIFIER
+from tests.config.test_lists import HASH
 from tests.support.certificates import Authority
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,12 +36,19 @@ _IN_TEXT = re.compile(rf"`(?:[./\w]*/)?{_COMMAND}")
 _IN_BLOCK = re.compile(rf"(?:^|/){_COMMAND}", re.MULTILINE)
 _OPTION = re.compile(r"(?<!\S)--?[a-z][a-z-]*")
 
+_ROUTE = {
+    "match": "  match: {ports: 443, domains: [www.example.com]}\n",
+    "tls": "  tls: {mode: terminate, certificate: internal}\n",
+    "action": "  action: {type: forward, target: {host: 127.0.0.1, port: 80}}\n",
+}
+_RULES = "  rules: [{name: nobody, match: {recipients: ['*@example.com']}, action: {type: reject}}]\n"
+
 
 def blocks(document: Path, *languages: str) -> Iterator[str]:
     """The code blocks of these languages, without the indent that they have in a list."""
-    for indent, language, text in _BLOCK.findall(document.read_text("utf-8")):
+    for margin, language, text in _BLOCK.findall(document.read_text("utf-8")):
         if language in languages:
-            yield re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
+            yield re.sub(rf"^{margin}", "", text, flags=re.MULTILINE)
 
 
 def anchors(document: Path) -> set[str]:
@@ -42,6 +56,28 @@ def anchors(document: Path) -> set[str]:
     text = _BLOCK.sub("", document.read_text("utf-8"))
     titles = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def completed(text: str, place: Path) -> str:
+    """A whole file around a piece of one; what stands for a secret or for a directory gets one."""
+    text = dedent(text).replace("$argon2id$...", HASH).replace("SCRAM-SHA-256$...", VERIFIER)
+    text = text.replace("/srv/www", str(place.absolute()))
+    keys = re.findall(r"^(?:- )?(\w+):", text, re.MULTILINE)
+    if keys[0] in ("targets", "health"):
+        text = f"action:\n{indent(text, '  ')}  type: forward\n"
+        text += "" if "targets" in keys else "  target: {host: 127.0.0.1, port: 80}\n"
+        keys = ["action"]
+    if keys[0] in ("match", "tls", "action", "security"):
+        missing = (line for key, line in _ROUTE.items() if key not in keys)
+        text = f"- name: piece\n{indent(text, '  ')}{''.join(missing)}"
+    if text.startswith("- "):
+        return f"version: 1\nroutes:\n{text}"
+    if "email" in keys:
+        rules = "" if re.search(r"^  rules:", text, re.MULTILINE) else _RULES
+        text = re.sub(r"^email:\n", f"email:\n  hostname: mail.example.com\n{rules}", text, flags=re.MULTILINE)
+    elif "routes" not in keys:
+        text += f"routes:\n- name: piece\n{''.join(_ROUTE.values())}"
+    return f"version: 1\n{text}"
 
 
 def bring(place: Path, *names: str) -> None:
@@ -70,6 +106,26 @@ class ConfigurationTests(SynchronousTestCase):
                     found += 1
         self.assertGreater(found, 1)
 
+    def test_every_other_piece_is_good_where_it_belongs(self) -> None:
+        """A few keys, or a list of routes: put into a file that has what they need besides, `check` has no error."""
+        place = Path(self.mktemp())
+        bring(place, "mail.example.com")
+        authority = Authority()
+        (place / "clients.pem").write_bytes(authority.root_pem)
+        (place / "revoked.pem").write_bytes(b"".join(authority.revocations()))
+        (place / "ldap.pw").write_text("secret\n")
+        (place / "tsig.key").write_text("c2VjcmV0\n")
+        (place / "htpasswd").write_text(f"ops:{HASH}\n")
+        found = set()
+        for document in DOCUMENTS:
+            for number, text in enumerate(blocks(document, "yaml")):
+                if not re.search(r"^version:", text, re.MULTILINE):
+                    file = place / f"{document.stem}-{number}.yaml"
+                    file.write_text(completed(text, place), "utf-8")
+                    load_with_warnings(file, {"P1": "one", "P2": "two"})
+                    found.add(document.stem)
+        self.assertLess({"README", "egress", "http", "upstreams"}, found)
+
     def test_the_example_is_good(self) -> None:
         """As it stands in the repository; its only account has a mailbox."""
         self.assertEqual(load_with_warnings(EXAMPLE / "routes.yaml", {})[1], ())
@@ -93,6 +149,16 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual([route.name for route in config.routes], ["site", "to-https", "imaps"])
         self.assertEqual([(rule.name, rule.action.type) for rule in config.email.rules][-1], ("out", "forward"))
         self.assertIsNotNone(config.certificates.acme)
+
+
+class ActionTests(SynchronousTestCase):
+    def test_every_action_is_told(self) -> None:
+        """Each has its line: those of routes in docs/routing.md, those of mail's rules in docs/mail.md."""
+        for page, actions in ("routing", Action), ("mail", MailAction):
+            text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+            for action in get_args(actions):
+                word = attrs.fields(action).type.default
+                self.assertRegex(text, rf"(?m)^\| \[?`{word}`")
 
 
 class LinkTests(SynchronousTestCase):

@@ -121,7 +121,7 @@ class TopTests(SynchronousTestCase):
         if not (top / ".git").exists():
             raise SkipTest("this tree is not git's")
         command = ["git", "-c", f"safe.directory={top}", "-C", str(top), "ls-files"]
-        names = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout.decode().splitlines()
+        names = subprocess.run(command, capture_output=True, check=True, timeout=240).stdout.decode().splitlines()
         self.assertEqual({name.partition("/")[0] for name in names if "/" in name}, FOLDERS)
 
 

@@ -71,7 +71,7 @@ class ServiceCase(SynchronousTestCase):
 
     def refused(self, way: str) -> list[str]:
         """What a start that is refused prints to standard error; it must exit with 1 and leave nothing."""
-        done = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=240)
         self.assertEqual(done.returncode, 1, done)
         self.assertNotIn("Traceback", done.stdout + done.stderr)
         self.assertFalse((self.base / "twistd.pid").exists())
@@ -113,7 +113,7 @@ class ServiceCase(SynchronousTestCase):
         return [status["pid"], *(child["pid"] for child in status["children"].values())]
 
     def page(self) -> bytes:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=240) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while data := client.recv(4096):
@@ -142,7 +142,7 @@ class TestRefusals(ServiceCase):
         path = self.base / "routes.yaml"
         path.write_text(path.read_text().replace("respond", "respont").replace("hostname", "hostnam"))
         for way in WAYS:
-            lines = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=60).stderr
+            lines = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=240).stderr
             self.assertIn("(did you mean 'respond'?)", lines)
             self.assertIn("(did you mean 'hostname'?)", lines)
             self.assertTrue(all(line.startswith("routes.yaml:") for line in lines.splitlines()), lines)
@@ -152,7 +152,7 @@ class TestRefusals(ServiceCase):
         """A new user's first try."""
         (self.base / "routes.yaml").unlink()
         for way in WAYS:
-            done = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(WAYS[way], cwd=self.base, capture_output=True, text=True, timeout=240)
             self.assertEqual(done.returncode, 1)
             self.assertEqual(
                 done.stderr,
@@ -174,7 +174,7 @@ class TestRefusals(ServiceCase):
         queue.parent.mkdir(parents=True)
         queue.write_bytes(b"no database" * 1000)
         self.write(format="text")
-        done = subprocess.run(self.ways["run"], cwd=self.base, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(self.ways["run"], cwd=self.base, capture_output=True, text=True, timeout=240)
         self.assertEqual(done.returncode, 1, done)
         self.assertIn(f"cannot start: the mail queue {queue} cannot be opened: ", done.stdout)
         self.assertIn("dcrouter: the mail process does not start", done.stderr)
@@ -196,7 +196,7 @@ class TestRuns(ServiceCase):
         self.assertIn(b"a page", self.page())
         pids = self.pids()
         process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(60), 0)
+        self.assertEqual(process.wait(240), 0)
         self.assertEqual([pid for pid in pids if is_alive(pid)], [])
         self.assertFalse((self.base / "state" / "admin.sock").exists())
         with socket.create_server(("127.0.0.1", self.port)):
@@ -208,11 +208,19 @@ class TestRuns(ServiceCase):
         told = [(line["event"], line["route"]) for line in access]
         self.assertEqual(told, [("request", "page"), ("session", "page")])
 
+    def test_closed_standard_streams_are_nobody_elses_place(self) -> None:
+        """A start with `>&-`: what would be written there goes nowhere, and not into the first file that was opened."""
+        self.ways["closed"] = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *self.ways["run"]]
+        process = self.start("closed")
+        self.assertIn(b"a page", self.page())
+        places = {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)}
+        self.assertEqual(places, {"/dev/null"})
+
     def test_what_has_begun_may_end_while_nothing_new_is_taken(self) -> None:
         """SIGTERM: new connections are refused, an open one goes on; when it has ended, so has the service."""
         with socket.create_server(("127.0.0.1", self.backend)) as backend:
             process = self.start("run")
-            with socket.create_connection(("127.0.0.1", self.echo), timeout=60) as client:
+            with socket.create_connection(("127.0.0.1", self.echo), timeout=240) as client:
                 served, _ = backend.accept()
                 with served:
                     process.send_signal(signal.SIGTERM)
@@ -222,7 +230,7 @@ class TestRuns(ServiceCase):
                     served.sendall(b"yes")
                     self.assertEqual(client.recv(100), b"yes")
                     self.assertIsNone(process.poll())
-            self.assertEqual(process.wait(60), 0)
+            self.assertEqual(process.wait(240), 0)
 
     def test_what_does_not_end_in_time_is_closed(self) -> None:
         """After timeouts.drain the service ends whoever is still connected."""
@@ -230,11 +238,11 @@ class TestRuns(ServiceCase):
         path.write_text(path.read_text().replace("drain: 60s", "drain: 500ms"))
         with socket.create_server(("127.0.0.1", self.backend)) as backend:
             process = self.start("run")
-            with socket.create_connection(("127.0.0.1", self.echo), timeout=60) as client:
+            with socket.create_connection(("127.0.0.1", self.echo), timeout=240) as client:
                 served, _ = backend.accept()
                 with served:
                     process.send_signal(signal.SIGTERM)
-                    self.assertEqual(process.wait(60), 0)
+                    self.assertEqual(process.wait(240), 0)
                     client.settimeout(30)
                     with contextlib.suppress(ConnectionResetError):
                         self.assertEqual(client.recv(100), b"")
@@ -253,7 +261,7 @@ class TestRuns(ServiceCase):
         process = self.start("twistd -n")
         self.assertIn(b"a page", self.page())
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(240)
         self.assertFalse((self.base / "twistd.pid").exists())
         for line in (self.base / "out.log").read_text().splitlines():
             json.loads(line)
@@ -261,7 +269,7 @@ class TestRuns(ServiceCase):
     def test_twistd_runs_it_as_a_daemon(self) -> None:
         """The command returns with 0, the log is in twistd.log, and the pid file is gone with it."""
         process = self.start("twistd")
-        self.assertEqual(process.wait(60), 0)
+        self.assertEqual(process.wait(240), 0)
         self.assertEqual((self.base / "twistd.pid").read_text(), str(self.pids()[0]))
         self.assertIn(b"a page", self.page())
         self.end()
@@ -278,7 +286,7 @@ class TestRuns(ServiceCase):
             os.kill(before[place], signal.SIGKILL)
             until(lambda place=place, before=before: self.pids()[place] not in (None, before[place]))
         until(lambda: b"a page" in self.page())
-        with socket.create_connection(("127.0.0.1", self.mail), timeout=60) as client:
+        with socket.create_connection(("127.0.0.1", self.mail), timeout=240) as client:
             self.assertTrue(client.recv(100).startswith(b"220 mail.example.test"))
         self.assertEqual((self.base / "out.log").read_text().count("has died: killed by SIGKILL"), 2)
 
@@ -323,14 +331,14 @@ class TestRuns(ServiceCase):
         command = [python, "-c", "from twisted.scripts.twistd import run; run()", "--pidfile=twistd.pid", "dcrouter"]
         environment = {**os.environ, "PYTHONPATH": PACKAGES}
 
-        done = subprocess.run(command, cwd=self.base, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=self.base, env=environment, capture_output=True, text=True, timeout=240)
 
         self.assertEqual(done.returncode, 1, done)
         self.assertIn("internal-ca/ca.key does not exist", done.stderr.splitlines()[0])
         self.assertNotIn("Traceback", done.stderr + (state / "d.log").read_text())
 
     def test_sigusr1_opens_log_files_anew(self) -> None:
-        """As logrotate does it, with the log and the access log."""
+        """As logrotate does it, with the log and the access log. Where that fails, the old file stays."""
         path = self.base / "routes.yaml"
         path.write_text(path.read_text().replace("log: {format: json}", "log: {format: json, file: d.log}"))
         self.start("run")
@@ -338,6 +346,11 @@ class TestRuns(ServiceCase):
         log.rename(log.with_suffix(".1"))
         os.kill(self.pids()[0], signal.SIGUSR1)
         until(lambda: log.exists() and "log files are open anew" in log.read_text())
+        moved = log.rename(log.with_suffix(".2"))
+        log.mkdir()
+        os.kill(self.pids()[0], signal.SIGUSR1)
+        until(lambda: "d.log cannot be opened again: Is a directory" in moved.read_text())
+        self.assertEqual(moved.read_text().count("log files are open anew"), 1)
 
 
 def _python_for_nobody() -> str:
@@ -372,5 +385,5 @@ class ImportTests(SynchronousTestCase):
     def test_what_systemd_says_is_left_for_us(self) -> None:
         """Twisted's endpoints take LISTEN_FDS out of the environment as soon as anybody imports them."""
         script = "import sys, dcrouter.tap; print('twisted.internet.endpoints' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True)
         self.assertEqual(done.stdout, "False\n")

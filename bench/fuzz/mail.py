@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from typing import get_args
 
 from bench.fuzz.session import cut, sending, session
 from dcrouter.errors import WireError
@@ -14,7 +15,7 @@ from dcrouter.wire.arc import Chain
 from dcrouter.wire.authresults import authserv_id, without_forged
 from dcrouter.wire.conversion import conversion
 from dcrouter.wire.dkim import canonical, tags
-from dcrouter.wire.dkim.canonical import BodyHash
+from dcrouter.wire.dkim.canonical import BodyHash, Form
 from dcrouter.wire.dkim.key import Key
 from dcrouter.wire.dkim.signature import of_message
 from dcrouter.wire.dkim.verify import Bodies, Signatures
@@ -107,8 +108,8 @@ def _dkim(data: bytes) -> None:
     with suppress(WireError):
         signature = of_message(data)
         Key(data.decode("latin-1"), signature)
-    for form in ("simple", "relaxed"):
-        whole, parts = BodyHash(form), BodyHash(form)  # type: ignore[arg-type]
+    for form in get_args(Form):
+        whole, parts = BodyHash(form), BodyHash(form)
         whole.add(data)
         for piece in cut(data, 3):
             parts.add(piece)

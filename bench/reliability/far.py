@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable
+from itertools import count
 
+from bench.backend import Certificate
 from bench.reliability.ledger import REFUSED, Ledger, Parcel
 
 _LIMIT = 1 << 22
-_PATIENCE = 60.0
+_PATIENCE = 240.0
 
 
 class Broken(Exception):
@@ -20,18 +23,22 @@ class Broken(Exception):
 
 
 class FarEnd:
-    """An SMTP server that takes everything but REFUSED. `taken` hears of each token once its 250 has been written.
+    """An SMTP server that takes everything but REFUSED; every second session inside TLS.
 
+    `taken` hears of each token once its 250 has been written.
     `blame`: the name of the kill that is being done.
     """
 
-    def __init__(self, ledger: Ledger, taken: Callable[[str], None]) -> None:
+    def __init__(self, ledger: Ledger, taken: Callable[[str], None], certificate: Certificate) -> None:
         self.port = 0
         self.blame = ""
         self._ledger = ledger
         self._taken = taken
         self._sessions: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._numbers = count()
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(certificate.chain, certificate.key)
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_LIMIT)
@@ -44,7 +51,7 @@ class FarEnd:
             writer.transport.abort()
         await self.quiet()
 
-    async def quiet(self, seconds: float = 2.0) -> bool:
+    async def quiet(self, seconds: float = 30.0) -> bool:
         """Whether all connections have ended, within that time: whoever made them is dead."""
         for _ in range(int(seconds / 0.005)):
             if not self._sessions:
@@ -64,11 +71,16 @@ class FarEnd:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sender, recipients = "", list[str]()
+        offer = b"" if next(self._numbers) % 2 else b"250-STARTTLS\r\n"
         writer.write(b"220 far.end.test ESMTP\r\n")
         while line := await reader.readline():
             verb, words = line[:4].upper(), line.decode("ascii").strip()
             if verb == b"EHLO":
-                writer.write(b"250-far.end.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000\r\n")
+                writer.write(b"250-far.end.test\r\n%b250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000\r\n" % offer)
+            elif verb == b"STAR" and offer:
+                offer = b""
+                writer.write(b"220 2.0.0 go\r\n")
+                await writer.start_tls(self._tls)
             elif verb == b"MAIL":
                 sender, recipients = _path(words), []
                 writer.write(b"250 2.1.0 ok\r\n")

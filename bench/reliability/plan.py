@@ -118,13 +118,14 @@ def outstanding(points: Sequence[str], kills: int, progress: Progress) -> list[K
     random = Random(f"{progress.seed}/{progress.batches}")
     left: dict[Scope, list[Kill]] = {"service": [], "mail": []}
     for point in points:
-        for scope, wanted in (("service", kills // 2), ("mail", kills - kills // 2)):
+        shares: dict[Scope, int] = {"service": kills // 2, "mail": kills - kills // 2}
+        for scope, wanted in shares.items():
             name = f"{point}/{scope}"
             done = progress.figures[name].kills if name in progress.figures else 0
             powers: list[Power] = ["kept", "lost", "some"] if scope == "service" else ["kept"]
             first = random.randrange(3)
-            left[scope] += [  # type: ignore[index]
-                Kill(point=point, scope=scope, power=powers[(first + number) % len(powers)])  # type: ignore[arg-type]
+            left[scope] += [
+                Kill(point=point, scope=scope, power=powers[(first + number) % len(powers)])
                 for number in range(wanted - done)
             ]
     for some in left.values():

@@ -16,6 +16,7 @@ from random import Random
 
 from attrs import frozen
 
+from bench.backend import make_certificate
 from bench.reliability.far import Broken, Client, FarEnd
 from bench.reliability.ledger import Item, Ledger, Parcel
 from bench.reliability.plan import Figures, Kill
@@ -29,7 +30,7 @@ TRIES = 4
 """For a kill that came too late, or never to its point."""
 
 _STRIKE_WITHIN = 5.0
-_DRAIN_WITHIN = 60.0
+_DRAIN_WITHIN = 240.0
 
 
 @frozen(kw_only=True)
@@ -51,7 +52,7 @@ class Batch:
         self._refusals = 0.03 if refusals else 0.0
         self.ledger = Ledger(random)
         self.disk = Disk()
-        self.far = FarEnd(self.ledger, self._taken)
+        self.far = FarEnd(self.ledger, self._taken, make_certificate(base))
         self._base = base
         self._service: Service
         self._armed: _Strike | None = None

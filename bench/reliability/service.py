@@ -213,9 +213,9 @@ class Service:
         """Every file in a Maildir: name -> (mailbox, content)."""
         found = {}
         with contextlib.suppress(FileNotFoundError):
-            for box, folders in (self.disk.find("state/maildir").names or {}).items():
+            for box, folders in list((self.disk.find("state/maildir").names or {}).items()):
                 new = (folders.names or {}).get("new")
-                for name, node in (new.names or {}).items() if new is not None else ():
+                for name, node in list((new.names or {}).items()) if new is not None else ():
                     found[name] = (box, bytes(node.content or b""))
         return found
 

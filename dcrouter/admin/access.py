@@ -10,6 +10,7 @@ import json
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
@@ -43,6 +44,7 @@ class AccessLogWriter:
     def __init__(self, reactor: Reactor, file: LogFile, sample: float = 1.0) -> None:
         self.reactor = reactor
         self.file = file
+        self.file.patience = inf  # a thread waits, and what comes meanwhile is kept
         self.dropped = 0
         self._limit = int(sample * (1 << 32))
         self._waiting = bytearray()
@@ -83,7 +85,10 @@ class AccessLogWriter:
         self._closed = True
         if self._report is not None:
             self._report.cancel()
-        self._idle.wait(LAST_WAIT)
+        if not self._idle.wait(LAST_WAIT):
+            # Who reads the other end of a pipe does not: the thread would keep the process from ending.
+            self.file.patience = 0.0
+            self._idle.wait(LAST_WAIT)
         self._reopen_if_asked()
         if self._waiting:
             self.file.write(bytes(self._waiting))

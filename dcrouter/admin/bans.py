@@ -11,24 +11,20 @@ from urllib.parse import quote
 
 from dcrouter.admin.client import ApiError, ask, pages
 from dcrouter.admin.control import Command
-from dcrouter.admin.places import also_behind, mail_socket
+from dcrouter.admin.places import mail_socket
 from dcrouter.admin.report import duration, word
 
 
-def add_bans_command(command: Command) -> argparse.ArgumentParser:
-    """The parser, which still wants to know where the service is."""
+def add_bans_command(command: Command) -> list[argparse.ArgumentParser]:
+    """The parsers, which still want to know where the service is."""
     parser = command("bans", list_bans, "print who is banned from logging in to send mail; or lift bans")
-    verbs = parser.add_subparsers(metavar="list|clear [ADDRESS ...]", title="commands")
+    verbs = parser.add_subparsers(metavar="[COMMAND]", title="commands")
     listed = verbs.add_parser("list", help="print them", description="print who is banned, and for how long")
     listed.set_defaults(act=list_bans)
-    also_behind(listed, "config", "socket", "only")
-    listed.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     cleared = verbs.add_parser("clear", help="lift these, or all", description="lift these bans, or all of them")
     cleared.add_argument("addresses", nargs="*", metavar="ADDRESS", help="as `bans list` shows them [all]")
     cleared.set_defaults(act=clear_bans)
-    also_behind(cleared, "config", "socket", "only")
-    cleared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return parser
+    return [parser, listed, cleared]
 
 
 def list_bans(arguments: argparse.Namespace) -> int:

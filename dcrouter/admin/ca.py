@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from dcrouter.admin.control import Command
-from dcrouter.admin.places import also_behind, find_config
+from dcrouter.admin.places import find_config
 from dcrouter.config.load import load
 from dcrouter.durable import write_whole
 from dcrouter.errors import TlsError
@@ -24,16 +24,16 @@ PLACE = Path("/usr/local/share/ca-certificates")
 UPDATE = "update-ca-certificates"
 PATIENCE = 120.0
 """Seconds that it may take."""
+_INSTALL = "have the programs of this host trust it (root)"
 
 
-def add_ca_command(command: Command) -> argparse.ArgumentParser:
-    """The parser, which still wants to know where the configuration is."""
+def add_ca_command(command: Command) -> list[argparse.ArgumentParser]:
+    """The parsers, which still want to know where the configuration is."""
     shown = command("ca", ca, "print the root of the internal CA, for clients to trust; or install it on this host")
-    verbs = shown.add_subparsers(metavar="install", title="commands")
-    installed = verbs.add_parser("install", help="have the programs of this host trust it (root)")
+    verbs = shown.add_subparsers(metavar="[COMMAND]", title="commands")
+    installed = verbs.add_parser("install", help=_INSTALL, description=_INSTALL)
     installed.set_defaults(act=install)
-    also_behind(installed, "config", "json", "only")
-    return shown
+    return [shown, installed]
 
 
 def ca(arguments: argparse.Namespace) -> int:

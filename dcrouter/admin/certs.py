@@ -13,8 +13,8 @@ from typing import Any
 from dcrouter.admin.client import ApiError, ask
 from dcrouter.admin.control import Command
 from dcrouter.admin.orders import add_acting, renew, revoke
-from dcrouter.admin.places import also_behind, service_socket
-from dcrouter.admin.report import duration, word
+from dcrouter.admin.places import service_socket
+from dcrouter.admin.report import aligned, duration, word
 
 _COLUMNS = ("name", "from", "issuer", "key", "not after", "renewal", "back-off", "last error")
 _ACCOUNT_KEYS = "have our accounts with authorities given other keys: after one may have been read"
@@ -25,7 +25,8 @@ LONGEST_ERROR = 100
 def add_certs_commands(command: Command) -> list[argparse.ArgumentParser]:
     """The parsers, which still want to know where the service is."""
     shown = command("certs", certs, "print the certificates, and when they are renewed; or renew or revoke some")
-    verbs = shown.add_subparsers(metavar="renew|revoke|account-keys", title="commands")
+    verbs = shown.add_subparsers(metavar="[COMMAND]", title="commands")
+    acting = []
     for verb, act, help in (
         ("renew", renew, "have them made anew now, and wait for the outcome"),
         ("revoke", revoke, "have them declared invalid by who issued them, and others made in their place"),
@@ -33,12 +34,11 @@ def add_certs_commands(command: Command) -> list[argparse.ArgumentParser]:
         added = verbs.add_parser(verb, help=help, description=help)
         added.set_defaults(act=act)
         add_acting(added)
-        also_behind(added, "config", "socket", "json", "only")
+        acting.append(added)
     changed = verbs.add_parser("account-keys", help=_ACCOUNT_KEYS, description=_ACCOUNT_KEYS)
     changed.set_defaults(act=account_keys)
-    also_behind(changed, "config", "socket", "json", "only")
     told = command("dns", dns, "print the DNS records that there should be")
-    return [shown, told]
+    return [shown, *acting, changed, told]
 
 
 def certs(arguments: argparse.Namespace) -> int:
@@ -85,9 +85,7 @@ def certificate_lines(found: Iterable[dict[str, Any]], now: float) -> Iterator[s
         )
         for one in found
     ]
-    widths = [max(len(word(line[column])) for line in lines) for column in range(len(_COLUMNS))]
-    for line in lines:
-        yield "  ".join(word(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield from aligned([tuple(map(word, line)) for line in lines])
 
 
 def record_lines(found: Iterable[dict[str, Any]], now: float) -> Iterator[str]:

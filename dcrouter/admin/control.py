@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from dcrouter.admin.client import ApiError, ask
 from dcrouter.admin.places import service_socket
-from dcrouter.admin.report import duration, size, word
+from dcrouter.admin.report import aligned, duration, size, word
 from dcrouter.config.admin import LogLevel
 from dcrouter.errors import ConfigError
 
@@ -33,11 +33,11 @@ def add_control_commands(command: Command) -> list[argparse.ArgumentParser]:
     levelled = command("log-level", log_level, "say which lines are logged, until the next reload or restart")
     levelled.add_argument("level", choices=get_args(LogLevel), metavar="LEVEL", help=", ".join(get_args(LogLevel)))
     listed = command("connections", connections, "print the connections that are open, the oldest first; or end some")
-    verbs = listed.add_subparsers(metavar="kill ID ...", title="commands")
+    verbs = listed.add_subparsers(metavar="[COMMAND]", title="commands")
     killed = verbs.add_parser("kill", help="end these connections at once", description="end connections at once")
     killed.add_argument("ids", nargs="+", metavar="ID", help="as `connections` shows them")
     killed.set_defaults(act=kill)
-    return [reloaded, drained, levelled, listed]
+    return [reloaded, drained, levelled, listed, killed]
 
 
 def reload(arguments: argparse.Namespace) -> int:
@@ -140,9 +140,7 @@ def connection_lines(found: Iterable[dict[str, Any]]) -> Iterator[str]:
         )
         for one in found
     ]
-    widths = [max(len(word(line[column])) for line in lines) for column in range(len(_COLUMNS))]
-    for line in lines:
-        yield "  ".join(word(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield from aligned([tuple(map(word, line)) for line in lines])
 
 
 def _place(peer: list[Any]) -> str:

@@ -15,10 +15,11 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from dcrouter.admin.client import ask
+from dcrouter.admin.control import Command
 from dcrouter.admin.deliveryexplain import explained_delivery
 from dcrouter.admin.mailexplain import explained_mail
 from dcrouter.admin.places import find_config, service_socket
-from dcrouter.admin.report import word
+from dcrouter.admin.report import aligned, word
 from dcrouter.admin.table import rows
 from dcrouter.config.admin import Config
 from dcrouter.config.load import load
@@ -26,9 +27,6 @@ from dcrouter.config.versions import TlsVersion
 from dcrouter.errors import DcrouterError
 from dcrouter.proxy.explain import explain
 from dcrouter.proxy.question import Question, asked
-
-Command = Callable[[str, object, str], argparse.ArgumentParser]
-"""(name, what it does, help) -> its parser."""
 
 
 class Mistaken(DcrouterError):
@@ -44,38 +42,41 @@ def add_explain_command(command: Command) -> argparse.ArgumentParser:
         choices=("mail", "delivery"),
         help="which rule each recipient of a message meets; how mail to ADDRESS would leave now (asks the service)",
     )
-    parser.add_argument("address", nargs="?", metavar="ADDRESS", help="delivery: to whom")
-    parser.add_argument("--zone", metavar="NAME", help="delivery: as if the mail were in this zone")
-    parser.add_argument("--message", metavar="ID", help="delivery: which source this message has")
-    parser.set_defaults(complain=parser.error)
-    parser.add_argument(
+    parser.add_argument("address", nargs="?", metavar="ADDRESS", help="of `explain delivery`: to whom")
+    connection = parser.add_argument_group("the connection")
+    connection.add_argument(
         "--port", type=int, metavar="N", help="the port that the client connects to; needed but for mail"
     )
-    parser.add_argument("--listen", metavar="ADDRESS", help="the address that it connects to")
-    parser.add_argument("--client-ip", metavar="ADDRESS", help="its own address")
-    parser.add_argument("--tls", action="store_true", help="it speaks TLS (as it does with one of the next three)")
-    parser.add_argument("--sni", metavar="NAME", help="the name that it asks for")
-    parser.add_argument("--alpn", metavar="NAMES", help="what it offers by ALPN: h2,http/1.1")
-    parser.add_argument("--tls-version", choices=get_args(TlsVersion), help="the newest version that it offers")
-    parser.add_argument("--host", metavar="NAME", help="the request's Host [as --sni]")
-    parser.add_argument("--path", metavar="PATH", help="the request's path")
-    parser.add_argument("--method", metavar="METHOD", help="the request's method")
-    parser.add_argument(
+    connection.add_argument("--listen", metavar="ADDRESS", help="the address that it connects to")
+    connection.add_argument("--client-ip", metavar="ADDRESS", help="its own address")
+    connection.add_argument("--time", metavar="TIME", help="when it comes: 2026-11-21T08:00 [now]")
+    connection.add_argument("--tls", action="store_true", help="it speaks TLS (as it does with one of the next three)")
+    connection.add_argument("--sni", metavar="NAME", help="the name that it asks for")
+    connection.add_argument("--alpn", metavar="NAMES", help="what it offers by ALPN: h2,http/1.1")
+    connection.add_argument("--tls-version", choices=get_args(TlsVersion), help="the newest version that it offers")
+    request = parser.add_argument_group("its request")
+    request.add_argument("--host", metavar="NAME", help="Host [as --sni]")
+    request.add_argument("--path", metavar="PATH")
+    request.add_argument("--method", metavar="METHOD")
+    request.add_argument(
         "--header",
         action="append",
         metavar="NAME:VALUE",
-        help="a header of the request or the mail; may be said several times",
+        help="a header of the request, or of the mail; may be said several times",
     )
-    parser.add_argument("--time", metavar="TIME", help="when it comes: 2026-11-21T08:00 [now]")
-    parser.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="mail, delivery: its sender [<>]")
-    parser.add_argument("--to", action="append", metavar="ADDRESS", help="mail: a recipient; may be said several times")
-    parser.add_argument("--size", metavar="SIZE", help="mail: how large it is: 2MB")
-    parser.add_argument("--auth", metavar="ACCOUNT", help="mail: whom the client has logged in as [nobody]")
-    parser.add_argument(
+    mail = parser.add_argument_group("explain mail")
+    mail.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="its sender [<>]; of delivery, too")
+    mail.add_argument("--to", action="append", metavar="ADDRESS", help="a recipient; may be said several times")
+    mail.add_argument("--size", metavar="SIZE", help="how large it is: 2MB")
+    mail.add_argument("--auth", metavar="ACCOUNT", help="whom the client has logged in as [nobody]")
+    mail.add_argument(
         "--xclient",
         metavar="ATTRIBUTES",
-        help='mail: what the client says by XCLIENT: "ADDR=192.0.2.7 LOGIN=a@b.example"',
+        help='what the client says by XCLIENT: "ADDR=192.0.2.7 LOGIN=a@b.example"',
     )
+    delivery = parser.add_argument_group("explain delivery")
+    delivery.add_argument("--zone", metavar="NAME", help="as if the mail were in this zone")
+    delivery.add_argument("--message", metavar="ID", help="which source this message has")
     parser.add_argument("--all", action="store_true", help="print routes of other names too")
     parser.add_argument("--live", action="store_true", help="ask the running service, not the file")
     return parser
@@ -87,10 +88,10 @@ def explained(arguments: argparse.Namespace) -> int:
         return explained_mail(arguments)
     if arguments.what == "delivery":
         if arguments.address is None:
-            arguments.complain("explain delivery: to whom? ADDRESS is missing")
+            arguments.parser.error("explain delivery: to whom? ADDRESS is missing")
         return explained_delivery(arguments)
     if arguments.port is None:
-        arguments.complain("the following arguments are required: --port")
+        arguments.parser.error("the following arguments are required: --port")
     fields = _fields(arguments)
     if arguments.live:
         answer = ask(service_socket(arguments), "POST", "/explain", {**fields, "all": arguments.all})
@@ -214,9 +215,7 @@ def _table(places: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     ]
     if cells:
         cells.insert(0, ("order", "route", "for", "", "why"))
-    widths = [max(len(row[column]) for row in cells) for column in range(5)] if cells else []
-    for row in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return aligned(cells)
 
 
 def _match(place: Mapping[str, Any]) -> str:

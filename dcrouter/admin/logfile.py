@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
+import select
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +16,28 @@ from dcrouter.errors import StartError
 
 MODE = 0o640
 """The group may read logs; nobody else: they hold addresses of people."""
+PATIENCE = 0.2
+"""Seconds that a line of the log waits for who reads a pipe or looks at a terminal; the parent waits with it."""
+PIECE = 4096
+"""Octets of one write there: as much fits wherever anything does (PIPE_BUF, pipe(7))."""
+_LOOK = 0.1
 
 
 class LogFile:
-    """`path` None: standard output. Opened at the first use, or by `open`. `lost`: lines that could not be written."""
+    """`path` None: standard output. Opened at the first use, or by `open`. `lost`: lines that could not be written.
+
+    A pipe, a socket or a terminal that nobody reads on (a pager, Ctrl-S) is waited for `patience` seconds, and then no
+    more until it takes something again; another thread may change `patience` meanwhile.
+    """
 
     def __init__(self, path: Path | None, owner: tuple[int, int] | None = None) -> None:
         self.path = path
         self.owner = owner
         self.lost = 0
+        self.patience = PATIENCE
         self._fd = -1
+        self._stuck = False
+        self._torn = False
 
     def open(self) -> None:
         """Open it, making its directory and itself where missing; StartError with one line where that is impossible.
@@ -41,13 +56,33 @@ class LogFile:
         """Append all of `data` (whole lines); what the disk or the terminal does not take is counted in `lost`."""
         if self._fd == -1:
             self.open()
-        view = memoryview(data)
+        waits = not stat.S_ISREG(os.fstat(self._fd).st_mode)
+        before = b"\n" if self._torn else b""
+        view = memoryview(before + data)
+        piece = PIECE if waits else len(view)
+        last = b""
         try:
-            while view:
-                view = view[os.write(self._fd, view) :]
+            while view and not (waits and self._is_stuck()):
+                written = os.write(self._fd, view[:piece])
+                last, view = bytes(view[written - 1 : written]), view[written:]
         except OSError:
-            # Nowhere to say so: this is where it would be said. The operator sees the number in `dcrouter status`.
-            self.lost += bytes(view).count(b"\n")
+            pass
+        # Nowhere to say so: this is where it would be said. The operator sees the number in `dcrouter status`.
+        self.lost += bytes(view).count(b"\n") - (0 if last else len(before))
+        self._torn = last != b"\n" if last else self._torn
+
+    def _is_stuck(self) -> bool:
+        """Whether nothing can be written without waiting for longer than that."""
+        asked = select.poll()
+        asked.register(self._fd, select.POLLOUT)
+        began = time.monotonic()
+        while not asked.poll(0):
+            if self._stuck or time.monotonic() - began >= self.patience:
+                self._stuck = True
+                return True
+            asked.poll(_LOOK * 1000)
+        self._stuck = False
+        return False
 
     def reopen(self) -> str | None:
         """Open the path anew. None, or why not: then the old file stays in use."""
@@ -84,7 +119,14 @@ class LogFile:
 def _open(path: Path) -> int:
     with contextlib.suppress(FileExistsError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # else it would be waited for
+            raise OSError(errno.ENXIO, "it is a pipe that nobody reads", str(path)) from error
+        raise
+    os.set_blocking(fd, True)
+    return fd
 
 
 def _is_roots(path: Path) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ class LogWriter:
             as_json if format == "json" else lambda record, role: as_text(record, role, coloured=coloured)
         )
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: dict[str, Any]) -> None:
         if RANKS[level_of(event)] >= RANKS[self.level] and not is_noise(event):
             record = to_record(event)
             if event.get("log_traceback"):

@@ -8,14 +8,13 @@ import re
 import socket
 import stat
 from pathlib import Path
-from typing import Any, get_args
 
 from dcrouter.config.document import compose, read_text
 from dcrouter.config.findings import Findings
-from dcrouter.config.halves import DIRECTORY, Half
+from dcrouter.config.halves import DIRECTORY
 from dcrouter.config.load import load
 from dcrouter.config.nodes import Mapping, Node, Scalar
-from dcrouter.errors import ConfigError, StartError
+from dcrouter.errors import ConfigError, StartError, reason_of
 
 PLACES = (Path("routes.yaml"), Path("/etc/dcrouter/routes.yaml"))
 
@@ -29,7 +28,7 @@ def find_config(given: str | None) -> Path:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise StartError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+            raise StartError(f"{path}: cannot be read: {reason_of(error).lower()}") from error
         if stat.S_ISREG(mode) or (given is not None and not stat.S_ISDIR(mode)):
             return path
     if given is not None:
@@ -37,16 +36,6 @@ def find_config(given: str | None) -> Path:
     raise StartError(
         f"no configuration: there is neither {PLACES[0]} here nor {PLACES[1]}; name one with --config FILE"
     )
-
-
-def also_behind(parser: argparse.ArgumentParser, *options: str) -> None:
-    """Options of a command, behind one of its verbs too: `certs renew NAME --config FILE`."""
-    for option in options:
-        short = ("-c",) if option == "config" else ()
-        kind: dict[str, Any] = {"action": "store_true"} if option == "json" else {}
-        if option == "only":
-            kind = {"choices": get_args(Half)}
-        parser.add_argument(f"--{option}", *short, **kind, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def told_socket(path: Path) -> Path | None:
@@ -106,7 +95,7 @@ def _text(node: Mapping, *keys: str) -> str:
 
 def mail_socket(arguments: argparse.Namespace) -> Path:
     """As `service_socket`, of the mail half where that is a service of its own."""
-    asked = arguments.socket or getattr(arguments, "only", None)
+    asked = arguments.socket or arguments.only
     half = None if asked else _of_mail_half(find_config(arguments.config))
     return half if half is not None and _answers(half) else service_socket(arguments)
 
@@ -117,9 +106,8 @@ def service_socket(arguments: argparse.Namespace) -> Path:
     """
     if arguments.socket:
         return Path(arguments.socket)
-    only = getattr(arguments, "only", None)
-    half = None if only == "proxy" else _of_mail_half(find_config(arguments.config))
-    if only == "mail" and half is not None:
+    half = None if arguments.only == "proxy" else _of_mail_half(find_config(arguments.config))
+    if arguments.only == "mail" and half is not None:
         return half
     if (told := told_socket(find_config(arguments.config))) is not None:
         return half if half is not None and half.exists() and not told.exists() else told

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -14,9 +14,10 @@ from urllib.parse import quote, urlencode
 from dcrouter.admin.client import ApiError, ask
 from dcrouter.admin.pauses import add_pause_commands
 from dcrouter.admin.places import find_config, mail_socket
-from dcrouter.admin.report import duration, word
+from dcrouter.admin.report import aligned, duration, word
 from dcrouter.config.load import load
 from dcrouter.mail.queue.backup import back_up
+from dcrouter.wire.moments import utc
 
 LISTED = 1000
 """Recipients that `list` shows unless told."""
@@ -37,19 +38,13 @@ _DONE = {
 }
 
 
-def add_queue_commands(queue: argparse.ArgumentParser) -> None:
-    """The commands below `dcrouter queue`."""
+def add_queue_commands(queue: argparse.ArgumentParser) -> tuple[list[argparse.ArgumentParser], argparse.ArgumentParser]:
+    """The parsers of the commands below `dcrouter queue`: those that ask the service, and the one that does not."""
     verbs = queue.add_subparsers(title="commands", metavar="COMMAND")
 
-    def command(name: str, act: object, help: str, *, asks: bool = True) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=help, description=help)
+    def command(name: str, act: object, help: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=help)
         added.set_defaults(act=act, verb=name)
-        added.add_argument("--config", "-c", metavar="FILE", help="[./routes.yaml, then /etc/dcrouter/routes.yaml]")
-        if asks:
-            added.add_argument(
-                "--socket", metavar="PATH", help="the service's admin socket [as the configuration says]"
-            )
-        added.add_argument("--json", action="store_true", help="for programs")
         return added
 
     listed = command("list", show_list, "print it, one line for each recipient, the oldest message first")
@@ -77,8 +72,10 @@ def add_queue_commands(queue: argparse.ArgumentParser) -> None:
         _add_filters(changed)
         changed.add_argument("--all", action="store_true", help="everything; needed where nothing else is given")
     add_pause_commands(command)
-    saved = command("backup", backup, "copy the queue to a new directory, also while mail flows", asks=False)
+    asking = list(verbs.choices.values())
+    saved = command("backup", backup, "copy the queue to a new directory, also while mail flows")
     saved.add_argument("directory", type=_directory, metavar="DIR")
+    return asking, saved
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +114,7 @@ def show_message(arguments: argparse.Namespace) -> int:
 
 def show_stats(arguments: argparse.Namespace) -> int:
     stats = ask(mail_socket(arguments), "GET", f"/queue/stats?{urlencode({'top': arguments.top})}")["stats"]
-    now = datetime.now(UTC).timestamp()
+    now = time.time()
     print(json.dumps(stats, indent=1) if arguments.json else "\n".join(stats_lines(stats, now)))
     return 0
 
@@ -189,7 +186,7 @@ def list_lines(messages: list[dict[str, Any]], *, filtered: bool = False) -> Ite
         )
         for one in messages
     ]
-    yield from _table(_COLUMNS, rows)
+    yield from aligned([_COLUMNS, *rows])
 
 
 def message_lines(message: dict[str, Any]) -> Iterator[str]:
@@ -230,10 +227,10 @@ def stats_lines(stats: dict[str, Any], now: float) -> Iterator[str]:
     if stats["rules"]:
         yield ""
         rows = [(word(rule), *(str(counts[state]) for state in _STATES)) for rule, counts in stats["rules"].items()]
-        yield from _table(("rule", *_STATES), rows)
+        yield from aligned([("rule", *_STATES), *rows])
         yield ""
-        yield from _table(
-            ("domain", "recipients"), [(word(name), str(count)) for name, count in stats["domains"].items()]
+        yield from aligned(
+            [("domain", "recipients"), *((word(name), str(count)) for name, count in stats["domains"].items())]
         )
 
 
@@ -247,14 +244,7 @@ def age_lines(ages: list[dict[str, Any]], total: list[int], minutes: list[int]) 
     others = [whole - sum(column) for whole, *column in zip(total, *(one["recipients"] for one in ages), strict=True)]
     if any(others):
         rows.append(("others", others))
-    yield from _table(head, [(name, *map(str, (sum(counts), *counts))) for name, counts in rows])
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield from aligned([head, *((name, *map(str, (sum(counts), *counts))) for name, counts in rows)])
 
 
 def _filters(arguments: argparse.Namespace) -> dict[str, str]:
@@ -262,7 +252,7 @@ def _filters(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _instant(value: float | None) -> str:
-    return "-" if value is None else datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "-" if value is None else utc(value)
 
 
 def _count(text: str) -> int:

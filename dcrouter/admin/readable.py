@@ -11,18 +11,21 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import attrs
 from attrs import frozen
 
 from dcrouter.config.admin import Config
-from dcrouter.config.mail import Email
-from dcrouter.config.rules import MailForward
-from dcrouter.config.tls import CertificateFiles
+from dcrouter.config.forms import ReadPath, Secret
+from dcrouter.config.keys import fields_of, without_none
 from dcrouter.control.privileges import Account, drop
-from dcrouter.errors import StartError
+from dcrouter.errors import StartError, reason_of
 
-Need = Literal["run", "read", "append", "write into"]
+Need = Literal["run", "read", "enter", "connect to", "append", "write into"]
+
+_NEEDS: dict[str, Need] = {"root": "enter", "unix": "connect to"}
+"""What is done with the path of a key; all others are read."""
 
 
 @frozen(kw_only=True)
@@ -34,47 +37,49 @@ class Wish:
     need: Need
 
 
-def wishes(config: Config) -> Iterator[Wish]:
-    """Every file and directory that the running service opens, and Python itself, which its children are."""
+def wishes(config: Config, source: Path | None = None) -> Iterator[Wish]:
+    """Every file and directory that the running service opens, and Python itself, which its children are.
+
+    `source`: the configuration, which is read again on reload.
+    """
     yield Wish(key="python", path=Path(sys.executable), need="run")
+    if source is not None:
+        yield Wish(key="configuration", path=source.absolute(), need="read")
     yield Wish(key="state_dir", path=config.state_dir, need="write into")
     yield Wish(key="admin.socket", path=config.admin.socket.parent, need="write into")
     if config.log.file is not None:
         yield Wish(key="log.file", path=config.log.file, need="append")
     if config.access_log is not None:
         yield Wish(key="access_log.file", path=config.access_log.file, need="append")
-    for number, files in enumerate(config.certificates.files):
-        yield from _pair(f"certificates.files[{number}]", files)
     if config.certificates.export is not None:
         yield Wish(key="certificates.export.dir", path=config.certificates.export.dir, need="write into")
-    for number, route in enumerate(config.routes):
-        if route.tls is not None:
-            if isinstance(route.tls.certificate, CertificateFiles):
-                yield from _pair(f"routes[{number}].tls.certificate", route.tls.certificate)
-            if route.tls.upstream.ca is not None:
-                yield Wish(key=f"routes[{number}].tls.upstream.ca", path=route.tls.upstream.ca, need="read")
-    if config.email is not None:
-        yield from _mail(config.email)
+    yield from _named(config, "")
 
 
-def _mail(email: Email) -> Iterator[Wish]:
-    if isinstance(email.certificate, CertificateFiles):
-        yield from _pair("email.certificate", email.certificate)
-    if email.auth.users_file is not None:
-        yield Wish(key="email.auth.users_file", path=email.auth.users_file, need="read")
-    if email.aliases_file is not None:
-        yield Wish(key="email.aliases_file", path=email.aliases_file, need="read")
-    for number, rule in enumerate(email.rules):
-        if rule.recipients_file is not None:
-            yield Wish(key=f"email.rules[{number}].recipients_file", path=rule.recipients_file, need="read")
-        if isinstance(rule.action, MailForward) and rule.action.ca is not None:
-            yield Wish(key=f"email.rules[{number}].action.ca", path=rule.action.ca, need="read")
+def _named(value: Any, key: str) -> Iterator[Wish]:
+    """The files that a value of the configuration names, those of what is not enabled apart."""
+    if isinstance(value, Secret):
+        if value.file is not None:
+            yield Wish(key=f"{key}.file", path=value.file, need="read")
+    elif isinstance(value, tuple):
+        for number, one in enumerate(value):
+            yield from _named(one, f"{key}[{number}]")
+    elif isinstance(value, dict):
+        for word, one in value.items():
+            yield from _named(one, f"{key}.{word}")
+    elif attrs.has(cls := type(value)) and getattr(value, "enabled", True):
+        for field in fields_of(cls).values():
+            inner, where = getattr(value, field.attribute), f"{key}.{field.word}".removeprefix(".")
+            if without_none(field.type)[0] != ReadPath:
+                yield from _named(inner, where)
+            elif inner is not None and where != "state_dir":
+                yield Wish(key=where, path=inner, need=_NEEDS.get(field.word, "read"))
 
 
-def problems_as(account: Account | None, config: Config) -> list[str]:
+def problems_as(account: Account | None, config: Config, source: Path | None = None) -> list[str]:
     """One line for each wish that `account` (None: this user) is not granted; StartError where it cannot become it."""
     if account is None or account.uid == os.geteuid():
-        return list(_problems(config, handed_over=False))
+        return list(_problems(config, source, handed_over=False))
     if os.geteuid() != 0:
         raise StartError(f"check --as-user must be run as root to try what user {account.name} can do")
     read, write = os.pipe()
@@ -83,7 +88,7 @@ def problems_as(account: Account | None, config: Config) -> list[str]:
         status = 1
         try:
             drop(account)
-            os.write(write, json.dumps(list(_problems(config, handed_over=True))).encode())
+            os.write(write, json.dumps(list(_problems(config, source, handed_over=True))).encode())
             status = 0
         except StartError as error:
             os.write(2, f"dcrouter: {error}\n".encode())
@@ -98,10 +103,10 @@ def problems_as(account: Account | None, config: Config) -> list[str]:
     return problems
 
 
-def _problems(config: Config, *, handed_over: bool) -> Iterator[str]:
+def _problems(config: Config, source: Path | None, *, handed_over: bool) -> Iterator[str]:
     # A start as root gives the user a state directory that is not the user's yet: then only the way to it counts.
     handed_over = handed_over and not _is_mine(config.state_dir)
-    for wish in dict.fromkeys(wishes(config)):
+    for wish in dict.fromkeys(wishes(config, source)):
         if handed_over and wish.path.is_relative_to(config.state_dir):
             reachable = wish.key != "state_dir" or _is_reachable(config.state_dir)
             cause = None if reachable else "a folder on the way to it is closed to this user"
@@ -116,6 +121,10 @@ def _denied(wish: Wish) -> str | None:
         return None if os.access(wish.path, os.X_OK, effective_ids=True) else "permission denied"
     if wish.need == "read":
         return _opened(wish.path, os.O_RDONLY)
+    if wish.need in ("enter", "connect to"):
+        # A socket may come later; a folder of pages that is not there is told by every request.
+        mode = os.X_OK if wish.need == "enter" else os.W_OK
+        return None if not _exists(wish.path) or os.access(wish.path, mode, effective_ids=True) else "permission denied"
     if wish.need == "append" and _exists(wish.path):
         # Not opened for writing: a check changes nothing, and a pipe would wait.
         return None if os.access(wish.path, os.W_OK, effective_ids=True) else "permission denied"
@@ -151,10 +160,5 @@ def _opened(path: Path, flags: int) -> str | None:
     try:
         os.close(os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
-        return (error.strerror or str(error)).lower()
+        return reason_of(error).lower()
     return None
-
-
-def _pair(key: str, files: CertificateFiles) -> Iterator[Wish]:
-    yield Wish(key=f"{key}.cert", path=files.cert, need="read")
-    yield Wish(key=f"{key}.key", path=files.key, need="read")

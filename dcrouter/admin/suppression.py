@@ -13,15 +13,15 @@ from urllib.parse import quote
 
 from dcrouter.admin.client import ApiError, ask, pages
 from dcrouter.admin.control import Command
-from dcrouter.admin.places import also_behind, mail_socket
+from dcrouter.admin.places import mail_socket
 from dcrouter.admin.report import duration, word
 from dcrouter.config import units
 
 
-def add_suppression_command(command: Command) -> argparse.ArgumentParser:
-    """The parser, which still wants to know where the service is."""
+def add_suppression_command(command: Command) -> list[argparse.ArgumentParser]:
+    """The parsers, which still want to know where the service is."""
     parser = command("suppression", list_suppressed, "print to which addresses nothing is sent, and why; change it")
-    verbs = parser.add_subparsers(metavar="list|add|remove [ADDRESS ...]", title="commands")
+    verbs = parser.add_subparsers(metavar="[COMMAND]", title="commands")
     listed = verbs.add_parser("list", help="print them", description="print them, with the reason and the end")
     listed.set_defaults(act=list_suppressed)
     added = verbs.add_parser("add", help="send nothing there", description="send nothing there any more")
@@ -31,10 +31,7 @@ def add_suppression_command(command: Command) -> argparse.ArgumentParser:
     removed.set_defaults(act=remove_addresses)
     for one in (added, removed):
         one.add_argument("addresses", nargs="+", metavar="ADDRESS")
-    for one in (listed, added, removed):
-        also_behind(one, "config", "socket")
-        one.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return parser
+    return [parser, listed, added, removed]
 
 
 def list_suppressed(arguments: argparse.Namespace) -> int:

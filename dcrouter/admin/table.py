@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from dcrouter.admin.report import aligned
 from dcrouter.config.actions import Block, Forward, Handler, MailHandover, MailRelay, Redirect, Respond, Static
 from dcrouter.config.admin import Config
 from dcrouter.config.effective import Protocols, effective_routes
@@ -49,10 +50,7 @@ def draw(table: Iterable[dict[str, Any]]) -> str:
         tuple(str(row[column]) + ("*" if column == "name" and row["generated"] else "") for column in COLUMNS)
         for row in table
     ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    text = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    text = "\n".join(aligned(lines))
     if any(line[1].endswith("*") for line in lines):
         text += "\n* made from `email.ports`"
     return text

@@ -16,8 +16,9 @@ from cattrs import Converter
 from dcrouter.config.accounts import Auth
 from dcrouter.config.actions import Block, Forward, Handler, Redirect, Respond, Static
 from dcrouter.config.admin import Config
+from dcrouter.config.belonging import home_of
 from dcrouter.config.checks.values import Within
-from dcrouter.config.findings import closest, meant
+from dcrouter.config.findings import Path, closest, meant, spell
 from dcrouter.config.forms import Frequency, Port
 from dcrouter.config.keys import Field, default_of, element_of, fields_of, is_variant, without_none
 from dcrouter.config.mail import Email, MailPort
@@ -160,8 +161,9 @@ class ClassReader:
             if word in self.fields or word in self.singles:
                 found[word] = child
             else:
-                child.tell(unknown(word, self.words))
-                wrong.add(closest(word, self.words) or word)
+                home = home_of(child.path)
+                child.tell(unknown(word, self.words, home))
+                wrong.add(_meant_here(child, self.words, home))
         for single, field in self.singles.items():
             if single in found and field.word in found:
                 found.pop(single).tell(f"says the same as {shown(field.word)}: keep one of them")
@@ -190,11 +192,21 @@ class ClassReader:
         return NOTHING
 
 
-def unknown(word: str, known: list[str]) -> str:
-    """What is wrong with a key that does not exist."""
+def unknown(word: str, known: list[str], home: Path | None = None) -> str:
+    """What is wrong with a key that does not exist. `home`: where it belongs."""
     if word == "<<":
         return "unknown key: YAML 1.2 has no merge keys"
+    if home is not None:
+        return f"unknown key (did you mean {spell(home)}?)"
     return f"unknown key{meant(word, known) or _listed(known)}"
+
+
+def _meant_here(place: Place, known: list[str], home: Path | None) -> str:
+    """The key beside the unknown one that was meant, or under which it belongs."""
+    word, around = str(place.step), place.path[:-1]
+    if home is None:
+        return closest(word, known) or word
+    return str(home[len(around)]) if home[: len(around)] == around else word
 
 
 def _listed(known: list[str]) -> str:

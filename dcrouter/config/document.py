@@ -31,7 +31,7 @@ from yaml.events import (
 from dcrouter.config import scalars
 from dcrouter.config.findings import Finding, Findings, Step
 from dcrouter.config.nodes import Mapping, Node, Scalar, Sequence
-from dcrouter.errors import ConfigError
+from dcrouter.errors import ConfigError, reason_of
 
 MOST_BYTES = 64 * 1024 * 1024
 """About 30 times a file of 10 000 routes."""
@@ -250,4 +250,4 @@ def _reason(error: OSError) -> str:
         return "no such file"
     if isinstance(error, IsADirectoryError):
         return "is a directory, not a file"
-    return f"cannot be read: {(error.strerror or str(error)).lower()}"
+    return f"cannot be read: {reason_of(error).lower()}"

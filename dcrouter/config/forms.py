@@ -144,9 +144,16 @@ def _target_port(value: object) -> int | None:
 
 
 class Secret(str):
-    """Text that no log and no error shows; in the file as text, `${ENV}` or `{file: path}`."""
+    """Text that no log and no error shows; in the file as text, `${ENV}` or `{file: path}`. `file`: that path."""
 
-    __slots__ = ()
+    __slots__ = ("file",)
+
+    file: Path | None
+
+    def __new__(cls, text: str, file: Path | None = None) -> Secret:
+        secret = super().__new__(cls, text)
+        secret.file = file
+        return secret
 
     def __repr__(self) -> str:
         return "Secret(...)"

@@ -22,7 +22,7 @@ from dcrouter.config.checks.egress import check_egress
 from dcrouter.config.checks.equals import check_equals
 from dcrouter.config.checks.expressions import check_expressions
 from dcrouter.config.checks.introduced import check_introduced
-from dcrouter.config.checks.loops import check_loops, check_mail_loops
+from dcrouter.config.checks.loops import check_loops, check_mail_loops, check_redirects
 from dcrouter.config.checks.protocols import check_protocols
 from dcrouter.config.checks.remote import check_remote
 from dcrouter.config.checks.rules import check_rules
@@ -98,6 +98,7 @@ def _check(config: Config, root: Place, reader: Reader, half: Half | None) -> No
         check_protocols(config, reader)
         check_equals(config, reader, unreached)
         check_loops(config, reader)
+        check_redirects(config, reader)
         check_mail_loops(config, reader)
         check_remote(config, root)
     if not config.routes and config.email is None and not findings.problems:

@@ -36,6 +36,9 @@ class PortRange:
     start: Port = field(metadata=key("The first port.", name="from"))
     end: Port = field(metadata=key("The last port.", name="to"))
 
+    def __contains__(self, port: int) -> bool:
+        return self.start <= port <= self.end
+
 
 @frozen(kw_only=True)
 class Match:

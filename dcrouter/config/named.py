@@ -9,6 +9,8 @@ import os
 import stat
 from pathlib import Path
 
+from dcrouter.errors import reason_of
+
 
 def read_named(path: Path, most: int) -> bytes | str:
     """The bytes of a regular file (or what a link leads to), or what is wrong with it; `most`: bytes."""
@@ -20,7 +22,7 @@ def read_named(path: Path, most: int) -> bytes | str:
     except IsADirectoryError:
         return f"{path} is a directory, not a file"
     except OSError as error:
-        return f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
+        return f"{path} cannot be read: {reason_of(error).lower()}"
     return data if len(data) <= most else f"{path} is larger than {_written(most)}"
 
 

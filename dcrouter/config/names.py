@@ -47,7 +47,7 @@ def target_host(text: str) -> str:
         raise ValueError(f"{shown(text)} is not a host: IPv6 addresses go without brackets here")
     if is_address(text):
         return str(ip_address(text))
-    if ":" in text:
+    if ":" in text and "/" not in text:
         raise ValueError(f"{shown(text)} is not a host: the port has its own key")
     return _normal(text)
 

@@ -49,6 +49,11 @@ class Place:
         """A problem here; the file cannot be used."""
         self.findings.problems.append(Finding(self.line, self.column, self.path, text))
 
+    def must_last(self, seconds: float, text: str) -> None:
+        """A problem here where `seconds` is no time at all; `text`: what would come of it."""
+        if seconds <= 0:
+            self.tell(text)
+
     def warn(self, text: str) -> None:
         """Something that is allowed and hardly meant."""
         self.findings.warnings.append(Finding(self.line, self.column, self.path, text))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from dcrouter.errors import ConfigError
 
@@ -25,6 +27,11 @@ def public_key_of(data: bytes, file: str) -> PublicKey:
     if not isinstance(key, PublicKey):
         raise ConfigError([f"{file} holds a key of a kind that signs no tokens"])
     return key
+
+
+def public_der(owner: x509.Certificate | PrivateKeyTypes) -> bytes:
+    """The public key of a certificate, or of a private key: equal where one belongs to the other."""
+    return owner.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def fits(algorithm: str, key: PublicKey) -> bool:

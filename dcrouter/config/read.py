@@ -204,7 +204,7 @@ class Reader:
         if isinstance(data, str):
             file.fail(data)
         try:
-            return Secret(data.decode().rstrip("\r\n"))
+            return Secret(data.decode().rstrip("\r\n"), path)
         except UnicodeDecodeError:
             file.fail(f"{path} is not UTF-8")
 

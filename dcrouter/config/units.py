@@ -95,14 +95,16 @@ def written_size(count: int) -> str:
 
 
 def address(text: str) -> IPv4Address | IPv6Address:
-    """One IP address, without brackets and port."""
+    """One IP address that can be bound, without brackets and port; IPv4 as such where it is written as IPv6."""
     try:
         found = ip_address(text)
     except ValueError:
         raise ValueError(f"{shown(text)} is not an IP address such as 192.0.2.1 or 2001:db8::1{_hint(text)}") from None
     if "%" in text:
         raise ValueError(f"{shown(text)} has a zone: write an address that means the same on every interface")
-    return found
+    if isinstance(found, IPv6Address) and found.is_link_local:
+        raise ValueError(f"{shown(text)} is link-local: write an address that means the same on every interface")
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 
 def network(text: str) -> IPv4Network | IPv6Network:

@@ -11,6 +11,7 @@ from dcrouter.config import names
 from dcrouter.config.forms import Form
 from dcrouter.config.units import shown
 
+USUAL_PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"(https?)://([^/?#@]+)((?:[/?][\x21-\x22\x24-\x7e]*)?)")
 
 
@@ -34,7 +35,7 @@ def split_url(text: str) -> Url:
     host, port = names.host_port(found[2])
     host = names.target_host(host)
     path = found[3] if found[3].startswith("/") else "/" + found[3]
-    usual = 443 if found[1] == "https" else 80
+    usual = USUAL_PORTS[found[1]]
     shown_host = f"[{host}]" if ":" in host else host
     authority = shown_host if port in (None, usual) else f"{shown_host}:{port}"
     return Url(found[1], host, port or usual, path, authority)

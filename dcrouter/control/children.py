@@ -281,16 +281,14 @@ class Children:
             return
         if self._started is not None and post.hopeless:
             started, self._started = self._started, None
-            started.errback(StartError(f"the {role} process does not start ({child.cause}): its own lines are above"))
+            where = ": its own lines are above" if child.pid else ""
+            started.errback(StartError(f"the {role} process does not start ({child.cause}){where}"))
             return
         wait = post.next_wait(self.reactor.seconds() - child.started if child.started else 0.0)
-        self.log.error(
-            "{role} (pid {pid}) has died: {cause}; it is started again in {wait:g} s",
-            role=role,
-            pid=child.pid,
-            cause=child.cause,
-            wait=wait,
-        )
+        words = "{role} (pid {pid}) has died: {cause}; it is started again in {wait:g} s"
+        if not child.pid:
+            words = "{role} {cause}; that is tried again in {wait:g} s"
+        self.log.error(words, role=role, pid=child.pid, cause=child.cause, wait=wait)
         post.restarts += 1
         post.later = self.reactor.callLater(wait, self._spawn, role)
 

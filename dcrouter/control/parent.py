@@ -105,7 +105,7 @@ class Parent(Service):
         self.state: State = "stopped"
         self.failure: StartError | None = None
         self.sockets = Sockets()
-        self.state_directory = StateDirectory(config.state_dir, mail_home(config))
+        self.state_directory = StateDirectory(config.state_dir, mail_home(config), config.log.file)
         self.office = Office(config, reactor, ToEdge(lambda: self.children), lambda: self.certificates.look_soon())
         self.resolver = Resolver(config.resolver, reactor, denial=DENIAL)
         store = CertificateStore(config, self.routes, time.time, acme=self.office.credentials)
@@ -362,12 +362,13 @@ class Parent(Service):
     def _reopen(self) -> None:
         if self.access_log is not None:
             self.access_log.reopen()
+        if self.children is not None:
+            self.children.tell_all("reopen")
         problem = self.log_sink.reopen() if self.log_sink is not None else None
         if problem is not None:
             self.log.error("{problem}", problem=problem)
-        if self.children is not None:
-            self.children.tell_all("reopen")
-        self.log.info("log files are open anew")
+        else:
+            self.log.info("log files are open anew")
 
     def _hung_up(self) -> None:
         self.log.info("SIGHUP: reloading")

@@ -21,7 +21,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.effective import bind_addresses, effective_routes
 from dcrouter.config.match import Address, PortRange
 from dcrouter.config.routes import Route
-from dcrouter.errors import StartError
+from dcrouter.errors import StartError, reason_of
 
 BACKLOG = 4096
 """Connections that wait while the edge is busy or starts again; the kernel caps it at net.core.somaxconn (4096)."""
@@ -230,7 +230,7 @@ class _Wishes:
         return tuple(
             name
             for (ports, addresses), names in self._doors.items()
-            if any(given.start <= port <= given.end for given in ports) and _serves(address, addresses)
+            if any(port in given for given in ports) and _serves(address, addresses)
             for name in names
         )
 
@@ -251,7 +251,7 @@ def _for(routes: Sequence[str]) -> str:
 
 
 def _problem(error: OSError, address: Address, port: int, routes: Sequence[str]) -> str:
-    hint = error.strerror or str(error)
+    hint = reason_of(error)
     if error.errno == errno.EADDRINUSE:
         hint = f"the port is taken: another program listens there: ss -ltnp 'sport = :{port}'"
     elif error.errno in (errno.EACCES, errno.EPERM) and port < 1024:

@@ -71,7 +71,7 @@ def is_noise(event: Mapping[str, Any]) -> bool:
     return level_of(event) in ("debug", "info")
 
 
-def to_record(event: Mapping[str, Any]) -> Record:
+def to_record(event: dict[str, Any]) -> Record:
     """The event as a record; never raises, whatever is inside it."""
     legacy = LEGACY if "log_text" in event else frozenset()
     failure = event.get("log_failure")
@@ -85,15 +85,15 @@ def to_record(event: Mapping[str, Any]) -> Record:
     }
 
 
-def _text(event: Mapping[str, Any]) -> str:
+def _text(event: dict[str, Any]) -> str:
     """The event's sentence: as formatEvent makes it, but without its ways where the format has plain names only."""
     form = event.get("log_format")
     if type(form) is str and _is_simple(form):
         try:
             return form.format_map(event)
         except Exception:  # a name that is missing, a value that cannot be shown: formatEvent has words for it
-            return formatEvent(event)  # type: ignore[arg-type]
-    return formatEvent(event)  # type: ignore[arg-type]
+            return formatEvent(event)
+    return formatEvent(event)
 
 
 @lru_cache(maxsize=1000)
@@ -144,7 +144,7 @@ class ChannelObserver:
         self._lines: list[Record] = []
         self._later: IDelayedCall | None = None
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: dict[str, Any]) -> None:
         if RANKS[level_of(event)] < RANKS[self.level] or is_noise(event):
             return
         if len(self._lines) >= WAITING:

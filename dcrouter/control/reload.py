@@ -141,7 +141,10 @@ class Reloads:
         problems: tuple[str, ...] = ()
         changed = ""
         try:
-            config, warnings = load_service(self.parent.source, self.parent.half)
+            source = self.parent.source
+            if source.exists() and not source.is_file():  # a pipe: everything would wait for who writes into it
+                raise ConfigError([f"{source}: is not a file, and cannot be read again"])
+            config, warnings = load_service(source, self.parent.half)
             changed = str(await self._change(config))
         except ConfigError as error:
             problems = tuple(error.problems)

@@ -22,6 +22,8 @@ SCHEMA = 1
 """The layout of the state directory that this dcrouter writes."""
 ORPHANS = 5.0
 """Seconds for which a start waits for the children of an instance that was killed: they end by themselves."""
+OWN = frozenset(("acme", "dane", "internal-ca", "lock", "lost+found", "mail", "mail-half", "maildir", "version.new"))
+"""What may be there though there is no version yet: a backup that was put back, or a disk of its own."""
 MAX_WORDS = 100
 """Characters of a command line in a message."""
 
@@ -29,11 +31,13 @@ MAX_WORDS = 100
 class StateDirectory:
     """`open` takes it, `close` gives it back. `lock` is the descriptor that children inherit, -1 while not open.
 
-    `home`: another one, which is made if it is not there, and which others have too.
+    `home`: another one, which is made if it is not there, and which others have too. `log`: a file that may be there
+    already.
     """
 
-    def __init__(self, path: Path, home: Path | None = None) -> None:
+    def __init__(self, path: Path, home: Path | None = None, log: Path | None = None) -> None:
         self.path = path
+        self.log = log
         self.home = home
         self.lock = -1
 
@@ -41,6 +45,7 @@ class StateDirectory:
         """Create, lock and check the directory, and hand it to `account`; StartError, with nothing kept open."""
         for path in (self.home, self.path):
             if path is not None:
+                self._refuse_foreign(path, account)
                 self._create(path)
         try:
             if account is not None and self.home is not None and self.home.stat().st_uid != account.uid:
@@ -76,6 +81,21 @@ class StateDirectory:
             ) from error
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise StartError(f"state_dir: {path} belongs to {_owner(path)}: not writable by this user")
+
+    def _refuse_foreign(self, path: Path, account: Account | None) -> None:
+        """StartError where root would take a directory away from others that have something in it, as /var/lib."""
+        try:
+            status, found = path.stat(), set(os.listdir(path))
+        except OSError:
+            return  # it is not there yet, or told in a moment
+        logs = self.log.relative_to(path).parts[:1] if self.log is not None and self.log.is_relative_to(path) else ()
+        foreign = sorted(found - OWN - set(logs))
+        taken = stat.S_IMODE(status.st_mode) & 0o077 or (account is not None and status.st_uid != account.uid)
+        if os.geteuid() == 0 and taken and foreign and "version" not in found:
+            raise StartError(
+                f"state_dir: {path} has other things in it ({', '.join(foreign[:3])}{', ...' if foreign[3:] else ''}), "
+                "and would be closed to all but dcrouter: name a directory of its own"
+            )
 
     def _take_lock(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -8,11 +8,11 @@ from ipaddress import ip_address
 from dcrouter.config.actions import Handler, MailHandover, Redirect, Respond, Static
 from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
+from dcrouter.config.urls import USUAL_PORTS
 from dcrouter.control.ports import Listener, where
 
 SHOWN = 20
 """A range of ports can have thousands of listeners."""
-_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def hints(listeners: Sequence[Listener], routes: Iterable[Route]) -> Iterator[str]:
@@ -40,12 +40,12 @@ def _address(listener: Listener, routes: Sequence[Route]) -> str:
         return where(listener.address, listener.port)
     word = scheme(routes[0])
     host = listener.address
-    if word in _DEFAULT_PORTS:
+    if word in USUAL_PORTS:
         names = [name for name in routes[0].match.domains or () if not name.startswith(("*", REGEX))]
         unspecified = ip_address(listener.address).is_unspecified
         if names or unspecified:
             host = names[0] if names else "localhost"
-        place = host if listener.port == _DEFAULT_PORTS[word] else where(host, listener.port)
+        place = host if listener.port == USUAL_PORTS[word] else where(host, listener.port)
         return f"{word}://{place}/" + (
             f" on {where(listener.address, listener.port)}" if host != listener.address else ""
         )

@@ -23,6 +23,7 @@ from dcrouter.config.rules import MailForward
 from dcrouter.control.certificates import INTERVAL
 from dcrouter.errors import ConfigError, StartError, TlsError
 from dcrouter.tls.clients import revocations_of
+from dcrouter.tls.pairs import file_signature
 from dcrouter.tls.trust import certificates_of
 
 _Signature = tuple[int, int, int] | None
@@ -108,7 +109,7 @@ class TrustWatch:
         """Look after what this configuration names; `files`: as `read_ca_files` gave it."""
         self.files = dict(files)
         self._named = list({one.path: one for one in named(config)}.values())
-        self._signatures = {one.path: _signature(one.path) for one in self._named}
+        self._signatures = {one.path: file_signature(one.path) for one in self._named}
         self._expiries = {one.path: _expiry(self.files[str(one.path)]) for one in self._named if one.lists}
 
     def start(self) -> None:
@@ -135,7 +136,7 @@ class TrustWatch:
 
     def _is_new(self, one: Named) -> bool:
         """Whether it holds something new that can be used; that is in `files` then."""
-        signature = _signature(one.path)
+        signature = file_signature(one.path)
         if signature == self._signatures[one.path]:
             return False
         self._signatures[one.path] = signature
@@ -153,14 +154,6 @@ class TrustWatch:
             return text != before
         self.log.error("{file}: {problem}; what was read before stays in use", file=str(one.path), problem=problem)
         return False
-
-
-def _signature(path: Path) -> _Signature:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _expiry(text: str) -> float:

@@ -14,7 +14,7 @@ from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IOpenSSLServerConnectionCreator
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -175,7 +175,7 @@ class Held(ProtocolWrapper):
     def writeConnectionLost(self) -> None:
         self._guarded(self.wrappedProtocol.writeConnectionLost)
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         protocol, self.wrappedProtocol = self.wrappedProtocol, None
         self.ended("client", self._why(reason))
         if protocol is not None:

@@ -7,8 +7,8 @@ from typing import Literal
 from attrs import frozen
 
 from dcrouter.config.actions import MailKind
+from dcrouter.wire.smtp.parameters import Ret
 
-Ret = Literal["", "full", "headers"]
 Occasion = Literal["NEVER", "SUCCESS", "FAILURE", "DELAY"]
 """What NOTIFY says a sender wants to hear of (RFC 3461 4.1)."""
 

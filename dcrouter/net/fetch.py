@@ -72,8 +72,10 @@ def body_of(response: Any, largest: int) -> Deferred[bytes]:
 class _Collector(Protocol):
     """`done`: all of a body, or Unreachable."""
 
+    transport: Any
+
     def __init__(self, largest: int) -> None:
-        self._data = b""
+        self._data = bytearray()
         self._largest = largest
         self.done: Deferred[bytes] = Deferred(lambda _: self.drop())
 
@@ -81,19 +83,21 @@ class _Collector(Protocol):
         """The rest is of no interest."""
         if self.transport is not None:
             # Not loseConnection, which waits for the peer's close_notify however long that takes.
-            self.transport.stopProducing()  # type: ignore[attr-defined]
+            self.transport.stopProducing()
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
         if len(self._data) > self._largest:
             self.drop()
+            if not self.done.called:
+                self.done.errback(Unreachable(f"the answer is larger than {self._largest} octets"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         from twisted.web.client import ResponseDone
 
         if self.done.called:
             return
-        if reason.check(ResponseDone) and len(self._data) <= self._largest:
-            self.done.callback(self._data)
+        if reason.check(ResponseDone):
+            self.done.callback(bytes(self._data))
         else:
-            self.done.errback(Unreachable("the answer is broken off, or too large"))
+            self.done.errback(Unreachable("the answer is broken off"))

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from dcrouter.errors import TimedOut
+from dcrouter.errors import TimedOut, reason_of
 from dcrouter.net.engine import ENDED, FAILED, OUT, WAIT, WATCH_BOTH, WATCH_READ, Task
 from dcrouter.net.stream import Plain
 
@@ -115,5 +115,5 @@ def _drop(pending: list[tuple[Plain, T]], one: T) -> None:
 
 def _worst(reasons: list[tuple[T, OSError]]) -> OSError:
     """One error for all: the reasons, each once, in the order in which they came."""
-    texts = dict.fromkeys(error.strerror or str(error) for _, error in reasons)
+    texts = dict.fromkeys(reason_of(error) for _, error in reasons)
     return OSError(reasons[0][1].errno, ", ".join(texts))

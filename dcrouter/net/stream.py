@@ -16,7 +16,7 @@ from _socket import (
 
 from OpenSSL import SSL
 
-from dcrouter.errors import TlsError
+from dcrouter.errors import TlsError, reason_of
 from dcrouter.net.engine import FAILED, IN, OUT, RDHUP, READABLE, UNSURE, WAIT, WATCH_BOTH, WATCH_READ, Task
 from dcrouter.net.openssl import CUT, READ_MORE, WRITE_MORE, Records, ServerSession, clear_errors, had_last_word
 from dcrouter.wire.hostname import host_name
@@ -236,7 +236,7 @@ class Tls:
                 step = self._records.handshake()
             except SSL.Error as error:
                 cause = failure(error)
-                raise TlsError(getattr(cause, "strerror", None) or str(cause)) from error
+                raise TlsError(reason_of(cause)) from error
             if step == READ_MORE:
                 plain.ready &= ~IN
             elif step == WRITE_MORE:

@@ -50,6 +50,8 @@ files.
 """
 PAUSE = 0.1
 """Seconds a listener rests when descriptors have run out."""
+QUIET = 60.0
+"""Seconds between two lines of the log about such rests."""
 LAST_WORDS = 1.0
 """Seconds for a mail half apart to say 421 to a client whose session we end."""
 
@@ -95,6 +97,7 @@ class Edge:
         self.handlers = Taker(reactor, others, self._resume, self._handlers_lost)
         self.takers = {"mail": self.mail, "handlers": self.handlers}
         self._resting = False
+        self._told = -QUIET
         self._number = 0
         self._prefix = f"{int(time.time() * 1000):x}-"
         self._sessions: dict[Task, Session] = {}
@@ -105,21 +108,21 @@ class Edge:
 
     # What the parent tells.
 
-    def listen(self, sock: socket.socket, *, responds: bool = False) -> None:
-        """Own a bound listening socket; it accepts from `start` on. `responds`: for http-01 alone, see `respond`."""
-        address, port = sock.getsockname()[:2]
+    def listen(self, *socks: socket.socket, responds: bool = False) -> None:
+        """Own bound listening sockets; they accept from `start` on. `responds`: for http-01 alone, see `respond`."""
+        places = {sock.getsockname()[:2] for sock in socks}
+        self._listeners.end(lambda one: one.responds and one.bound in places)
         plan = self.plan
-        self._listeners.end(lambda one: one.responds and one.bound == (address, port))
-        table, admission = plan.table(port), plan.admission(port)
-        self._listeners.append(Listener(self, sock, table, admission, plan.introducers(port), responds=responds))
-        if self._accepting:
-            self._resume()
+        for sock in socks:
+            port = sock.getsockname()[1]
+            table, admission = plan.table(port), plan.admission(port)
+            self._listeners.append(Listener(self, sock, table, admission, plan.introducers(port), responds=responds))
+        self._resume()
 
     def respond(self, socks: Iterable[socket.socket]) -> None:
         """Own these listening sockets too, of no route, and no others of their kind: challenges are answered there."""
         self._listeners.end(lambda one: one.responds)
-        for sock in socks:
-            self.listen(sock, responds=True)
+        self.listen(*socks, responds=True)
 
     def believe(self, ca_files: Mapping[str, bytes]) -> None:
         """Authorities and revocation lists have changed."""
@@ -147,9 +150,7 @@ class Edge:
         for listener in self._listeners:
             port = listener.port
             listener.serve(plan.table(port), plan.admission(port), plan.introducers(port))
-        for sock in opened:
-            self.listen(sock)
-        self._resume()
+        self.listen(*opened)
         if self._begun:
             for service in before.services:
                 service.end()
@@ -275,7 +276,8 @@ class Edge:
         self.pauses += 1
         for listener in self._listeners:
             listener.pause()
-        if self.pauses == 1 or error is not None:
+        if (now := self._reactor.seconds()) - self._told >= QUIET:
+            self._told = now
             self._log.warn(
                 "out of descriptors at {active} connections, accepting again in {pause} s: {cause}",
                 active=len(self._sessions),
@@ -322,15 +324,15 @@ class Edge:
         if isinstance(sock, int):
             sock = RawSocket(listener.family, socket.SOCK_STREAM, 0, sock)
         turn_away(sock, self.refusal(listener, facts, reason))
-        if self.observed:
-            how = termination("router", "", reason)
-            fields = facts.to_plain()
-            self.observe(SessionClosed(**fields, phases={}, ended_by="router", termination=how, reason=reason))
+        self._tell_end(facts, "", reason)
 
     def _handlers_lost(self, facts: ConnectionFacts) -> None:
-        reason = "the handlers process has died"
+        self._tell_end(facts, "handler", "the handlers process has died")
+
+    def _tell_end(self, facts: ConnectionFacts, phase: str, reason: str) -> None:
+        """Of a connection that has no session here."""
         if self.observed:
-            how = termination("router", "handler", reason)
+            how = termination("router", phase, reason)
             fields = facts.to_plain()
             self.observe(SessionClosed(**fields, phases={}, ended_by="router", termination=how, reason=reason))
 

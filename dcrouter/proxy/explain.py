@@ -69,9 +69,7 @@ def explain(config: Config, question: Question) -> Explanation:
     routes = effective_routes(config)
     protocols = Protocols(routes, config.listen)
     here = [
-        (at, route)
-        for at, route in enumerate(routes)
-        if any(given.start <= question.port <= given.end for given in route.match.ports)
+        (at, route) for at, route in enumerate(routes) if any(question.port in given for given in route.match.ports)
     ]
     if not here:
         return Explanation(winner=None, protocol=None, notes=(f"no route listens on port {question.port}",))

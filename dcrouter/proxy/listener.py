@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dcrouter.config.routes import ProxyProtocol
+from dcrouter.errors import EXHAUSTED
 from dcrouter.match.addresses import Networks
 from dcrouter.proxy.door import Door
 
@@ -23,7 +23,6 @@ ACCEPTS = 64
 """Connections taken per wake-up, so that those which are open already get their turn."""
 LAST_TURNS = 16
 """So often ACCEPTS connections are taken of a port that is closed: the others are more than a moment's worth."""
-EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class Introducers:
@@ -32,11 +31,7 @@ class Introducers:
     """
 
     def __init__(self, entries: tuple[ProxyProtocol, ...], port: int) -> None:
-        here = [
-            entry
-            for entry in entries
-            if entry.ports is None or any(given.start <= port <= given.end for given in entry.ports)
-        ]
+        here = [entry for entry in entries if entry.ports is None or any(port in given for given in entry.ports)]
         self.only = any(entry.only for entry in here)
         self._entries = [(Networks(entry.from_), entry.timeout) for entry in here]
 

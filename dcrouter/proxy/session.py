@@ -15,7 +15,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Literal
 
-from dcrouter.errors import DcrouterError, NotAdmitted, Refused, TimedOut, TlsError, WireError
+from dcrouter.errors import DcrouterError, NotAdmitted, Refused, TimedOut, TlsError, WireError, reason_of
 from dcrouter.events import EndedBy, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.engine import Task
@@ -162,7 +162,7 @@ class Session:
         except DcrouterError as error:
             self.end("router", str(error))
         except OSError as error:
-            self.end("client", error.strerror or str(error))
+            self.end("client", reason_of(error))
         finally:
             plain.close()
             edge.ended(self.task)

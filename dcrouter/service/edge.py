@@ -117,5 +117,4 @@ class EdgeWorker(Worker):
             self.channel.send("answer", {"id": fields["id"]})
 
     def _listener(self, fields: Fields, fds: list[int]) -> None:
-        for fd in fds:
-            self.edge.listen(socket.socket(fileno=fd))
+        self.edge.listen(*(socket.socket(fileno=fd) for fd in fds))

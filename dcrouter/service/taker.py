@@ -10,11 +10,14 @@ from dcrouter.control.worker import Fields, Worker
 from dcrouter.events import SessionClosed
 from dcrouter.net.channel import Channel
 from dcrouter.net.living import Living
+from dcrouter.net.reactor import when_idle
 
 LIVING_PER_MESSAGE = 500
 
 TOLD_WITHIN = 0.002
-"""Seconds until the edge hears of connections that have ended, several at once: it counts them as open until then."""
+"""Seconds until the edge hears of connections that have ended, at the latest: of several at once, where there is much
+else to do. It counts them as open until then.
+"""
 
 
 class Taker(Worker):
@@ -25,6 +28,7 @@ class Taker(Worker):
         self.acts["connections"] = self._connections
         self.acts["kill"] = self._kill
         self._ended: list[str] = []
+        self._when_idle = when_idle(reactor)
 
     @abstractmethod
     def living(self) -> Living[Any] | None:
@@ -44,9 +48,9 @@ class Taker(Worker):
 
     def ended(self, event: SessionClosed) -> None:
         """A connection has ended."""
-        if not self._ended:
-            self.reactor.callLater(TOLD_WITHIN, self.tell_ended)
         self._ended.append(event.session)
+        if len(self._ended) == 1:
+            self._when_idle(self.tell_ended, TOLD_WITHIN)
         if self.access is not None:
             self.access(event)
 

@@ -18,7 +18,7 @@ from dcrouter.config.actions import Forward
 from dcrouter.config.health import Health
 from dcrouter.config.routes import Route
 from dcrouter.config.targets import UpstreamTls
-from dcrouter.errors import Refused, TimedOut, TlsError, WireError
+from dcrouter.errors import Refused, TimedOut, TlsError, WireError, reason_of
 from dcrouter.net.engine import WAIT, Engine, Task
 from dcrouter.net.stream import Stream, send_all
 from dcrouter.targets.reach import Reach
@@ -137,7 +137,7 @@ class Checks:
         except (OSError, TlsError, WireError, TimedOut) as error:
             if isinstance(error, NoAddressYet) or is_ours(error):
                 raise Unknown(error.strerror) from error
-            return getattr(error, "strerror", None) or str(error)
+            return reason_of(error)
         finally:
             task.within(0, "pause")
             if stream is not None:

@@ -17,6 +17,7 @@ from dcrouter.config.actions import Forward
 from dcrouter.config.names import is_address, target_host
 from dcrouter.config.targets import SimpleTarget, Target
 from dcrouter.config.units import port, shown
+from dcrouter.errors import EXHAUSTED
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.wheel import NEVER
 from dcrouter.targets.addresses import Addresses
@@ -33,7 +34,6 @@ MOST_CHOSEN = 1000
 """Targets of a route that are remembered though its file does not name them; each has a connection's counters."""
 
 NO_ADDRESS = "its name has no known address"
-_OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class NoAddressYet(OSError):
@@ -45,7 +45,7 @@ class NoAddressYet(OSError):
 
 def is_ours(error: object) -> TypeGuard[OSError]:
     """Whether a connection has failed for want of what we have too little of: no target is to blame."""
-    return isinstance(error, OSError) and error.errno in _OURS
+    return isinstance(error, OSError) and error.errno in EXHAUSTED
 
 
 @frozen

@@ -12,7 +12,7 @@ from functools import cache
 
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.through import Proxy
-from dcrouter.errors import TlsError, WireError
+from dcrouter.errors import TlsError, WireError, reason_of
 from dcrouter.net.engine import WAIT
 from dcrouter.net.stream import Plain, Stream, send_all
 from dcrouter.targets.addresses import Addresses
@@ -45,12 +45,12 @@ class Through:
                 stream = await self._tls.secure(plain, proxy.host)
             await _agree(stream, handshake(proxy.scheme, host, port, proxy.user, proxy.password))
         except (OSError, TlsError, WireError, ValueError) as error:
-            raise self._error(getattr(error, "strerror", None) or str(error)) from error
+            raise self._error(reason_of(error)) from error
         return stream
 
     def unreached(self, error: OSError) -> OSError:
         """A connection that has failed was one to the proxy."""
-        return self._error(error.strerror or str(error))
+        return self._error(reason_of(error))
 
     def _error(self, words: str) -> OSError:
         return OSError(errno.EHOSTUNREACH, f"through {self._proxy}: {words}")

@@ -29,12 +29,12 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 
 from dcrouter.config.named import not_waiting
 from dcrouter.config.pem import is_whole
+from dcrouter.config.publickey import public_der
 from dcrouter.errors import TlsError
 
 PrivateKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
@@ -150,9 +150,9 @@ def read(cert: Path, key: Path, *, shared: bool = True, source: Source = "file")
     """
     chain = read_chain(cert)
     private = read_key(key)
-    wanted = _public(private)
+    wanted = public_der(private)
     try:
-        owners = [_public(certificate) == wanted for certificate in chain]
+        owners = [public_der(certificate) == wanted for certificate in chain]
     except (ValueError, UnsupportedAlgorithm) as error:
         raise TlsError(f"certificate file {cert} has a key of an unknown kind") from error
     if not owners[0]:
@@ -232,10 +232,6 @@ def _try(key: RSAPrivateKey) -> None:
     ):
         return
     key.public_key().verify(key.sign(b"", PKCS1v15(), SHA256()), b"", PKCS1v15(), SHA256())
-
-
-def _public(owner: x509.Certificate | PrivateKey) -> bytes:
-    return owner.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _key_type(key: PrivateKey) -> KeyType:

@@ -100,10 +100,11 @@ def _is_cut(before: Credential, now: Credential) -> bool:
 
 
 def _signature(files: CertificateFiles) -> _Signature:
-    return tuple(map(_file_signature, (files.cert, files.key)))
+    return tuple(map(file_signature, (files.cert, files.key)))
 
 
-def _file_signature(path: Path) -> tuple[int, int, int] | None:
+def file_signature(path: Path) -> tuple[int, int, int] | None:
+    """What differs when a file was changed or replaced; None where there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -13,11 +13,11 @@ import re
 from attrs import field, frozen
 
 from dcrouter.errors import WireError
+from dcrouter.wire.sasl import MALFORMED
 
 OAUTHBEARER = "OAUTHBEARER"
 XOAUTH2 = "XOAUTH2"
 
-_MALFORMED = b"501 5.5.2 Malformed credentials"
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,12288}=*")
 """RFC 6750 2.1: b64token."""
 _GS2 = re.compile(r"[ny],(?:a=((?:[^\0,=]|=2C|=3D)*))?,")
@@ -70,4 +70,4 @@ def refusal(mechanism: str) -> bytes:
 
 
 def _malformed() -> WireError:
-    return WireError("not a bearer token's message", _MALFORMED)
+    return WireError("not a bearer token's message", MALFORMED)

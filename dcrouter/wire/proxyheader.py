@@ -33,7 +33,6 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 Version = Literal["v1", "v2"]
 
-_V1_START = b"PROXY "
 _LOCAL, _PROXY = 0, 1
 _STREAM = 1
 _UNSPEC, _INET, _INET6, _UNIX = 0, 1, 2, 3

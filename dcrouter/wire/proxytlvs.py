@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from attrs import frozen
 
 from dcrouter.errors import WireError
 
-ALPN, AUTHORITY, CRC32C, NOOP, UNIQUE_ID, SSL = 0x01, 0x02, 0x03, 0x04, 0x05, 0x20
+ALPN, AUTHORITY, CRC32C, UNIQUE_ID, SSL = 0x01, 0x02, 0x03, 0x05, 0x20
 _SSL_VERSION, _SSL_CN, _SSL_CIPHER = 0x21, 0x22, 0x23
 
 MAX_UNIQUE_ID = 128
@@ -70,7 +71,7 @@ def split(block: bytes, what: str = "TLV") -> Iterator[tuple[int, int, bytes]]:
 
 def read(tlvs: Iterable[Tlv]) -> Told:
     """What `tlvs` say; of several of one type the last counts."""
-    said: dict[str, str | bytes | bool | None] = {}
+    said: dict[str, Any] = {}
     for kind, value in tlvs:
         if kind == AUTHORITY:
             said["authority"] = _text(value, "authority")
@@ -82,7 +83,7 @@ def read(tlvs: Iterable[Tlv]) -> Told:
             said["unique_id"] = value
         elif kind == SSL:
             said.update(_read_ssl(value))
-    return Told(**said) if said else NOTHING_TOLD  # type: ignore[arg-type]
+    return Told(**said) if said else NOTHING_TOLD
 
 
 def _read_ssl(value: bytes) -> dict[str, str | bool]:

@@ -17,11 +17,9 @@ from attrs import field, frozen
 
 from dcrouter.errors import WireError
 
-MECHANISMS = ("PLAIN", "LOGIN")
-
 _USERNAME = b"Username:"
 _PASSWORD = b"Password:"
-_MALFORMED = b"501 5.5.2 Malformed credentials"
+MALFORMED = b"501 5.5.2 Malformed credentials"
 
 
 @frozen(kw_only=True)
@@ -67,7 +65,7 @@ def prepare_account(name: str) -> str:
 
 
 class Exchange:
-    """One login by `mechanism`, one of MECHANISMS."""
+    """One login by `mechanism`, PLAIN or LOGIN."""
 
     __slots__ = ("_account", "_login")
 
@@ -90,15 +88,15 @@ class Exchange:
 def _plain(response: bytes) -> Credentials:
     parts = response.split(b"\0")
     if len(parts) != 3:
-        raise WireError("not a PLAIN response", _MALFORMED)
+        raise WireError("not a PLAIN response", MALFORMED)
     authorize_as, account, password = map(_text, parts)
     return Credentials(account=account, password=password, authorize_as=authorize_as)
 
 
 def _text(octets: bytes) -> str:
     if b"\0" in octets:
-        raise WireError("NUL in credentials", _MALFORMED)
+        raise WireError("NUL in credentials", MALFORMED)
     try:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
-        raise WireError("credentials beyond UTF-8", _MALFORMED) from None
+        raise WireError("credentials beyond UTF-8", MALFORMED) from None

@@ -23,6 +23,7 @@ from contextlib import suppress
 from attrs import field, frozen
 
 from dcrouter.errors import WireError
+from dcrouter.wire.sasl import MALFORMED
 from dcrouter.wire.saslprep import saslprep
 
 SCRAM = "SCRAM-SHA-256"
@@ -35,7 +36,6 @@ SALT = 16
 """Octets."""
 _SIZE = hashlib.sha256().digest_size
 
-_MALFORMED = b"501 5.5.2 Malformed credentials"
 _REFUSED = b"535 5.7.8 Authentication credentials invalid"
 _PRINTABLE = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,256}")
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$([1-9][0-9]{3,7}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
@@ -221,4 +221,4 @@ def _name(text: str) -> str:
 
 
 def _malformed() -> WireError:
-    return WireError("not a SCRAM message", _MALFORMED)
+    return WireError("not a SCRAM message", MALFORMED)

@@ -10,11 +10,12 @@ import gzip
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
+
+from dcrouter.wire.moments import utc
 
 PolicyType = Literal["tlsa", "sts", "no-policy-found"]
 
@@ -104,7 +105,7 @@ def report(
     """What is told of a time from `begin` to `end`, UTC epoch seconds; JSON-ready (section 4.4)."""
     return {
         "organization-name": organization,
-        "date-range": {"start-datetime": _moment(begin), "end-datetime": _moment(end)},
+        "date-range": {"start-datetime": utc(begin), "end-datetime": utc(end)},
         "contact-info": contact,
         "report-id": id,
         "policies": [_section(section) for section in sections],
@@ -148,7 +149,3 @@ def _failure(kind: FailureKind, count: int) -> dict[str, Any]:
         "failure-reason-code": kind.reason,
     }
     return {key: value for key, value in told.items() if value} | {"failed-session-count": count}
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

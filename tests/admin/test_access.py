@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from shutil import rmtree
@@ -76,6 +77,18 @@ class TestAccessLogWriter(TestCase):
         writer = await self.writer(path=Path("/dev/full"))
         writer.write([{"session": "a"}, {"session": "b"}])
         await until(lambda: writer.dropped == 2)
+
+    async def test_a_pipe_that_nobody_reads_keeps_no_process_alive(self) -> None:
+        """What waits for its reader is given up at the end of the service."""
+        self.patch(module, "LAST_WAIT", 0.2)
+        os.mkfifo(self.path)
+        reader = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        writer = await self.writer()
+        writer.write([{"session": "x" * 1000} for _ in range(1000)])
+        writer.write([{"session": "later"}])
+        writer.close()
+        self.assertTrue(writer._idle.is_set())
 
     async def test_after_a_reopen_lines_go_to_the_new_file(self) -> None:
         """As logrotate does it."""

@@ -5,10 +5,12 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -147,6 +149,60 @@ class TestCommands(SynchronousTestCase):
             self.assertEqual((status, output), (2, ""))
             self.assertIn(f"invalid choice: '{words[-1]}' (choose from ", errors)
             self.assertEqual(re.findall(r"\(did you mean '(.+)'\?\)\n", errors), suggested)
+
+    def test_a_mistyped_option_is_told_which_was_meant(self) -> None:
+        """With the usage of the command that it stands behind, below another one too."""
+        for words, command, suggested in (
+            (("routes", "--jsn"), "routes", " (did you mean '--json'?)"),
+            (("certs", "renew", "x", "--wiat", "1s"), "certs renew", " (did you mean '--wait'?)"),
+            (("queue", "list", "--frobnicate"), "queue list", ""),
+            (("run", "more"), "run", ""),
+            (("run", "routes.yaml"), "run", " (did you mean --config routes.yaml?)"),
+        ):
+            status, output, errors = self.run_main(*words)
+            self.assertEqual((status, output), (2, ""))
+            self.assertIn(f"usage: dcrouter {command} [-h]", errors)
+            self.assertRegex(errors, rf"dcrouter {command}: error: unrecognized arguments: .*{re.escape(suggested)}\n$")
+
+    def test_where_things_are_may_be_said_before_a_verb_or_behind_it(self) -> None:
+        """`certs --json renew NAME` is `certs renew NAME --json`; so with every verb."""
+        for command, *verb in (
+            ("certs", "renew", "x"),
+            ("certs", "account-keys"),
+            ("connections", "kill", "1"),
+            ("bans", "clear"),
+            ("suppression", "add", "a@example.com"),
+        ):
+            for options in (("--socket", "/x.sock", "--json"), ("--config", "/x.yaml", "--only", "mail")):
+                before = self.run_main(command, *options, *verb)
+                self.assertEqual(before, self.run_main(command, *verb, *options))
+                self.assertIn(options[1], before[1] + before[2])
+
+    def run_apart(self, *arguments: str, **keys: Any) -> subprocess.CompletedProcess[bytes]:
+        """In a process of its own."""
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from dcrouter.admin.cli import main; sys.exit(main())",
+            *arguments,
+        ]
+        return subprocess.run(command, stderr=subprocess.PIPE, check=False, timeout=60, **keys)
+
+    def test_a_full_disk_is_one_line(self) -> None:
+        """Whether the answer is longer than what is gathered, or not."""
+        for command in ("check", "schema"):
+            with open("/dev/full", "wb") as full:
+                done = self.run_apart(command, stdout=full)
+            words = b"dcrouter: cannot write what there is to say: no space left on device\n"
+            self.assertEqual((done.returncode, done.stderr), (1, words), command)
+
+    def test_a_terminal_of_another_encoding_shows_what_it_can(self) -> None:
+        """Letters that it does not have are escaped."""
+        other = self.base / "grüße.yaml"
+        self.file.rename(other)
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = self.run_apart("check", str(other), stdout=subprocess.PIPE, env=environment)
+        self.assertEqual(done.stdout, f"{self.base}/gr\\xfc\\xdfe.yaml: ok, 1 route\n".encode())
 
     def test_the_schema_is_json(self) -> None:
         """What an editor reads."""

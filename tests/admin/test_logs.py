@@ -14,6 +14,7 @@ from twisted.logger import Logger, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.admin import logfile
 from dcrouter.admin.logfile import LogFile
 from dcrouter.admin.logs import Format, LogWriter, as_json, as_text, escape
 from dcrouter.control.records import WAITING, ChannelObserver, Record, publish, to_record
@@ -181,6 +182,21 @@ class TestLogWriter(SynchronousTestCase):
             LogFile(self.path).open()
         self.assertEqual(str(caught.exception), f"log file {self.path} cannot be opened: Is a directory")
 
+    def test_a_pipe_that_nobody_reads_is_not_waited_for(self) -> None:
+        """The start would stand still. With a reader it is a log as any other."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(self.path)
+        file = LogFile(self.path)
+        with self.assertRaises(StartError) as caught:
+            file.open()
+        reason = "it is a pipe that nobody reads"
+        self.assertEqual(str(caught.exception), f"log file {self.path} cannot be opened: {reason}")
+        reader = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        self.addCleanup(file.close)
+        file.write(b"one\n")
+        self.assertEqual(os.read(reader, 10), b"one\n")
+
     def test_a_directory_that_cannot_be_made_is_told_beside_the_file(self) -> None:
         """The path of the configuration, and what stands in its way."""
         path = Path("/proc/nowhere/dcrouter/router.log")
@@ -195,6 +211,28 @@ class TestLogWriter(SynchronousTestCase):
         self.addCleanup(file.close)
         file.write(b"one\ntwo\n")
         self.assertEqual(file.lost, 2)
+
+    def test_a_pipe_that_is_not_read_any_more_stops_nobody(self) -> None:
+        """A pager that waits, a terminal after Ctrl-S: what does not fit is counted, and every line stays one."""
+        self.patch(logfile, "PATIENCE", 0.01)
+        path = self.base / "pipe"
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        file = LogFile(path)
+        file.open()
+        self.addCleanup(file.close)
+        lines = [b"%d " % number + b"x" * 700 + b"\n" for number in range(300)]
+        for number in range(0, 200, 10):
+            file.write(b"".join(lines[number : number + 10]))
+        self.assertGreater(file.lost, 0)
+        read = os.read(reader, 1 << 20)
+        for line in lines[200:220]:
+            file.write(line)
+        read += os.read(reader, 1 << 20)
+        whole = [line for line in read.splitlines(keepends=True) if line in lines]
+        self.assertEqual(len(whole) + file.lost, 220)
+        self.assertEqual(whole[-20:], lines[200:220])
 
 
 class Sent:

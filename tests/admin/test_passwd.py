@@ -20,7 +20,7 @@ COMMAND = (sys.executable, "-m", "dcrouter.admin.cli", "passwd")
 
 
 def piped(octets: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*COMMAND, *arguments], input=octets, capture_output=True, timeout=60, check=False)
+    return subprocess.run([*COMMAND, *arguments], input=octets, capture_output=True, timeout=240, check=False)
 
 
 def typed(*lines: bytes) -> tuple[int, bytes]:

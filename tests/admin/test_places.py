@@ -48,5 +48,5 @@ class PlacesTests(SynchronousTestCase):
         """The service runs with the one before it, and is asked why the file is not used."""
         for text in ("state_dir: ./here\nroutes: [\n", "state_dir: ./here\nnosuch: 1\n"):
             (self.base / "routes.yaml").write_text(text)
-            found = service_socket(argparse.Namespace(config=None, socket=None))
+            found = service_socket(argparse.Namespace(config=None, socket=None, only=None))
             self.assertEqual(found, Path.cwd() / "here" / "admin.sock")

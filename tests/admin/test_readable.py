@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -8,12 +9,14 @@ from shutil import rmtree
 from unittest import SkipTest
 
 from attrs import evolve
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.readable import problems_as
 from dcrouter.config.accounts import Auth
-from dcrouter.config.actions import Forward
+from dcrouter.config.actions import Forward, Static
 from dcrouter.config.admin import AccessLog, Admin, Config, Log
+from dcrouter.config.load import load
 from dcrouter.config.mail import Email
 from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Route, RouteTls
@@ -21,6 +24,42 @@ from dcrouter.config.rules import MailForward, Rule
 from dcrouter.config.targets import Target, UpstreamTls
 from dcrouter.config.tls import CertificateFiles, Certificates
 from dcrouter.control.privileges import find_account
+from tests.support.certificates import Authority
+
+ROUTES = """
+version: 1
+routes:
+  - name: a
+    match: {ports: 8443}
+    tls:
+      mode: terminate-and-reencrypt
+      client_auth: {ca: clients.pem}
+      upstream: {client_certificate: {cert: site.pem, key: site.key}}
+    action: {type: forward, target: {host: 127.0.0.1, port: 1}}
+  - name: b
+    match: {ports: 8081}
+    security: {basic_auth: {users_file: users}}
+    action: {type: static, root: www}
+  - name: c
+    match: {ports: 8082}
+    security: {jwt: {public_key: public.pem, algorithms: [ES256]}}
+    action: {type: respond}
+  - name: d
+    match: {ports: 8083}
+    security: {jwt: {secret: {file: secret}, algorithms: [HS256]}}
+    action: {type: respond}
+  - name: e
+    enabled: false
+    match: {ports: 8084}
+    security: {jwt: {secret: {file: secret}, algorithms: [HS256]}}
+    action: {type: respond}
+email:
+  hostname: mail.test
+  rules:
+    - name: out
+      match: {clients: may_relay}
+      action: {type: forward, targets: [{host: 127.0.0.1}], tls: required, auth: {user: u, password: {file: password}}}
+"""
 
 
 class TestProblemsAs(SynchronousTestCase):
@@ -72,6 +111,62 @@ class TestProblemsAs(SynchronousTestCase):
             [
                 f"{key}: cannot read {missing}: no such file or directory"
                 for key in ("email.auth.users_file", "email.rules[0].recipients_file", "email.rules[0].action.ca")
+            ],
+        )
+
+    def test_every_key_that_names_a_file_is_tried(self) -> None:
+        """Those of routes that are not enabled apart; the configuration itself too, which a reload reads again."""
+        authority = Authority()
+        pair = authority.files(self.base, ["client.test"])
+        key = load_pem_private_key(pair.key.read_bytes(), None)
+        names = (pair.cert.name, pair.key.name, "clients.pem", "public.pem", "users", "secret", "password")
+        (self.base / "clients.pem").write_bytes(authority.root_pem)
+        (self.base / "public.pem").write_bytes(
+            key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+        (self.base / "users").write_text("")
+        (self.base / "secret").write_text("a secret of more than thirty-two octets\n")
+        (self.base / "password").write_text("a secret\n")
+        (self.base / "www").mkdir()
+        source = self.base / "routes.yaml"
+        source.write_text(ROUTES)
+        config = load(source)
+        self.assertEqual(problems_as(None, config, source), [])
+        for name in (*names, "routes.yaml"):
+            (self.base / name).unlink()
+        self.assertEqual(
+            [problem.partition(":")[0] for problem in problems_as(None, config, source)],
+            [
+                "configuration",
+                "routes[0].tls.client_auth.ca",
+                "routes[0].tls.upstream.client_certificate.cert",
+                "routes[0].tls.upstream.client_certificate.key",
+                "routes[1].security.basic_auth.users_file",
+                "routes[2].security.jwt.public_key",
+                "routes[3].security.jwt.secret.file",
+                "email.rules[0].action.auth.password.file",
+            ],
+        )
+
+    def test_a_folder_of_pages_must_be_open_to_the_user(self) -> None:
+        """And a socket of a target, where it is there already."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        (self.base / "www").mkdir(mode=0o700)
+        with socket.socket(socket.AF_UNIX) as target:
+            target.bind(str(self.base / "app.sock"))
+        (self.base / "app.sock").chmod(0o600)
+        action = Forward(targets=(Target(unix=self.base / "app.sock"), Target(unix=self.base / "later.sock")))
+        pages, app = (
+            Route(name=name, match=Match(ports=(PortRange(start=80, end=80),)), action=action)
+            for name, action in (("pages", Static(root=self.base / "www")), ("app", action))
+        )
+        config = evolve(self.config(), routes=(pages, app), access_log=None)
+        self.assertEqual(
+            problems_as(find_account("nobody", None), config),
+            [
+                f"routes[0].action.root: cannot enter {self.base / 'www'}: permission denied",
+                f"routes[1].action.targets[0].unix: cannot connect to {self.base / 'app.sock'}: permission denied",
             ],
         )
 

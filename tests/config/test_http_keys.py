@@ -281,6 +281,10 @@ class JwtTests(HttpKeyCase):
                 "security.jwt.algorithms[0]: ES256 is checked with a public key",
             ),
             (
+                "secret: '', algorithms: [HS256, HS512]",
+                "security.jwt.secret: is empty: anybody could make tokens",
+            ),
+            (
                 "public_key: key.pem, algorithms: [EdDSA]",
                 f"security.jwt.algorithms[0]: EdDSA is not what the key in {Path.cwd()}/key.pem is for",
             ),

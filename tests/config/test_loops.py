@@ -1,4 +1,4 @@
-"""Routes that would forward to themselves, and mail that would come back."""
+"""Routes that would forward to themselves, redirects that go in circles, and mail that would come back."""
 
 from __future__ import annotations
 
@@ -32,6 +32,48 @@ class LoopTests(FileTestCase):
             forward("{host: 127.0.0.1, port: 443}", ", listen: [192.0.2.7]"),
             forward("{host: 127.0.0.1, port: 443}", ", client_ips: [192.0.2.0/24]"),
             forward("{host: app.test, port: preserve}"),
+        ):
+            with self.subTest(text=text):
+                self.assertEqual(self.load(text)[1], [])
+
+
+def redirect(to: str, ports: str = "[80, 443]", *, tls: bool = True, domains: str = "[a.test]") -> str:
+    secure = ", tls: {mode: terminate, certificate: internal}" if tls else ""
+    match = f"match: {{ports: {ports}, domains: {domains}}}"
+    return f"routes:\n  - {{name: a, {match}{secure}, action: {{type: redirect, to: '{to}'}}}}\n"
+
+
+class RedirectLoopTests(FileTestCase):
+    """A browser asks some twenty times, and shows an error."""
+
+    def warning(self, text: str) -> str:
+        (warning,) = self.load(text)[1]
+        return warning.partition("routes[0].action.to: ")[2]
+
+    def test_the_same_place_is_warned_of(self) -> None:
+        itself = "clients would come back for ever: this route answers https on port 443 itself"
+        for to in ("https://{host}{uri}", "https://{host}:443{path}", "https://A.test{uri}"):
+            with self.subTest(to=to):
+                self.assertEqual(self.warning(redirect(to)), itself)
+        whatever = "clients would come back for ever: this route answers https on whatever port they came to"
+        for to in ("{uri}", "{path}", "https://{host}:{port}{uri}"):
+            with self.subTest(to=to):
+                self.assertEqual(self.warning(redirect(to)), whatever)
+        self.assertEqual(
+            self.warning(redirect("http://{host}:8080{uri}", "8080", tls=False)),
+            "clients would come back for ever: this route answers http on port 8080 itself",
+        )
+
+    def test_another_place_is_fine(self) -> None:
+        for text in (
+            redirect("https://{host}{uri}", "80", tls=False),
+            redirect("https://{host}{uri}", "8443"),
+            redirect("https://{host}:8443{uri}"),
+            redirect("https://www.a.test{uri}"),
+            redirect("https://a.test{uri}", domains='["*.a.test"]'),
+            redirect("https://{host}/new{uri}"),
+            redirect("https://{host}:" + "9" * 5000 + "{uri}"),
+            redirect("/new"),
         ):
             with self.subTest(text=text):
                 self.assertEqual(self.load(text)[1], [])

@@ -83,7 +83,11 @@ class HostTests(SynchronousTestCase):
 
     def test_slips_are_told(self) -> None:
         """A port and brackets do not belong there."""
-        for text, hint in (("a.b:80", "the port has its own key"), ("[::1]", "without brackets"), ("a/b", "scheme")):
+        for text, hint in (
+            ("a.b:80", "the port has its own key"),
+            ("[::1]", "without brackets"),
+            ("//a:1", "scheme"),
+        ):
             self.assertIn(hint, str(self.assertRaises(ValueError, names.target_host, text)))
 
     def test_a_hostname_is_no_address(self) -> None:

@@ -97,8 +97,13 @@ class AddressTests(SynchronousTestCase):
         """An address that means something else on every interface cannot be bound or compared."""
         for read in (units.address, units.network):
             self.assertIn("'fe80::1%lo' has a zone", str(self.assertRaises(ValueError, read, "fe80::1%lo")))
+        self.assertIn("'fe80::1' is link-local", str(self.assertRaises(ValueError, units.address, "fe80::1")))
 
-    @given(st.ip_addresses())
+    def test_an_ipv4_address_written_as_ipv6_is_one(self) -> None:
+        """Its socket would be one of IPv6 alone, which cannot be bound to it."""
+        self.assertEqual(units.address("::ffff:127.0.0.1"), ip_address("127.0.0.1"))
+
+    @given(st.ip_addresses().filter(lambda one: one.version == 4 or not (one.is_link_local or one.ipv4_mapped)))
     def test_every_address_is_read(self, address: object) -> None:
         """As `ipaddress` writes it."""
         self.assertEqual(units.address(str(address)), address)

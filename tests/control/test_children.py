@@ -15,7 +15,6 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.control import children as module
 from dcrouter.control.children import Children, Message
-from dcrouter.control.joining import REJOIN
 from dcrouter.control.post import FIRST_WAIT
 from dcrouter.errors import StartError, Unreachable
 from tests.support.facts import until
@@ -65,14 +64,14 @@ class TestLives(ChildrenCase):
     async def test_children_get_their_greeting_and_each_other_and_then_go(self) -> None:
         """Both are ready with configuration, listening sockets and one socketpair between them before `go` is said."""
         await self.children.start()
-        edge = await self.children.ask("edge", "status")
-        mail = await self.children.ask("mail", "status")
+        edge = await self.children.ask("edge", "status", timeout=60.0)
+        mail = await self.children.ask("mail", "status", timeout=60.0)
         self.assertEqual(edge["config"], {"for": "edge"})
         self.assertEqual(edge["ports"], [self.listening.getsockname()[1]])
         self.assertEqual((edge["peers"], mail["peers"]), (1, 1))
         self.assertFalse(edge["went"] or mail["went"])
         self.children.go()
-        self.assertTrue((await self.children.ask("edge", "status"))["went"])
+        self.assertTrue((await self.children.ask("edge", "status", timeout=60.0))["went"])
         await until(lambda: len([kind for _, kind, _ in self.heard if kind == "log"]) == 2)
 
     async def test_a_killed_child_comes_back_with_everything_and_a_new_peer(self) -> None:
@@ -82,8 +81,8 @@ class TestLives(ChildrenCase):
         first = self.pid("edge")
         os.kill(first, 9)
         await until(lambda: self.pid("edge") not in (0, first) and self.children.status()["edge"]["state"] == "ready")
-        edge = await self.children.ask("edge", "status")
-        mail = await self.children.ask("mail", "status")
+        edge = await self.children.ask("edge", "status", timeout=60.0)
+        mail = await self.children.ask("mail", "status", timeout=60.0)
         self.assertTrue(edge["went"])
         self.assertEqual(edge["ports"], [self.listening.getsockname()[1]])
         self.assertEqual((edge["peers"], mail["peers"]), (1, 2))
@@ -99,11 +98,16 @@ class TestLives(ChildrenCase):
         await until(lambda: any(call.func == self.children._joining._join for call in reactor.getDelayedCalls()))
 
         async def peers() -> tuple[int, int]:
-            edge, mail = await self.children.ask("edge", "status"), await self.children.ask("mail", "status")
+            edge, mail = (
+                await self.children.ask("edge", "status", timeout=60.0),
+                await self.children.ask("mail", "status", timeout=60.0),
+            )
             return edge["peers"], mail["peers"]
 
-        await deferLater(reactor, REJOIN + 0.1)
-        self.assertEqual(await peers(), (2, 2))
+        async def joined() -> bool:
+            return await peers() == (2, 2)
+
+        await until(lambda: Deferred.fromCoroutine(joined()))
 
     async def test_the_wait_before_a_restart_doubles(self) -> None:
         """A child that dies again and again is started ever later, up to a bound."""
@@ -131,7 +135,7 @@ class TestLives(ChildrenCase):
         await until(lambda: self.children.status()["mail"]["restarts"] >= 3)
         self.modes["mail"] = "good"
         await until(lambda: self.children.status()["mail"]["state"] == "ready")
-        self.assertTrue((await self.children.ask("mail", "status"))["went"])
+        self.assertTrue((await self.children.ask("mail", "status", timeout=60.0))["went"])
         self.assertEqual([event["wait"] for event in self.said("has died")][:3], [0.1, 0.2, 0.4])
 
     async def test_a_child_that_stays_silent_is_killed(self) -> None:
@@ -145,8 +149,12 @@ class TestLives(ChildrenCase):
     async def test_a_program_that_cannot_be_run_fails_the_start(self) -> None:
         """Something that is not even a program ends the start too."""
         self.children.command = lambda role: ["/nonexistent/python"]
-        with self.assertRaises(StartError):
+        with self.assertRaises(StartError) as caught:
             await self.children.start()
+        reason = "cannot be started: No such file or directory"
+        self.assertEqual(str(caught.exception), f"the edge process does not start ({reason})")
+        self.assertEqual(self.said("has died"), [])
+        self.assertEqual(self.said("that is tried again")[0]["cause"], reason)
 
     async def test_a_question_without_an_answer_ends(self) -> None:
         """A role that is not there makes the question fail in time."""
@@ -211,10 +219,13 @@ class TestRoles(ChildrenCase):
         self.children.go()
         self.children.hold()
         await self.children.add("handlers", self.greeting("the new one"))
-        handlers = await self.children.ask("handlers", "status")
+        handlers = await self.children.ask("handlers", "status", timeout=60.0)
         self.assertEqual((handlers["config"], handlers["peers"]), ({"for": "the new one"}, 2))
         await until(lambda: ("handlers", "log") in [one[:2] for one in self.heard])
-        edge, mail = await self.children.ask("edge", "status"), await self.children.ask("mail", "status")
+        edge, mail = (
+            await self.children.ask("edge", "status", timeout=60.0),
+            await self.children.ask("mail", "status", timeout=60.0),
+        )
         self.assertEqual((edge["peers"], mail["peers"]), (2, 2))
         self.assertEqual(self.children.roles(), ["edge", "mail", "handlers"])
 

@@ -43,7 +43,7 @@ class LeaveTests(SynchronousTestCase):
             argv = [sys.executable, "-c", CHILD, how, str(theirs.fileno())]
             child = subprocess.Popen(argv, cwd=ROOT, pass_fds=[theirs.fileno()])
         try:
-            return child.wait(60)
+            return child.wait(240)
         finally:
             child.kill()
             child.wait()

@@ -123,7 +123,7 @@ class TestNames(TestCase):
     async def test_the_last_good_answer_stays_whatever_goes_wrong(self) -> None:
         """No answer, SERVFAIL, a name that is gone: it is said once, and so is the recovery."""
         self.server.add("a.test", "A", "192.0.2.1", ttl=0)
-        watched = self.started("a.test", timeout=1.0)
+        watched = self.started("a.test", timeout=2.0)
         await watched.first_answers(10)
         for number, temper in enumerate((SILENT, "SERVFAIL", "NXDOMAIN"), 1):
             await self.fail_and_recover(watched, temper, number)

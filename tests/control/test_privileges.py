@@ -45,7 +45,7 @@ reactor.run()
 class TestDescriptors(SynchronousTestCase):
     def test_children_start_beside_descriptors_beyond_the_limit(self) -> None:
         """As from a shell that holds a lock as descriptor 200 and sets a limit of 100; none of them inherits it."""
-        done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, timeout=240)
         self.assertEqual((done.stdout.strip(), done.stderr), ("0", ""))
 
 

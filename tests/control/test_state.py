@@ -70,7 +70,7 @@ class TestStateDirectory(SynchronousTestCase):
             self.assertEqual(holder.stdout.readline(), "held\n")
             self.assertIn(f"pid {holder.pid};", self.refused())
             holder.stdin.close()
-            holder.wait(60)
+            holder.wait(240)
         self.opened()
 
     def test_the_children_of_a_dead_instance_keep_it_for_a_while(self) -> None:
@@ -142,6 +142,27 @@ class TestStateDirectory(SynchronousTestCase):
         self.path.parent.mkdir(parents=True)
         self.path.write_text("")
         self.assertIn("is not a directory", self.refused())
+
+    def test_a_directory_of_others_is_not_taken(self) -> None:
+        """By root, who could close /var/lib to everybody, and give all of it away. What was restored there is ours."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        self.path.mkdir(parents=True)
+        self.path.chmod(0o755)
+        for name in ("apt", "dpkg", "mail", "misc", "python"):
+            (self.path / name).mkdir()
+        self.assertIn("state has other things in it (apt, dpkg, misc, ...), and would be closed", self.refused())
+        self.path.chmod(0o700)
+        with self.assertRaises(StartError):
+            StateDirectory(self.path).open(NOBODY)
+        self.assertEqual((self.path.stat().st_uid, (self.path / "apt").stat().st_uid), (0, 0))
+        for name in ("apt", "dpkg", "misc", "python"):
+            (self.path / name).rmdir()
+        self.path.chmod(0o755)
+        directory = StateDirectory(self.path)
+        directory.open(NOBODY)
+        self.addCleanup(directory.close)
+        self.assertEqual((self.path / "mail").stat().st_uid, NOBODY.uid)
 
     def test_the_whole_of_it_is_handed_to_the_user_once(self) -> None:
         """What root left in it belongs to the `user` afterwards, but nothing that is linked elsewhere."""

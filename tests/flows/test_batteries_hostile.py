@@ -13,8 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import MailForward, Rule, RuleMatch
 from dcrouter.config.targets import Target
-from dcrouter.mail.delivery.client import TIMEOUTS
-from dcrouter.mail.delivery.patience import Patience
+from dcrouter.mail.delivery.patience import TIMEOUTS, Patience
 from tests.mail.house import LOCAL, House, in_thread, send
 from tests.support.facts import until
 from tests.support.mailboxes import messages
@@ -132,6 +131,8 @@ GOOD = {
     b"QUIT": b"221 bye\r\n",
 }
 SOME = Patience(connect=3.0, replies=dict.fromkeys(TIMEOUTS, 3.0))
+MORE = Patience(connect=60.0, replies=dict.fromkeys(TIMEOUTS, 10.0))
+"""Where some have to be heard while others make the reactor busy."""
 ENDLESS = (b"2", b"250-and on\r\n", b"250 ok\r\n", b"\r\n", b"\0", b"250-" + b"x" * 4000)
 JUNK = (
     *(b"220 hello\r\n", b"250 ok\r\n", b"250-more\r\n", b"250 8BITMIME\r\n", b"250-PIPELINING\r\n250 SIZE 1\r\n"),
@@ -143,8 +144,8 @@ JUNK = (
 
 class HostileServerTests(TestCase):
     @inlineCallbacks
-    def outcomes(self, servers):  # type: ignore[no-untyped-def]
-        """One message, a recipient for each server; gives (house, outcome of each)."""
+    def outcomes(self, servers, patience):  # type: ignore[no-untyped-def]
+        """One message, a recipient for each server; gives the outcome of each."""
         rules = [
             Rule(
                 name=f"r{at}",
@@ -154,11 +155,11 @@ class HostileServerTests(TestCase):
             for at, server in enumerate(servers)
         ]
         queue = Queue(retry=Retry(base=600.0, max=600.0))
-        house = House(self, LOCAL, *rules, patience=SOME, queue=queue)
+        house = House(self, LOCAL, *rules, patience=patience, queue=queue)
         port = house.listen()
         yield in_thread(send, port, *(f"b@r{at}.test" for at in range(len(servers))))
-        yield until(lambda: len(house.done) >= len(servers), 60)
-        yield until(lambda: not any(server.sessions for server in servers), 60)
+        yield until(lambda: len(house.done) >= len(servers))
+        yield until(lambda: not any(server.sessions for server in servers))
         yield in_thread(send, port, "last@local.test")
         yield until(lambda: house.mails("last@local.test"))
         return [
@@ -175,7 +176,7 @@ class HostileServerTests(TestCase):
             for phase in GOOD:
                 servers.append(HostileServer(self, _until(phase), endless))
                 phases.append(phase)
-        outcomes = yield self.outcomes(servers)
+        outcomes = yield self.outcomes(servers, MORE)
         for server, phase, outcome in zip(servers, phases, outcomes, strict=True):
             self.assertLess(server.sent, 4_000_000, (server.endless[:10], phase))
             if phase == b"QUIT":
@@ -191,7 +192,7 @@ class HostileServerTests(TestCase):
             some = random.Random(seed)
             return lambda _: b"".join(some.choice(JUNK) for _ in range(some.randrange(4)))
 
-        outcomes = yield self.outcomes([HostileServer(self, noise(seed)) for seed in range(150)])
+        outcomes = yield self.outcomes([HostileServer(self, noise(seed)) for seed in range(150)], SOME)
         self.assertEqual(len(outcomes), 150)
         self.assertNotIn("held", outcomes)
 

@@ -80,9 +80,9 @@ class TestFiles(SynchronousTestCase):
             until(lambda: self.shown() == {second.certificates()[0]}, pause=0.3)
             live.sendall(b"GET / HTTP/1.1\r\nHost: www.example.test\r\nConnection: close\r\n\r\n")
             self.assertIn(b"hello", live.makefile("rb").read())
-        exported = self.router.state / "out" / "www.example.test.pem"
-        until(lambda: exported.read_bytes() == second.key + second.chain)
-        until(lambda: len((self.router.base / "exported").read_text().splitlines()) >= 2)
+        exported, told = self.router.state / "out" / "www.example.test.pem", self.router.base / "exported"
+        until(lambda: exported.exists() and exported.read_bytes() == second.key + second.chain)
+        until(lambda: told.exists() and len(told.read_text().splitlines()) >= 2)
         os.kill(self.router.pids()["edge"], signal.SIGKILL)
         until(lambda: edge_shows(self.router, second))
         self.assertEqual(self.shown(), {second.certificates()[0]})

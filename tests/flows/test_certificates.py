@@ -103,7 +103,7 @@ TXT = """
 import json, sys, urllib.request
 management, action, name, value = sys.argv[1:]
 what, body = ("set-txt", {"host": name, "value": value}) if action == "present" else ("clear-txt", {"host": name})
-urllib.request.urlopen(f"{management}/{what}", json.dumps(body).encode(), timeout=60)
+urllib.request.urlopen(f"{management}/{what}", json.dumps(body).encode(), timeout=240)
 """
 
 
@@ -152,7 +152,7 @@ routes:
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("*.example.test: revoked\n*.example.test: ordered\n", done.stdout)
         self.assertIn("*.example.test: issued, valid until", done.stdout)
-        until(lambda: leaf_of(pebble.tls.port, "some.example.test") != leaf, 60)
+        until(lambda: leaf_of(pebble.tls.port, "some.example.test") != leaf)
         found = ask(door, "GET", "/certificates")["certificates"]
         self.assertEqual([one["source"] for one in found], ["acme"], "the internal CA's is not shown any more")
 
@@ -234,7 +234,7 @@ routes: [{name: many, match: {ports: $tls, domains: [%s]}, tls: {mode: terminate
 """
         router = self.started(ordering(self.pebble, text % ", ".join(names), orders=20, period=1.0))
         self.assertIn("CN=", issuer_of(self.pebble.tls.port, names[-1]))
-        until(lambda: len(router.said("certificate issued by")) == len(names), 150, 0.5)
+        until(lambda: len(router.said("certificate issued by")) == len(names), 300, 0.5)
         until(lambda: all("Pebble" in issuer_of(self.pebble.tls.port, name) for name in names))
         self.assertEqual(router.said("no certificate"), [])
         began = json.loads((router.state / "acme" / "directories.json").read_text())[self.pebble.url]["orders"]
@@ -260,7 +260,7 @@ class TestPhases(OrderingCase):
                     self.assertGreater(record["until"], 0)
             self.assertIn("CN=", issuer_of(self.pebble.tls.port, "www.example.test"))
         for name in ("www.example.test", "other.example.test"):
-            issued(self.pebble.tls.port, name, 60)
+            issued(self.pebble.tls.port, name)
 
 
 class TestReloads(OrderingCase):

@@ -41,9 +41,9 @@ class ClientAuthTests(SynchronousTestCase):
         """Exit status and body."""
         port = self.router.ports["tls"]
         name = "members.example.test"
-        argv = [require("curl"), "-sS", "--max-time", "20", "--cacert", str(self.router.state / "internal-ca/ca.pem")]
+        argv = [require("curl"), "-sS", "--max-time", "100", "--cacert", str(self.router.state / "internal-ca/ca.pem")]
         argv += ["--resolve", f"{name}:{port}:127.0.0.1", *options, f"https://{name}:{port}/"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, done.stdout
 
     def test_members_come_in_until_they_are_revoked(self) -> None:

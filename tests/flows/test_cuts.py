@@ -37,6 +37,10 @@ routes:
   - name: nowhere
     match: {ports: $nowhere}
     action: {type: forward, target: {host: 127.0.0.1, port: $full}}
+  - name: patient
+    match: {ports: $patient}
+    timeouts: {connect: 60s}
+    action: {type: forward, target: {host: 127.0.0.1, port: $full}}
   - name: page
     match: {ports: $http}
     action: {type: respond, body: "a page"}
@@ -85,7 +89,7 @@ class TestCuts(SynchronousTestCase):
         cls.addClassCleanup(full.close)
         cls.router = Router(
             TEXT,
-            ports=("tls", "plain", "bulk", "nowhere", "http", "proxied"),
+            ports=("tls", "plain", "bulk", "nowhere", "patient", "http", "proxied"),
             expected=["cannot connect to"],
             echo=Backend(_Class(cls), echo).port,
             flood=Backend(_Class(cls), flood).port,
@@ -151,7 +155,7 @@ class TestCuts(SynchronousTestCase):
 
     def test_nobody_is_connected_for_who_has_gone(self) -> None:
         """A client that resets while its target does not answer ends that attempt, and is the one who ended it."""
-        client = self.router.connect("nowhere")
+        client = self.router.connect("patient")
         ends = both_ends(client)
         until(lambda: self.router.counters("edge")["active"])
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -295,7 +299,7 @@ routes:
             client.close()
 
         def serves() -> bool:
-            with router.connect("plain", 5) as client, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), router.connect("plain", 5) as client:
                 client.sendall(b"hello")
                 return client.recv(100) == b"hello"
             return False

@@ -13,6 +13,7 @@ from shutil import rmtree
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.backend import make_certificate
 from bench.reliability.far import Broken, Client, FarEnd
 from bench.reliability.ledger import Item, Ledger
 from bench.reliability.service import Service
@@ -25,7 +26,7 @@ class TestBackup(SynchronousTestCase):
         self.base = Path(tempfile.mkdtemp(prefix="backup-"))
         self.addCleanup(rmtree, self.base, ignore_errors=True)
         self.ledger = Ledger(Random(11))
-        self.far = FarEnd(self.ledger, lambda token: None)
+        self.far = FarEnd(self.ledger, lambda token: None, make_certificate(self.base))
 
     def test_what_was_acknowledged_before_a_backup_is_in_it_or_has_arrived(self) -> None:
         """Taken by `dcrouter queue backup` under load, with Maildirs that cannot be written so that mail waits; copied
@@ -45,7 +46,7 @@ class TestBackup(SynchronousTestCase):
             backup = self.base / "backup"
             command = [sys.executable, "-m", "dcrouter.admin.cli", "queue", "backup", str(backup)]
             config = ["--config", str(self.base / "old" / "routes.yaml")]
-            done = await asyncio.to_thread(subprocess.run, [*command, *config], capture_output=True, timeout=60)
+            done = await asyncio.to_thread(subprocess.run, [*command, *config], capture_output=True, timeout=200)
             self.assertEqual(done.returncode, 0, done.stderr)
             await self.until(len(self.ledger.acknowledged) + 30)
             for sender in senders:
@@ -55,11 +56,11 @@ class TestBackup(SynchronousTestCase):
             with Mounted(new.disk, self.base / "new" / "disk"):
                 (self.base / "new" / "disk" / "state").mkdir()
                 copy = ["cp", "-a", str(backup), str(self.base / "new" / "disk" / "state" / "mail")]
-                await asyncio.to_thread(subprocess.run, copy, check=True, timeout=60)
+                await asyncio.to_thread(subprocess.run, copy, check=True, timeout=200)
             self.assertGreater(len(new.queued() & before), 20)
             new.start()
             await new.ready()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(200):
                 while new.queued():
                     await asyncio.sleep(0.05)
             missing = before - self.ledger.arrived.keys() - self.boxes(old) - self.boxes(new)
@@ -86,7 +87,7 @@ class TestBackup(SynchronousTestCase):
             self.ledger.told(parcel)
 
     async def until(self, acknowledged: int) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while len(self.ledger.acknowledged) < acknowledged:
                 await asyncio.sleep(0.01)
 

@@ -85,7 +85,7 @@ class TestTeeth(SynchronousTestCase):
             "os._exit(0)\n"
         )
         with Mounted(disk, self.base):
-            subprocess.run([sys.executable, "-c", script], cwd=self.base, check=True, timeout=60)
+            subprocess.run([sys.executable, "-c", script], cwd=self.base, check=True, timeout=240)
             disk.off()
         disk.lose()
         with Mounted(disk, self.base):

@@ -38,7 +38,7 @@ class ExplainTests(SynchronousTestCase):
             str(self.router.ports["web"]),
         ]
         done = subprocess.run(
-            [*argv, *arguments], cwd=self.router.base, capture_output=True, text=True, timeout=60, check=False
+            [*argv, *arguments], cwd=self.router.base, capture_output=True, text=True, timeout=240, check=False
         )
         self.assertEqual(done.stderr, "")
         answer: dict[str, Any] = json.loads(done.stdout)

@@ -76,7 +76,9 @@ class HalvesCase(SynchronousTestCase):
     def dcrouter(self, *arguments: str) -> str:
         """What the command line says, in the directory of both."""
         argv = [sys.executable, "-m", "dcrouter.admin.cli", *arguments]
-        done = subprocess.run(argv, cwd=self.halves.proxy.base, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            argv, cwd=self.halves.proxy.base, capture_output=True, text=True, timeout=240, check=False
+        )
         return done.stdout + done.stderr
 
 

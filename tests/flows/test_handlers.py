@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcrouter.admin.client import ApiError, ask
 from tests.support.hello import client_hello
 from tests.support.hooks import HOOKS
-from tests.support.router import Router, until
+from tests.support.router import Router, both_ends, until
 from tests.support.threaded import Threaded
 
 TEXT = """
@@ -101,12 +101,12 @@ class HandlerTests(SynchronousTestCase):
     def test_a_plain_connection_is_the_factorys(self) -> None:
         """It knows who the client is, and what it does with the connection is in the access log."""
         with self.router.connect("echo") as sock:
+            ends = both_ends(sock)
             self.assertEqual(line(sock), "127.0.0.1 None None None None 1")
             self.assertEqual(said(sock, "hello"), "hello")
             self.assertEqual(said(sock, "bye"), "bye")
             self.assertTrue(is_over(sock))
-            peer = list(sock.getsockname())
-        (found,) = self.router.access(1, peer=peer)
+        (found,) = self.router.access(1, **ends)
         self.assertEqual((found["route"], found["target"]), ("echo", "hooks:EchoFactory"))
         self.assertEqual((found["bytes_in"], found["bytes_out"]), (10, 42))
         self.assertEqual((found["ended_by"], found["termination"]), ("target", "done"))
@@ -117,8 +117,8 @@ class HandlerTests(SynchronousTestCase):
             self.assertEqual(sock.selected_alpn_protocol(), "echo/1")
             self.assertEqual(line(sock), "127.0.0.1 a.example.test echo/1 TLSv1.3 None 1")
             self.assertEqual(said(sock, "hello"), "hello")
-            peer = list(sock.getsockname())
-        (found,) = self.router.access(1, peer=peer)
+            ends = both_ends(sock)
+        (found,) = self.router.access(1, **ends)
         self.assertEqual(
             (found["sni"], found["alpn"], list(found["phases"])), ("a.example.test", "echo/1", ["tls", "handler"])
         )
@@ -150,21 +150,21 @@ class HandlerTests(SynchronousTestCase):
         """The log has the traceback, the access log the reason."""
         with self.router.connect("echo") as sock, self.router.connect("echo") as other:
             line(sock), line(other)
+            ends = both_ends(sock)
             sock.sendall(b"fail\n")
             self.assertTrue(is_over(sock))
             self.assertEqual(said(other, "still here"), "still here")
-            peer = list(sock.getsockname())
-        self.router.access(1, peer=peer, reason="the handler has failed: RuntimeError: a defect")
+        self.router.access(1, **ends, reason="the handler has failed: RuntimeError: a defect")
 
     def test_a_process_that_dies_comes_back(self) -> None:
         """Its connections are over, and told of; who connects meanwhile waits for the next one."""
         with self.router.connect("echo") as sock:
             line(sock)
             pid = self.router.pids()["handlers"]
-            peer = list(sock.getsockname())
+            ends = both_ends(sock)
             os.kill(pid, 9)
             self.assertTrue(is_over(sock))
-        self.router.access(1, peer=peer, reason="the handlers process has died", termination="router:handler")
+        self.router.access(1, **ends, reason="the handlers process has died", termination="router:handler")
         with self.router.connect("echo") as sock:
             self.assertEqual(line(sock), "127.0.0.1 None None None None 1")
         self.assertNotEqual(self.router.pids()["handlers"], pid)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -187,11 +186,9 @@ class SmugglingTests(SynchronousTestCase):
 
     def routed(self) -> Counter[str]:
         """What was sent to a target, by the access log."""
-        lines = (self.router.state / "access.log").read_text().splitlines()
-        events = [json.loads(line) for line in lines]
         return Counter(
             f"{event['route']} {event['method']} {event['path']}"
-            for event in events
+            for event in self.router.access_lines()
             if event["event"] == "request" and event.get("target")
         )
 

@@ -65,7 +65,7 @@ class SwaksTests(ClientCase):
         if any("tls" in option for option in options):
             ca = str(self.router.state / "internal-ca" / "ca.pem")
             argv += ["--tls-verify", "--tls-ca-path", ca, "--tls-sni", HOSTNAME]
-        done = subprocess.run([*argv, *options], capture_output=True, timeout=60, check=False)
+        done = subprocess.run([*argv, *options], capture_output=True, timeout=240, check=False)
         said = (done.stdout + done.stderr).decode("utf-8", "replace")
         if status is not None:
             self.assertEqual(done.returncode, status, said)

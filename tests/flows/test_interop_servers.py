@@ -86,7 +86,7 @@ class ServerCase:
 
     def send(self, port: int, *recipients: str, sender: str = "a@sender.test", body: bytes = BODY) -> None:
         """Everybody must be taken."""
-        with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+        with smtplib.SMTP("127.0.0.1", port, timeout=240) as client:
             assert client.sendmail(sender, recipients, body, ["BODY=8BITMIME"]) == {}
 
     def arrived(self, mailbox: str, *, told: bool = False) -> bytes:

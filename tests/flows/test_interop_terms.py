@@ -56,7 +56,7 @@ class ServerCase:
         self.server.certify(identity)
         self.peer = self.server(Next(port=self.house.listen()), place.port, identity)
         self.addCleanup(self.peer.close)  # type: ignore[attr-defined]
-        with smtplib.SMTP("127.0.0.1", place.port, timeout=60) as client:
+        with smtplib.SMTP("127.0.0.1", place.port, timeout=240) as client:
             client.ehlo()
             found = {name.upper() for name in client.esmtp_features}
         assert found & {"DSN", "SMTPUTF8", "8BITMIME", "REQUIRETLS"} == self.offers, found
@@ -64,7 +64,7 @@ class ServerCase:
     @inlineCallbacks
     def told(self, name: str) -> Any:
         """The fields of a notification about the message and of those about its recipients, of server `name`."""
-        yield until(lambda: self.house.mails("a@example.test"), seconds=60)
+        yield until(lambda: self.house.mails("a@example.test"))
         (raw,) = self.house.mails("a@example.test")
         groups = [dict(group.items()) for group in email.message_from_bytes(raw).get_payload(1).get_payload()]
         assert groups[0]["Reporting-MTA"] == f"dns; {name}", raw
@@ -81,7 +81,7 @@ class ServerCase:
         port = self.house.listen("submission")
 
         def client() -> None:
-            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
+            with smtplib.SMTP("127.0.0.1", port, timeout=240) as smtp:
                 smtp.ehlo()
                 assert smtp.mail("a@example.test", ["RET=HDRS", "ENVID=QQ314"])[0] == 250
                 asked = ["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;alias@else.test"]
@@ -89,7 +89,7 @@ class ServerCase:
                 assert smtp.data(TEXT)[0] == 250
 
         yield in_thread(client)
-        yield until(lambda: self.peer.mails("joe"), seconds=60)
+        yield until(lambda: self.peer.mails("joe"))
         theirs = "DSN" in self.offers
         head, group = yield self.told(f"{self.name}.test" if theirs else "mail.example.test")
         assert group["Action"] == ("delivered" if theirs else "relayed"), group
@@ -105,11 +105,11 @@ class ServerCase:
         """RFC 6531 3.1: as it is where SMTPUTF8 is offered; else what needs it fails with 5.6.7, unsent."""
         octets = "Subject: Gr\u00fc\u00dfe\r\nMessage-ID: <1@x>\r\n\r\n\u00fc\r\n".encode()
         yield self.put(octets, sender="j\u00f6rg@example.test", terms=Terms(smtputf8=True))
-        yield until(lambda: self.house.done, seconds=60)
+        yield until(lambda: self.house.done)
         (done,) = self.house.done[:1]
         if "SMTPUTF8" in self.offers:
             assert done.outcome == "delivered", done
-            yield until(lambda: self.peer.mails("joe"), seconds=60)
+            yield until(lambda: self.peer.mails("joe"))
             assert "Subject: Gr\u00fc\u00dfe\n".encode() in self.peer.mails("joe")[0]
         else:
             assert (done.outcome, done.reply[:9]) == ("failed", "553 5.6.7"), done
@@ -119,7 +119,7 @@ class ServerCase:
     def test_what_requires_tls_stays_here(self) -> Any:
         """RFC 8689 4.2.1: neither of them offers REQUIRETLS, so it fails with 5.7.30 and is not sent."""
         yield self.put(TEXT.encode(), terms=Terms(requiretls=True))
-        yield until(lambda: self.house.done, seconds=60)
+        yield until(lambda: self.house.done)
         (done,) = self.house.done[:1]
         assert (done.outcome, done.reply[:10]) == ("failed", "550 5.7.30"), done
         assert not self.peer.mails("joe")
@@ -128,7 +128,7 @@ class ServerCase:
     def test_eight_bits_get_there(self) -> Any:
         """RFC 6152 3: both offer 8BITMIME, and store the octets that were sent."""
         yield self.put(EIGHT)
-        yield until(lambda: self.peer.mails("joe"), seconds=60)
+        yield until(lambda: self.peer.mails("joe"))
         assert "\n\nGr\u00fc\u00dfe\n".encode() in self.peer.mails("joe")[0]
 
 

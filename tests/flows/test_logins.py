@@ -56,12 +56,11 @@ class LoginTests(SynchronousTestCase):
             [sys.executable, "-m", "dcrouter.admin.cli", "passwd", NAME],
             input=b"p\xc3\xa4ss\n",
             capture_output=True,
-            timeout=60,
+            timeout=240,
             check=True,
         )
         (self.router.base / "users.yaml").write_bytes(made.stdout)
         (self.router.base / "ldap.pw").write_text(ADMIN_PASSWORD + "\n")
-        self.router.free("smtps")
         self.router.start()
 
     def connect(self) -> TlsLine:

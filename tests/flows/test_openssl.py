@@ -56,7 +56,7 @@ class TestOpenssl(SynchronousTestCase):
     def shown(self, door: str, *options: str) -> Shown:
         starttls = ("-starttls", "smtp") if door == "smtp" else ()
         argv = [require("openssl"), "s_client", "-connect", f"127.0.0.1:{self.router.ports[door]}", *starttls, *options]
-        done = subprocess.run(argv, input="", capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, input="", capture_output=True, text=True, timeout=240, check=False)
 
         def said(pattern: str) -> str | None:
             found = re.search(pattern, done.stdout + done.stderr)

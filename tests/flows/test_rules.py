@@ -60,7 +60,7 @@ class RulesTests(SynchronousTestCase):
             cwd=self.router.base,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         self.assertEqual(done.stderr, "")

@@ -63,7 +63,7 @@ class ReportTests(WorldCase):
         self.assertEqual(lines["b@right.test"]["outcome"], "delivered")
         self.assertEqual(lines["b@strict.open"]["outcome"], "deferred")
         clock.jump(LATER)
-        until(lambda: router.status() and collector.taken and untrusted.taken and len(web.posted) >= 2, 60)
+        until(lambda: router.status() and collector.taken and untrusted.taken and len(web.posted) >= 2)
         by_mail = [self.of_mail(taken.content) for taken in collector.taken + untrusted.taken]
         self.assertEqual(untrusted.taken[0].recipients, ("tls@strict.open",))
         by_https = [json.loads(gzip.decompress(body)) for _, _, body in web.posted]

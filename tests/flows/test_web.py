@@ -79,9 +79,9 @@ class WebCase(SynchronousTestCase):
         """What curl prints for `url`, in which `name:port` may use the name of a port; its exit status is checked."""
         for name, port in self.router.ports.items():
             url = url.replace(f":{name}/", f":{port}/")
-        argv = [require("curl"), "--silent", "--show-error", "--max-time", "20", "--cacert", self.ca(), *options]
+        argv = [require("curl"), "--silent", "--show-error", "--max-time", "100", "--cacert", self.ca(), *options]
         hosts = ["--connect-to", "::127.0.0.1:"]
-        done = subprocess.run([*argv, *hosts, url], capture_output=True, timeout=60, check=False)
+        done = subprocess.run([*argv, *hosts, url], capture_output=True, timeout=120, check=False)
         self.assertEqual(done.returncode, status, done.stderr)
         return done.stdout.decode()
 
@@ -103,7 +103,7 @@ class WebCase(SynchronousTestCase):
             "-CAfile",
             self.ca(),
         ]
-        done = subprocess.run([*argv, *options], input=say, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([*argv, *options], input=say, capture_output=True, text=True, timeout=240, check=False)
         return done.stdout + done.stderr
 
 

@@ -89,8 +89,8 @@ class WorldTlsTests(WorldCase):
         router.expected.append("has died|died|again")
         before = router.pids()["mail"]
         os.kill(before, signal.SIGKILL)
-        until(lambda: router.pids().get("mail") not in (None, before), 30)
-        until(lambda: (router.status() or {})["children"]["mail"]["state"] == "ready", 30)
+        until(lambda: router.pids().get("mail") not in (None, before))
+        until(lambda: (router.status() or {}).get("children", {}).get("mail", {}).get("state") == "ready")
         again = [who.replace("b@", "c@") for who in recipients]
         self.send(router, *again)
         lines = self.outcomes(router, *again)

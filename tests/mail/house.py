@@ -25,8 +25,7 @@ from dcrouter.config.targets import Target
 from dcrouter.config.tls import TlsProfile
 from dcrouter.events import DeliveryDone, LimitReached, MailReturned, SessionClosed
 from dcrouter.facts import ConnectionFacts
-from dcrouter.mail.delivery.client import TIMEOUTS
-from dcrouter.mail.delivery.patience import Patience
+from dcrouter.mail.delivery.patience import TIMEOUTS, Patience
 from dcrouter.mail.mta import Mta
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.internal import InternalCa
@@ -187,7 +186,7 @@ def in_thread(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[A
     return deferToThread(call, *args, **kwargs)
 
 
-def dialogue(port: int, *lines: bytes | str, timeout: float = 20.0) -> list[bytes]:
+def dialogue(port: int, *lines: bytes | str, timeout: float = 60.0) -> list[bytes]:
     """Blocking: connects, sends each line after the reply to the one before, gives all replies, the greeting first."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         stream = connection.makefile("rb")
@@ -207,7 +206,7 @@ def _reply(stream: Any) -> bytes:
 
 def send(port: int, *recipients: str, sender: str = "a@x.test", body: str = "Subject: x\r\n\r\ntext\r\n") -> None:
     """Blocking: one message by smtplib; raises its exceptions."""
-    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=240) as client:
         client.sendmail(sender, list(recipients), body.encode())
 
 

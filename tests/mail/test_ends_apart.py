@@ -7,13 +7,16 @@ from collections import Counter
 from attrs import evolve
 from twisted.internet.defer import inlineCallbacks
 
+from dcrouter.config.egress import EgressMatch, EgressRule
 from dcrouter.config.queue import Queue
-from dcrouter.config.rules import Mta, Rule, RuleMatch
-from dcrouter.config.targets import Target
+from dcrouter.config.rules import MailForward, Mta, Rule, RuleMatch
+from dcrouter.config.targets import SimpleTarget, Target
+from tests.mail.delivery.test_egress import proxy
 from tests.mail.house import LOCAL, LOOPBACK, dialogue, forward, in_thread, send
 from tests.mail.nexthop import SILENT
 from tests.mail.test_zones import World
 from tests.support.facts import until
+from tests.support.socks import Socks
 
 MTA = Rule(name="mta", match=RuleMatch(clients="may_relay"), action=Mta())
 
@@ -94,3 +97,41 @@ class EndsTests(World):
         yield until(lambda: len(hop.messages) == 2)
         yield until(lambda: self.recipients(house).addCallback(lambda found: len(found) == 1))
         self.assertEqual(len([one for one in house.done if one.outcome == "delivered"]), 100)
+
+    @inlineCallbacks
+    def left(self, house, *names):
+        """Waits until these are all that is queued."""
+        yield until(lambda: self.recipients(house).addCallback(lambda found: set(found) == set(names)))
+
+    @inlineCallbacks
+    def test_those_that_were_too_many_end_apart(self):
+        """Three of five are taken at once, again and again (452 4.5.3); the last ones are under way."""
+        hop = self.hop(1, "a.test")
+        hop.script["RCPT"] = lambda line: "452 4.5.3 too many" if len(hop.sessions[-1].accepted) >= 2 else "250 ok"
+        hop.script["final"] = lambda line: SILENT if len(hop.messages) == 3 else "250 ok"
+        house = self.house()
+        names = [f"x{number}@a.test" for number in range(5)]
+        yield in_thread(send, house.listen(), *names)
+        yield self.left(house, names[4])
+        yield until(lambda: len(hop.messages) == 3)
+        hop.sessions[-1].sendLine(b"250 2.0.0 ok")
+        yield until(lambda: len(house.done) == 5)
+        yield house.idle()
+        self.assertEqual(Counter(one.recipient for one in house.done), Counter(names))
+        self.assertEqual({one.outcome for one in house.done}, {"delivered"})
+        yield self.left(house)
+
+    @inlineCallbacks
+    def test_ways_of_one_message_end_apart(self):
+        """One recipient goes straight, another one through a proxy that says nothing: to exchangers, and to targets."""
+        hop, socks = self.hop(1, "a.test"), Socks(self)
+        socks.stalls = True
+        way = EgressRule(match=EgressMatch(recipient=("slow@a.test",)), through=(proxy(socks.port),))
+        target = evolve(forward(), action=MailForward(targets=(SimpleTarget(host="127.0.1.1", port=hop.port),)))
+        for number, rule in enumerate((MTA, evolve(target, match=RuleMatch(recipients=("*@a.test",)))), 1):
+            house = self.house(rule, trusted=LOOPBACK, egress=(way,))
+            yield in_thread(send, house.listen(), "quick@a.test", "slow@a.test")
+            yield until(lambda number=number: len(socks.asked) == number)
+            yield self.left(house, "slow@a.test")
+            self.assertEqual([one.recipient for one in house.done], ["quick@a.test"])
+            yield house.close()

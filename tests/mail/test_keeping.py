@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from twisted.internet.defer import inlineCallbacks
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Queue
@@ -57,6 +58,22 @@ class KeepingTests(TestCase):
         replies = yield in_thread(dialogue, port, *HEAD)
         self.assertEqual(replies[-1][:9], b"452 4.3.1")
         self.flushLoggedErrors()
+
+    @inlineCallbacks
+    def test_a_maildir_that_cannot_be_is_told_with_its_place(self):
+        """In the log, for the operator; the reply, which a notice tells the sender, has the reason alone."""
+        heard = []
+        globalLogPublisher.addObserver(heard.append)
+        self.addCleanup(globalLogPublisher.removeObserver, heard.append)
+        house = House(self, LOCAL)
+        place = house.state / "maildir" / "b@local.test"
+        place.parent.mkdir()
+        place.write_text("")
+        port = house.listen()
+        yield in_thread(send, port, "b@local.test")
+        yield until(lambda: house.mta.status()["deferred"] == 1)
+        (line,) = [formatEvent(event) for event in heard if event.get("outcome") == "deferred"]
+        self.assertTrue(line.endswith(f" to b@local.test: deferred (4.3.0 File exists) at {place}"), line)
 
     @inlineCallbacks
     def test_the_queue_is_counted(self):

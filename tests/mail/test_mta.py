@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import MailTimeouts
 from dcrouter.config.rules import Reject, Rule, RuleMatch
+from dcrouter.mail.server.protocol import MailProtocol
 from tests.mail.house import HOSTNAME, LOCAL, LOOPBACK, House, dialogue, forward, in_thread, send
 from tests.mail.nexthop import ScriptedHop
 from tests.support.facts import until
@@ -62,7 +63,7 @@ class ReceptionTests(TestCase):
         body = b"Subject: x\r\n\r\n" + line * 20000
 
         def deliver():
-            with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+            with smtplib.SMTP("127.0.0.1", port, timeout=240) as client:
                 client.sendmail("a@x.test", ["b@local.test", "b@example.test"], body)
 
         yield in_thread(deliver)
@@ -263,6 +264,43 @@ class TlsTests(TestCase):
         return context
 
     @inlineCallbacks
+    def test_a_session_of_tls_1_2_that_goes_on(self):
+        """The client has the last word: it is acknowledged at once, or its EHLO would wait (Nagle's algorithm)."""
+        house = House(self)
+        port = house.listen()
+        context = self.context(house)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        at_once: list[int] = []
+        completed = MailProtocol.handshakeCompleted
+
+        def looked_at(protocol: MailProtocol) -> None:
+            completed(protocol)
+            at_once.append(protocol.transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+
+        self.patch(MailProtocol, "handshakeCompleted", looked_at)
+
+        def shaken(session: ssl.SSLSession | None) -> ssl.SSLSocket:
+            plain = socket.create_connection(("127.0.0.1", port), timeout=240)
+            stream = plain.makefile("rb")
+            for line in (b"", b"EHLO c\r\n", b"STARTTLS\r\n"):
+                plain.sendall(line)
+                while stream.readline()[3:4] == b"-":
+                    pass
+            stream.close()
+            return context.wrap_socket(plain, server_hostname=HOSTNAME, session=session)
+
+        first = yield in_thread(shaken, None)
+        second = yield in_thread(shaken, first.session)
+        self.addCleanup(first.close)
+        self.addCleanup(second.close)
+        self.assertTrue(second.session_reused)
+        yield until(lambda: len(at_once) == 2)
+        self.assertTrue(at_once[1])
+        second.sendall(b"EHLO c\r\n")
+        self.assertEqual((yield in_thread(second.recv, 4)), b"250-")
+
+    @inlineCallbacks
     def test_starttls_and_mail_under_it(self):
         """The certificate is email.hostname's, the session begins anew, Received tells of TLS."""
         house = House(self)
@@ -270,7 +308,7 @@ class TlsTests(TestCase):
         context = self.context(house)
 
         def deliver():
-            with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+            with smtplib.SMTP("127.0.0.1", port, timeout=240) as client:
                 client._host = HOSTNAME
                 client.ehlo("c.test")
                 client.starttls(context=context)
@@ -301,7 +339,7 @@ class TlsTests(TestCase):
         def talk(step: int) -> bytes:
             inner, outer = ssl.MemoryBIO(), ssl.MemoryBIO()
             tls = context.wrap_bio(inner, outer, server_hostname=HOSTNAME)
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=240) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while True:
                     try:
@@ -326,7 +364,7 @@ class TlsTests(TestCase):
         self.assertEqual(replies[-1][:9], b"554 5.5.0")
 
         def late() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=240) as connection:
                 stream = connection.makefile("rb")
                 stream.readline()
                 connection.sendall(b"EHLO c\r\n")
@@ -354,7 +392,7 @@ class TlsTests(TestCase):
              "-CAfile", house.ca_file, "-verify_return_error", "-quiet", "-crlf"],
             input=b"EHLO c\nQUIT\n",
             capture_output=True,
-            timeout=60,
+            timeout=240,
         )  # fmt: skip
         self.assertIn(b"250-mail.example.test greets c", done.stdout)
         self.assertIn(b"221 2.0.0 Bye", done.stdout)
@@ -366,7 +404,7 @@ class TimeTests(TestCase):
         """Before EHLO, between commands, in DATA, in a TLS handshake: 421 or a cut, and the reason is told."""
 
         def silent(port: int, *lines: bytes) -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=240) as connection:
                 stream = connection.makefile("rb")
                 connection.sendall(b"".join(lines))
                 with contextlib.suppress(ConnectionResetError):
@@ -394,8 +432,8 @@ class TimeTests(TestCase):
         """Idle sessions get 421 at once; a running one ends with its 250 and then 421."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
-        idle = socket.create_connection(("127.0.0.1", port), timeout=60)
-        busy = socket.create_connection(("127.0.0.1", port), timeout=60)
+        idle = socket.create_connection(("127.0.0.1", port), timeout=240)
+        busy = socket.create_connection(("127.0.0.1", port), timeout=240)
         self.addCleanup(idle.close)
         self.addCleanup(busy.close)
         busy.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n")
@@ -420,7 +458,7 @@ class TimeTests(TestCase):
         """Who does not end by then is cut."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=240) as connection:
             connection.sendall(b"EHLO c\r\nMAIL FROM:<a@x.test>\r\n")
             stream = connection.makefile("rb")
             yield in_thread(lambda: [stream.readline() for _ in range(8)])
@@ -439,7 +477,7 @@ class TimeTests(TestCase):
             for kind in (port, tls):
                 for phase in phases:
                     for linger in (False, True):
-                        connection = socket.create_connection(("127.0.0.1", kind), timeout=60)
+                        connection = socket.create_connection(("127.0.0.1", kind), timeout=240)
                         if linger:
                             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                         with contextlib.suppress(OSError):
@@ -465,7 +503,7 @@ class RealClientTests(TestCase):
                 subprocess.run,
                 [swaks, "-s", "127.0.0.1", "-p", str(port), "-f", "a@x.test", "-t", "b@local.test", *extra],
                 capture_output=True,
-                timeout=60,
+                timeout=240,
             )
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         yield until(lambda: len(house.mails("b@local.test")) == 3)
@@ -487,7 +525,7 @@ class RealClientTests(TestCase):
             [source, "-s", "20", "-m", "500", "-l", "4096", "-f", "a@x.test", "-t", "b@example.test",
              f"127.0.0.1:{port}"],
             capture_output=True,
-            timeout=60,
+            timeout=240,
         )  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stderr)
         yield until(lambda: house.mta.status()["queued"] == 0)

@@ -83,7 +83,7 @@ class SourceTests(Watched):
         pool = {"main": (source("203.0.113.77", weight=1_000_000), source("127.0.2.2"))}
         house = self.house(zones=ZONES, pools=pool)
         yield self.send(house, "x@a.test", "y@a.test")
-        yield until(lambda: len(hop.messages) == 2)
+        yield until(lambda: len(hop.messages) == len(house.done) == 2)
         self.assertEqual({done.outcome for done in house.done}, {"delivered"})
         (pause,) = house.mta._shaping.pauses.all()
         self.assertEqual((pause.what, pause.by), ("source 203.0.113.77", "bind"))

@@ -86,7 +86,7 @@ class ZoneKillTests(World):
                 yield in_thread(send, process.port, address)
                 acknowledged.append(address)
             if kill == KILLS:
-                yield until(lambda: received(hops) >= set(acknowledged), 40)
+                yield until(lambda: received(hops) >= set(acknowledged))
             else:
                 enough = before + random.randrange(1, 6)
                 yield until(lambda enough=enough: count() >= enough)

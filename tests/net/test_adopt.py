@@ -27,7 +27,7 @@ class Echo(Protocol):
 def pair() -> tuple[socket.socket, socket.socket]:
     """(an accepted TCP connection, its client)"""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), timeout=60)
+        client = socket.create_connection(listener.getsockname(), timeout=240)
         return listener.accept()[0], client
 
 

@@ -12,6 +12,7 @@ from dcrouter.net.dial import connect, open_socket
 from dcrouter.net.engine import ENDED, IN, WAIT, Task
 from dcrouter.net.stream import Plain
 from tests.support.loop import Loop, tcp_pair
+from tests.support.ports import reserved
 
 
 class EngineTests(SynchronousTestCase):
@@ -176,8 +177,7 @@ class EngineTests(SynchronousTestCase):
 
     def test_a_refused_connect_says_why(self) -> None:
         outcome: list[str] = []
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            address = closed.getsockname()
+        address = ("127.0.0.1", reserved(self))
 
         async def serve(task: Task) -> None:
             target = open_socket(task, socket.AF_INET)

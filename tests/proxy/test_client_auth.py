@@ -125,7 +125,7 @@ class RequireTests(ClientAuthTest):
         argv = [require("openssl"), "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "a.example"]
 
         def run() -> str:
-            done = subprocess.run(argv, input="", capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(argv, input="", capture_output=True, text=True, timeout=240, check=False)
             return done.stdout
 
         self.assertIn("clients root", self.client(run).partition("Acceptable client certificate CA names")[2])

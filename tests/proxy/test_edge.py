@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
 import struct
 import threading
 from ipaddress import ip_address, ip_network
+
+from twisted.logger import LogEvent, globalLogPublisher
 
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.routes import Defaults, ProxyProtocol, RouteTls, Timeouts
@@ -709,6 +712,45 @@ class MailTests(EdgeTest):
             self.assertEqual(edge.status()["routes"]["smtp"]["active"], 0)
 
 
+class CountTests(EdgeTest):
+    def test_what_was_no_request_is_counted_too(self) -> None:
+        """A head that is broken, or has no end: the line of the access log says how much has come."""
+        port = self.port()
+        self.open(route("page", port, Respond(body="x")))
+        good = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        for before in (b"", good, good * 2):
+            for broken in (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", b"GET / HTTP/1.1\r\nHo"):
+                for pieces in ([before + broken], [before, broken[:9], broken[9:]]):
+                    sent = [piece for piece in pieces if piece]
+
+                    def run(sent: list[bytes] = sent) -> None:
+                        with socket.create_connection(("127.0.0.1", port), 30) as sock:
+                            for piece in sent:
+                                sock.sendall(piece)
+                            sock.shutdown(socket.SHUT_WR)
+                            read_all(sock)
+
+                    self.client(run)
+                    self.assertEqual(self.event().bytes_in, len(before + broken), sent)
+
+
+class RestTests(EdgeTest):
+    def test_rests_for_want_of_descriptors_are_told_once_a_minute(self) -> None:
+        """Ten times a second it may be, for hours: all are counted, and the log stays readable."""
+        heard: list[LogEvent] = []
+        globalLogPublisher.addObserver(heard.append)
+        self.addCleanup(globalLogPublisher.removeObserver, heard.append)
+        edge = self.open(route("web", self.port(), Respond()))
+        for told, seconds in ((1, 20.0), (1, 20.0), (2, 30.0)):
+            began = edge.pauses
+            for _ in range(10):
+                edge.exhausted(OSError(errno.EMFILE, "Too many open files"))
+                self.loop.pass_time(seconds / 10)
+            self.assertEqual(edge.pauses, began + 10)
+            lines = [event for event in heard if event.get("cause") == "Too many open files"]
+            self.assertEqual(len(lines), told)
+
+
 class DrainTests(EdgeTest):
     def test_no_drain_timeout_is_no_limit(self) -> None:
         """0s is none, here as everywhere."""
@@ -738,7 +780,7 @@ class DrainTests(EdgeTest):
         """New ones are refused at once; running ones have timeouts.drain of their route."""
         backend = Backend(self, echo)
         port = self.port()
-        edge = self.open(route("web", port, backend.target, timeouts=Timeouts(drain=1.0)))
+        edge = self.open(route("web", port, backend.target, timeouts=Timeouts(drain=3.0)))
         client = socket.create_connection(("127.0.0.1", port), 30)
         self.addCleanup(client.close)
         client.sendall(b"before")

@@ -45,7 +45,7 @@ class Introduced:
 
     def header(self) -> ProxyHeader:
         """The next one."""
-        return self.headers.get(timeout=60)
+        return self.headers.get(timeout=240)
 
 
 def program(port: int, version: str) -> Forward:

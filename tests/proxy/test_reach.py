@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 from ipaddress import ip_address
@@ -12,6 +11,7 @@ from dcrouter.config.health import Health
 from dcrouter.config.routes import Timeouts
 from dcrouter.config.targets import Target
 from tests.support.edge import Backend, EdgeTest, read_all, route, says
+from tests.support.ends import descriptors
 from tests.support.hole import Hole
 from tests.support.ports import Reserved
 
@@ -75,12 +75,12 @@ class RaceTests(ReachTest):
         Hole(self, "127.0.0.2", self.there)
         Server(self, "127.0.0.3", self.there)
         port = self.forward(["127.0.0.2", "127.0.0.3"])
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         for _ in range(3):
             self.assertEqual(self.answer(port), b"127.0.0.3")
             event = self.event()
             self.assertEqual((event.target, event.reason), (f"127.0.0.3:{self.there}", "closed"))
-        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+        self.loop.until(lambda: not descriptors() - before)
         self.assertEqual(self.edge.failed_connects, {})
 
     def test_an_address_that_refuses_is_left_at_once(self) -> None:
@@ -128,23 +128,23 @@ class RaceTests(ReachTest):
         Hole(self, "127.0.0.2", self.there)
         Hole(self, "127.0.0.3", self.there)
         port = self.forward(["127.0.0.2", "127.0.0.3"], Timeouts(connect=0.6))
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         self.assertEqual(self.answer(port), b"")
         self.assertEqual(self.event().reason, f"127.0.0.2:{self.there}: connect timeout")
-        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+        self.loop.until(lambda: not descriptors() - before)
 
     def test_a_client_that_leaves_ends_the_race(self) -> None:
         """Nobody connects for nobody."""
         Hole(self, "127.0.0.2", self.there)
         Hole(self, "127.0.0.3", self.there)
         port = self.forward(["127.0.0.2", "127.0.0.3"])
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         with socket.create_connection(("127.0.0.1", port), 30) as sock:
             self.loop.until(lambda: self.edge.status()["active"] == 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         event = self.event()
         self.assertEqual((event.ended_by, event.reason), ("client", "gone before the target answered"))
-        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+        self.loop.until(lambda: not descriptors() - before)
 
     def test_connects_under_way_count_as_connections(self) -> None:
         """Else `least-connections` would send the next clients to whoever keeps the first ones waiting."""
@@ -203,7 +203,7 @@ class SourceTests(ReachTest):
         backend = Backend(self, says(b"x"))
         self.there = backend.port
         port = self.forward(["127.0.0.1"], source=ip_address("192.0.2.1"))
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         self.assertEqual(self.answer(port), b"")
         self.assertIn("Cannot assign requested address", self.event().reason)
-        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+        self.loop.until(lambda: not descriptors() - before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 import weakref
 from typing import Any
 
@@ -49,6 +50,28 @@ class SwapTests(EdgeTest):
         status = edge.status()["routes"]["web"]
         self.assertEqual((status["connections"], status["active"]), (2, 0))
         self.assertEqual((status["bytes_in"], status["ends"]), (11, {"done": 2}))
+
+    def test_a_range_of_ports_costs_each_port_the_same(self) -> None:
+        """What is done once for each new port is not done for each pair of them: 10 000 held everybody up for 10 s."""
+        port = self.port()
+        edge = self.open(route("page", port, Respond()))
+        calls: dict[int, int] = {}
+        for count in (50, 200):
+            opened = [free_listener() for _ in range(count)]
+            ports = {sock.getsockname()[1] for sock in opened} | {port}
+            routes = [route(f"page-{number}", number, Respond()) for number in ports]
+            plan = self.plan(*routes)
+            unused = {one.bound for one in edge._listeners if one.port not in ports}
+
+            def counted(frame: object, event: str, of: object, count: int = count) -> None:
+                calls[count] = calls.get(count, 0) + (event == "call")
+
+            sys.setprofile(counted)
+            try:
+                self.swap(plan, opened=opened, unused=unused)
+            finally:
+                sys.setprofile(None)
+        self.assertLess(calls[200], 8 * calls[50])
 
     def test_who_has_knocked_at_a_port_that_goes_is_served(self) -> None:
         """Connections that the kernel has taken are accepted before the port is closed."""
@@ -101,7 +124,7 @@ class SwapTests(EdgeTest):
         self.open(route("web", port, backend.target))
         with socket.create_connection(("127.0.0.1", port), 30) as client:
             self.assertEqual(self.client(lambda: talk(client, b"in")), b"in")
-            self.swap(self.plan(route("web", port, backend.target, timeouts=Timeouts(idle=0.1))))
+            self.swap(self.plan(route("web", port, backend.target, timeouts=Timeouts(idle=1.0))))
             with socket.create_connection(("127.0.0.1", port), 30) as brief:
                 self.assertEqual(self.client(lambda: talk(brief, b"in")), b"in")
                 self.loop.until(lambda: self.loop.reactor.advance(0.1) or self.events)

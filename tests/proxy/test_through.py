@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import threading
@@ -19,6 +18,7 @@ from dcrouter.config.through import Proxy, Scheme
 from dcrouter.targets import through as module
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, echo, route, says, secured
+from tests.support.ends import descriptors
 from tests.support.ports import reserved
 from tests.support.programs import Program
 from tests.support.proxies import Dante, Microsocks, Tinyproxy, TlsBefore
@@ -168,7 +168,7 @@ class RealProxyTests(ThroughTest):
         port = self.forward(
             self.by_tls(), Target(host="localhost", port=silent.port), tls=tls, ca_files={str(ca): authority.root_pem}
         )
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))
 
         def run() -> None:
@@ -182,7 +182,7 @@ class RealProxyTests(ThroughTest):
             self.client(run)
             self.event()
         self.loop.until(lambda: not self.edge.engine.tasks)
-        self.loop.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+        self.loop.until(lambda: not descriptors() - before)
 
     def ask_tls_echo(self, port: int) -> bytes:
         context = ssl.create_default_context(cafile=str(self.directory / "internal-ca" / "ca.pem"))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import resource
 import socket
 import threading
@@ -22,6 +21,7 @@ from dcrouter.net.slices import finished
 from dcrouter.targets import checks
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, echo, route, says, secured
+from tests.support.ends import descriptors
 from tests.support.ports import Reserved
 from tests.support.threaded import Talk
 
@@ -406,10 +406,10 @@ class CheckTests(UpstreamTest):
         backend, target = Backend(self, lambda sock: None), self.closed()
         self.forward(backend.target, target, health=evolve(FAST, type="http", interval=0.1))
         self.wait_for(lambda: self.health(target) == "down" and self.health(backend.target) == "down")
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         asked = backend.connections
         self.wait_for(lambda: backend.connections > asked + 10)
-        self.wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before + 2)
+        self.wait_for(lambda: len(descriptors() - before) <= 2)
         for service in self.edge.plan.services:
             service.end()
         self.assertEqual(len(self.edge.engine.tasks), 0)

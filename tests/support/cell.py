@@ -93,5 +93,5 @@ def _obstacle() -> str:
         (Path(base) / "cell").mkdir()
         words = ("--mount", "--pid", "--fork", "--mount-proc", "sh", "-ec", ENTER, "cell", f"{base}/cell", base, "")
         argv = ["unshare", *words, "exit 0"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
     return done.stderr if done.returncode else ""

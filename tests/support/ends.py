@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -9,7 +10,6 @@ import os
 import random
 import socket
 import struct
-import threading
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -61,16 +61,15 @@ def only(context: SSL.Context, version: int) -> SSL.Context:
     return context
 
 
-BACKEND = "backend of a test"
-"""The name of threads that have connections which they close by themselves, be it after their test."""
-
-
-def descriptors() -> int:
-    """How many files this process has open, without those that tests before this one are about to close."""
-    for thread in threading.enumerate():
-        if thread.name == BACKEND:
-            thread.join(5)
-    return len(os.listdir("/proc/self/fd"))
+def descriptors() -> set[tuple[int, str]]:
+    """The files that this process has open, each by its number and what it is (proc(5)): so that those which threads of
+    tests before this one are still about to close are not mistaken for others.
+    """
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
+    return found
 
 
 class End:

@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 
 
 @inlineCallbacks
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 100.0) -> Any:
     """Waits for a fact; AssertionError when it does not come."""
     deadline = time.monotonic() + seconds
     while True:

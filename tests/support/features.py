@@ -80,7 +80,7 @@ class FeatureTest(EdgeTest):
         body.unlink(missing_ok=True)
         trust = ("--cacert", str(self.directory / "internal-ca" / "ca.pem")) if tls else ()
         argv = [require("curl"), "-sS", "--max-time", "20", "-D", str(head), "-o", str(body), *trust, *options, url]
-        done = self.client(lambda: subprocess.run(argv, capture_output=True, check=False, timeout=60))
+        done = self.client(lambda: subprocess.run(argv, capture_output=True, check=False, timeout=240))
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         return answer_of(head.read_bytes(), body.read_bytes() if body.exists() else b"")
 

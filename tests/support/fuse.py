@@ -42,7 +42,7 @@ _DIRENT = struct.Struct("<QQII")
 _MAX_WRITE = 1 << 20
 _BIG_WRITES, _ATOMIC_O_TRUNC, _MAX_PAGES = 1 << 5, 1 << 3, 1 << 22
 _FOR_LONG = 3600  # seconds that the kernel may keep names and attributes: nobody changes them behind its back
-_BUSY = 5.0  # seconds
+_BUSY = 60.0  # seconds
 _MODE, _UID, _GID, _SIZE = 1, 2, 4, 8
 
 
@@ -87,7 +87,7 @@ class Mounted:
         if done.returncode:
             self._unmount("-uz")
         self._tie.close()
-        self._keeper.wait(30)
+        self._keeper.wait(120)
         os.eventfd_write(self._stop, 1)
         self._thread.join()
         os.close(self._stop)
@@ -95,7 +95,7 @@ class Mounted:
         done.check_returncode()
 
     def _unmount(self, how: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([self._program, how, "--", str(self.at)], capture_output=True, timeout=60, check=False)
+        return subprocess.run([self._program, how, "--", str(self.at)], capture_output=True, timeout=240, check=False)
 
     def _mount(self) -> tuple[int, socket.socket, subprocess.Popen[bytes]]:
         """The protocol of mount.fuse and fusermount: it mounts, and passes the descriptor of /dev/fuse back."""
@@ -108,10 +108,10 @@ class Mounted:
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
-        ours.settimeout(20)
+        ours.settimeout(120)
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         if not fds:
-            _, words = keeper.communicate(timeout=60)
+            _, words = keeper.communicate(timeout=240)
             ours.close()
             raise SkipTest(f"needs a real peer: fusermount3: {words.decode().strip()}")
         assert keeper.stderr is not None

@@ -30,7 +30,7 @@ class Server:
     def __init__(self, test: SynchronousTestCase, context: SSL.Context) -> None:
         self._context = context
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(30)
+        self._listener.settimeout(300)
         self.port: int = self._listener.getsockname()[1]
         thread = threading.Thread(target=self._serve, daemon=True)
         thread.start()
@@ -78,7 +78,7 @@ def meet(
     if ciphers is not None:
         context.set_ciphers(ciphers)
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=60) as sock,
+        socket.create_connection(("127.0.0.1", port), timeout=240) as sock,
         context.wrap_socket(sock, server_hostname=name, session=session) as stream,
     ):
         stream.sendall(b"?")

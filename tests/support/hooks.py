@@ -29,7 +29,7 @@ class Echo(Protocol):
         if data == b"exit\\n":
             os._exit(3)
         if data == b"hang\\n":
-            time.sleep(60)
+            time.sleep(600)
         self.transport.write(data)
         if data == b"bye\\n":
             self.transport.loseConnection()

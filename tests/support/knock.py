@@ -4,12 +4,14 @@ may be there before connect has returned.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 from typing import Any
 
 from attrs import frozen
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 @frozen
@@ -39,3 +41,25 @@ def knock(port: int, data: bytes = b"", source: str = "127.0.0.1") -> Heard:
         except ConnectionResetError:
             reset = True
     return Heard(bytes(heard), reset, ends)
+
+
+def dribble(sock: socket.socket, pause: float = 0.1) -> bytes:
+    """All that comes back while an octet is said after each `pause`, until the peer ends; AssertionError if it does
+    not.
+    """
+    sock.settimeout(pause)
+    deadline = time.monotonic() + _PATIENCE
+    heard = bytearray()
+    with contextlib.suppress(ConnectionResetError):
+        while time.monotonic() < deadline:
+            try:
+                some = sock.recv(65536)
+            except TimeoutError:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    sock.sendall(b"x")  # it may have ended by now; what it said before is still there
+                continue
+            if not some:
+                return bytes(heard)
+            heard += some
+        raise AssertionError(f"it has not ended: {bytes(heard)!r}")
+    return bytes(heard)

@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from dcrouter.net.engine import Engine
 from dcrouter.net.reactor import Leader
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 PAUSE = 0.001
 """Seconds that a turn waits for something to happen."""
 
@@ -40,7 +40,7 @@ class Loop:
         self.reactor.advance(0)
 
     def until(self, fact: Callable[[], Any]) -> Any:
-        """Gives the first true value of `fact`; AssertionError after 30 s."""
+        """Gives the first true value of `fact`; AssertionError after DEADLINE."""
         end = time.monotonic() + DEADLINE
         while not (value := fact()):
             if time.monotonic() > end:

@@ -69,7 +69,7 @@ class Mailer(Cell):
         """Whether a handshake with it succeeds."""
         context = ssl.create_default_context(cafile=str(self.base / "site.pem"))
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=60) as client:
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=240) as client:
             client._host = "localhost"  # type: ignore[attr-defined]
             client.ehlo("client.test")
             try:

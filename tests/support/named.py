@@ -57,5 +57,5 @@ class Named(Program):
 
     def txt(self, name: str) -> set[str]:
         """What it says now."""
-        response = dns.query.tcp(dns.message.make_query(name, "TXT"), "127.0.0.1", 5, self.port)
+        response = dns.query.tcp(dns.message.make_query(name, "TXT"), "127.0.0.1", 60, self.port)
         return {record.strings[0].decode() for rrset in response.answer if rrset.rdtype == 16 for record in rrset}

@@ -27,7 +27,7 @@ def own_network(case: TestCase, *addresses: str) -> None:
     case.addCleanup(_back, before)
     ip = require("ip")
     commands = ["link set lo up", *(f"address add {one} dev lo{' nodad' * (':' in one)}" for one in addresses)]
-    subprocess.run([ip, "-batch", "-"], input="\n".join(commands), text=True, check=True, timeout=60)
+    subprocess.run([ip, "-batch", "-"], input="\n".join(commands), text=True, check=True, timeout=240)
 
 
 def _back(before: int) -> None:
@@ -48,6 +48,6 @@ def _obstacle() -> str:
         return "root may make one"
     require("ip")
     done = subprocess.run(
-        [require("unshare"), "--net", "true"], capture_output=True, text=True, timeout=60, check=False
+        [require("unshare"), "--net", "true"], capture_output=True, text=True, timeout=240, check=False
     )
     return done.stderr if done.returncode else ""

@@ -13,7 +13,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from tests.support.pebble import Pebble
-from tests.support.router import Router, until
+from tests.support.router import PATIENCE, Router, until
 
 START = """
 import sys
@@ -94,7 +94,7 @@ def issuer_of(port: int, name: str | None, **options: Any) -> str:
     return leaf_of(port, name, **options).issuer.rfc4514_string()
 
 
-def issued(port: int, name: str | None, seconds: float = 30.0, **options: Any) -> x509.Certificate:
+def issued(port: int, name: str | None, seconds: float = PATIENCE, **options: Any) -> x509.Certificate:
     """The certificate, once it is Pebble's."""
     until(lambda: "Pebble" in issuer_of(port, name, **options), seconds, 0.05)
     return leaf_of(port, name, **options)

@@ -38,7 +38,7 @@ class ChallengeDns(Program):
         self._post("clear-txt", {"host": name})
 
     def _post(self, what: str, body: dict[str, str]) -> None:
-        with urllib.request.urlopen(f"{self.management}/{what}", json.dumps(body).encode(), timeout=60):
+        with urllib.request.urlopen(f"{self.management}/{what}", json.dumps(body).encode(), timeout=240):
             pass
 
 

@@ -31,5 +31,5 @@ def require_swaks_tls() -> str:
 
 @cache
 def _swaks_speaks_tls(swaks: str) -> bool:
-    said = subprocess.run([swaks, "--support"], capture_output=True, text=True, timeout=60, check=False).stdout
+    said = subprocess.run([swaks, "--support"], capture_output=True, text=True, timeout=240, check=False).stdout
     return "TLS supported" in said

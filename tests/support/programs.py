@@ -105,7 +105,7 @@ class HAProxy(Program):
         base = Path(tempfile.mkdtemp(prefix="haproxy-"))
         front = Reserved()
         (base / "haproxy.cfg").write_text(
-            "defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n"
+            "defaults\n mode tcp\n timeout connect 60s\n timeout client 120s\n timeout server 120s\n"
             f"listen front\n bind 127.0.0.1:{front.port}\n server router 127.0.0.1:{target} {header}\n"
         )
         super().__init__([haproxy, "-db", "-f", str(base / "haproxy.cfg")], base, front.port, (front,))

@@ -75,7 +75,7 @@ class TlsBefore(Program):
         (base / "site.pem").write_bytes(credential.chain + credential.key)
         self.ca_pem = authority.root_pem
         (base / "haproxy.cfg").write_text(
-            "defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n"
+            "defaults\n mode tcp\n timeout connect 60s\n timeout client 120s\n timeout server 120s\n"
             f"listen front\n bind 127.0.0.1:{own.port} ssl crt {base}/site.pem\n server proxy 127.0.0.1:{target}\n"
         )
         super().__init__([haproxy, "-db", "-f", str(base / "haproxy.cfg")], base, own.port, (own,))

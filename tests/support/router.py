@@ -36,7 +36,7 @@ COMMON = """version: 1
 listen: ["127.0.0.1"]
 access_log: {file: access.log}
 """
-PATIENCE = 60.0
+PATIENCE = 240.0
 STARTING = 240.0
 """Seconds; three interpreters start, which a busy machine makes slow, and the service has a limit of its own."""
 
@@ -133,7 +133,7 @@ class Router:
 
     def try_start(self, command: Sequence[str] = RUN) -> tuple[int, str]:
         """A start that is expected to be refused: exit status and what it printed."""
-        done = subprocess.run(command, cwd=self.base, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(command, cwd=self.base, capture_output=True, text=True, timeout=STARTING, check=False)
         return done.returncode, done.stdout + done.stderr
 
     def stop(self, seconds: float = PATIENCE) -> int:
@@ -165,7 +165,7 @@ class Router:
 
     def log(self) -> list[dict[str, Any]]:
         """The log so far."""
-        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in _lines(self._log.read_text()) if line.startswith("{")]
 
     def said(self, pattern: str) -> list[str]:
         """Sentences of the log that match."""
@@ -180,7 +180,7 @@ class Router:
             cwd=self.base,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=STARTING,
             check=False,
         )
 
@@ -192,14 +192,24 @@ class Router:
             return None
 
     def counters(self, role: str) -> dict[str, Any]:
-        """What one child counts; {} while it does not answer."""
-        status = self.status()
-        return (status or {}).get("children", {}).get(role, {}).get("counters") or {}
+        """What one child counts, once it answers: a busy machine may keep it from that for a while."""
+
+        def told() -> dict[str, Any] | None:
+            counters: dict[str, Any] | None = (self.status() or {}).get("children", {}).get(role, {}).get("counters")
+            return counters
+
+        return until(told) or {}
 
     def queue(self) -> list[dict[str, Any]]:
-        """The recipients that wait or have failed."""
-        messages: list[dict[str, Any]] = ask(self.state / "admin.sock", "GET", "/queue")["messages"]
-        return messages
+        """The recipients that wait or have failed, once the mail process answers."""
+
+        def told() -> list[list[dict[str, Any]]]:
+            try:
+                return [ask(self.state / "admin.sock", "GET", "/queue")["messages"]]
+            except ApiError:
+                return []
+
+        return until(told)[0]
 
     def pids(self) -> dict[str, int]:
         """role -> process id, of those that run; `parent` too."""
@@ -229,8 +239,7 @@ class Router:
     def access_lines(self) -> list[dict[str, Any]]:
         """The access log so far."""
         with contextlib.suppress(FileNotFoundError):
-            text = (self.state / "access.log").read_text()
-            return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+            return [json.loads(line) for line in _lines((self.state / "access.log").read_text())]
         return []
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
@@ -250,6 +259,11 @@ class Router:
         for one in self._reserved.values():
             one.close()
         shutil.rmtree(self.base, ignore_errors=True)
+
+
+def _lines(text: str) -> list[str]:
+    """Of a file that is being written: the last one may be half of one."""
+    return text[: text.rfind("\n") + 1].splitlines()
 
 
 def both_ends(client: socket.socket) -> dict[str, Any]:

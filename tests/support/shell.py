@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 
 
-def run(argv: Sequence[str], *, seconds: float = 60.0, say: bytes = b"", status: int = 0) -> bytes:
+def run(argv: Sequence[str], *, seconds: float = 240.0, say: bytes = b"", status: int = 0) -> bytes:
     """Its standard output; AssertionError with all it said where it does not exit with `status`."""
     done = subprocess.run(argv, input=say, capture_output=True, timeout=seconds, check=False)
     if done.returncode != status:

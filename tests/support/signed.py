@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -91,10 +92,13 @@ class SignedNamed(Program):
             name, kind = one.split()
             _spoil(zone.find_node(name), dns.rdatatype.from_text(kind))
         zone.to_file(str(self._base / "test"), want_origin=True)
+        newer = time.time() + 1.0  # than the last load, or it is not loaded; a file system's clock is coarse
+        for name in ("open", "test"):
+            os.utime(self._base / name, (newer, newer))
 
     def _answer(self, name: str, kind: str) -> str:
         query = dns.message.make_query(name, kind)
-        return dns.query.tcp(query, "127.0.0.1", 5, self.port).to_text()
+        return dns.query.tcp(query, "127.0.0.1", 60, self.port).to_text()
 
 
 def _spoil(node: dns.node.Node, kind: dns.rdatatype.RdataType) -> None:

@@ -66,7 +66,7 @@ class Slapd(Program):
         )
         people = base / "people.ldif"
         people.write_text("\n\n".join(_entries()) + "\n")
-        subprocess.run([slapadd, "-f", config, "-l", people], check=True, capture_output=True, timeout=60)
+        subprocess.run([slapadd, "-f", config, "-l", people], check=True, capture_output=True, timeout=240)
         # Where AppArmor is on, the program of that path reads only what a host's own server would.
         program = shutil.copy(slapd, base / "directory")
         places = f"ldap://127.0.0.1:{own.port} ldaps://127.0.0.1:{tls.port}"

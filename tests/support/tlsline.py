@@ -20,7 +20,7 @@ class TlsLine:
         if after is None:
             context.set_min_proto_version(VERSIONS[version])
             context.set_max_proto_version(VERSIONS[version])
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=240)
         self._socket.settimeout(None)  # pyOpenSSL cannot wait; the server's own deadlines end it
         self.context = context
         self.tls = SSL.Connection(context, self._socket)

@@ -14,7 +14,7 @@ from tests.support.router import Router, until
 from tests.support.signed import AUTHORITY, SignedNamed
 
 EMAIL = """
-resolver: {servers: ["$dns"], timeout: 3s}
+resolver: {servers: ["$dns"], timeout: 20s}
 email:
   hostname: mail.example.test
   postmaster: root@local.test
@@ -56,7 +56,7 @@ class WorldCase(SynchronousTestCase):
 
     def send(self, router: Router, *recipients: str, sender: str = "a@local.test", headers: str = "") -> None:
         """One message to all of them."""
-        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=60) as client:
+        with smtplib.SMTP("127.0.0.1", router.ports["smtp"], timeout=240) as client:
             client.sendmail(sender, recipients, f"Subject: x\r\n{headers}\r\nx\r\n")
 
     def outcomes(self, router: Router, *recipients: str) -> dict[str, dict[str, Any]]:
@@ -66,6 +66,6 @@ class WorldCase(SynchronousTestCase):
             lines = {line["recipient"]: line for line in router.access_lines() if line["event"] == "delivery"}
             return lines if lines.keys() >= set(recipients) else None
 
-        lines = until(found, 30)
+        lines = until(found)
         assert lines is not None
         return lines

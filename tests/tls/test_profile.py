@@ -42,7 +42,7 @@ class ServerContextTests(SynchronousTestCase):
             "site.test",
             *options,
         ]
-        return subprocess.run(command, input=b"?", capture_output=True, timeout=60, check=False).stdout.decode()
+        return subprocess.run(command, input=b"?", capture_output=True, timeout=240, check=False).stdout.decode()
 
     def test_a_client_that_trusts_the_root_is_convinced(self) -> None:
         """The intermediate is sent along, over TLS 1.3 and 1.2."""
@@ -167,7 +167,7 @@ class ServerContextTests(SynchronousTestCase):
         port = self.serve()
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=240) as sock:
             sock.settimeout(None)
             client = SSL.Connection(context, sock)
             client.set_connect_state()
@@ -180,7 +180,7 @@ class ServerContextTests(SynchronousTestCase):
         if not hasattr(SSL.Connection, "get_group_name"):
             return
         port = self.serve()
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=240) as sock:
             sock.settimeout(None)
             client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), sock)
             client.set_connect_state()
@@ -198,7 +198,7 @@ class ServerContextTests(SynchronousTestCase):
 class ClientContextTests(SynchronousTestCase):
     def connect(self, context: SSL.Context, server_name: str, *credentials: Credential) -> SSL.Connection:
         port = Server(self, server_context(credentials or (SITE,), TlsProfile(), ("h2", "http/1.1"))).port
-        sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+        sock = socket.create_connection(("127.0.0.1", port), timeout=240)
         sock.settimeout(None)
         self.addCleanup(sock.close)
         connection = SSL.Connection(context, sock)

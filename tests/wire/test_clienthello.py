@@ -131,7 +131,7 @@ class RealHellos(SynchronousTestCase):
         program = require("openssl")
         offers = ("-servername", "s.example.net", "-alpn", "h2,imap")
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.settimeout(10)
+            listener.settimeout(60)
             client = subprocess.Popen(
                 [program, "s_client", "-connect", f"127.0.0.1:{listener.getsockname()[1]}", *offers],
                 stdin=subprocess.DEVNULL,
@@ -141,7 +141,7 @@ class RealHellos(SynchronousTestCase):
             try:
                 peer, _ = listener.accept()
                 with peer:
-                    peer.settimeout(10)
+                    peer.settimeout(60)
                     data = b""
                     while (result := parse(data)) is None:
                         more = peer.recv(needed(data) - len(data))

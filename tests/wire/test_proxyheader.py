@@ -100,9 +100,9 @@ class Good(SynchronousTestCase):
         program = require("haproxy")
         for option in ("send-proxy", "send-proxy-v2 proxy-v2-options crc32c,unique-id"):
             with socket.create_server(("127.0.0.1", 0)) as target, socket.create_server(("127.0.0.1", 0)) as front:
-                target.settimeout(10)
+                target.settimeout(60)
                 configuration = (
-                    "defaults\n mode tcp\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n"
+                    "defaults\n mode tcp\n timeout connect 60s\n timeout client 60s\n timeout server 60s\n"
                     f"frontend f\n bind fd@{front.fileno()}\n unique-id-format %[uuid()]\n default_backend b\n"
                     f"backend b\n server s 127.0.0.1:{target.getsockname()[1]} {option}\n"
                 )
@@ -116,11 +116,11 @@ class Good(SynchronousTestCase):
                         stderr=subprocess.DEVNULL,
                     )
                     try:
-                        with socket.create_connection(front.getsockname(), timeout=60) as client:
+                        with socket.create_connection(front.getsockname(), timeout=240) as client:
                             client.sendall(b"hello")
                             peer, _ = target.accept()
                             with peer:
-                                peer.settimeout(10)
+                                peer.settimeout(60)
                                 data = b""
                                 while (found := parse(data)) is None or len(data) < found.length + 5:
                                     more = peer.recv(1)

@@ -8,7 +8,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
 from dcrouter.wire.sasl import (
-    MECHANISMS,
     Credentials,
     Exchange,
     decode,
@@ -78,7 +77,7 @@ class ExchangeTests(SynchronousTestCase):
             error = self.assertRaises(WireError, decode, text)
             self.assertEqual(error.reply, b"501 5.5.2 Bad base64")
 
-    @given(st.sampled_from(MECHANISMS), st.lists(st.binary(max_size=40), max_size=3))
+    @given(st.sampled_from(["PLAIN", "LOGIN"]), st.lists(st.binary(max_size=40), max_size=3))
     def test_no_octets_break_it(self, mechanism: str, responses: list[bytes]) -> None:
         """A challenge, credentials, or WireError with a reply."""
         exchange = Exchange(mechanism)

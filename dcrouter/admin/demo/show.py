@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dcrouter.admin.demo.steps import Outcome, Step
+from dcrouter.admin.report import aligned
 
 GREEN, RED, BOLD, DIM, RESET = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 LOG_WAIT = 5.0
@@ -41,10 +42,8 @@ class Screen:
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Aligned columns."""
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            self.line("  " + "  ".join(cells).rstrip())
+        for line in aligned(rows):
+            self.line(f"  {line}")
 
     def block(self, text: str) -> None:
         """Foreign text, indented."""

@@ -60,7 +60,7 @@ def check_certified(config: Config, root: Place, reader: Reader) -> None:
 
 
 def _listens_on(route: Route, port: int) -> bool:
-    return route.enabled and any(given.start <= port <= given.end for given in route.match.ports)
+    return route.enabled and any(port in given for given in route.match.ports)
 
 
 def _check(domains: Iterable[str], place: Place, names: frozenset[str], needs_dns: bool, public: bool) -> None:

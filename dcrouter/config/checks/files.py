@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from dcrouter.config.acme import Acme
 from dcrouter.config.checks.acme import check_acme
@@ -22,6 +22,7 @@ from dcrouter.config.checks.values import Within
 from dcrouter.config.named import read_named
 from dcrouter.config.pem import is_whole
 from dcrouter.config.place import Place
+from dcrouter.config.publickey import public_der
 from dcrouter.config.rules import MailForward
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.tls import CertificateFiles, ClientAuth
@@ -74,7 +75,7 @@ class Files:
         if isinstance(chain, str) or isinstance(key, str):
             return files
         try:
-            matches = _public(chain[0]) == _public(key)
+            matches = public_der(chain[0]) == public_der(key)
         except (UnsupportedAlgorithm, ValueError):
             place.at("cert").tell(f"{files.cert} has a key of a kind that is not supported")
             return files
@@ -169,7 +170,3 @@ def _key(path: Path) -> PrivateKeyTypes | str:
         return f"{path} is encrypted: dcrouter needs the key without a pass phrase"
     except (ValueError, UnsupportedAlgorithm):
         return f"{path} is not a PEM private key"
-
-
-def _public(owner: x509.Certificate | PrivateKeyTypes) -> bytes:
-    return owner.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

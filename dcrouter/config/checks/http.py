@@ -72,6 +72,9 @@ def _jwt(auth: Jwt, place: Place) -> Jwt:
             where.tell(f"{algorithm} is checked with {'a secret' if algorithm.startswith('HS') else 'a public key'}")
         elif key is not None and not fits(algorithm, key):
             where.tell(f"{algorithm} is not what the key in {auth.public_key} is for")
+        elif auth.secret == "":
+            place.at("secret").tell("is empty: anybody could make tokens")
+            break
         elif auth.secret is not None and len(auth.secret.encode()) < int(algorithm[2:]) // 8:
             place.at("secret").warn(f"is shorter than the {int(algorithm[2:]) // 8} octets of {algorithm}")
     if auth.jwks_url is not None:
@@ -100,8 +103,7 @@ def _public_key(auth: Jwt, place: Place) -> PublicKey | None:
 
 
 def _forward_auth(auth: ForwardAuth, place: Place) -> ForwardAuth:
-    if auth.timeout <= 0:
-        place.at("timeout").tell("nobody answers in no time")
+    place.at("timeout").must_last(auth.timeout, "nobody answers in no time")
     for at, name in enumerate(auth.copy_headers):
         if name.lower() == "host":
             place.at("copy_headers", at).tell("Host is the client's: it is not copied")

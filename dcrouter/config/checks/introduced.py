@@ -5,6 +5,7 @@ port that was, the header would be taken for the client's first bytes.
 from __future__ import annotations
 
 from dcrouter.config.admin import Config
+from dcrouter.config.overlap import ports_overlap
 from dcrouter.config.place import Place
 
 
@@ -16,8 +17,8 @@ def check_introduced(config: Config, root: Place) -> None:
     mail = {port.port for port in config.email.ports} if config.email is not None else set()
     for at, introduced in enumerate(config.proxy_protocol):
         for given in introduced.ports or ():
-            among_mail = any(given.start <= port <= given.end for port in mail)
-            if not among_mail and not any(one.start <= given.end and given.start <= one.end for one in heard):
+            among_mail = any(port in given for port in mail)
+            if not among_mail and not ports_overlap([given], heard):
                 what = (
                     f"port {given.start}" if given.start == given.end else f"any port from {given.start} to {given.end}"
                 )

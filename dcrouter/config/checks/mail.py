@@ -65,12 +65,8 @@ def _oauth2(oauth2: OAuth2, place: Place) -> OAuth2:
 
 
 def _failures(failures: AuthFailures, place: Place) -> AuthFailures:
-    for word, seconds, why in (
-        ("within", failures.within, "nothing fails in no time"),
-        ("ban", failures.ban, "nobody would be banned (a high `max` lets people try more)"),
-    ):
-        if seconds <= 0:
-            place.at(word).tell(why)
+    place.at("within").must_last(failures.within, "nothing fails in no time")
+    place.at("ban").must_last(failures.ban, "nobody would be banned (a high `max` lets people try more)")
     return failures
 
 

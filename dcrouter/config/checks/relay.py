@@ -82,7 +82,8 @@ def _check_recipients(rule: Rule, place: Place) -> None:
         written = where.node.text if isinstance(where.node, Scalar) else text
         if reaches_any_domain(pattern):
             how = "end it with a domain, such as @example\\.com" if pattern.regex is not None else "name the domain"
-            where.tell(f"an open relay: strangers match {written!r} with recipients of any domain; {how}")
+            own = ", or say match.clients: may_relay" if isinstance(rule.action, Mta) else ""
+            where.tell(f"an open relay: strangers match {written!r} with recipients of any domain; {how}{own}")
         elif _is_top_level(pattern):
             top = pattern.domain.lstrip("*")
             if isinstance(rule.action, Mta):

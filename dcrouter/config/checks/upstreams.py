@@ -37,22 +37,14 @@ def _health(health: Health, place: Place) -> Health:
     for word in ("path", "expect") if health.type not in (None, "http") else ():
         if place.says(word):
             place.at(word).tell(f"is for type: http, not for {health.type}")
-    for word, seconds, why in (
-        ("interval", health.interval, "there would be no time between two checks"),
-        ("timeout", health.timeout, "no check could be good"),
-    ):
-        if seconds <= 0:
-            place.at(word).tell(why)
+    place.at("interval").must_last(health.interval, "there would be no time between two checks")
+    place.at("timeout").must_last(health.timeout, "no check could be good")
     return health
 
 
 def _passive(passive: Passive, place: Place) -> Passive:
-    for word, seconds, why in (
-        ("within", passive.within, "nothing fails in no time"),
-        ("eject", passive.eject, "nothing would be ejected"),
-    ):
-        if seconds <= 0:
-            place.at(word).tell(why)
+    place.at("within").must_last(passive.within, "nothing fails in no time")
+    place.at("eject").must_last(passive.eject, "nothing would be ejected")
     return passive
 
 

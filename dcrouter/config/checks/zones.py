@@ -49,8 +49,7 @@ def _check_matches(email: Email, place: Place) -> None:
             where.warn("has no effect: mail without another zone is in this one anyway")
         elif zone.match is not None and not asked:
             where.warn("is never asked: no rule of type mta leaves the zone open")
-        if zone.connection_time <= 0:
-            place.at(name, "connection_time").tell("no connection would carry anything")
+        place.at(name, "connection_time").must_last(zone.connection_time, "no connection would carry anything")
 
 
 def _check_pools_of(email: Email, place: Place) -> None:
@@ -88,8 +87,8 @@ def _check_replies(email: Email, place: Place) -> None:
             where.tell("'to' is missing: the rate to slow down to")
         elif one.action != "slow_down" and one.to is not None:
             where.at("to").tell(f"{one.action} has no rate: leave it out")
-        if one.for_ is not None and one.for_ <= 0:
-            where.at("for").tell("is no time at all")
+        if one.for_ is not None:
+            where.at("for").must_last(one.for_, "is no time at all")
         if one.action == "rotate_source" and not any(len(pool) > 1 for pool in email.pools.values()):
             where.at("action").warn("has nothing to turn to: no pool has two sources")
 

@@ -8,9 +8,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from dcrouter.control.issuing.directories import word_of
-from dcrouter.control.issuing.issuing import Issuing, moment, wildcard_of
+from dcrouter.control.issuing.issuing import Issuing, wildcard_of
 from dcrouter.errors import AcmeError, TlsError
 from dcrouter.tls.listed import Listed, listed
+from dcrouter.wire.moments import utc
 
 WITHIN = 40.0
 """Seconds for an authority to revoke a certificate."""
@@ -62,7 +63,7 @@ class Desk:
         self._issuing.renew_now(name)
         rest = self._issuing.directories.rest_until()
         if rest:
-            return succeed(_refused(f"{name}: ordered at {moment(rest)}: {self._issuing.directories.rests_because()}"))
+            return succeed(_refused(f"{name}: ordered at {utc(rest)}: {self._issuing.directories.rests_because()}"))
         return succeed({"ordered": [name]})
 
     def order(self, name: str) -> Answer | None:
@@ -74,7 +75,7 @@ class Desk:
         if name.lower() not in self._issuing.names:
             problem = "no route wants it any more, nor does mail"
         elif rest:
-            problem = f"ordered at {moment(rest)}: {self._issuing.directories.rests_because()}"
+            problem = f"ordered at {utc(rest)}: {self._issuing.directories.rests_because()}"
         if found.state == "waiting" and problem:
             return found.to_plain() | {"state": "failed", "problem": problem}
         return found.to_plain()

@@ -33,6 +33,7 @@ from dcrouter.tls.acme.certificate import certificate_id
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.credential import Credential, PrivateKey, make
 from dcrouter.tls.renewal import late, planned, soonest, wait
+from dcrouter.wire.moments import utc
 
 AT_ONCE = 5
 """Orders that run together."""
@@ -329,8 +330,8 @@ class Issuing:
             name=name,
             what="certificate issued" if held is None else "certificate renewed",
             directory=word_of(url),
-            until=moment(credential.not_after),
-            renewal=moment(record.renew),
+            until=utc(credential.not_after),
+            renewal=utc(record.renew),
         )
         self._issued()
 
@@ -350,14 +351,14 @@ class Issuing:
         record.failures = failures
         record.error = "; ".join(map(str, problems)) or "no directory could be asked"
         self._remember(record)
-        again = moment(max(record.until, self.directories.rest_until()))
+        again = utc(max(record.until, self.directories.rest_until()))
         self.followed.failed(record.name, f"{record.error}; next try {again}")
         self.log.warn(
             "{name}: no certificate: {problem}; next try {when}, until then {meanwhile}",
             name=record.name,
             problem=record.error,
             when=again,
-            meanwhile="the internal CA's serves" if held is None else f"the one until {moment(held.not_after)} serves",
+            meanwhile="the internal CA's serves" if held is None else f"the one until {utc(held.not_after)} serves",
         )
 
     def forget(self, name: str) -> None:
@@ -380,8 +381,8 @@ class Issuing:
                 tell(
                     "{name}: its certificate ends on {end} and could not be renewed since {renewal}: {problem}",
                     name=name,
-                    end=moment(held.not_after),
-                    renewal=moment(record.renew),
+                    end=utc(held.not_after),
+                    renewal=utc(record.renew),
                     problem=record.error or "its turn has not come",
                 )
 
@@ -389,8 +390,3 @@ class Issuing:
 def wildcard_of(name: str) -> str:
     """The name of the wildcard certificate that would serve it."""
     return "*." + name.partition(".")[2]
-
-
-def moment(instant: float) -> str:
-    """For people, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant))

@@ -193,7 +193,7 @@ class Office:
             return f"no route listens on port {self._tls_port}"
         for route in self._routes:
             through = route.tls is not None and route.tls.mode == "passthrough" and name in (route.match.domains or ())
-            if through and any(given.start <= self._tls_port <= given.end for given in route.match.ports):
+            if through and any(self._tls_port in given for given in route.match.ports):
                 return f"the route {route.name} passes its TLS through"
         return None
 

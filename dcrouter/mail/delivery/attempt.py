@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from dcrouter.config.mail import Email
 from dcrouter.config.rules import Deliver, MailForward, Mta, Reject, Rule
+from dcrouter.errors import reason_of
 from dcrouter.mail.delivery import maildir
 from dcrouter.mail.delivery.content import StoredContent
 from dcrouter.mail.delivery.destination import Destination
@@ -31,17 +32,18 @@ from dcrouter.mail.delivery.explaining import Explainer
 from dcrouter.mail.delivery.forwarding import MAX_RECIPIENTS, Forwarding
 from dcrouter.mail.delivery.held import held, with_held
 from dcrouter.mail.delivery.nexthop import NextHop, hops_of
-from dcrouter.mail.delivery.outbound import Hear, Marked, Outbound
+from dcrouter.mail.delivery.outbound import Marked, Outbound
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Failed, Held, Outcome
 from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.requiretls import is_strict, verified
 from dcrouter.mail.delivery.seen import Observe
+from dcrouter.mail.delivery.sending import Hear
 from dcrouter.mail.delivery.targets import MailTargets, RuleTargets
 from dcrouter.mail.message import Message, spool_path
 from dcrouter.mail.pipeline.rules import Rules
 from dcrouter.mail.queue.budget import Bodies
-from dcrouter.mail.queue.parts import heard_apart, part_for
+from dcrouter.mail.queue.parts import part_for, together
 from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.mail.shaping.zones import Zones
 from dcrouter.net.resolver import Resolver
@@ -189,18 +191,12 @@ class Attempts:
         self, message: Message, numbers: Sequence[int], destinations: Iterable[Destination]
     ) -> Deferred[list[Outcome]]:
         """Recipients by their place in the message; one outcome for each. `destinations`: as often as it is asked."""
-        recipients = message.envelope.recipients
-        addresses = [recipients[number].address for number in numbers]
         content = StoredContent(message, self)
-        if len(addresses) <= MAX_RECIPIENTS:
-            return Forwarding(message, content, addresses, destinations, self._reactor).start()
-        parts = [
-            Forwarding(message, content, addresses[at : at + MAX_RECIPIENTS], destinations, self._reactor).start()
-            for at in range(0, len(addresses), MAX_RECIPIENTS)
-        ]
+        if len(numbers) <= MAX_RECIPIENTS:
+            return Forwarding(message, content, numbers, destinations, self._reactor, self._hear).start()
         places = [numbers[at : at + MAX_RECIPIENTS] for at in range(0, len(numbers), MAX_RECIPIENTS)]
-        heard_apart(message, places, parts, self._hear)
-        return gatherResults(parts).addCallback(lambda lists: [outcome for outcomes in lists for outcome in outcomes])
+        parts = [Forwarding(message, content, own, destinations, self._reactor, self._hear).start() for own in places]
+        return together(message, numbers, places, parts, self._hear)
 
     def _by_ways(
         self,
@@ -219,9 +215,7 @@ class Attempts:
 
         def sent(found: list[Legs]) -> Deferred[list[Outcome]]:
             parts = [self._send_part(message, one, ordered) for one in found]
-            if len(parts) == 1:
-                return parts[0]
-            return gatherResults(parts).addCallback(in_order, [one.numbers for one in found], numbers)
+            return together(message, numbers, [one.numbers for one in found], parts, self._hear)
 
         return self.egress.legs(message, numbers, legs).addCallback(sent)
 
@@ -290,21 +284,11 @@ class Attempts:
         return self._store.spool
 
 
-def in_order(lists: list[list[Outcome]], numbers: Sequence[Sequence[int]], wanted: Sequence[int]) -> list[Outcome]:
-    """Outcomes of recipients with these `numbers`, in the order of `wanted`."""
-    by_number = {
-        number: outcome
-        for own, outcomes in zip(numbers, lists, strict=True)
-        for number, outcome in zip(own, outcomes, strict=True)
-    }
-    return [by_number[number] for number in wanted]
-
-
 def _write_all(deliveries: list[maildir.Delivery]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for delivery in deliveries:
         try:
             outcomes.append(Delivered("delivered to Maildir", str(delivery.write().parent.parent)))
         except OSError as error:
-            outcomes.append(Later(f"4.3.0 {error.strerror or error}", str(delivery.directory)))
+            outcomes.append(Later(f"4.3.0 {reason_of(error)}", str(delivery.directory)))
     return outcomes

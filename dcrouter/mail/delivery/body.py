@@ -1,8 +1,9 @@
 """The octets of a message on their way into a connection, as fast as its transport has room for them.
 
-Two ways, both pull producers. `Pieces`: what has to be read and perhaps stuffed with dots, piece by piece in a thread.
-`File`: a spool file that leaves as it is; sendfile takes it from the page cache into the socket, and its octets never
-come into Python. Where they are not in the page cache, a thread reads them first: the reactor does not wait for a disk.
+Two ways. `Pieces`, a push producer: what has to be read and perhaps stuffed with dots, piece by piece in a thread.
+`File`, a pull producer: a spool file that leaves as it is; sendfile takes it from the page cache into the socket, and
+its octets never come into Python. Where they are not in the page cache, a thread reads them first: the reactor does not
+wait for a disk.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -55,38 +56,60 @@ class Content(Protocol):
 
 @frozen
 class Progress:
-    """Who hears of it: each step, the end (the end mark is written), or why it cannot be read, once."""
+    """Who hears of it: octets that were taken, the end (the end mark is written), or why it cannot be read, once."""
 
-    moved: Callable[[], None]
+    moved: Callable[[int], None]
     sent: Callable[[], None]
     failed: Callable[[str], None]
 
 
-@implementer(IPullProducer)
+@implementer(IPushProducer)
 class Pieces:
-    """`next_piece` gives what `transport` gets, stuffed, or as it is where it is a `chunk`."""
+    """`next_piece` gives what `transport` gets, stuffed, or as it is where it is a `chunk`; one after the other.
+
+    Not a pull producer: TLS asks one again and again while a piece is being read, and pieces would overtake each other.
+    """
+
+    streaming = True
 
     def __init__(self, next_piece: NextPiece, transport: Any, progress: Progress, *, chunk: bool = False) -> None:
         self._next_piece = next_piece
         self._transport = transport
         self._progress = progress
         self._stuffer = Unchanged() if chunk else Stuffer()
+        self._paused = False
+        self._reading = False
         self._stopped = False
 
+    def begin(self) -> None:
+        """It is registered."""
+        self._read()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
     def resumeProducing(self) -> None:
-        """The transport has room: the next piece is read, in a thread, and written."""
-        if not self._stopped:
-            self._progress.moved()
-            self._next_piece().addCallbacks(self._piece, self._unreadable)
+        """The transport has room."""
+        self._paused = False
+        self._read()
 
     def stopProducing(self) -> None:
         self._stopped = True
 
+    def _read(self) -> None:
+        """The next piece is read, in a thread, and written."""
+        if not (self._paused or self._reading or self._stopped):
+            self._reading = True
+            self._next_piece().addCallbacks(self._piece, self._unreadable)
+
     def _piece(self, piece: bytes) -> None:
+        self._reading = False
         if self._stopped:
             return
         if piece:
             self._transport.write(self._stuffer.send(piece))
+            self._progress.moved(len(piece))
+            self._read()
         else:
             self._stopped = True
             self._transport.write(self._stuffer.end())
@@ -103,6 +126,8 @@ class File:
     unless it is a `chunk`.
     """
 
+    streaming = False
+
     def __init__(
         self, file: SpoolFile, plain: socket.socket, transport: Any, progress: Progress, *, chunk: bool = False
     ) -> None:
@@ -117,11 +142,13 @@ class File:
         self._reading = False
         self._stopped = False
 
+    def begin(self) -> None:
+        """It is registered, and has been asked."""
+
     def resumeProducing(self) -> None:
         """The socket has room, perhaps."""
         if self._stopped or self._reading:
             return
-        self._progress.moved()
         try:
             if self._fd is None:
                 self._fd = os.open(self._file.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -140,6 +167,7 @@ class File:
             self._fail(str(error))
         else:
             self._at += sent
+            self._progress.moved(sent)
             if self._at == self._file.size:
                 self.stopProducing()
                 self._transport.write(self._end)

@@ -24,6 +24,7 @@ from dcrouter.mail.delivery.body import File, Pieces, Progress
 from dcrouter.mail.delivery.outcome import Peer
 from dcrouter.mail.delivery.security import Session
 from dcrouter.mail.delivery.sending import Sending, Trouble
+from dcrouter.mail.floor import Floor
 from dcrouter.mail.outlet import Outlet
 from dcrouter.wire.smtp.client import (
     Client,
@@ -37,26 +38,6 @@ from dcrouter.wire.smtp.client import (
 from dcrouter.wire.smtp.data import Stuffer
 from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.tlsrpt import FailureType
-
-TIMEOUTS: dict[Phase, float] = {
-    "greeting": 300.0,
-    "ehlo": 300.0,
-    "helo": 300.0,
-    "starttls": 120.0,
-    "tls": 60.0,
-    "auth": 120.0,
-    "rset": 300.0,
-    "mail": 300.0,
-    "rcpt": 300.0,
-    "data": 120.0,
-    "body": 180.0,
-    "final": 600.0,
-    "quit": 5.0,
-    "idle": 10.0,
-}
-"""Seconds to wait for each reply, RFC 5321 4.5.3.2; `body`: between blocks. `tls` (the handshake), `auth`, `idle` and
-`quit` are ours: the last two free the next hop.
-"""
 
 
 class Owner(Shape):
@@ -74,6 +55,12 @@ class Owner(Shape):
     def broken(self, connection: Connection, sending: Sending | None, trouble: Trouble) -> None:
         """It is over; `sending`, if any, has not left."""
 
+    def again(self, sending: Sending) -> None:
+        """It has not left, and is the next."""
+
+    def token(self) -> None:
+        """What is the next may leave."""
+
 
 @implementer(IHandshakeListener)
 class Connection(Protocol):
@@ -82,6 +69,8 @@ class Connection(Protocol):
     `told`: domains of recipients for whom it is counted already. `session`: its TLS, None: never; `implicit`: from the
     first octet on.
     """
+
+    transport: Any
 
     def __init__(
         self,
@@ -113,6 +102,7 @@ class Connection(Protocol):
         self._timer: IDelayedCall | None = None
         self._body: Pieces | File | None = None
         self._body_begun = False
+        self._floor: Floor | None = None
         self._reason: str | None = None
         self._unusable: Unusable | None = None
         self._over = False
@@ -133,10 +123,9 @@ class Connection(Protocol):
 
     def local(self) -> str:
         """The address that it comes from; "" where something stands between, which is not to be told of."""
-        transport: Any = self.transport
-        if getattr(transport.getPeer(), "host", "") != self.peer.address:
+        if getattr(self.transport.getPeer(), "host", "") != self.peer.address:
             return ""
-        return str(transport.getHost().host)
+        return str(self.transport.getHost().host)
 
     @property
     def untouched(self) -> bool:
@@ -162,7 +151,7 @@ class Connection(Protocol):
         """It has been connected to this address, through that proxy."""
         self.peer = self.peer._replace(address=address, through=through)
         if not self._implicit and self.transport is not None:
-            self.transport.protocol = self  # type: ignore[attr-defined]  # an endpoint's wrapper costs a call for each read
+            self.transport.protocol = self  # an endpoint's wrapper costs a call for each read
 
     def send(self, sending: Sending) -> None:
         """Begins a message; only after `ready`."""
@@ -185,14 +174,15 @@ class Connection(Protocol):
             self._close()
 
     def _close(self) -> None:
-        assert self.transport is not None
         self.transport.loseConnection()
 
     def abort(self, reason: str) -> None:
         """Ends it at once."""
         self._reason = self._reason or reason
-        assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        self._floor = None
+        if self._body is not None:
+            self._body.stopProducing()  # what is still being read comes too late
+        self.transport.abortConnection()
 
     @property
     def _is_without_tls(self) -> bool:
@@ -278,7 +268,7 @@ class Connection(Protocol):
     def _start_tls(self) -> None:
         assert self._session is not None
         self._shaking = True
-        self.transport.startTLS(self._session)  # type: ignore[union-attr]
+        self.transport.startTLS(self._session)
 
     def handshakeCompleted(self) -> None:
         """All goes through TLS from now on, if the peer is whom we want."""
@@ -308,7 +298,10 @@ class Connection(Protocol):
         parting = event.replies[0].text if away else ""
         if parting and self.carried == 1:
             self._owner.turned_away(self, Trouble(self.peer.target, parting, "4.4.2"))
-        if not parting or self.carried == 1 or self._body_begun or not sending.parted(parting):
+        if parting and self.carried > 1 and not self._body_begun and sending.parted(parting):
+            self._owner.again(sending)
+            self._owner.token()
+        else:
             sending.finished(event.replies, self.peer)
         if self._over:
             return
@@ -339,18 +332,24 @@ class Connection(Protocol):
             return
         plain = self._outlet.through_transport()
         file = content.file() if (content.dotless or chunk) and plain is not None else None
-        progress = Progress(self._expect, self._body_sent, self._unreadable)
-        transport: Any = self.transport
+        self._floor = Floor(self._clock.seconds())
+        progress = Progress(self._body_moved, self._body_sent, self._unreadable)
         if file is not None and plain is not None:
-            self._body = File(file, plain, transport, progress, chunk=chunk)
+            self._body = File(file, plain, self.transport, progress, chunk=chunk)
         else:
-            self._body = Pieces(content.pieces(), transport, progress, chunk=chunk)
-        transport.registerProducer(self._body, False)
+            self._body = Pieces(content.pieces(), self.transport, progress, chunk=chunk)
+        self.transport.registerProducer(self._body, self._body.streaming)
+        self._body.begin()
+
+    def _body_moved(self, octets: int) -> None:
+        assert self._floor is not None
+        self._floor.moved += octets
+        self._expect()
 
     def _body_sent(self) -> None:
-        self._body = None
+        self._body = self._floor = None
         self._client.body_sent()
-        self.transport.unregisterProducer()  # type: ignore[union-attr]
+        self.transport.unregisterProducer()
         self._flush()
 
     def _unreadable(self, reason: str) -> None:
@@ -367,12 +366,13 @@ class Connection(Protocol):
 
     def _expect(self) -> None:
         """Moves the deadline; the timer behind it is set again only when it fires."""
+        now = self._clock.seconds()
         wait = self._timeouts["tls" if self._shaking else self._client.phase]
-        self._deadline = self._clock.seconds() + wait
+        self._deadline = now + wait if self._floor is None else self._floor.due(now, wait)
         if self._timer is None:
-            self._timer = self._clock.callLater(wait, self._tick)
+            self._timer = self._clock.callLater(self._deadline - now, self._tick)
         elif self._timer.getTime() > self._deadline:
-            self._timer.reset(self._deadline - self._clock.seconds())
+            self._timer.reset(self._deadline - now)
 
     def _tick(self) -> None:
         self._timer = None

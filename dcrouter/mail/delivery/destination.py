@@ -3,10 +3,9 @@
 1. A message takes an idle connection, or opens one (bounded here and overall), or waits.
 2. When the last connection that could have served them fails, all that wait are told `unreachable` and may go
    elsewhere; for a while afterwards new ones hear so at once. When it answers again, `recovered` is told.
-3. Where TLS is only welcome and fails, the following connections are made in clear, for a while.
-4. What waits for a next hop that is slow is cut down to a few, so that the others' mail is not behind it.
-5. One that says 421 and takes nothing is left alone, twice as long each time, then tried with one connection.
-6. Its gates (mail/shaping) say how many connections there may be, what each may carry, and when a message may leave.
+3. What waits for a next hop that is slow is cut down to a few, so that the others' mail is not behind it.
+4. One that says 421 and takes nothing is left alone, twice as long each time, then tried with one connection.
+5. Its gates (mail/shaping) say how many connections there may be, what each may carry, and when a message may leave.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.errors import TlsError
+from dcrouter.mail.delivery.beginning import Beginning
 from dcrouter.mail.delivery.client import Connection
 from dcrouter.mail.delivery.dial import Dialer, Reached, Unbound
 from dcrouter.mail.delivery.egress.proxies import LiveProxy
@@ -31,14 +30,14 @@ from dcrouter.mail.delivery.security import Contexts
 from dcrouter.mail.delivery.seen import Observe, Seen
 from dcrouter.mail.delivery.sending import Sending, Trouble
 from dcrouter.mail.queue.waits import RATE, rate_reached
-from dcrouter.mail.shaping.gates import STALLED, Gate, Gates
+from dcrouter.mail.shaping.gate import STALLED, Gate
+from dcrouter.mail.shaping.gates import Gates
 from dcrouter.mail.shaping.line import Line
 from dcrouter.wire.smtp.address import split
-from dcrouter.wire.smtp.client import Client, Credentials
 from dcrouter.wire.smtp.opening import NO_LOGIN
 
-IN_CLEAR = LONGEST_AWAY = 600.0
-"""Seconds for which a next hop with which TLS has failed is spoken to without, or that says 421 is left alone."""
+LONGEST_AWAY = 600.0
+"""Seconds for which a next hop that says 421 is left alone."""
 
 SLOW = 10.0
 """Seconds that a message waits for a connection before its next hop counts as slow."""
@@ -73,16 +72,12 @@ class Destination:
         self.hop = hop
         self.target = hop.target
         self.dialer = dialer
-        self._name = name
-        self._contexts = contexts
+        self._beginning = Beginning(hop, name, contexts, reactor)
         self.gates = gates
         self._recovered = recovered
         self._seen = seen
         self._reactor = reactor
         self.patience = patience
-        self._credentials = (
-            Credentials(user=hop.auth.user, password=hop.auth.password) if hop.auth is not None else None
-        )
         self._waiting = Line(gates, reactor.seconds)
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
@@ -90,7 +85,6 @@ class Destination:
         self._opening: set[Deferred[Any]] = set()
         self._failures = 0
         self._down_until = 0.0
-        self._clear_until = 0.0
         self._away = 0.0  # seconds, since it said 421 and until it takes a message
         self.trouble: Trouble | None = None  # the last one, until it answers again
         self._cut_down = False
@@ -139,7 +133,7 @@ class Destination:
     @property
     def quiet(self) -> bool:
         """Whether nothing is lost by forgetting it."""
-        busy = self._connections or self._opening or self._waiting or self._reactor.seconds() < self._clear_until
+        busy = self._connections or self._opening or self._waiting or self._beginning.in_clear
         return not busy and self.trouble is None and self.gates.quiet
 
     def close(self) -> None:
@@ -195,9 +189,8 @@ class Destination:
                 sending.unreachable(trouble)
         if connection.established:
             self._open()
-        elif connection.no_tls and self._may_be_clear:
+        elif connection.no_tls and not self._closed and self._beginning.falls_back():
             self._log.info("{target}: {reason}; in clear for a while", target=self.target, reason=trouble.reason)
-            self._clear_until = self._reactor.seconds() + IN_CLEAR
             self._open()
         else:
             self.dialer.turn()
@@ -235,7 +228,7 @@ class Destination:
         """It leaves now, by an idle connection."""
         self.gates.spend()
         connection = self._idle.pop()
-        if self._seen is not None and self._reactor.seconds() >= self._clear_until:
+        if self._seen is not None and not self._beginning.in_clear:
             self._tell(connection, (sending,))
         connection.send(sending)
 
@@ -269,7 +262,7 @@ class Destination:
         if coming >= min(len(self._waiting), free) or not self.gates.take(self):
             return
         try:
-            factory = self._factory()
+            factory = self._beginning.factory(self, self.patience.replies)
         except TlsError as error:
             self._failed(Trouble(self.target, str(error), "4.7.5"), tried_all=True)
             self.gates.give(self)
@@ -277,28 +270,6 @@ class Destination:
         opening = self.dialer.connect(factory)
         self._opening.add(opening)
         opening.addBoth(self._opened, opening)
-
-    def _factory(self) -> Factory[Connection]:
-        """Of one connection. Raises TlsError where there is nothing to verify it against."""
-        hop, replies = self.hop, self.patience.replies
-        implicit = hop.implicit_tls
-        in_clear = self._reactor.seconds() < self._clear_until and not implicit
-        tls = "none" if in_clear else hop.tls
-        session = self._contexts.session(hop) if tls != "none" else None
-
-        def build() -> Connection:
-            client = Client(
-                self._name,
-                lmtp=hop.lmtp,
-                tls="none" if implicit else tls,
-                encrypted=implicit,
-                credentials=self._credentials,
-            )
-            return Connection(self, client, self.target, session, self._reactor, replies, implicit=implicit)
-
-        factory = Factory.forProtocol(build)
-        factory.noisy = False
-        return factory
 
     def _opened(self, result: Reached | Failure, opening: Deferred[Any]) -> None:
         self._opening.discard(opening)
@@ -327,11 +298,6 @@ class Destination:
                 proxy.state.leave()
         if connection in self._idle:
             self._idle.remove(connection)
-
-    @property
-    def _may_be_clear(self) -> bool:
-        hop = self.hop
-        return hop.tls == "opportunistic" and hop.auth is None and not hop.implicit_tls and not self._closed
 
     def _up(self) -> None:
         """It answers; who waits for it elsewhere is told, if anybody may."""

@@ -106,8 +106,8 @@ class Destinations:
         return destination
 
     def verify(self, leg: Leg, address: str) -> Deferred[Reply]:
-        """What a next hop says to RCPT for an address, by a dialogue that sends nothing; a 450 of ours where it
-        refuses MAIL. Fails with Unreachable. May be cancelled.
+        """What a next hop says to RCPT for an address, by a dialogue that sends nothing; where it refuses MAIL, 421 or
+        a 450 of ours. Fails with Unreachable. May be cancelled.
         """
         question = Question(address)
         self.to(leg).send(question)
@@ -171,6 +171,7 @@ class Question:
     def __init__(self, address: str) -> None:
         self.transaction = Transaction("", (address,), 0, eightbit=False, question=True, smtputf8=not address.isascii())
         self.content: Content = self
+        self._parted = False
         self.answer: Deferred[Reply] = Deferred(lambda _: None)
 
     def pieces(self) -> NextPiece:
@@ -187,7 +188,9 @@ class Question:
         self.unreachable(Trouble(peer.target, reason))
 
     def parted(self, reply: str) -> bool:
-        return False
+        """It is asked once more."""
+        first, self._parted = not self._parted, True
+        return first
 
     def refused(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
         """One recipient's refusal is the answer."""

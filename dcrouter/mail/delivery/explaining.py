@@ -27,7 +27,7 @@ from dcrouter.mail.delivery.outcome import Failed
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.message import parse_name
 from dcrouter.mail.pipeline.rules import Rules
-from dcrouter.mail.shaping.gates import Gate
+from dcrouter.mail.shaping.gate import Gate
 from dcrouter.mail.shaping.lane import Lane
 from dcrouter.mail.shaping.pauses import ALL
 from dcrouter.mail.shaping.shaping import Shaping

@@ -26,8 +26,9 @@ from dcrouter.mail.delivery.destination import Destination
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome, Peer, Postponed, from_reply
 from dcrouter.mail.delivery.requiretls import is_strict
-from dcrouter.mail.delivery.sending import Trouble
+from dcrouter.mail.delivery.sending import Hear, Trouble
 from dcrouter.mail.message import Message
+from dcrouter.mail.queue.parts import part_for
 from dcrouter.net.slices import CallLater
 from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.smtp.reply import Reply
@@ -43,8 +44,9 @@ Without an enhanced code, which LMTP servers must give (RFC 2033 4.1), these mea
 
 
 class Forwarding:
-    """`outcomes` fires once, with one for each of `addresses`. A `Course` is told what destinations say, and has a say
-    in what it means. `clock`: makes pauses in long work.
+    """`outcomes` fires once, with one for each of `numbers`: recipients, by their place in the message. A `Course` is
+    told what destinations say, and has a say in what it means. `clock`: makes pauses in long work. `hear` is told what
+    has come of those who are through while others are not.
     """
 
     _log = Logger()
@@ -53,14 +55,18 @@ class Forwarding:
         self,
         message: Message,
         content: Content,
-        addresses: Sequence[str],
+        numbers: Sequence[int],
         destinations: Iterable[Destination],
         clock: CallLater,
+        hear: Hear,
     ) -> None:
         self.outcomes: Deferred[list[Outcome]] = Deferred()
         self.content = content
-        self.transaction = transaction_of(message, addresses)
+        recipients = message.envelope.recipients
+        self.transaction = transaction_of(message, [recipients[number].address for number in numbers])
         self._message = message
+        self._numbers = numbers
+        self._hear = hear
         self._clock = clock
         self._course = destinations if isinstance(destinations, Course) else None
         self._destinations = iter(destinations)
@@ -133,11 +139,9 @@ class Forwarding:
         """Servers that take so many messages on a connection say it like that. Once, lest it goes round; and not what
         is to trigger something.
         """
-        if self._parted or self._destination is None or (self._course is not None and self._course.minds(reply)):
+        if self._parted or (self._course is not None and self._course.minds(reply)):
             return False
         self._parted = True
-        self._destination.again(self)
-        self._destination.token()
         return True
 
     def refused(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
@@ -217,8 +221,12 @@ class Forwarding:
         """Those of `later` once more; some of the others have an end, so there is one."""
         assert self._destination is not None
         self._keep(outcomes)
+        through = [at for at in range(len(outcomes)) if at not in later]
+        recipients = self._message.envelope.recipients
+        part = part_for(self._message, tuple(recipients[self._numbers[self._under_way[at]]] for at in through))
         self._under_way = [self._under_way[at] for at in later]
         self.transaction = for_some(self.transaction, later)
+        self._hear(part, [outcomes[at] for at in through])
         self._destination.again(self)
 
     def _keep(self, outcomes: list[Outcome]) -> None:

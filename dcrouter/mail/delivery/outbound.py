@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, succeed
 
 from dcrouter.config.rules import Mta
 from dcrouter.mail.bounces.suppression import refusal
@@ -22,17 +22,15 @@ from dcrouter.mail.delivery.nexthop import WELCOME, NextHop
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Failed, Outcome
 from dcrouter.mail.delivery.requiretls import NOT_AUTHENTIC, is_authentic, is_strict, verified
+from dcrouter.mail.delivery.sending import Hear
 from dcrouter.mail.envelope import Recipient
 from dcrouter.mail.message import Message
-from dcrouter.mail.queue.parts import heard_apart
+from dcrouter.mail.queue.parts import together
 from dcrouter.mail.shaping.shaping import Shaping
 from dcrouter.wire.smtp.address import split
 
 Send = Callable[[Message, Sequence[int], Course], Deferred[list[Outcome]]]
 """Recipients by their place in the message, and whom to try; one outcome for each."""
-
-Hear = Callable[[Message, list[Outcome]], None]
-"""A message for some of its recipients, one outcome for each."""
 
 Marked = Callable[[Message, Recipient], Message | None]
 
@@ -87,10 +85,7 @@ class Outbound:
         for zone, numbers in zones.items():
             sent.append(self._of_zone(message, numbers, zone))
             parts.append(numbers)
-        if len(sent) == 1:
-            return sent[0]
-        heard_apart(message, parts, sent, self._hear)
-        return gatherResults(sent).addCallback(_in_order, parts)
+        return together(message, range(len(recipients)), parts, sent, self._hear)
 
     def _of_zone(self, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
         pause = self._shaping.zone_pause(zone)
@@ -108,10 +103,7 @@ class Outbound:
     ) -> Deferred[list[Outcome]]:
         places = [[numbers[at] for at in group.numbers] for group in groups]
         sent = [self._to_group(group, message, own, zone) for group, own in zip(groups, places, strict=True)]
-        if len(groups) == 1:
-            return sent[0]
-        heard_apart(message, places, sent, self._hear)
-        return gatherResults(sent).addCallback(_in_order, [group.numbers for group in groups])
+        return together(message, numbers, places, sent, self._hear)
 
     def _to_group(self, group: Group, message: Message, numbers: list[int], zone: str) -> Deferred[list[Outcome]]:
         if isinstance(group.exchangers, Later | Failed):
@@ -133,11 +125,7 @@ class Outbound:
 
         def sent(found: list[Legs]) -> Deferred[list[Outcome]]:
             parts = [self._travel(part, message, group.domain, zone) for part in found]
-            if len(parts) == 1:
-                return parts[0]
-            order = {number: place for place, number in enumerate(numbers)}
-            places = [[order[number] for number in part.numbers] for part in found]
-            return gatherResults(parts).addCallback(_in_order, places)
+            return together(message, numbers, [part.numbers for part in found], parts, self._hear)
 
         return self._egress.legs(message, numbers, legs, zone).addCallback(sent)
 
@@ -183,12 +171,3 @@ class Outbound:
 
     def _domain_of(self, message: Message, number: int) -> str:
         return ascii_or_as_it_is(split(message.envelope.recipients[number].address)[1].lower())
-
-
-def _in_order(lists: list[list[Outcome]], numbers: list[list[int]]) -> list[Outcome]:
-    by_number = {
-        number: outcome
-        for own, outcomes in zip(numbers, lists, strict=True)
-        for number, outcome in zip(own, outcomes, strict=True)
-    }
-    return [by_number[number] for number in sorted(by_number)]

@@ -61,8 +61,7 @@ class Contexts:
 @implementer(IOpenSSLClientConnectionCreator)
 class Session:
     """TLS on one connection: given to its transport, asked when the handshake is over. `records`: what its certificate
-    is held against instead of the authorities. `lenient`: what is wrong with it is only remembered. `proven`: once it
-    was checked, whether the peer has proved who it is.
+    is held against instead of the authorities. `lenient`: what is wrong with it is only remembered.
     """
 
     def __init__(
@@ -74,7 +73,6 @@ class Session:
         records: Dane | None = None,
         lenient: bool = False,
     ) -> None:
-        self.proven = False
         self._context = context
         self._dane = records
         self._lenient = lenient
@@ -119,4 +117,3 @@ class Session:
             self._mismatch = self._peer.verifies and self._peer.problem is None
             if not self._lenient:
                 raise
-        self.proven = self.problem is None and (self._peer.verifies or bool(self._dane and self._dane.records))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 from typing import Protocol as Shape
 
 from dcrouter.mail.delivery.body import Content
-from dcrouter.mail.delivery.outcome import Peer, Postponed
+from dcrouter.mail.delivery.outcome import Outcome, Peer, Postponed
+from dcrouter.mail.message import Message
 from dcrouter.wire.smtp.client import Transaction
 from dcrouter.wire.smtp.reply import Reply
 
 NO_ANSWER = "4.4.1"
 """RFC 3463 3.5."""
+
+
+Hear = Callable[[Message, list[Outcome]], None]
+"""A message for some of its recipients, one outcome for each."""
 
 
 class Sending(Shape):

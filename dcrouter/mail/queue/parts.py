@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import evolve
 from twisted.internet.defer import Deferred as TwistedDeferred
+from twisted.internet.defer import gatherResults
 
 from dcrouter.mail.delivery.outcome import Deferred, Outcome
 from dcrouter.mail.envelope import Recipient
@@ -21,16 +22,19 @@ def part_for(message: Message, recipients: tuple[Recipient, ...]) -> Message:
     return evolve(message, envelope=evolve(message.envelope, recipients=recipients))
 
 
-def heard_apart(
+def together(
     message: Message,
+    numbers: Sequence[int],
     places: Sequence[Sequence[int]],
     parts: Sequence[TwistedDeferred[list[Outcome]]],
     hear: Callable[[Message, list[Outcome]], None],
-) -> None:
-    """`hear` is told what has come of each of `parts` that ends while others go on. `places`: of their recipients."""
+) -> TwistedDeferred[list[Outcome]]:
+    """What comes of all `parts`, in the order of `numbers`: recipients, by their place in the message. `places`: those
+    of each part. `hear` is told what has come of each that ends while others go on.
+    """
     left = len(parts)
     if left == 1:  # as of most messages: it ends for all at once
-        return
+        return parts[0]
 
     def ended(outcomes: list[Outcome], own: Sequence[int]) -> list[Outcome]:
         nonlocal left
@@ -41,6 +45,7 @@ def heard_apart(
 
     for part, own in zip(parts, places, strict=True):
         part.addCallback(ended, own)
+    return gatherResults(parts).addCallback(_in_order, places, numbers)
 
 
 def without_deferred(message: Message, outcomes: list[Outcome]) -> tuple[Message, list[Outcome]]:
@@ -51,3 +56,12 @@ def without_deferred(message: Message, outcomes: list[Outcome]) -> tuple[Message
         if not isinstance(outcome, Deferred)
     ]
     return part_for(message, tuple(one for one, _ in kept)), [outcome for _, outcome in kept]
+
+
+def _in_order(lists: list[list[Outcome]], places: Sequence[Sequence[int]], numbers: Sequence[int]) -> list[Outcome]:
+    by_number = {
+        number: outcome
+        for own, outcomes in zip(places, lists, strict=True)
+        for number, outcome in zip(own, outcomes, strict=True)
+    }
+    return [by_number[number] for number in numbers]

@@ -60,8 +60,10 @@ class Reports:
                 self.kinds[kind] = self.kinds.get(kind, 0) + 1
             held = isinstance(outcome, Held)
             target = "" if isinstance(outcome, Held) else outcome.target
+            # A Maildir's place is for the operator alone: the reply may go to the sender.
+            place = " at {target}" if target.startswith("/") and word in ("deferred", "failed") else ""
             self._log.info(
-                "message {message} to {recipient}: {outcome} ({reply})",
+                "message {message} to {recipient}: {outcome} ({reply})" + place,
                 message=message.name,
                 session=envelope.session,
                 recipient=one.address,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -12,6 +12,9 @@ from dcrouter.errors import StoreError
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.notices import Ended, Notices
 from dcrouter.mail.queue.store import Store
+
+AT_ONCE = 16
+"""Beginnings that are read at once: what comes of thousands that fail together is not written in one go."""
 
 
 class Telling:
@@ -22,6 +25,7 @@ class Telling:
     def __init__(self, store: Store) -> None:
         self.notices: Notices | None = None
         self._store = store
+        self._turns = DeferredSemaphore(AT_ONCE)
 
     def head(self, message: Message) -> Deferred[bytes]:
         """What a notification may quote; nothing where it cannot be read: that it failed is told all the same."""
@@ -29,7 +33,7 @@ class Telling:
         octets = self.notices.octets(message)
         if message.octets is not None:
             return succeed(message.octets[:octets])
-        return self._store.head(message, octets).addErrback(self._headless, message)
+        return self._turns.run(self._store.head, message, octets).addErrback(self._headless, message)
 
     def notice(self, message: Message, told: Sequence[Ended], head: bytes) -> Message | None:
         """None: nobody is told, or it could not be written."""

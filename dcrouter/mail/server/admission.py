@@ -36,22 +36,21 @@ from dcrouter.mail.server.watched import InThread
 from dcrouter.wire.smtp.address import split
 from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.reply import reply
+from dcrouter.wire.smtp.said import FULL, TOO_MANY_RECIPIENTS
 
 SENDER_OK = b"250 2.1.0 OK\r\n"
 RECIPIENT_OK = b"250 2.1.5 OK\r\n"
 
-_FULL = b"452 4.3.1 Insufficient system storage\r\n"
 ROUTED = b"550 5.7.1 Sender-specified routing is refused\r\n"
 ALONE = b"452 4.5.3 This recipient needs a message of its own\r\n"
 
-_TOO_MANY = b"452 4.5.3 Too many recipients\r\n"
 _NO_ALIASES = b"451 4.3.0 Recipients cannot be looked up now, try again later\r\n"
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-_=")
 
 
 class Admission:
-    """`full`: why the queue takes nothing more, None where it does. `suppressed`: why nothing is sent to an address.
+    """`full`: whether there is no room for so many octets more. `suppressed`: why nothing is sent to an address.
     `bare`: the sender's address that a marked one is for (bounces/marks), None for others. `counters` since the start:
     recipients that were refused, by reason.
     """
@@ -64,7 +63,7 @@ class Admission:
         clock: Any,
         in_thread: InThread,
         ask: Ask,
-        full: Callable[[int], object],
+        full: Callable[[int], bool],
         guards: Guards | None = None,
         suppressed: Callable[[str], str | None] = lambda address: None,
         bare: Callable[[str], str | None] = lambda address: None,
@@ -136,7 +135,7 @@ class Admission:
     def sender(self, client: Client, sender: Sender, tally: Tally | None = None) -> Admitted:
         """The reply to MAIL."""
         if self._full(sender.size or 0):
-            return Admitted(_FULL)
+            return Admitted(FULL)
         if tally is not None and self._guards is not None:
             refusal = self._guards.limits.sender(client, sender.address, tally)
             if refusal is not None:
@@ -223,7 +222,7 @@ class Admission:
             relay = evolve(client, trusted=True)
             legs = [rules.decide(target, relay, course.sender) for target in targets]
             if course.count and course.count + len(legs) > self._most:
-                return self._no(Denial("limited", _TOO_MANY, f"an alias for {len(legs)}: max_recipients"))
+                return self._no(Denial("limited", TOO_MANY_RECIPIENTS, f"an alias for {len(legs)}: max_recipients"))
         if self._guards is not None and any(taking(_choices(leg)) for leg in legs):
             listed = self._guards.listed(client, address)
             refusal = await listed if isinstance(listed, Deferred) else listed

@@ -18,13 +18,11 @@ from dcrouter.mail.envelope import Client
 from dcrouter.mail.server.users import User
 from dcrouter.wire import bearer, sasl
 from dcrouter.wire.bearer import OAUTHBEARER, XOAUTH2
-from dcrouter.wire.sasl import Credentials
+from dcrouter.wire.sasl import MALFORMED, Credentials
 from dcrouter.wire.scram import PLUS, SCRAM, Proof, Scram, Verifier
 
 if TYPE_CHECKING:
     from dcrouter.mail.server.login import Login
-
-_MALFORMED = b"501 5.5.2 Malformed credentials"
 
 
 class Verdict(NamedTuple):
@@ -50,7 +48,7 @@ class Exchange(ABC):
         try:
             step = await self._step(response)
         except WireError as error:
-            return Verdict((error.reply or _MALFORMED) + b"\r\n")
+            return Verdict((error.reply or MALFORMED) + b"\r\n")
         return step if isinstance(step, Verdict) else Verdict(b"334 " + sasl.encode(step) + b"\r\n")
 
     @abstractmethod
@@ -85,7 +83,7 @@ class ProofExchange(Exchange):
     async def _step(self, response: bytes | None) -> bytes | Verdict:
         if self._verdict is not None:
             if response:
-                raise WireError("a response to the server's last message", _MALFORMED)
+                raise WireError("a response to the server's last message", MALFORMED)
             return self._verdict
         if response is None:
             return b""

@@ -25,6 +25,7 @@ from dcrouter.errors import Refused, StoreError, StoreFull
 from dcrouter.mail.message import spool_path
 from dcrouter.mail.server.spool import HEADER, Spool
 from dcrouter.wire.header import block, count, is_tls_optional
+from dcrouter.wire.smtp.said import FULL
 
 MAX_BACKLOG = 1024 * 1024
 """Octets of one message that may wait for the disk before the client has to."""
@@ -37,7 +38,6 @@ PIECE = 256 * 1024
 MAX_HOPS = 50
 """Received fields, ours included, after which a message is taken for one that goes in circles (RFC 5321 6.3)."""
 
-FULL = b"452 4.3.1 Insufficient system storage\r\n"
 _LOOP = b"554 5.4.6 Too many hops\r\n"
 _FOLDED = b"554 5.6.0 The message begins with a continuation line\r\n"
 _UTF8_HEADER = b"554 5.6.9 A header beyond ASCII needs SMTPUTF8\r\n"

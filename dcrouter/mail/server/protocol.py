@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -26,7 +26,7 @@ from dcrouter.mail.server.conversation import Conversation
 from dcrouter.mail.server.early import EARLY, has_talked
 from dcrouter.mail.server.intake import PIECE
 from dcrouter.mail.server.login import BANNED
-from dcrouter.mail.server.tls import ACCESS_DENIED, Handshake, negotiated
+from dcrouter.mail.server.tls import ACCESS_DENIED, Handshake, acknowledge, negotiated
 from dcrouter.wire.clienthello import ALERT_INTERNAL_ERROR
 from dcrouter.wire.smtp import said
 
@@ -113,8 +113,9 @@ class MailProtocol(Conversation, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._connected = False
         self.abandon()
-        clean = reason.check(ConnectionDone) is not None
-        self.account.ended("client", "connection closed" if clean else reason.getErrorMessage())
+        words = {ConnectionDone: "connection closed", ConnectionLost: "connection lost"}
+        how = reason.check(*words)
+        self.account.ended("client", words[how] if how is not None else reason.getErrorMessage())
         self.sessions.gone(self, self.account.close(self.sessions.clock.seconds() - self._began))
 
     def expire(self, reason: str = "") -> None:
@@ -195,6 +196,8 @@ class MailProtocol(Conversation, Protocol):
             if self._early:
                 self.sessions.clock.callLater(0, self._wait_no_more)
             self._greet()
+        else:
+            acknowledge(self.transport)
 
     def _wait_no_more(self) -> None:
         self._early = False
@@ -249,7 +252,7 @@ class MailProtocol(Conversation, Protocol):
         in_data = self.machine.in_data
         if self.transaction is not None and self.transaction.begun:
             self.awaited = "data" if in_data else "command"
-            self.deadline = self.transaction.due(now, timeouts.data if in_data else timeouts.command)
+            self.deadline = self.transaction.floor.due(now, timeouts.data if in_data else timeouts.command)
         elif in_data:  # octets of BDAT that are of no use: they have that time altogether
             if self.awaited != "end of data":
                 self.awaited = "end of data"

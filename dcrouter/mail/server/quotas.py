@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from dcrouter.config.rules import Rule
 from dcrouter.mail.server.denial import Denial
 from dcrouter.net.limits import Bucket
-
-_TOO_MANY = b"452 4.5.3 Too many recipients\r\n"
-_TOO_OFTEN = b"451 4.7.1 Too much mail, try again later\r\n"
+from dcrouter.wire.smtp.said import TOO_MANY_RECIPIENTS, TOO_MUCH_MAIL
 
 
 class Quotas:
@@ -35,10 +33,10 @@ class Quotas:
         count = taken.get(rule.name, 0)
         most = rule.limits.max_recipients
         if most is not None and count >= most:
-            return Denial("limited", _TOO_MANY, f"rule {rule.name}: limits.max_recipients")
+            return Denial("limited", TOO_MANY_RECIPIENTS, f"rule {rule.name}: limits.max_recipients")
         bucket = self._buckets.get(rule.name)
         if bucket is not None and not count and bucket.wait():
-            return Denial("limited", _TOO_OFTEN, f"rule {rule.name}: limits.messages")
+            return Denial("limited", TOO_MUCH_MAIL, f"rule {rule.name}: limits.messages")
         return None
 
     def take(self, rule: str, taken: dict[str, int], *, counts: bool = True) -> None:

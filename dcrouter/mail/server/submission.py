@@ -11,6 +11,7 @@ from dcrouter.errors import Refused, WireError
 from dcrouter.mail.server import trace
 from dcrouter.mail.server.users import User
 from dcrouter.wire.header import addresses, fields
+from dcrouter.wire.moments import mail_date
 from dcrouter.wire.smtp.reply import reply
 
 _ONCE = ("date", "message-id", "sender")
@@ -34,7 +35,7 @@ def complete(head: bytes, user: User | None, *, name: str, hostname: str, now: f
     names = {name for name, _ in found}
     added = b""
     if "date" not in names:
-        added += f"Date: {trace.date(int(now))}\r\n".encode("ascii")
+        added += f"Date: {mail_date(int(now))}\r\n".encode("ascii")
     if "message-id" not in names:
         added += trace.message_id(name, hostname)
     return added

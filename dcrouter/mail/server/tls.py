@@ -6,6 +6,7 @@ cannot be exchanged safely later; then TLS is put on the transport and fed with 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
 from zope.interface import alsoProvides, implementer
 
+from dcrouter.net.openssl import had_last_word
 from dcrouter.tls.chooser import Chooser
 from dcrouter.wire.clienthello import ClientHello, needed, parse
 
@@ -78,3 +80,12 @@ def negotiated(transport: Any) -> tuple[str, str]:
     return version, f"{version} with cipher {connection.get_cipher_name()}" + (
         f" key-exchange {group}" if group else ""
     )
+
+
+def acknowledge(transport: Any) -> None:
+    """Tell a client that had the last word of the handshake at once that it has arrived: Nagle's algorithm may hold its
+    EHLO back until then, and there is nothing to send that would carry it (TCP_QUICKACK, tcp(7)).
+    """
+    if had_last_word(transport.protocol.getHandle()):
+        with suppress(OSError):
+            transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

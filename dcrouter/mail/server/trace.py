@@ -6,9 +6,9 @@ RFC 5321 4.4; RFC 3848 (the words after `with`); RFC 6409 8 (what submission may
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 
 from dcrouter.facts import ConnectionFacts
+from dcrouter.wire.moments import mail_date
 
 
 def received(
@@ -39,22 +39,10 @@ def received(
     return (
         f"Received: from {helo} ({literal}){secured}\r\n"
         f"\tby {hostname} (dcrouter session {facts.session}) with {protocol} id {name}{target};\r\n"
-        f"\t{date(int(time.time()))}\r\n"
+        f"\t{mail_date(int(time.time()))}\r\n"
     ).encode("ascii", "replace")
 
 
 def message_id(name: str, hostname: str) -> bytes:
     """The field for a message of this name, which no other message here has."""
     return f"Message-ID: <{name}@{hostname}>\r\n".encode("ascii")
-
-
-@lru_cache(maxsize=2)
-def date(second: int) -> str:
-    """A UTC epoch second as RFC 5322 3.3 writes it."""
-    moment = time.gmtime(second)
-    day, month = _DAYS[moment.tm_wday], _MONTHS[moment.tm_mon - 1]
-    return f"{day}, {moment.tm_mday} {month} {moment.tm_year} {time.strftime('%H:%M:%S', moment)} +0000"
-
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

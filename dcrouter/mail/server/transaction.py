@@ -16,28 +16,24 @@ from dcrouter.mail.authentication.checks import Checks
 from dcrouter.mail.authentication.results import Judgement
 from dcrouter.mail.delivery.outcome import Failed
 from dcrouter.mail.envelope import PLAIN, Client, Envelope, Recipient, Terms
+from dcrouter.mail.floor import Floor
 from dcrouter.mail.message import Message
 from dcrouter.mail.pipeline.conditions import Content
 from dcrouter.mail.queue.notices import Ended
 from dcrouter.mail.server.admitted import Accepted, Course
 from dcrouter.mail.server.denial import Denial
 from dcrouter.mail.server.ends import ended
-from dcrouter.mail.server.intake import FULL, Intake
+from dcrouter.mail.server.intake import Intake
 from dcrouter.mail.server.refusals import log_refusal
 from dcrouter.mail.server.submission import complete
 from dcrouter.mail.server.users import User
 from dcrouter.wire.header import Head
 from dcrouter.wire.smtp.command import Sender
 from dcrouter.wire.smtp.parameters import NO_REPORT, NO_WISHES, Report
+from dcrouter.wire.smtp.said import FULL
 
 if TYPE_CHECKING:
     from dcrouter.mail.server.sessions import Sessions
-
-SPAN = 600.0
-"""Seconds in which a body must move at least FLOOR octets a second, or end; `timeouts.data` where that is longer."""
-
-FLOOR = 1024
-"""Octets a second, on average over SPAN: a modem's. RFC 5321 4.5.3.2.5 leaves 3 minutes to each piece."""
 
 _BROKEN = b"451 4.3.0 The message could not be kept\r\n"
 
@@ -74,8 +70,7 @@ class Transaction:
         self._refusals: list[tuple[Accepted, Denial]] = []
         self._message = 0
         self._intake: Intake | None = None
-        self._span_began = 0.0
-        self._moved = 0
+        self.floor: Floor  # once the message has begun
 
     @property
     def begun(self) -> bool:
@@ -127,21 +122,12 @@ class Transaction:
             asked=self._undecided,
             utf8=self._utf8,
         )
-        self._span_began = sessions.clock.seconds()
+        self.floor = Floor(sessions.clock.seconds())
 
     def add(self, octets: bytes) -> None:
         assert self._intake is not None
-        self._moved += len(octets)
+        self.floor.moved += len(octets)
         self._intake.add(octets)
-
-    def due(self, now: float, patience: float) -> float:
-        """When the next octets must be here: `patience` seconds from now, and in time for FLOOR."""
-        span = max(SPAN, patience)
-        if self._moved < FLOOR * span:
-            return min(now + patience, self._span_began + span)
-        if now >= self._span_began + span:
-            self._span_began, self._moved = now, 0
-        return now + patience
 
     def end(self, octets: bytes, dotless: bool) -> bytes | Deferred[bytes]:
         """The last octets, and whether any line of it all begins with a dot; gives the answer to the whole message.

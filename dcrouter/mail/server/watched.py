@@ -21,6 +21,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dcrouter.errors import reason_of
+
 LOOK_AFTER = 1.0
 QUIET = 1.0
 
@@ -157,4 +159,4 @@ def _mark(path: Path) -> Mark:
 
 def unreadable(path: Path, error: OSError) -> str:
     """In words."""
-    return f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
+    return f"{path} cannot be read: {reason_of(error).lower()}"

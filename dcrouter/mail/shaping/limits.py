@@ -19,7 +19,8 @@ from dcrouter.config.rates import Rate
 from dcrouter.config.rules import OutboundTls
 from dcrouter.config.zones import DEFAULT, Shape, Zone
 from dcrouter.mail.delivery.nexthop import NextHop
-from dcrouter.mail.shaping.gates import Gate, Gates
+from dcrouter.mail.shaping.gate import Gate
+from dcrouter.mail.shaping.gates import Gates
 from dcrouter.mail.shaping.lane import Lane
 from dcrouter.mail.shaping.spent import Spent
 

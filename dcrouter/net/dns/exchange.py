@@ -16,6 +16,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dcrouter.errors import reason_of
 from dcrouter.net.dns.message import Answer, Query, Question, Truncated, Unusable
 from dcrouter.net.dns.servers import Server
 
@@ -55,7 +56,7 @@ class Exchange:
         except BlockingIOError:
             return None  # as good as lost
         except OSError as error:
-            return error.strerror or str(error)
+            return reason_of(error)
         return None
 
     def close(self) -> None:
@@ -101,7 +102,7 @@ class Exchange:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._done(Unusable(error.strerror or str(error), there=False))
+                self._done(Unusable(reason_of(error), there=False))
                 return
             response = self._query.read(octets)
             if response is None:

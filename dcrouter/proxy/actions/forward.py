@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dcrouter.errors import TimedOut, TlsError, Unreachable
+from dcrouter.errors import TimedOut, TlsError, Unreachable, reason_of
 from dcrouter.net.engine import FAILED
 from dcrouter.net.floor import Floor
 from dcrouter.net.relay import Direction, direction, relay
@@ -109,7 +109,7 @@ class ForwardAction:
                 target.state.active -= 1
                 if not _is_targets(error):
                     raise
-                failed = getattr(error, "strerror", None) or str(error)
+                failed = reason_of(error)
                 session.edge.connect_failed(candidates[0].label, failed)
                 self.targets.broken(target, failed, task.engine.now, error)
             else:
@@ -121,7 +121,7 @@ class ForwardAction:
     def _broken(self, session: Session, forth: Direction, back: Direction, target: Stream, error: Exception) -> None:
         """One side was reset: the other learns it by a reset too, so that what it has does not look complete."""
         by_client = forth.source_failed or (not back.source_failed and session.plain.ready & FAILED)
-        session.end("client" if by_client else "target", getattr(error, "strerror", None) or str(error))
+        session.end("client" if by_client else "target", reason_of(error))
         (target if by_client else session.stream).abort()
 
 

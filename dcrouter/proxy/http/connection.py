@@ -208,16 +208,21 @@ class Connection:
         self.rest = b""
         if session.edge.observed:
             self._began = time.time()
-        head = reader.feed(data)
+        try:
+            head = reader.feed(data)
+        except WireError:
+            session.bytes_in += len(data)
+            raise
         if head is None:
             if self._requests:
                 task.within(http.request_timeout, "request_timeout")
-            head = await self._rest_of_head()
+            head = await self._rest_of_head(len(data))
         self.rest = reader.rest
         task.within(http.request_timeout, "answer")
         return head
 
-    async def _rest_of_head(self) -> RequestHead | None:
+    async def _rest_of_head(self, fed: int) -> RequestHead | None:
+        """`fed`: octets of it that are there. Those of a head that is none in the end are counted here."""
         stream, reader = self.stream, self._reader
         try:
             while True:
@@ -226,13 +231,17 @@ class Connection:
                 if not data:
                     self.session.end("client", "closed before a whole request")
                     return None
+                fed += len(data)
                 head = reader.feed(data)
                 if head is not None:
+                    fed = 0
                     return head
         except TimedOut as error:
             if error.phase != "request_timeout":
                 raise
             raise WireError(str(error), response(408, b"408 Request Timeout\n")) from error
+        finally:
+            self.session.bytes_in += fed
 
     async def _answer(self, exchange: Exchange) -> None:
         """Let the exchange be answered, by its route or by a page; afterwards the next head may be read, if it keeps.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from dcrouter.errors import TimedOut, TlsError, WireError
+from dcrouter.errors import TimedOut, TlsError, WireError, reason_of
 from dcrouter.net.engine import ENDED, FAILED, WAIT
 from dcrouter.net.measured import Body, Framed, Measured
 from dcrouter.net.relay import Direction, direction
@@ -187,7 +187,7 @@ class Conversation:
             self._task.within(route.timeouts.half_closed, "half_closed")
 
     def _failed(self, error: Exception | None, data: bytes) -> TargetFailed:
-        why = "closed" if error is None else getattr(error, "strerror", None) or str(error)
+        why = "closed" if error is None else reason_of(error)
         where = "in the head of its response" if data else "without a response"
         return TargetFailed(f"the target ended {where}: {why}", unheard=not data and self._kept.used)
 
@@ -202,8 +202,8 @@ class Conversation:
     async def _response(self, head: ResponseHead) -> None:
         exchange = self._exchange
         size, data = head.body, self._data
-        if not self._is_sent() and head.status >= 300:
-            exchange.keeps = False  # a verdict before the request was heard to its end
+        if not self._is_sent() and (head.status >= 300 or not head.keep_alive):
+            exchange.keeps = False  # a verdict, or a farewell, before the request was heard to its end
         old = exchange.head.version == "1.0"
         if size == UNTIL_CLOSE or (old and size == CHUNKED):
             exchange.keeps = False
@@ -211,14 +211,46 @@ class Conversation:
         if 0 <= size <= len(data):
             surplus = len(data) > size
             await exchange.send(start + data[:size] if surplus else start + data)
-            self.reusable = head.keep_alive and not surplus and self._is_sent()
         else:
             back = self._back(size, start, data, decode=old)
             await self._relay(back)
-            self.reusable = head.keep_alive and size != UNTIL_CLOSE and not _surplus(back) and self._is_sent()
+            surplus = size == UNTIL_CLOSE or _surplus(back)
         exchange.answered = True
-        if not self._is_sent():
+        may_go_on = head.keep_alive and not surplus
+        if not self._is_sent() and may_go_on and exchange.keeps:
+            await self._rest_of_request()
+        if self._is_sent():
+            self.reusable = may_go_on
+        else:
             exchange.keeps = False
+
+    async def _rest_of_request(self) -> None:
+        """Behind an early answer: until the target has it all, or takes no more."""
+        exchange, task = self._exchange, self._task
+        client = exchange.connection.session.plain
+        try:
+            while True:
+                again = self._push()
+                if self._refused or self._is_sent() or self._is_over():
+                    return
+                if client.ready & FAILED:
+                    raise ConnectionResetError(errno.ECONNRESET, "gone before the end of its request")
+                if again:
+                    task.engine.again(task)
+                await WAIT
+        except TimedOut as error:
+            if error.phase != "idle":
+                raise
+        except _BROKEN as error:
+            exchange.end("client", reason_of(error))
+            raise
+
+    def _is_over(self) -> bool:
+        """Whether the target has ended, or says what nobody has asked for."""
+        try:
+            return self._target.recv() is not None
+        except _BROKEN:
+            return True
 
     def _back(self, size: int, start: bytes, data: bytes, *, decode: bool) -> Body | Direction:
         """The body on its way to the client, behind its head."""
@@ -249,7 +281,7 @@ class Conversation:
                     again |= back.pump() if ends else back.pump(True)  # type: ignore[call-arg]
                 except (*_BROKEN, WireError) as error:
                     if back.source_failed:
-                        raise TargetFailed(getattr(error, "strerror", None) or str(error)) from error
+                        raise TargetFailed(reason_of(error)) from error
                     raise
                 if back.count != sent:
                     sent = back.count

@@ -27,7 +27,7 @@ from dcrouter.proxy.http.pages import page
 from dcrouter.wire.http1.answer import date, reason
 from dcrouter.wire.http1.fields import Fields, Line, field
 from dcrouter.wire.http1.head import RequestHead
-from dcrouter.wire.http1.responsehead import CHUNKED
+from dcrouter.wire.http1.responsehead import BODILESS, CHUNKED
 
 if TYPE_CHECKING:
     from dcrouter.proxy.bound import BoundRoute
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 FILE_PIECE = 65536
 """Octets of a file read at once where sendfile(2) cannot be used."""
-BODILESS = frozenset((204, 304))
 
 
 class Exchange:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from dcrouter.errors import TimedOut, TlsError, Unreachable
+from dcrouter.errors import EXHAUSTED, TimedOut, TlsError, Unreachable, reason_of
 from dcrouter.net.engine import WAIT
 from dcrouter.net.stream import Stream
 from dcrouter.proxy.http.converse import Conversation
@@ -20,7 +20,6 @@ from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.pool import Kept, Pool
 from dcrouter.proxy.http.upgrade import offered
 from dcrouter.proxy.introduction import introduction
-from dcrouter.proxy.listener import EXHAUSTED
 from dcrouter.proxy.selection import Selection
 from dcrouter.targets.reach import Reach
 from dcrouter.targets.target import NO_ADDRESS, Candidate, LiveTarget, Targets
@@ -133,7 +132,7 @@ class HttpForward:
                 raise
             raise _Unreached(str(error), timed_out=True) from error
         except (OSError, TlsError) as error:
-            raise _Unreached(getattr(error, "strerror", None) or str(error)) from error
+            raise _Unreached(reason_of(error)) from error
         session.target = exchange.target = candidate.label
         return self._pool.new(key, stream, session.task, candidate.label)
 

@@ -6,7 +6,7 @@ its requests would be seen by nobody here, neither routed nor refused.
 
 from __future__ import annotations
 
-from dcrouter.errors import TimedOut, TlsError
+from dcrouter.errors import TimedOut, TlsError, reason_of
 from dcrouter.net.engine import FAILED
 from dcrouter.net.relay import direction, relay
 from dcrouter.net.stream import Stream
@@ -52,7 +52,7 @@ async def upgrade(exchange: Exchange, target: Stream, head: ResponseHead, first:
         raise
     except (OSError, TlsError) as error:
         by_client = forth.source_failed or (not back.source_failed and session.plain.ready & FAILED)
-        why = getattr(error, "strerror", None) or str(error)
+        why = reason_of(error)
         exchange.end("client" if by_client else "target", why)
         session.end("client" if by_client else "target", why)
         (target if by_client else connection.stream).abort()

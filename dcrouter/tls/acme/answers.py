@@ -27,7 +27,6 @@ class Answer:
     url: str
     status: int
     body: bytes
-    content_type: str = ""
     location: str | None = None
     retry_after: float | None = None
     nonce: str | None = None

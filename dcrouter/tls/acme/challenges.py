@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from ipaddress import ip_address
-from typing import Literal, Protocol
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from dcrouter.config.names import is_address
 from dcrouter.tls.acme.jws import b64
 
-Kind = Literal["tls-alpn-01", "http-01", "dns-01"]
 ALPN = b"acme-tls/1"
 """What a CA offers, alone, in the handshake of tls-alpn-01."""
 

@@ -23,17 +23,16 @@ from twisted.internet.error import (
     ConnectionLost,
     DNSLookupError,
 )
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from dcrouter import __version__
 from dcrouter.config.targets import UpstreamTls
 from dcrouter.config.urls import told_url
-from dcrouter.errors import AcmeUnreachable, TlsError
+from dcrouter.errors import AcmeUnreachable, TlsError, Unreachable
+from dcrouter.net.fetch import body_of
 from dcrouter.net.stream import failure
 from dcrouter.net.waits import cancellable, within
 from dcrouter.tls.acme.answers import Answer, absolute, seconds_of
@@ -98,7 +97,10 @@ class Transport:
             raise
         except Exception as error:
             raise self._meaning(url, error) from error
-        data = b"" if method == "HEAD" else await _body(response, url)
+        try:
+            data = b"" if method == "HEAD" else await body_of(response, LARGEST)
+        except Unreachable as error:
+            raise AcmeUnreachable(f"{told_url(url)}: {error}") from None
 
         def header(name: str) -> str | None:
             values = response.headers.getRawHeaders(name.encode())
@@ -109,7 +111,6 @@ class Transport:
             url=url,
             status=response.code,
             body=data,
-            content_type=(header("content-type") or "").partition(";")[0].strip().lower(),
             location=None if location is None else absolute(url, location),
             retry_after=seconds_of(header("retry-after"), time.time()),
             nonce=header("replay-nonce"),
@@ -164,40 +165,3 @@ class _Trust:
         """What was wrong with the certificate of `host`, last."""
         peer = self._peers.get(host)
         return None if peer is None else peer.problem
-
-
-def _body(response: IResponse, url: str) -> Deferred[bytes]:
-    collector = _Collector(told_url(url))
-    response.deliverBody(collector)
-    return collector.done
-
-
-class _Collector(Protocol):
-    """`done`: all of a body; AcmeUnreachable where it is too large or broken off. Cancelled, it ends the connection."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._data = bytearray()
-        self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
-
-    def _drop(self) -> None:
-        if self.transport is not None:
-            # Not loseConnection, which waits for the peer's close_notify however long that takes.
-            self.transport.stopProducing()  # type: ignore[attr-defined]
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.done.called:
-            return
-        self._data += data
-        if len(self._data) > LARGEST:
-            self._drop()
-            if not self.done.called:
-                self.done.errback(AcmeUnreachable(f"{self._url}: the answer is larger than {LARGEST} octets"))
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        if reason.check(ResponseDone):
-            self.done.callback(bytes(self._data))
-        else:
-            self.done.errback(AcmeUnreachable(f"{self._url}: the answer is broken off"))

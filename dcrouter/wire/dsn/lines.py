@@ -1,12 +1,11 @@
-"""Lines of a mail's header: fields folded and dates written, and what may be quoted of somebody else's header.
+"""Lines of a mail's header: fields folded, and what may be quoted of somebody else's header.
 
-RFC 5322 2.1.1 (line lengths), 2.2.3 (folding), 3.3 (dates), 3.6.4 (Message-ID).
+RFC 5322 2.1.1 (line lengths), 2.2.3 (folding), 3.6.4 (Message-ID).
 """
 
 from __future__ import annotations
 
 import re
-import time
 
 MAX_LINE = 998
 """Octets of a line without its CRLF (RFC 5321 4.5.3.1.6)."""
@@ -37,13 +36,6 @@ def message_id(original: bytes) -> str | None:
     return found[1].decode("ascii") if found else None
 
 
-def date(instant: float) -> str:
-    """`Sat, 21 Nov 2026 14:00:00 +0000` (RFC 5322 3.3)."""
-    moment = time.gmtime(instant)
-    day, month = _DAYS[moment.tm_wday], _MONTHS[moment.tm_mon - 1]
-    return f"{day}, {moment.tm_mday} {month} {moment.tm_year} {time.strftime('%H:%M:%S', moment)} +0000"
-
-
 def without_content(header: bytes) -> bytes:
     """Of a header block only what tells which message it was, and whose."""
     return b"".join(field[0] for field in _KEPT.finditer(header))
@@ -71,7 +63,3 @@ def printable(text: str, *, utf8: bool = False) -> str:
     """What could break out of its line becomes a space or `?`; so does all beyond ASCII, but for `utf8`."""
     wrong = _UNPRINTABLE_UTF8 if utf8 else _UNPRINTABLE
     return wrong.sub(lambda found: " " if found[0].isspace() else "?", text)
-
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -14,9 +14,10 @@ import binascii
 import re
 from hashlib import sha256
 
-from dcrouter.wire.dsn.lines import MAX_LINE, date, folded, header_of, message_id, printable, without_content
+from dcrouter.wire.dsn.lines import MAX_LINE, folded, header_of, message_id, printable, without_content
 from dcrouter.wire.dsn.notice import MAX_RECIPIENTS, Notice, Told
 from dcrouter.wire.dsn.words import words
+from dcrouter.wire.moments import mail_date
 
 MAX_REPLY = 1000
 """Octets kept of what a server said: RFC 3464 wants it whole, but some say pages."""
@@ -41,7 +42,7 @@ def notification(notice: Notice) -> bytes:
         f"From: Mail Delivery System <MAILER-DAEMON@{notice.hostname}>",
         *folded(f"To: <{notice.to}>", utf8=notice.utf8),
         f"Subject: {_SUBJECT[notice.action]}",
-        f"Date: {date(notice.now)}",
+        f"Date: {mail_date(int(notice.now))}",
         f"Message-ID: <{notice.id}@{notice.hostname}>",
     ]
     answered = message_id(notice.original)
@@ -83,7 +84,7 @@ def _fields(notice: Notice) -> bytes:
             *(folded(f"Original-Envelope-Id: {notice.envid}") if notice.envid else ()),
             f"Reporting-MTA: dns; {notice.hostname}",
             f"X-Dcrouter-Message: {notice.name}",
-            f"Arrival-Date: {date(notice.received)}",
+            f"Arrival-Date: {mail_date(int(notice.received))}",
         ]
     ]
     if notice.sender:
@@ -108,9 +109,9 @@ def _recipient(notice: Notice, told: Told) -> list[str]:
         lines += folded(f"Remote-MTA: dns; {told.remote}")
     kind = "smtp" if told.remote and told.code else "X-Dcrouter"
     lines += folded(f"Diagnostic-Code: {kind}; {told.reply[:MAX_REPLY]}")
-    lines.append(f"Last-Attempt-Date: {date(notice.now)}")
+    lines.append(f"Last-Attempt-Date: {mail_date(int(notice.now))}")
     if notice.until is not None and told.action == "delayed":
-        lines.append(f"Will-Retry-Until: {date(notice.until)}")
+        lines.append(f"Will-Retry-Until: {mail_date(int(notice.until))}")
     return lines
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from dcrouter.wire.dsn.lines import date, printable
+from dcrouter.wire.dsn.lines import printable
 from dcrouter.wire.dsn.notice import MAX_RECIPIENTS, Notice, Told
+from dcrouter.wire.moments import mail_date
 
 MAX_REPLY = 500
 """Octets shown of what a server said; the fields for programs have more."""
@@ -77,7 +78,7 @@ def _greeting(notice: Notice) -> Iterator[str]:
         whose = "The message"
     action = notice.action
     if action == "delayed":
-        until = f" It will be tried until {date(notice.until)}." if notice.until is not None else ""
+        until = f" It will be tried until {mail_date(int(notice.until))}." if notice.until is not None else ""
         yield from _filled(
             f"THIS IS A WARNING ONLY. {whose} has not reached {whom} for {span(notice.now - notice.received)}.{until} "
             "There is no need to send it again."

@@ -25,7 +25,7 @@ CHUNKED, UNTIL_CLOSE = -1, -2
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _FRAMING = HOP_BY_HOP | {"content-length"}
-_BODILESS = frozenset((204, 304))
+BODILESS = frozenset((204, 304))
 
 
 class _Nothing:
@@ -120,7 +120,7 @@ def _frame(head: ResponseHead, framing: list[Line], method: str, is_old: bool) -
             if value(line).lower() != "chunked" or is_old or head.body != UNTIL_CLOSE:
                 raise WireError("malformed response: a transfer coding other than chunked")
             head.body = CHUNKED
-    if method == "HEAD" or status < 200 or status in _BODILESS:
+    if method == "HEAD" or status < 200 or status in BODILESS:
         head.body = 0
     elif head.body == UNTIL_CLOSE:
         closes = True

@@ -327,8 +327,8 @@ class Client:
         return Finished(replies, self.usable)
 
     def _about_sender(self, refusal: Reply) -> Reply:
-        """A refused MAIL says nothing of a recipient that was asked about."""
+        """A refused MAIL says nothing of a recipient that was asked about; 421 is about the connection."""
         assert self._transaction is not None
-        if not self._transaction.question:
+        if not self._transaction.question or refusal.code == 421:
             return refusal
         return Reply(code=450, lines=(f"4.7.0 The question was refused: {refusal.text}",))

@@ -23,6 +23,7 @@ from dcrouter.wire.smtp.parameters import (
     parse_report,
     parse_wishes,
 )
+from dcrouter.wire.smtp.xtext import from_xtext
 
 MAX_COMMAND_LINE = 2048
 """Octets; RFC 5321 4.5.3.1.4 asks for 512 plus what each extension adds to MAIL. Postfix takes as many."""
@@ -44,8 +45,6 @@ KNOWN_ELSEWHERE = frozenset({"EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SA
 _BODIES = ("7BIT", "8BITMIME", "BINARYMIME")
 _CHUNK = re.compile(r"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE | re.ASCII)
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]{2,64}\]")
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
-_XCHAR = re.compile(r"\+([0-9A-F]{2})")
 
 
 class Sender(NamedTuple):
@@ -141,11 +140,9 @@ def parse_response(line: str) -> bytes:
 
 def _is_submitter(value: str) -> bool:
     """Whether a value of AUTH= is `<>` or a mailbox, as xtext (RFC 3461 4)."""
-    if _XTEXT.fullmatch(value) is None:
-        return False
-    mailbox = _XCHAR.sub(lambda found: chr(int(found[1], 16)), value)
-    if mailbox == "<>":
-        return True
+    mailbox = from_xtext(value)
+    if mailbox is None or mailbox == "<>":
+        return mailbox is not None
     try:
         parse_path(f"<{mailbox}>")
     except WireError:

@@ -2,7 +2,7 @@
 
 Contract: `parse_wishes` and `parse_report` take the parameters that nobody else has taken, as (keyword in upper case,
 value), and what is on offer here; a value out, or WireError whose `reply` answers the line: 555 for what is not on
-offer, 501 for what is said badly or twice. `xtext` writes what they read.
+offer, 501 for what is said badly or twice.
 
 RFC 3461 4 (RET, ENVID, NOTIFY, ORCPT, xtext), RFC 6533 3 (ORCPT in UTF-8), RFC 8689 2 (REQUIRETLS), RFC 4865 (HOLDFOR,
 HOLDUNTIL), RFC 6710 (MT-PRIORITY).
@@ -11,7 +11,6 @@ HOLDUNTIL), RFC 6710 (MT-PRIORITY).
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -19,6 +18,8 @@ from typing import Literal, NamedTuple
 from attrs import frozen
 
 from dcrouter.errors import WireError
+from dcrouter.wire.moments import utc
+from dcrouter.wire.smtp.xtext import from_xtext, to_xtext
 
 MAX_ENVID = 100
 MAX_ORCPT = 500
@@ -26,9 +27,6 @@ MAX_ORCPT = 500
 
 Ret = Literal["", "full", "headers"]
 
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
-_HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
-_NO_XCHAR = re.compile(r"[^!-*,-<>-~]")
 _PRINTABLE = re.compile(r"[ -~]+")
 _TYPE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
 _UNICODE_CHAR = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
@@ -58,7 +56,7 @@ class Offers:
         """What EHLO announces of it. `now`: UTC epoch seconds."""
         keywords = ["DSN"] if self.dsn else []
         if self.hold:
-            keywords.append(f"FUTURERELEASE {self.hold} {_written(now + self.hold)}")
+            keywords.append(f"FUTURERELEASE {self.hold} {utc(now + self.hold)}")
         if self.priority:
             keywords.append("MT-PRIORITY")
         if self.requiretls and tls:
@@ -130,16 +128,11 @@ def parse_report(said: Iterable[tuple[str, str]], offers: Offers) -> Report:
     )
 
 
-def xtext(text: str) -> str:
-    """ASCII as xtext (RFC 3461 4)."""
-    return _NO_XCHAR.sub(lambda found: f"+{ord(found[0]):02X}", text)
-
-
 def orcpt_value(orcpt: str, *, utf8: bool) -> str:
     """`type;address` as ORCPT writes it. `utf8`: the server takes SMTPUTF8 (RFC 6533 3)."""
     kind, _, address = orcpt.partition(";")
     if kind.lower() != "utf-8":
-        return f"{kind};{xtext(address)}"
+        return f"{kind};{to_xtext(address)}"
     return f"{kind};" + (_NO_UTF8_CHAR if utf8 else _NO_ASCII_CHAR).sub(_embedded, address)
 
 
@@ -161,16 +154,14 @@ def _bad(keyword: str, verb: str = "MAIL") -> WireError:
     return WireError(f"bad {keyword}", f"501 5.5.4 Bad value of {keyword} in {verb}".encode("ascii"))
 
 
-def _from_xtext(value: str) -> str | None:
-    """None: it is none, or not printable."""
-    if _XTEXT.fullmatch(value) is None:
-        return None
-    text = _HEXCHAR.sub(lambda found: chr(int(found[1], 16)), value)
-    return text if _PRINTABLE.fullmatch(text) else None
+def _printable(value: str) -> str | None:
+    """What xtext carries; None: it is none, or that is not printable."""
+    text = from_xtext(value)
+    return text if text is not None and _PRINTABLE.fullmatch(text) else None
 
 
 def _envid(value: str) -> str:
-    text = _from_xtext(value)
+    text = _printable(value)
     if text is None or len(value) > MAX_ENVID:
         raise _bad("ENVID")
     return text
@@ -194,7 +185,7 @@ def _orcpt(value: str) -> str:
         if not address or _CONTROL.search(address) or "+" in written or "\\" in _UNICODE_CHAR.sub("", written):
             raise _bad("ORCPT", "RCPT")
         return f"{kind};{address}"
-    decoded = _from_xtext(written)
+    decoded = _printable(written)
     if decoded is None:
         raise _bad("ORCPT", "RCPT")
     return f"{kind};{decoded}"
@@ -235,7 +226,3 @@ def _priority(value: str) -> int:
     if _PRIORITY.fullmatch(value) is None:
         raise _bad("MT-PRIORITY")
     return int(value)
-
-
-def _written(instant: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant))

@@ -10,6 +10,8 @@ GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>\r\n"
 CANNOT_VERIFY = b"252 2.5.0 Cannot verify, but will accept a message and try to deliver it\r\n"
 HELP = b"214 2.0.0 See RFC 5321\r\n"
 TOO_MANY_RECIPIENTS = b"452 4.5.3 Too many recipients\r\n"
+TOO_MUCH_MAIL = b"451 4.7.1 Too much mail, try again later\r\n"
+FULL = b"452 4.3.1 Insufficient system storage\r\n"
 
 BYE = b"221 2.0.0 Bye"
 CLOSING = b"421 4.3.2 This server is closing"

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from dcrouter.wire.smtp.parameters import NO_WISHES, SIZE, Report, Wishes, orcpt_value, xtext
+from dcrouter.wire.smtp.parameters import NO_WISHES, SIZE, Report, Wishes, orcpt_value
 from dcrouter.wire.smtp.reply import Reply
+from dcrouter.wire.smtp.xtext import to_xtext
 
 TOO_BIG = Reply(code=552, lines=("5.3.4 The message is larger than the next hop takes",))
 NO_8BIT = Reply(code=554, lines=("5.6.3 The next hop does not take 8-bit content",))
@@ -110,7 +111,7 @@ def _wishes(wishes: Wishes, extensions: Mapping[str, str]) -> str:
         if wishes.ret:
             parameters += " RET=FULL" if wishes.ret == "full" else " RET=HDRS"
         if wishes.envid:
-            parameters += f" ENVID={xtext(wishes.envid)}"
+            parameters += f" ENVID={to_xtext(wishes.envid)}"
     if wishes.requiretls and "REQUIRETLS" in extensions:
         parameters += " REQUIRETLS"
     if wishes.priority and "MT-PRIORITY" in extensions:

@@ -133,7 +133,7 @@ class ReceivedTests(TestCase):
         self.dns.add("no.test", "MX", "0 .")
         self.dns.add("some.test", "MX", "0 .", "10 mx.some.test.")
         self.dns.behave(SILENT, "silent.test", "MX")
-        house = self.house(timeout=0.5)
+        house = self.house(timeout=2.0)
         for sender, code in (
             ("a@no.test", b"550 5.7.27 no.test "),
             ("a@NO.test", b"550 5.7.27 "),

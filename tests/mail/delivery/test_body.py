@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
+import time
 from pathlib import Path
 
 from twisted.internet.defer import inlineCallbacks
@@ -13,6 +15,7 @@ from twisted.trial.unittest import TestCase
 from dcrouter.mail.delivery import body
 from tests.mail.house import House, forward, in_thread, send
 from tests.mail.nexthop import ScriptedHop
+from tests.support.certificates import Authority
 from tests.support.facts import until
 
 PLAIN = "Subject: x\r\n\r\n" + "a line of text\r\n" * 200_000
@@ -47,6 +50,47 @@ class BodyTests(TestCase):
             self.assertEqual(sum(self.sent) - before, len(got) if text is PLAIN else 0)
         self.assertEqual(hop.connections, 1)
         yield until(lambda: not list((house.state / "mail" / "spool").iterdir()))
+
+    @inlineCallbacks
+    def test_inside_tls(self):
+        """Whole and in order, however long each piece takes to be read; no two are read at once."""
+        at_once: list[int] = []
+        under_way: list[int] = []
+        pread = os.pread
+
+        def slow(fd: int, count: int, at: int) -> bytes:
+            under_way.append(at)
+            at_once.append(len(under_way))
+            time.sleep(random.random() / 100)
+            try:
+                return pread(fd, count, at)
+            finally:
+                under_way.remove(at)
+
+        self.patch(os, "pread", slow)
+        hop = ScriptedHop(self, tls=Authority().credential(["next.test"]))
+        house = House(self, forward(hop.port))
+        port = house.listen()
+        for number, text in enumerate((DOTTED, PLAIN, DOTTED), 1):
+            yield in_thread(send, port, "b@example.test", body=text)
+            yield until(lambda number=number: house.mta.status()["delivered"] == number, 60)
+            self.assertTrue(hop.messages[-1][1].endswith(text.encode()))
+        self.assertEqual((hop.connections, hop.secured, len(hop.messages), sum(self.sent)), (1, 1, 3, 0))
+        self.assertEqual(set(at_once), {1})
+
+    @inlineCallbacks
+    def test_a_second_attempt_inside_tls(self):
+        """A small message comes from the store then."""
+        hop = ScriptedHop(self, tls=Authority().credential(["next.test"]), RCPT="451 4.7.1 later")
+        house = House(self, forward(hop.port))
+        text = "Subject: x\r\n\r\nwhat was said\r\n.\r\n"
+        yield in_thread(send, house.listen(), "b@example.test", body=text)
+        yield until(lambda: house.mta.status()["deferred"], 60)
+        yield house.idle()
+        hop.script["RCPT"] = "250 ok"
+        yield house.mta.queue_ask({"do": "retry", "all": True})
+        yield until(lambda: house.mta.status()["delivered"], 60)
+        self.assertTrue(hop.messages[-1][1].endswith(text.encode()))
 
     @inlineCallbacks
     def test_what_is_not_in_memory_is_read_first(self):

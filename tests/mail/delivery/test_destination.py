@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from twisted.internet import reactor
@@ -12,18 +13,19 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.resolver import Resolver as ResolverConfig
 from dcrouter.config.rules import MailForward, Rule
 from dcrouter.errors import Unreachable
+from dcrouter.mail import floor
 from dcrouter.mail.delivery import destination as module
-from dcrouter.mail.delivery.client import TIMEOUTS
 from dcrouter.mail.delivery.destinations import Destinations, Question
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.delivery.outcome import Peer, Postponed
-from dcrouter.mail.delivery.patience import Patience
+from dcrouter.mail.delivery.patience import TIMEOUTS, Patience
 from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.mail.server.verify import asked_hops, in_turn
 from dcrouter.mail.shaping.limits import Limits
 from dcrouter.net.resolver import Resolver
 from dcrouter.wire.smtp.client import Transaction
+from tests.mail.delivery.test_forward import LimitedHop
 from tests.mail.house import House, forward, impatient, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
 from tests.support.facts import until
@@ -124,6 +126,43 @@ class DestinationTests(TestCase):
         self.assertEqual(sent.result, ("unanswered", "timeout in final (waiting for final)"))
 
     @inlineCallbacks
+    def ends_in_time(self, seconds, drop, drops):
+        """A message of which `drop` gives the next piece, and which has so long, is broken off; nothing comes later."""
+        sent = Sent()
+        sent.octets = None
+        sent.pieces = lambda: drop
+        self.patch(floor, "SPAN", seconds)
+        hop = ScriptedHop(self)
+        self.destinations(Patience(replies={**TIMEOUTS, "body": seconds})).of(self.hop(hop.port)).send(sent)
+        yield until(lambda: sent.result)
+        self.assertEqual(sent.result[0], "unreachable")
+        self.assertIn("timeout in body", sent.result[1].reason)
+        self.assertEqual(hop.messages, [])
+        yield from drops
+
+    def test_a_body_that_only_trickles_ends(self):
+        """It is never silent, and holds its connection no longer than it may."""
+        drops: list[Any] = []
+
+        def drop() -> Any:
+            drops.append(deferLater(reactor, 0.02, lambda: b"x\r\n"))
+            return drops[-1]
+
+        return self.ends_in_time(1.0, drop, drops)
+
+    def test_a_piece_that_comes_when_its_time_is_over(self):
+        """The reactor was away meanwhile: the deadline strikes, and then the piece is there."""
+        drops: list[Any] = []
+
+        def drop() -> Any:
+            if drops:
+                time.sleep(0.5)
+            drops.append(deferLater(reactor, 0, lambda: b"x\r\n"))
+            return drops[-1]
+
+        return self.ends_in_time(0.2, drop, drops)
+
+    @inlineCallbacks
     def test_a_server_that_goes_behind_the_message_is_not_replaced_by_another(self):
         """Cut, silent, garbage, before the final reply: deferred, and the next target does not get a second copy."""
         for temper in (CUT, SILENT, "what?"):
@@ -191,6 +230,22 @@ class DestinationTests(TestCase):
         self.assertEqual(verbs[1:6], ["MAIL", "RCPT", "RSET", "MAIL", "RCPT"])
 
     @inlineCallbacks
+    def test_a_server_that_takes_so_many_questions_on_a_connection(self):
+        """421 to the next one, with or without a cut: it is asked by another connection at once, and only once more."""
+        for verb in ("MAIL", "RCPT"):
+            for cut in (True, False):
+                hop = LimitedHop(self, verb, "250 ok", cut=cut)
+                destinations = self.destinations()
+                for _ in range(3):
+                    reply = yield destinations.verify(Leg(self.hop(hop.port)), "b@x.test")
+                    self.assertEqual(reply.code, 250)
+                    yield deferLater(reactor, 0)
+                self.assertEqual(hop.connections, 3)
+                hop.most = 0
+                reply = yield destinations.verify(Leg(self.hop(hop.port)), "b@x.test")
+                self.assertEqual((reply.code, hop.connections), (421, 4))
+
+    @inlineCallbacks
     def test_questions_go_to_the_first_target_that_answers(self):
         """And fail where none does; one that nobody waits for any more hurts nobody."""
         down, up = ScriptedHop(self, greeting="421 busy"), ScriptedHop(self)
@@ -211,7 +266,7 @@ class DestinationTests(TestCase):
     def test_a_next_hop_that_is_back_is_told_of(self):
         """Once, when the first connection is good again; not while it is down, nor when it never was."""
         hop = ScriptedHop(self, greeting="421 busy")
-        destination = self.destinations(Patience(down=0.1)).of(self.hop(hop.port))
+        destination = self.destinations(Patience(down=1.0)).of(self.hop(hop.port))
         first, second = Sent(), Sent()
         destination.send(first)
         yield until(lambda: first.result)

@@ -93,7 +93,7 @@ class ExchangerTests(TestCase):
         socks = self.socks()
         socks.stalls = True
         label = f"socks5://127.0.0.1:{socks.port}"
-        house = self.house(EgressRule(through=(proxy(socks.port),)), queue=LATER, patience=Patience(connect=0.2))
+        house = self.house(EgressRule(through=(proxy(socks.port),)), queue=LATER, patience=Patience(connect=1.0))
         health = lambda: house.mta.status()["egress"]["proxies"][label]["health"]  # noqa: E731
         for number in (1, 2):
             done = yield self.sent(house, f"a@d{number}.test")

@@ -167,7 +167,7 @@ class ExchangeTests(TestCase):
         for number in range(30):
             yield in_thread(send, port, f"x{number}@dead.test")
         yield in_thread(send, port, "x@good.test")
-        yield until(lambda: good.messages)
+        yield until(lambda: good.messages and house.done)
         self.assertEqual([done.recipient for done in house.done], ["x@good.test"])
 
     @inlineCallbacks

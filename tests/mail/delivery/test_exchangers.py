@@ -121,7 +121,7 @@ class ExchangersTests(TestCase):
         self.server.behave("SERVFAIL", "a.mx.test")
         self.assertEqual((yield self.hosts("x.test")), ["b"])
         self.server.behave(SILENT, "c.mx.test")
-        self.exchangers = self.made(timeout=0.6)
+        self.exchangers = self.made(timeout=1.5)
         self.mx("y.test", "10 c")
         self.server.behave("SERVFAIL", "z.test", "MX")
         for domain, reason in (("y.test", "no answer"), ("z.test", "SERVFAIL")):

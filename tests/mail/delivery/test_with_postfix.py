@@ -50,7 +50,7 @@ class PostfixTests(TestCase):
         port = self.house.listen("submission")
 
         def client() -> None:
-            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
+            with smtplib.SMTP("127.0.0.1", port, timeout=240) as smtp:
                 smtp.ehlo()
                 assert smtp.mail(sender, list(asked))[0] == 250
                 for address, said in recipients:
@@ -108,7 +108,7 @@ class PostfixTests(TestCase):
         self.open()
 
         def client() -> None:
-            with smtplib.SMTP("127.0.0.1", self.postfix.port, timeout=60) as smtp:
+            with smtplib.SMTP("127.0.0.1", self.postfix.port, timeout=240) as smtp:
                 smtp.ehlo()
                 assert smtp.mail("joe@inbox.test", ["RET=FULL", "ENVID=x+2By"])[0] == 250
                 assert smtp.rcpt("b@example.test", ["NOTIFY=SUCCESS", "ORCPT=rfc822;first@else.test"])[0] == 250
@@ -122,6 +122,24 @@ class PostfixTests(TestCase):
         self.assertEqual(group["Action"], "delivered")
         self.assertEqual(group["Original-Recipient"], "rfc822; first@else.test")
         self.assertEqual(notice.get_payload(2).get_content_type(), "text/rfc822-headers")
+
+    @inlineCallbacks
+    def test_a_large_message_inside_tls(self) -> Any:
+        """By STARTTLS, read from its spool file: all of it, in order, dots and all."""
+        self.open()
+        text = TEXT + "".join(f"line {number}\r\n.{number}\r\n" for number in range(100_000))
+
+        port = self.house.listen("submission")
+
+        def client() -> None:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
+                smtp.sendmail("a@example.test", "joe@inbox.test", text.encode())
+
+        yield in_thread(client)
+        yield until(lambda: self.postfix.mails("joe"), seconds=60)
+        _, _, body = self.postfix.mails("joe")[0].partition(b"\n\n")
+        self.assertEqual(body.rstrip(b"\n"), text.partition("\r\n\r\n")[2].replace("\r\n", "\n").rstrip().encode())
+        self.assertRegex(self.house.done[0].tls or "", r"^TLSv1")
 
     @inlineCallbacks
     def test_nothing_is_told_of_who_wants_to_hear_nothing(self) -> Any:
@@ -151,7 +169,7 @@ class PostfixTests(TestCase):
         port = self.house.listen("submission")
 
         def client() -> None:
-            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
+            with smtplib.SMTP("127.0.0.1", port, timeout=240) as smtp:
                 text = (
                     "Subject: Gr\u00fc\u00dfe\r\nMessage-ID: <1@x>\r\nFrom: a@example.test\r\n\r\n\u00fc\r\n".encode()
                 )

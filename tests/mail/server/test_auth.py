@@ -43,9 +43,9 @@ class AuthTests(TestCase):
         """Blocking: a client under TLS that has said EHLO."""
         context = ssl.create_default_context(cafile=house.ca_file)
         if kind == "smtps":
-            client: smtplib.SMTP = _Smtps("127.0.0.1", port, timeout=60, context=context)
+            client: smtplib.SMTP = _Smtps("127.0.0.1", port, timeout=240, context=context)
         else:
-            client = smtplib.SMTP("127.0.0.1", port, timeout=60)
+            client = smtplib.SMTP("127.0.0.1", port, timeout=240)
             client._host = HOSTNAME
             client.ehlo("c.test")
             client.starttls(context=context)
@@ -288,7 +288,7 @@ class AuthTests(TestCase):
                         )
                     )  # fmt: skip
         for argv, good in runs:
-            done = yield in_thread(subprocess.run, argv, input=MAIL.encode(), capture_output=True, timeout=60)
+            done = yield in_thread(subprocess.run, argv, input=MAIL.encode(), capture_output=True, timeout=240)
             self.assertEqual(done.returncode == 0, good, (argv, done.stdout + done.stderr))
         yield until(lambda: len(house.mails("b@local.test")) == 8)
 

@@ -27,7 +27,7 @@ class BombTests(TestCase):
         port = house.listen(kind)
         replies = {}
         for name, text in BOMBS.items():
-            *_, reply, after = yield in_thread(dialogue, port, *START, text + b".\r\n", "NOOP", timeout=60)
+            *_, reply, after = yield in_thread(dialogue, port, *START, text + b".\r\n", "NOOP", timeout=240)
             self.assertEqual(after[:3], b"250", name)
             replies[name] = reply[:9]
         return replies

@@ -22,7 +22,7 @@ class EarlyTests(TestCase):
         for count, kind in enumerate(("smtp", "submission"), 1):
             port = house.listen(kind)
             # The reactor stands still until the octets are there.
-            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+            connection = socket.create_connection(("127.0.0.1", port), timeout=240)
             connection.sendall(b"EHLO c\r\n")
             said = yield in_thread(connection.makefile("rb").read)
             connection.close()
@@ -40,7 +40,7 @@ class EarlyTests(TestCase):
         def early() -> bytes:
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             tls = context.wrap_bio(incoming, outgoing, server_hostname=HOSTNAME)
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=240) as connection:
                 while True:
                     try:
                         tls.do_handshake()
@@ -65,7 +65,7 @@ class EarlyTests(TestCase):
         """All in one piece, from a network of `email.trusted`."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
-        connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+        connection = socket.create_connection(("127.0.0.1", port), timeout=240)
         connection.sendall(
             b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"
         )

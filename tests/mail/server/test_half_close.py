@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
@@ -20,7 +21,7 @@ BODY = b"Subject: x\r\n\r\ny\r\n.\r\n"
 
 def said(port: int, *pieces: bytes) -> list[bytes]:
     """Blocking: each piece is sent when there was an answer to the one before, then FIN; the codes of all replies."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=240) as connection:
         stream = connection.makefile("rb")
         lines = [stream.readline()]
         for piece in pieces[:-1]:
@@ -45,6 +46,21 @@ class HalfCloseTests(TestCase):
         yield until(lambda: len(house.mails("b@local.test")) == 4)
         yield until(lambda: len(house.closed) == 4)
         self.assertEqual([one.reason for one in house.closed], ["quit"] * 2 + ["connection closed"] * 2)
+
+    @inlineCallbacks
+    def test_a_reset_is_told_in_words_of_ours(self) -> None:
+        """The access log has no sentences of a library's."""
+        house = House(self, trusted=LOOPBACK)
+        port = house.listen()
+
+        def reset() -> None:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                connection.recv(100)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        yield in_thread(reset)
+        yield until(lambda: house.closed)
+        self.assertEqual([(one.ended_by, one.reason) for one in house.closed], [("client", "connection lost")])
 
     @inlineCallbacks
     def test_whatever_is_pipelined_is_answered(self) -> None:

@@ -55,4 +55,4 @@ class PasswordTests(SynchronousTestCase):
             ended.wait(0.001)
         thread.join()
         # With the GIL held for all of it there would be one turn or two.
-        self.assertGreater(turns, 10)
+        self.assertGreater(turns, 4)

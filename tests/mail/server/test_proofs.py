@@ -53,7 +53,7 @@ def after_ehlo(case: TestCase, port: int) -> int:
 
     def lead() -> None:
         here, _ = listener.accept()
-        there = socket.create_connection(("127.0.0.1", port), timeout=60)
+        there = socket.create_connection(("127.0.0.1", port), timeout=240)
         here.sendall(there.recv(4096))
         there.sendall(b"EHLO c.test\r\n")
         while b"\n250 " not in there.recv(4096):
@@ -248,7 +248,7 @@ class ProofTests(TestCase):
                 runs.append((with_gsasl, good))
         mail = MAIL.replace("alice", "carol").encode()
         for argv, good in runs:
-            done = yield in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=60)
+            done = yield in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=240)
             self.assertEqual(done.returncode == 0, good, (argv, done.stdout + done.stderr))
         yield until(lambda: len(house.mails("b@local.test")) == 1)
         self.assertEqual(house.mta.status()["logins"], 4)

@@ -97,7 +97,7 @@ class LessMailTests(TestCase):
             memory._looked = float("-inf")
             host.say(octets)
 
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as here:
+        with socket.create_connection(("127.0.0.1", port), timeout=240) as here:
 
             def say(line: bytes) -> bytes:
                 here.sendall(line + b"\r\n")

@@ -102,7 +102,7 @@ class ShedTests(TestCase):
             with contextlib.ExitStack() as stack:
 
                 def come(to: int = port) -> socket.socket:
-                    return stack.enter_context(socket.create_connection(("127.0.0.1", to), timeout=60))
+                    return stack.enter_context(socket.create_connection(("127.0.0.1", to), timeout=240))
 
                 def hear(client: socket.socket) -> bytes:
                     return client.recv(1000)[:9]

@@ -227,7 +227,7 @@ class SignedTests(TokenCase):
                 ]  # fmt: skip
                 for argv in (with_msmtp, with_curl):
                     mail = MAIL.replace("alice", "dave").encode()
-                    done = yield in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=60)
+                    done = yield in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=240)
                     self.assertEqual(done.returncode == 0, good, (argv, done.stdout + done.stderr))
         yield until(lambda: len(house.mails("b@local.test")) == 4)
 
@@ -269,7 +269,7 @@ class AskedTests(TokenCase):
         told: list[Any] = []
         globalLogPublisher.addObserver(told.append)
         self.addCleanup(globalLogPublisher.removeObserver, told.append)
-        self.patch(module, "WITHIN", 0.5)
+        self.patch(module, "WITHIN", 2.0)
         self.issuer.active = {"geheim": {"active": True, "email": NAME}}
         house = self.house(self.asking(), failures=AuthFailures(max=1))
         self.issuer.held.set()

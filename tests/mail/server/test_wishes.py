@@ -21,7 +21,7 @@ TEXT = "DATA", b"Subject: x\r\n\r\ntext\r\n.\r\n"
 
 
 def announced(port: int) -> set[str]:
-    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=240) as client:
         client.ehlo()
         return {keyword.upper() for keyword in client.esmtp_features}
 

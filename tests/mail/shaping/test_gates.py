@@ -6,8 +6,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.rates import Rate
-from dcrouter.mail.shaping import gates as module
-from dcrouter.mail.shaping.gates import Gate, Gates
+from dcrouter.mail.shaping import gate as module
+from dcrouter.mail.shaping.gate import Gate
+from dcrouter.mail.shaping.gates import Gates
 
 INF = float("inf")
 

@@ -7,7 +7,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.mail.shaping.gates import Gate, Gates
+from dcrouter.mail.shaping.gate import Gate
+from dcrouter.mail.shaping.gates import Gates
 from dcrouter.mail.shaping.line import Line
 from dcrouter.wire.smtp.parameters import Wishes
 from dcrouter.wire.smtp.transaction import Transaction

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.rates import Rate
 from dcrouter.mail.ledger import Table
-from dcrouter.mail.shaping.gates import Gate
+from dcrouter.mail.shaping.gate import Gate
 from dcrouter.mail.shaping.pace import Pace
 from dcrouter.mail.shaping.spent import PARTS, SHORTEST, Record, Spent
 from tests.mail.server.guards.made import START, made_ledger

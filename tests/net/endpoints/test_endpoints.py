@@ -240,7 +240,7 @@ class ScriptedTests(EndpointTest):
         """Before the target was named it is the proxy's, after that it may be the target's; closed at once; nobody."""
         silent = Server(self, greeting=b"", script=lambda session, data: None)
         yield self.fails(self.tunnel(self.at(silent.port), "socks5", "a.test", 25, timeout=0.1), TimedOut, "proxy")
-        yield self.fails(self.tunnel(self.at(silent.port), "http", "a.test", 25, timeout=0.1), Stalled)
+        yield self.fails(self.tunnel(self.at(silent.port), "http", "a.test", 25, timeout=1.0), Stalled)
         yield until(lambda: not silent.sessions)
 
         def greets(session: Far, data: bytes) -> None:
@@ -248,7 +248,7 @@ class ScriptedTests(EndpointTest):
                 session.transport.write(b"\x05\x00")
 
         half = Server(self, greeting=b"", script=greets)
-        yield self.fails(self.tunnel(self.at(half.port), "socks5", "a.test", 25, timeout=0.1), Stalled)
+        yield self.fails(self.tunnel(self.at(half.port), "socks5", "a.test", 25, timeout=1.0), Stalled)
         rude = Server(self, greeting=b"", script=lambda session, data: session.transport.loseConnection())
         yield self.fails(self.tunnel(self.at(rude.port), "socks5", "a.test", 25), WireError, "closed")
         mail = Server(self)

@@ -384,6 +384,74 @@ class InterimTests(RelayTest):
 
         self.assertTrue(self.talk(port, run) == PATTERN)
 
+    def test_a_response_may_end_before_the_request_does(self) -> None:
+        """The target has all of the request nevertheless, however framed, and the connections serve the next one."""
+        heard: list[bytes] = []
+
+        def serve(wire: Wire) -> None:
+            while True:
+                while b"\r\n\r\n" not in wire.data:
+                    wire.data += wire.sock.recv(65536)
+                wire.send(ok(b"have it"))
+                heard.append(wire.message().content)
+
+        port = self.relay(http(serve))
+
+        def run(wire: Wire) -> None:
+            for data in (
+                request(first=POST, body=PATTERN),
+                request(b"Transfer-Encoding: chunked", first=POST) + chunks(PATTERN, 70_000),
+                request(first=POST, body=PATTERN),
+            ):
+                wire.send(data[:1000])
+                answer = wire.message()
+                self.assertEqual((answer.body, answer.get(b"connection")), (b"have it", None))
+                wire.send(data[1000:])
+
+        self.talk(port, run)
+        self.loop.until(lambda: len(heard) == 3)
+        self.assertTrue(all(one == PATTERN for one in heard))
+        self.loop.until(lambda: len(self.requests) == 3)
+        self.assertEqual({done.termination for done in self.requests}, {"done"})
+        self.assertEqual((self.backend.connections, len({done.session for done in self.requests})), (1, 1))
+
+    def test_a_target_that_ends_behind_an_early_response(self) -> None:
+        """The client has its answer; if the target had said that it would end, the client was told so, too."""
+        for extra, told in ((b"Connection: close", b"close"), (b"X: y", None)):
+
+            def serve(wire: Wire, extra: bytes = extra) -> None:
+                wire.sock.recv(65536)
+                wire.send(ok(b"have it", extra))
+
+            port = self.relay(http(serve))
+
+            def run(wire: Wire) -> tuple[Message, bytes]:
+                wire.send(request(b"Content-Length: 3000000", first=POST) + bytes(1000))
+                return wire.message(), wire.rest()
+
+            answer, rest = self.talk(port, run)
+            self.assertEqual((answer.body, answer.get(b"connection"), rest), (b"have it", told, b""))
+
+    def test_a_client_that_ends_behind_an_early_response(self) -> None:
+        """Target and log hear of it."""
+        left: list[bytes] = []
+
+        def serve(wire: Wire) -> None:
+            while b"\r\n\r\n" not in wire.data:
+                wire.data += wire.sock.recv(65536)
+            wire.send(ok(b"have it"))
+            left.append(wire.rest())
+
+        port = self.relay(http(serve))
+
+        def run(wire: Wire) -> None:
+            wire.send(request(b"Content-Length: 3000000", first=POST) + bytes(1000))
+            self.assertEqual(wire.message().body, b"have it")
+
+        self.talk(port, run)
+        self.loop.until(lambda: left and self.requests)
+        self.assertEqual(self.requests[0].termination, "client:response")
+
     def test_a_body_that_nobody_wants(self) -> None:
         """Behind an answer of our own, a small one is read away; a large one, or one that waits, ends all."""
         port = self.port()

@@ -102,5 +102,6 @@ class SequenceTests(RelayTest):
 
         self.client(run)
         self.assertEqual(problems, [])
+        self.loop.until(lambda: len(self.requests) >= 4 * count)
         self.assertEqual({done.termination for done in self.requests}, {"done"})
         self.assertEqual(len(self.requests), 4 * count)

@@ -1,14 +1,12 @@
-"""Lines of a header: folded, cut at whole fields, dated."""
+"""Lines of a header: folded, cut at whole fields."""
 
 from __future__ import annotations
-
-from email.utils import formatdate, parsedate_to_datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.wire.dsn.lines import MAX_LINE, date, folded, header_of
+from dcrouter.wire.dsn.lines import MAX_LINE, folded, header_of
 
 
 class LinesTests(SynchronousTestCase):
@@ -29,12 +27,6 @@ class LinesTests(SynchronousTestCase):
         self.assertTrue(all(len(line) <= 77 for line in folded(long)))
         self.assertEqual("".join(folded(long)), long)
         self.assertEqual(folded("To: <" + "x" * 90 + ">"), ["To:", " <" + "x" * 90 + ">"])
-
-    def test_dates_are_those_of_the_standard_library(self):
-        """In the zone +0000; RFC 5322 lets a day have one digit."""
-        for instant in (0.0, 1_780_000_000.5, 1_583_020_799.0, 4_000_000_000.0):
-            self.assertEqual(parsedate_to_datetime(date(instant)).timestamp(), int(instant))
-            self.assertEqual(date(instant)[:3], formatdate(instant)[:3])
 
     def test_the_header_ends_at_its_empty_line(self):
         """Or at the last whole field, where the end is not there."""

@@ -19,8 +19,8 @@ from dcrouter.wire.smtp.parameters import (
     orcpt_value,
     parse_report,
     parse_wishes,
-    xtext,
 )
+from dcrouter.wire.smtp.xtext import to_xtext
 
 ALL = Offers(dsn=True, hold=86_400, priority=True, requiretls=True)
 NOW = 1_780_000_000.0
@@ -80,7 +80,7 @@ class ParametersTests(SynchronousTestCase):
     @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=33))
     def test_what_is_read_is_what_was_written(self, text):
         """xtext and back, for each printable character."""
-        self.assertEqual(wishes(f"ENVID={xtext(text)}").envid, text)
+        self.assertEqual(wishes(f"ENVID={to_xtext(text)}").envid, text)
         self.assertEqual(report(f"ORCPT={orcpt_value(f'rfc822;{text}', utf8=False)}").orcpt, f"rfc822;{text}")
         for utf8 in (True, False):
             self.assertEqual(report(f"ORCPT={orcpt_value(f'utf-8;{text}', utf8=utf8)}").orcpt, f"utf-8;{text}")

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from dcrouter.config.through import Proxy
-from dcrouter.errors import ProxyRefusal, TimedOut, TlsError, Unreachable, WireError
+from dcrouter.errors import ProxyRefusal, TimedOut, TlsError, Unreachable, WireError, reason_of
 from dcrouter.mail.delivery.egress.proxies import LiveProxy, Proxies
 from dcrouter.mail.delivery.egress.way import Way
 from dcrouter.mail.delivery.security import Contexts
@@ -162,8 +162,6 @@ def words_of(error: BaseException) -> str:
     """`Connection refused`, without Twisted's and Python's words around it."""
     if isinstance(error, UserError):
         return "connect timeout"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
     if isinstance(error, ConnectError):
         return str(error).rstrip(".").rpartition(": ")[2]
-    return str(error)
+    return reason_of(error)

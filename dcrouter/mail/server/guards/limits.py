@@ -27,11 +27,11 @@ from dcrouter.mail.envelope import Client
 from dcrouter.mail.ledger import Ledger, Row, Table
 from dcrouter.match.addresses import count_key, network_key
 from dcrouter.net.limits import Buckets, Memory
+from dcrouter.wire.smtp.said import TOO_MUCH_MAIL
 
 MAX_ALERTS = 10_000
 """Remembered, so that each comes once in its time."""
 
-_LATER = b"451 4.7.1 Too much mail, try again later\r\n"
 _NEVER = b"550 5.7.1 Too much mail\r\n"
 
 Told = Callable[[LimitReached], None]
@@ -119,7 +119,7 @@ class RateLimits:
     def _refuse(self, limit: _Limit, who: str, client: Client, tally: Tally) -> Refusal:
         if limit.config.alert:
             self._alert(limit, who, client, tally)
-        return Refusal(_LATER if limit.config.then is None else _NEVER, f"rate_limits, {limit.words}: {who}")
+        return Refusal(TOO_MUCH_MAIL if limit.config.then is None else _NEVER, f"rate_limits, {limit.words}: {who}")
 
     def _alert(self, limit: _Limit, who: str, client: Client, tally: Tally) -> None:
         at, now = (limit.name, who), self._clock()

@@ -13,7 +13,7 @@ from typing import Any
 from dcrouter.config.security import ForwardAuth
 from dcrouter.config.targets import Target, UpstreamTls
 from dcrouter.config.urls import split_url
-from dcrouter.errors import TimedOut, TlsError, WireError
+from dcrouter.errors import TimedOut, TlsError, WireError, reason_of
 from dcrouter.net.engine import FAILED, WAIT
 from dcrouter.net.stream import send_all
 from dcrouter.proxy.http.exchange import Exchange
@@ -122,7 +122,7 @@ class ForwardGate:
         except ConnectionAbortedError:
             raise
         except (OSError, TlsError) as error:
-            raise _Failed(_why(error)) from error
+            raise _Failed(reason_of(error)) from error
         return await self._converse(exchange, self._pool.new(self._key, stream, session.task, candidate.label), request)
 
     async def _converse(self, exchange: Exchange, kept: Kept, request: bytes) -> tuple[ResponseHead, bytes]:
@@ -151,7 +151,7 @@ class _Talk:
         try:
             await send_all(self._kept.stream, request)
         except (OSError, TlsError) as error:
-            raise _Failed(_why(error), unheard=self._kept.used) from error
+            raise _Failed(reason_of(error), unheard=self._kept.used) from error
         try:
             head = await self._head()
             body = await self._body(head)
@@ -208,14 +208,10 @@ class _Talk:
             try:
                 some: Any = self._kept.stream.recv()
             except (OSError, TlsError) as error:
-                raise _Failed(_why(error), unheard=self._kept.used and not self._data) from error
+                raise _Failed(reason_of(error), unheard=self._kept.used and not self._data) from error
             if some is not None:
                 self._data += some
                 return bool(some)
             if self._client.ready & FAILED:
                 raise ConnectionResetError("gone before the answer")
             await WAIT
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -29,7 +29,7 @@ class AskingTests(TestCase):
             channel.start()
             self.addCleanup(channel.close)
         self.answer: dict[str, Any] | None = {"direct": True}
-        self.patch(module, "EGRESS_WITHIN", 0.2)
+        self.patch(module, "EGRESS_WITHIN", 60.0)
 
     def received(self, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
         self.asked.append(fields)
@@ -52,12 +52,14 @@ class AskingTests(TestCase):
     @inlineCallbacks
     def test_nobody_and_silence(self):
         """Neither is waited for longer; an answer that comes too late is nobody's; a process that goes is no answer."""
+        self.patch(module, "EGRESS_WITHIN", 0.2)
         yield self.assertFailure(self.ask(), NoAnswer)
         self.asking.meet(self.channel)
         self.answer = None
         error = yield self.assertFailure(self.ask(), NoAnswer)
         self.assertIn("no answer within", str(error))
         self.other.send("egress", {"id": self.asked[0]["id"], "direct": True})
+        self.patch(module, "EGRESS_WITHIN", 60.0)
         asked = self.ask()
         yield until(lambda: len(self.asked) == 2)
         self.asking.meet(None)
@@ -87,6 +89,7 @@ class AskingTests(TestCase):
     def test_questions_are_bounded(self):
         """More than so many at a time are not asked."""
         self.patch(module, "MOST_WAITING", 2)
+        self.patch(module, "EGRESS_WITHIN", 0.2)
         self.asking.meet(self.channel)
         self.answer = None
         asked = [self.ask() for _ in range(3)]

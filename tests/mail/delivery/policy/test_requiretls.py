@@ -54,7 +54,7 @@ class RequireTlsTests(PolicyCase):
         port = house.listen()
 
         def client() -> list[Any]:
-            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
+            with smtplib.SMTP("127.0.0.1", port, timeout=240) as smtp:
                 smtp.ehlo()
                 said = [smtp.has_extn("requiretls"), smtp.mail("a@x.test", ["REQUIRETLS"])[0]]
                 context = ssl.create_default_context(cafile=house.ca_file)

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dcrouter.mail.queue.stores.groups import Puts
 from dcrouter.mail.queue.stores.syncer import SLOW, THREADS, Syncer
 
-DEADLINE = 20.0
+DEADLINE = 120.0
 
 
 class Gate:
