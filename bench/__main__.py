@@ -68,7 +68,7 @@ def main() -> int:
     options = rounds.Options(seconds=asked.seconds, repeat=asked.repeat, sides=sides, cores=cores())
     print(report.machine(), flush=True)
     begin, before = time.monotonic(), noise()
-    results = []
+    results: list[rounds.Result] = []
     with tempfile.TemporaryDirectory(prefix="dcrouter-bench-") as directory:
         data = Path(directory)
         certificate = make_certificate(data)

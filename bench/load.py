@@ -63,7 +63,7 @@ class LoadMakers:
         log = self.directory / "load.log"
         return Program([*self.place.prefix, *argv], log, self.cores, True, nice, {"PYTHONPATH": root})
 
-    def client(self, name: str, nice: int = 0, **options: Any) -> Program:
+    def client(self, name: str, nice: int = 0, /, **options: Any) -> Program:
         """One client of `bench.clients`."""
         return self.start([sys.executable, "-m", "bench.clients", name, json.dumps(options)], nice)
 
@@ -127,7 +127,7 @@ class LoadMakers:
     def downloads(self, port: int, seconds: float, *, streams: int, tls: bool) -> list[Program]:
         """The same, started and not waited for; `gather` ends them."""
         options = {"host": self.target, "port": port, "seconds": seconds, "tls": tls}
-        return [self.client("bulk", nice=10, **options) for _ in range(streams)]
+        return [self.client("bulk", 10, **options) for _ in range(streams)]
 
     def small(self, port: int, seconds: float, *, tls: bool) -> Sent:
         """Small requests one after another; their latencies are the result."""

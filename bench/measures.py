@@ -138,7 +138,7 @@ def beside_mail(rate: int) -> Callable[[Stand, Subject], Figures]:
 
 def among_names(stand: Stand, subject: Subject) -> Figures:
     """Turn about, because the machine is never equally quiet for long."""
-    spent, counted = {True: 0.0, False: 0.0}, {True: 0, False: 0}
+    spent, counted = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
     for many in (True, False) * 3:
         port = subject.port if many else subject.bulk_port
         before = subject.role_seconds("edge")

@@ -20,7 +20,8 @@ _OWN = ("busy", "resumed", "accept_kept", "through_kept", "edge")
 def catalogue() -> str:
     """All rows, for the reader who has not chosen yet."""
     lines = ["rows (python -m bench all, python -m bench mail, python -m bench ROW ...):", ""]
-    for row in (*ROWS, *MAIL_ROWS):
+    rows: tuple[Row | MailRow, ...] = (*ROWS, *MAIL_ROWS)
+    for row in rows:
         lines.append(f"  {row.name:<19} {row.about}")
         lines += [f"  {'':<19} goal: {goal}" for goal in row.goals]
     return "\n".join(lines)

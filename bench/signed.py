@@ -64,7 +64,7 @@ class Signers:
         domain = f"sender{at}.test"
         chance = random.Random(number)
         words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "", "runs", "home"]
-        lines = []
+        lines: list[str] = []
         while sum(map(len, lines)) + 2 * len(lines) < size:
             lines.append(" ".join(chance.choice(words) for _ in range(12)))
         body = "\r\n".join(lines).encode() + b"\r\n"
