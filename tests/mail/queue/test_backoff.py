@@ -26,7 +26,10 @@ class BackoffTests(SynchronousTestCase):
     def test_jitter_is_a_share_both_ways(self) -> None:
         """times 1 - jitter to 1 + jitter."""
         retry = Retry(base=100.0, jitter=0.2)
-        ends = [next_attempt(retry, attempts=1, received=0.0, now=0.0, random=lambda r=r: r) for r in (0.0, 1.0)]
+        ends = [
+            next_attempt(retry, attempts=1, received=0.0, now=0.0, random=random)
+            for random in (lambda: 0.0, lambda: 1.0)
+        ]
         self.assertEqual(ends, [80.0, 120.0])
 
     def test_the_last_attempt_comes_when_the_age_is_reached(self) -> None:

@@ -19,7 +19,7 @@ class UnopenedTests(SynchronousTestCase):
         directory.mkdir()
         (directory / FILE).write_bytes(b"no database" * 1000)
         store = SqliteStore(directory, reactor)
-        error = self.assertRaises(StoreError, store.open)
+        error: StoreError = self.assertRaises(StoreError, store.open)
         store.close()
         return error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -15,7 +15,7 @@ from dcrouter.mail.delivery.outcome import Delivered, Outcome
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.queue import Queue
 from dcrouter.mail.queue.schedule import PAGE
-from dcrouter.mail.queue.store import FAILED, QUEUED
+from dcrouter.mail.queue.store import FAILED, QUEUED, Cursor, Due
 from dcrouter.mail.queue.stores.sqlite import SqliteStore
 from tests.mail.queue.made import entries, message
 from tests.support.facts import until
@@ -27,10 +27,10 @@ class SlowStore(SqliteStore):
     gate: Deferred[None] | None = None
     asked = 0
 
-    def due(self, *question):
+    def due(self, behind: Cursor, now: float, limit: int) -> Deferred[list[Due]]:
         self.asked += 1
         gate = self.gate
-        page = super().due(*question)
+        page = super().due(behind, now, limit)
         return page if gate is None else page.addCallback(lambda rows: gate.addCallback(lambda _: rows))
 
 
@@ -55,73 +55,67 @@ class ScheduleTests(TestCase):
             self.hanging.append(outcome)
         return outcome
 
-    @inlineCallbacks
-    def _turn(self, seconds: float, tries: int):
+    async def _turn(self, seconds: float, tries: int) -> None:
         """Turns the clock and waits until there have been so many attempts."""
         self.clock.advance(seconds)
-        yield until(lambda: len(self.tries) == tries)
-        yield self.queue.when_idle()
+        await until(lambda: len(self.tries) == tries)
+        await self.queue.when_idle()
 
-    @inlineCallbacks
-    def test_waits_double_and_end_with_the_age(self):
+    async def test_waits_double_and_end_with_the_age(self) -> None:
         """Attempts at 0, 100, 300, 700, 1000; then it has failed."""
         self.answers = [Later("451 later")] * 9
         self.queue.start([])
-        yield self.queue.put(message(1))
-        yield self._turn(0.0, 1)
+        await self.queue.put(message(1))
+        await self._turn(0.0, 1)
         for wait, tries in ((100.0, 2), (200.0, 3), (400.0, 4), (300.0, 5)):
-            yield until(lambda: self.clock.getDelayedCalls())
-            yield self._turn(wait, tries)
+            await until(lambda: self.clock.getDelayedCalls())
+            await self._turn(wait, tries)
         self.assertEqual([when for _, when in self.tries], [0.0, 100.0, 300.0, 700.0, 1000.0])
-        (entry,) = yield entries(self.store)
+        (entry,) = await entries(self.store)
         self.assertEqual((entry.state, entry.attempts), (FAILED, 5))
         self.assertEqual(self.queue.counters["failed"], 1)
 
-    @inlineCallbacks
-    def test_what_is_under_way_is_not_started_again(self):
+    async def test_what_is_under_way_is_not_started_again(self) -> None:
         """A walk passes over claims, also those whose row is due."""
         self.queue.start([])
-        yield self.queue.put(message(1))
+        await self.queue.put(message(1))
         self.answers = [Later("451 later")]
-        yield self.queue.put(message(2))
-        yield until(lambda: self.clock.getDelayedCalls())
+        await self.queue.put(message(2))
+        await until(lambda: self.clock.getDelayedCalls())
         self.answers = [Delivered("250 ok", "t")]
         self.clock.advance(100.0)
-        yield until(lambda: len(self.tries) == 3)
+        await until(lambda: len(self.tries) == 3)
         self.assertEqual([number for number, _ in self.tries], [1, 2, 2])
         self.hanging[0].callback([Delivered("250 ok", "t")])
-        yield self.queue.when_idle()
+        await self.queue.when_idle()
         self.assertEqual(self.store.messages, 0)
 
-    @inlineCallbacks
-    def test_nothing_wakes_an_empty_queue(self):
+    async def test_nothing_wakes_an_empty_queue(self) -> None:
         """No timer is set where nothing waits."""
         self.answers = [Delivered("250 ok", "t")]
         self.queue.start([])
-        yield self.queue.put(message(1))
-        yield self.queue.when_idle()
-        yield until(lambda: self.store.messages == 0)
+        await self.queue.put(message(1))
+        await self.queue.when_idle()
+        await until(lambda: self.store.messages == 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    @inlineCallbacks
-    def test_what_becomes_due_behind_a_walk_is_found_by_the_next(self):
+    async def test_what_becomes_due_behind_a_walk_is_found_by_the_next(self) -> None:
         """A walk of two pages has passed the place of a message when an operator makes that due."""
         self.clock.advance(5.0)
-        yield self.store.put(message(1), 1000.0)
+        await self.store.put(message(1), 1000.0)
         for number in range(2, PAGE + 50):
-            yield self.store.put(message(number), 5.0)
+            await self.store.put(message(number), 5.0)
         self.answers = [Delivered("250 ok", "t")] * 1000
         gate = self.store.gate = Deferred()
         self.queue.start([])
-        yield until(lambda: self.store.asked == 1)
-        yield self.queue.resume([(1, 0)], [QUEUED])
+        await until(lambda: self.store.asked == 1)
+        await self.queue.resume([(1, 0)], [QUEUED])
         self.store.gate = None
         gate.callback(None)
-        yield until(lambda: self.store.messages == 0)
+        await until(lambda: self.store.messages == 0)
         self.assertEqual(self.tries[-1][0], 1)
 
-    @inlineCallbacks
-    def test_a_clock_that_is_set(self):
+    async def test_a_clock_that_is_set(self) -> None:
         """Forward: what is due by it then is tried within the hour, once. Back: it waits until its time is there again,
         and what comes meanwhile is tried at once; nothing is asked for again and again.
         """
@@ -129,23 +123,23 @@ class ScheduleTests(TestCase):
         retry = Retry(base=7200.0, max=7200.0, max_age=1e9, jitter=0.0)
         queue = self.queue = Queue(self.store, self._attempt, retry, self.clock, lambda: self.clock.seconds() + offset)
         self.addCleanup(queue.stop)
-        self.answers = [Later("451 later")] * 2 + [Delivered("250 ok", "t")] * 2
+        self.answers = [*[Later("451 later")] * 2, *[Delivered("250 ok", "t")] * 2]
         queue.start([])
-        yield queue.put(message(1, received=offset))
-        yield self._turn(0.0, 1)
-        yield until(lambda: self.clock.getDelayedCalls())
+        await queue.put(message(1, received=offset))
+        await self._turn(0.0, 1)
+        await until(lambda: self.clock.getDelayedCalls())
         offset += 7000.0
-        yield self._turn(3600.0, 2)
-        yield until(lambda: self.clock.getDelayedCalls())
+        await self._turn(3600.0, 2)
+        await until(lambda: self.clock.getDelayedCalls())
         offset -= 36000.0
         asked = self.store.asked
-        yield queue.put(message(2, received=offset))
-        yield until(lambda: len(self.tries) == 3)
+        await queue.put(message(2, received=offset))
+        await until(lambda: len(self.tries) == 3)
         for _ in range(12):
             self.assertEqual(len(self.tries), 3)
             self.clock.advance(3600.0)
-            yield queue.when_idle()
-            yield until(lambda: self.clock.getDelayedCalls() or len(self.tries) == 4)
-        yield until(lambda: self.store.messages == 0)
+            await queue.when_idle()
+            await until(lambda: self.clock.getDelayedCalls() or len(self.tries) == 4)
+        await until(lambda: self.store.messages == 0)
         self.assertEqual([number for number, _ in self.tries], [1, 1, 2, 1])
         self.assertLess(self.store.asked - asked, 30)

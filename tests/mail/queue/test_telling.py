@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -40,18 +40,17 @@ class Quoting:
 
 
 class TellingTests(TestCase):
-    @inlineCallbacks
-    def test_a_few_beginnings_are_read_at_once(self):
+    async def test_a_few_beginnings_are_read_at_once(self) -> None:
         """Of as many as fail together; what is in memory waits for nobody."""
         store = Slow(Path(self.mktemp()), reactor)
         self.addCleanup(store.close)
-        yield store.open()
+        store.open()
         telling = Telling(store)
         telling.notices = Quoting()
         messages = [message(number) for number in range(1, 4 * AT_ONCE)]
         for one in messages:
-            yield store.put(one, 0.0)
+            await store.put(one, 0.0)
         heads = [telling.head(one.forgotten()) for one in messages]
         self.assertEqual(self.successResultOf(telling.head(messages[0])), TEXT[:10])
-        self.assertEqual((yield gatherResults(heads)), [TEXT[:10]] * len(messages))
+        self.assertEqual(await gatherResults(heads), [TEXT[:10]] * len(messages))
         self.assertEqual(store.most, AT_ONCE)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
 from dcrouter.errors import StoreError
@@ -20,6 +22,7 @@ from dcrouter.mail.queue.store import (
     QUEUED,
     START,
     Change,
+    Key,
     Selection,
     Store,
 )
@@ -29,9 +32,9 @@ from tests.mail.queue.made import TEXT, entries, message
 from tests.support.facts import until
 
 
-class Contract:
+class SqliteContractTests(TestCase):
     def make(self, directory: Path) -> Store:
-        raise NotImplementedError
+        return SqliteStore(directory, reactor)
 
     def open(self) -> Store:
         self.directory = Path(self.mktemp()).absolute()
@@ -40,28 +43,26 @@ class Contract:
         self.addCleanup(store.close)
         return store
 
-    @inlineCallbacks
-    def test_what_is_put_is_there(self):
+    async def test_what_is_put_is_there(self) -> None:
         """Messages, recipients, octets and their beginning; how many there are."""
         store = self.open()
-        yield gatherResults([store.put(message(number, "b@y.test", "c@y.test"), 1000.0) for number in range(1, 100)])
+        await gatherResults([store.put(message(number, "b@y.test", "c@y.test"), 1000.0) for number in range(1, 100)])
         self.assertEqual(store.messages, 99)
-        found = yield entries(store)
+        found = await entries(store)
         self.assertEqual([entry.key for entry in found], [(m, n) for m in range(1, 100) for n in (0, 1)])
-        self.assertEqual((yield store.octets(message(7))), TEXT)
-        self.assertEqual((yield store.head(message(7), 7)), b"Subject")
-        yield self.assertFailure(store.octets(message(1000)), StoreError)
-        yield self.assertFailure(store.head(message(1000, octets=None), 7), StoreError)
+        self.assertEqual(await store.octets(message(7)), TEXT)
+        self.assertEqual(await store.head(message(7), 7), b"Subject")
+        await self.assertFailure(store.octets(message(1000)), StoreError)
+        await self.assertFailure(store.head(message(1000, octets=None), 7), StoreError)
 
-    @inlineCallbacks
-    def test_due_recipients_come_in_pages_and_in_order(self):
+    async def test_due_recipients_come_in_pages_and_in_order(self) -> None:
         """Behind a cursor, only those that are due, each once, as they were put."""
         store = self.open()
         for number in range(1, 31):
-            yield store.put(message(number, "b@y.test", "c@y.test", may_relay=False), 1000.123 + number // 4)
+            await store.put(message(number, "b@y.test", "c@y.test", may_relay=False), 1000.123 + number // 4)
         seen = []
         cursor = START
-        while page := (yield store.due(cursor, 1006.5, 7)):
+        while page := await store.due(cursor, 1006.5, 7):
             seen += page
             cursor = page[-1].at
         keys = [(due.at.message, due.at.number) for due in seen]
@@ -69,61 +70,57 @@ class Contract:
         self.assertEqual(
             (seen[1].message.envelope.recipients[0].address, seen[1].message.envelope.may_relay), ("c@y.test", False)
         )
-        self.assertEqual((yield store.next_due(1006.5)), 1007.123)
-        self.assertEqual((yield store.next_due(2000.0)), None)
+        self.assertEqual(await store.next_due(1006.5), 1007.123)
+        self.assertEqual(await store.next_due(2000.0), None)
 
-    @inlineCallbacks
-    def test_recipients_change_their_rule(self):
+    async def test_recipients_change_their_rule(self) -> None:
         """Those that are named, whatever their state, and over a reading of what is due; others stay."""
         store = self.open()
         for number in (1, 2):
-            yield store.put(message(number, "b@y.test", "c@y.test"), 1000.0)
-        yield store.change([(2, 1)], [QUEUED], HELD, 1000.0)
-        yield store.reroute([(1, 0), (2, 1), (9, 0)], "other")
-        found = yield entries(store)
+            await store.put(message(number, "b@y.test", "c@y.test"), 1000.0)
+        await store.change([(2, 1)], [QUEUED], HELD, 1000.0)
+        await store.reroute([(1, 0), (2, 1), (9, 0)], "other")
+        found = await entries(store)
         self.assertEqual([entry.key for entry in found if entry.rule == "other"], [(1, 0), (2, 1)])
-        due = yield store.due(START, 2000.0, 10)
+        due = await store.due(START, 2000.0, 10)
         self.assertEqual([one.message.envelope.recipients[0].rule for one in due], ["other", "r", "r"])
 
-    @inlineCallbacks
-    def test_how_old_the_mail_of_domains_is(self):
+    async def test_how_old_the_mail_of_domains_is(self) -> None:
         """The domains with most first; each recipient in one column, the last for all that is older."""
         store = self.open()
         now = 1_000_000.0
         for number, minutes in enumerate((0, 5, 6, 1280, 1281), 1):
-            yield store.put(message(number, "b@Y.test", "c@z.test", received=now - 60 * minutes), now)
-        yield store.put(message(9, "d@z.test", received=now), now)
+            await store.put(message(number, "b@Y.test", "c@z.test", received=now - 60 * minutes), now)
+        await store.put(message(9, "d@z.test", received=now), now)
         counts = [2, 1, 0, 0, 0, 0, 0, 0, 1, 1]
-        found = yield store.ages(now, 10)
+        found = await store.ages(now, 10)
         total = [sum(pair) for pair in zip([3, *counts[1:]], counts, strict=True)]
         self.assertEqual(found, ([("z.test", [3, *counts[1:]]), ("y.test", counts)], total))
-        domains, of_all = yield store.ages(now, 1)
+        domains, of_all = await store.ages(now, 1)
         self.assertEqual(([domain for domain, _ in domains], of_all), (["z.test"], total))
-        self.assertEqual((yield self.open().ages(now, 1)), ([], [0] * len(counts)))
+        self.assertEqual(await self.open().ages(now, 1), ([], [0] * len(counts)))
 
-    @inlineCallbacks
-    def test_who_brought_a_message_is_kept(self):
+    async def test_who_brought_a_message_is_kept(self) -> None:
         """Whether they might relay, and whether SPF or DKIM stands for their sender."""
         store = self.open()
         kinds = [(True, False), (False, False), (False, True)]
         for number, (may_relay, vouched) in enumerate(kinds, 1):
-            yield store.put(message(number, may_relay=may_relay, vouched=vouched), 1000.0)
-        found = yield store.due(START, 2000.0, 10)
+            await store.put(message(number, may_relay=may_relay, vouched=vouched), 1000.0)
+        found = await store.due(START, 2000.0, 10)
         envelopes = [due.message.envelope for due in found]
         self.assertEqual([(one.may_relay, one.vouched) for one in envelopes], kinds)
 
-    @inlineCallbacks
-    def test_what_a_client_asked_for_is_kept(self):
+    async def test_what_a_client_asked_for_is_kept(self) -> None:
         """Of the message and of each recipient, its zone too; what nobody asked for is PLAIN."""
         store = self.open()
         terms = Terms(
             smtputf8=True, requiretls=True, tls_optional=True, ret="full", envid='a "b"', priority=-3, release=77.5
         )
         asked = {"zone": "bulk", "notify": "SUCCESS,DELAY", "orcpt": "utf-8;\u00fc x@y.test"}
-        yield store.put(message(1), 1000.0)
-        yield store.put(message(2, "b@y.test", "c@y.test", terms=terms, asked=asked, binary=True), 1000.0)
-        yield store.put(message(3, asked={"orcpt": "rfc822;x@y.test"}, eightbit=True), 1000.0)
-        plain, third, second, other = [due.message for due in (yield store.due(START, 2000.0, 10))]
+        await store.put(message(1), 1000.0)
+        await store.put(message(2, "b@y.test", "c@y.test", terms=terms, asked=asked, binary=True), 1000.0)
+        await store.put(message(3, asked={"orcpt": "rfc822;x@y.test"}, eightbit=True), 1000.0)
+        plain, third, second, other = [due.message for due in await store.due(START, 2000.0, 10)]
         self.assertEqual((plain.envelope.terms, plain.binary), (PLAIN, False))
         self.assertEqual((second.envelope.terms, second.binary), (terms, True))
         self.assertEqual((third.eightbit, third.binary), (True, False))
@@ -131,131 +128,123 @@ class Contract:
         self.assertEqual({name: getattr(one, name) for name in asked}, asked)
         self.assertEqual(other.envelope.recipients, (evolve(one, number=1, address="c@y.test"),))
         self.assertEqual(third.envelope.recipients[0].orcpt, "rfc822;x@y.test")
-        shown = yield entries(store)
+        shown = await entries(store)
         self.assertEqual([one.priority for one in shown], [0, -3, -3, 0])
         self.assertEqual({name: getattr(shown[1], name) for name in asked}, asked)
         self.assertEqual((shown[0].zone, shown[0].notify, shown[3].orcpt), ("", "", "rfc822;x@y.test"))
         self.assertEqual(plain.envelope.recipients, (Recipient(number=0, address="b0@y.test", rule="r"),))
 
-    @inlineCallbacks
-    def test_the_source_of_an_attempt_is_kept_for_the_next(self):
+    async def test_the_source_of_an_attempt_is_kept_for_the_next(self) -> None:
         """With the rest of what became of it."""
         store = self.open()
         one = message(1)
-        yield store.put(one, 1000.0)
-        yield store.settle(one, [], [Change(0, QUEUED, 1, 1000.0, 0, "451", "192.0.2.1")])
-        (due,) = yield store.due(START, 2000.0, 10)
+        await store.put(one, 1000.0)
+        await store.settle(one, [], [Change(0, QUEUED, 1, 1000.0, 0, "451", "192.0.2.1")])
+        (due,) = await store.due(START, 2000.0, 10)
         self.assertEqual(due.message.envelope.recipients[0].source, "192.0.2.1")
-        self.assertEqual([one.source for one in (yield entries(store))], ["192.0.2.1"])
+        self.assertEqual([one.source for one in await entries(store)], ["192.0.2.1"])
 
-    @inlineCallbacks
-    def test_the_highest_priority_comes_first(self):
+    async def test_the_highest_priority_comes_first(self) -> None:
         """Then by time; in pages of any size, each once, and whatever is not due is not among them (RFC 6710 4.1)."""
         store = self.open()
         priorities = [0, 9, -9, 0, 4, -1, 9, 4]
         for number, priority in enumerate(priorities, 1):
-            yield store.put(message(number, terms=Terms(priority=priority)), 1000.0 - number)
-        yield store.put(message(9, terms=Terms(priority=5)), 3000.0)
+            await store.put(message(number, terms=Terms(priority=priority)), 1000.0 - number)
+        await store.put(message(9, terms=Terms(priority=5)), 3000.0)
         expected = [7, 2, 8, 5, 4, 1, 6, 3]
         for size in (1, 2, 3, 5, 8, 9):
             seen = []
             cursor = START
-            while page := (yield store.due(cursor, 2000.0, size)):
+            while page := await store.due(cursor, 2000.0, size):
                 self.assertLessEqual(len(page), size)
                 seen += [due.at.message for due in page]
                 cursor = page[-1].at
             self.assertEqual(seen, expected)
-        self.assertEqual((yield store.next_due(2000.0)), 3000.0)
-        yield store.settle(message(7), [], [Change(0, FAILED, 1, 50.0, 0, "550")])
-        yield store.settle(message(3), [], [Change(0, FAILED, 1, 40.0, 0, "550")])
-        self.assertEqual((yield store.first_failed()), 40.0)
-        self.assertEqual([entry.message for entry in (yield store.failed(60.0, 10))], [3, 7])
-        self.assertEqual([due.at.message for due in (yield store.due(START, 2000.0, 2))], [2, 8])
-        counts = yield store.counts(2000.0)
+        self.assertEqual(await store.next_due(2000.0), 3000.0)
+        await store.settle(message(7), [], [Change(0, FAILED, 1, 50.0, 0, "550")])
+        await store.settle(message(3), [], [Change(0, FAILED, 1, 40.0, 0, "550")])
+        self.assertEqual(await store.first_failed(), 40.0)
+        self.assertEqual([entry.message for entry in await store.failed(60.0, 10)], [3, 7])
+        self.assertEqual([due.at.message for due in await store.due(START, 2000.0, 2)], [2, 8])
+        counts = await store.counts(2000.0)
         self.assertEqual((counts["queued"], counts["deferred"], counts["failed"]), (6, 1, 2))
 
-    @inlineCallbacks
-    def test_a_message_leaves_with_its_last_recipient(self):
+    async def test_a_message_leaves_with_its_last_recipient(self) -> None:
         """Those that have it go one by one; the message goes at last, and its spool file."""
         store = self.open()
         path = spool_path(store.spool, 5)
         path.write_bytes(TEXT)
         big = message(5, "b@y.test", "c@y.test", "d@y.test", octets=None)
-        yield store.put(big, 1000.0)
-        self.assertEqual((yield store.head(big, 7)), b"Subject")
-        yield store.settle(
+        await store.put(big, 1000.0)
+        self.assertEqual(await store.head(big, 7), b"Subject")
+        await store.settle(
             big, [0], [Change(1, QUEUED, 1, 2000.0, 1, "451 later"), Change(2, FAILED, 2, 900.0, 0, "550 no")]
         )
-        found = yield entries(store)
+        found = await entries(store)
         self.assertEqual(
             [(entry.state, entry.attempts, entry.due, entry.reply, entry.spooled) for entry in found],
             [(QUEUED, 1, 2000.0, "451 later", True), (FAILED, 2, 900.0, "550 no", True)],
         )
-        (due,) = yield store.due(START, 3000.0, 10)
+        (due,) = await store.due(START, 3000.0, 10)
         self.assertTrue(due.message.envelope.recipients[0].told)
-        yield store.settle(big, [1], [])
+        await store.settle(big, [1], [])
         self.assertTrue(path.exists())
         self.assertEqual(store.messages, 1)
-        yield store.remove([(5, 2)])
+        await store.remove([(5, 2)])
         self.assertEqual(store.messages, 0)
-        yield until(lambda: not path.exists())
-        self.assertEqual((yield entries(store)), [])
+        await until(lambda: not path.exists())
+        self.assertEqual(await entries(store), [])
 
-    @inlineCallbacks
-    def test_a_finished_message_leaves_whole(self):
+    async def test_a_finished_message_leaves_whole(self) -> None:
         """With all its recipients; finishing what has gone is no error."""
         store = self.open()
-        yield store.put(message(1, "b@y.test", "c@y.test"), 1.0)
-        yield store.finish(message(1))
-        yield store.finish(message(1))
-        self.assertEqual((store.messages, (yield entries(store))), (0, []))
+        await store.put(message(1, "b@y.test", "c@y.test"), 1.0)
+        await store.finish(message(1))
+        await store.finish(message(1))
+        self.assertEqual((store.messages, await entries(store)), (0, []))
 
-    @inlineCallbacks
-    def test_a_notification_comes_with_what_it_tells_of(self):
+    async def test_a_notification_comes_with_what_it_tells_of(self) -> None:
         """The failed recipient leaves and the notification is due, in one step; it says that it is one."""
         store = self.open()
         failed = message(1, "b@y.test", "c@y.test")
-        yield store.put(failed, 1.0)
+        await store.put(failed, 1.0)
         told = message(2, "a@x.test", sender="", notice="postmaster")
-        yield store.settle(failed, [0], [], [told, message(3, sender="", notice="sender")], 7.0)
-        self.assertEqual([entry.key for entry in (yield entries(store))], [(1, 1), (2, 0), (3, 0)])
+        await store.settle(failed, [0], [], [told, message(3, sender="", notice="sender")], 7.0)
+        self.assertEqual([entry.key for entry in await entries(store)], [(1, 1), (2, 0), (3, 0)])
         self.assertEqual(store.messages, 3)
-        due = yield store.due(START, 8.0, 10)
+        due = await store.due(START, 8.0, 10)
         self.assertEqual([one.message.notice for one in due], [None, "postmaster", "sender"])
         self.assertEqual([one.at.due for one in due], [1.0, 7.0, 7.0])
-        self.assertEqual((yield store.octets(told)), TEXT)
+        self.assertEqual(await store.octets(told), TEXT)
 
-    @inlineCallbacks
-    def test_what_is_held_for_a_rule_is_released_by_its_name(self):
+    async def test_what_is_held_for_a_rule_is_released_by_its_name(self) -> None:
         """And nothing else is."""
         store = self.open()
         for number, rule in ((1, "back"), (2, "gone"), (3, "back")):
             one = message(number, rule=rule)
-            yield store.put(one, 1.0)
+            await store.put(one, 1.0)
             state = HELD if number < 3 else HELD_BY_OPERATOR
-            yield store.settle(one, [], [Change(0, state, 0, 5.0, 0, "")])
-        yield store.release(["back", "other"], 9.0)
-        states = [(entry.state, entry.due) for entry in (yield entries(store))]
+            await store.settle(one, [], [Change(0, state, 0, 5.0, 0, "")])
+        await store.release(["back", "other"], 9.0)
+        states = [(entry.state, entry.due) for entry in await entries(store)]
         self.assertEqual(states, [(QUEUED, 9.0), (HELD, 5.0), (HELD_BY_OPERATOR, 5.0)])
 
-    @inlineCallbacks
-    def test_a_clock_that_was_set_takes_along_what_waits(self):
+    async def test_a_clock_that_was_set_takes_along_what_waits(self) -> None:
         """All times but the one that a sender has named, until that has come; one that was taken up already follows."""
         store = self.open()
         named = Terms(release=5000.0)
         for number, terms, due in ((1, PLAIN, 1000.0), (2, named, 5000.0), (3, named, 5060.0), (4, PLAIN, 1000.0)):
             one = message(number)
             one = evolve(one, envelope=evolve(one.envelope, terms=terms))
-            yield store.put(one, due)
-        yield store.settle(message(4), [], [Change(0, FAILED, 1, 1100.0, 0, "550 no")])
-        before = {entry.key: entry.received for entry in (yield entries(store))}
-        yield store.shift(-400.0)
-        found = yield entries(store)
+            await store.put(one, due)
+        await store.settle(message(4), [], [Change(0, FAILED, 1, 1100.0, 0, "550 no")])
+        before = {entry.key: entry.received for entry in await entries(store)}
+        await store.shift(-400.0)
+        found = await entries(store)
         self.assertEqual([entry.due for entry in found], [600.0, 5000.0, 4660.0, 700.0])
         self.assertEqual([before[entry.key] - entry.received for entry in found], [400.0] * 4)
 
-    @inlineCallbacks
-    def test_who_waits_with_a_reply_is_found_and_due_by_it(self):
+    async def test_who_waits_with_a_reply_is_found_and_due_by_it(self) -> None:
         """Two at once and two in each second, who would come first coming first; nobody later than before, and nobody
         else. A reply is no pattern.
         """
@@ -263,125 +252,119 @@ class Contract:
         said = ("4.3.2 a is paused: x", "4.3.2 a is paused", "4.3.2 ab is paused", "4.3.2 a is paused", "4.3.2 % _ *")
         for number in range(1, 9):
             one = message(number)
-            yield store.put(one, 1.0)
+            await store.put(one, 1.0)
             reply = said[number - 1] if number < 6 else "4.3.2 a is paused"
             state = HELD if number == 6 else QUEUED
             due = {7: 10.5, 8: 9.0}.get(number, 100.0 - number)
-            yield store.settle(one, [], [Change(0, state, 1, due, 0, reply)])
-        self.assertEqual(sorted((yield store.replies(("4.3.2 ",), 10.0, 9))), sorted(set(said)))
-        self.assertEqual((yield store.replies(("4.3.2 %", "x"), 10.0, 9)), ["4.3.2 % _ *"])
-        self.assertEqual(len((yield store.replies(("4",), 10.0, 2))), 2)
-        self.assertEqual((yield store.replies((), 10.0, 2)), [])
-        yield store.advance("4.3.2 a is paused", 10.0, 2)
-        dues = [entry.due for entry in (yield entries(store))]
+            await store.settle(one, [], [Change(0, state, 1, due, 0, reply)])
+        self.assertEqual(sorted(await store.replies(("4.3.2 ",), 10.0, 9)), sorted(set(said)))
+        self.assertEqual(await store.replies(("4.3.2 %", "x"), 10.0, 9), ["4.3.2 % _ *"])
+        self.assertEqual(len(await store.replies(("4",), 10.0, 2)), 2)
+        self.assertEqual(await store.replies((), 10.0, 2), [])
+        await store.advance("4.3.2 a is paused", 10.0, 2)
+        dues = [entry.due for entry in await entries(store)]
         self.assertEqual(dues, [11.0, 11.0, 97.0, 10.0, 95.0, 94.0, 10.0, 9.0])
 
-    @inlineCallbacks
-    def test_failed_mail_is_found_by_its_age(self):
+    async def test_failed_mail_is_found_by_its_age(self) -> None:
         """Those that failed first come first."""
         store = self.open()
-        self.assertEqual((yield store.first_failed()), None)
+        self.assertEqual(await store.first_failed(), None)
         for number, since in ((1, 30.0), (2, 10.0), (3, 20.0)):
             one = message(number)
-            yield store.put(one, 1.0)
-            yield store.settle(one, [], [Change(0, FAILED, 1, since, 0, "550 no")])
-        self.assertEqual((yield store.first_failed()), 10.0)
-        self.assertEqual([entry.message for entry in (yield store.failed(30.0, 10))], [2, 3])
-        self.assertEqual([entry.message for entry in (yield store.failed(99.0, 1))], [2])
+            await store.put(one, 1.0)
+            await store.settle(one, [], [Change(0, FAILED, 1, since, 0, "550 no")])
+        self.assertEqual(await store.first_failed(), 10.0)
+        self.assertEqual([entry.message for entry in await store.failed(30.0, 10)], [2, 3])
+        self.assertEqual([entry.message for entry in await store.failed(99.0, 1)], [2])
 
-    @inlineCallbacks
-    def test_a_change_meets_only_the_states_it_names(self):
+    async def test_a_change_meets_only_the_states_it_names(self) -> None:
         """And where it advances, only what is due later."""
         store = self.open()
         for number, state, due in ((1, QUEUED, 100.0), (2, FAILED, 50.0), (3, QUEUED, 20.0)):
             one = message(number)
-            yield store.put(one, 1.0)
-            yield store.settle(one, [], [Change(0, state, 1, due, 0, "no")])
+            await store.put(one, 1.0)
+            await store.settle(one, [], [Change(0, state, 1, due, 0, "no")])
         keys = [(1, 0), (2, 0), (3, 0), (4, 0)]
-        yield store.change(keys, [QUEUED], QUEUED, 40.0, advance=True)
-        states = [(entry.state, entry.due) for entry in (yield entries(store))]
+        await store.change(keys, [QUEUED], QUEUED, 40.0, advance=True)
+        states = [(entry.state, entry.due) for entry in await entries(store)]
         self.assertEqual(states, [(QUEUED, 40.0), (FAILED, 50.0), (QUEUED, 20.0)])
-        yield store.change(keys, [FAILED], HELD_BY_OPERATOR, 60.0)
-        states = [(entry.state, entry.due) for entry in (yield entries(store))]
+        await store.change(keys, [FAILED], HELD_BY_OPERATOR, 60.0)
+        states = [(entry.state, entry.due) for entry in await entries(store)]
         self.assertEqual(states, [(QUEUED, 40.0), (HELD_BY_OPERATOR, 60.0), (QUEUED, 20.0)])
-        self.assertEqual([due.at.message for due in (yield store.due(START, 50.0, 10))], [3, 1])
+        self.assertEqual([due.at.message for due in await store.due(START, 50.0, 10)], [3, 1])
 
-    @inlineCallbacks
-    def test_filters_mean_what_they_say(self):
+    async def test_filters_mean_what_they_say(self) -> None:
         """By message, rule, state, sender, recipient and age; whole addresses, domains and patterns, in any case."""
         store = self.open()
-        yield store.put(message(1, "b@y.test", "C@Sub.Y.test", rule="one", received=10.0), 1000.0)
-        yield store.put(message(2, "d[1]@z.test", sender="", rule="two", received=20.0), 3000.0)
+        await store.put(message(1, "b@y.test", "C@Sub.Y.test", rule="one", received=10.0), 1000.0)
+        await store.put(message(2, "d[1]@z.test", sender="", rule="two", received=20.0), 3000.0)
         later = message(3, "e@z.test", sender="Other@X.test", rule="one", received=30.0)
-        yield store.put(later, 1000.0)
-        yield store.settle(later, [], [Change(0, HELD, 0, 5.0, 0, "")])
+        await store.put(later, 1000.0)
+        await store.settle(later, [], [Change(0, HELD, 0, 5.0, 0, "")])
 
-        @inlineCallbacks
-        def expect(*keys, **selection):
-            found = yield entries(store, 2000.0, **selection)
+        async def expect(*keys: Key, **selection: Any) -> None:
+            found = await entries(store, 2000.0, **selection)
             self.assertEqual([entry.key for entry in found], list(keys), selection)
 
-        yield expect((1, 0), (1, 1), messages=(1, 77))
-        yield expect((2, 0), rule="two")
-        yield expect((1, 0), (1, 1), state="queued")
-        yield expect((2, 0), state="deferred")
-        yield expect((3, 0), state="held")
-        yield expect(state="failed")
-        yield expect((1, 0), (1, 1), sender="A@x.TEST")
-        yield expect((1, 0), (1, 1), (3, 0), sender="x.test")
-        yield expect((2, 0), sender="")
-        yield expect((1, 0), recipient="y.test")
-        yield expect((1, 1), recipient="*@*.y.test")
-        yield expect((2, 0), recipient="d[1]@z.test")
-        yield expect((1, 0), (1, 1), before=20.0)
-        yield expect((3, 0), rule="one", recipient="z.test", before=31.0)
+        await expect((1, 0), (1, 1), messages=(1, 77))
+        await expect((2, 0), rule="two")
+        await expect((1, 0), (1, 1), state="queued")
+        await expect((2, 0), state="deferred")
+        await expect((3, 0), state="held")
+        await expect(state="failed")
+        await expect((1, 0), (1, 1), sender="A@x.TEST")
+        await expect((1, 0), (1, 1), (3, 0), sender="x.test")
+        await expect((2, 0), sender="")
+        await expect((1, 0), recipient="y.test")
+        await expect((1, 1), recipient="*@*.y.test")
+        await expect((2, 0), recipient="d[1]@z.test")
+        await expect((1, 0), (1, 1), before=20.0)
+        await expect((3, 0), rule="one", recipient="z.test", before=31.0)
 
-    @inlineCallbacks
-    def test_pages_of_a_selection_go_on_where_they_ended(self):
+    async def test_pages_of_a_selection_go_on_where_they_ended(self) -> None:
         """Each recipient once, in order, however large the pages are."""
         store = self.open()
         for number in range(1, 8):
-            yield store.put(message(number, "b@y.test", "c@z.test", "d@y.test"), 1.0)
+            await store.put(message(number, "b@y.test", "c@z.test", "d@y.test"), 1.0)
         for limit in (1, 2, 5, 100):
-            seen, place = [], FIRST
+            seen: list[Key] = []
+            place: Key | None = FIRST
             while place is not None:
-                page = yield store.pick(Selection(recipient="y.test"), place, limit, 2.0)
+                page = await store.pick(Selection(recipient="y.test"), place, limit, 2.0)
                 self.assertLessEqual(len(page.entries), limit)
                 seen += [entry.key for entry in page.entries]
                 place = page.next
             self.assertEqual(seen, [(m, n) for m in range(1, 8) for n in (0, 2)])
 
-    @inlineCallbacks
-    def test_what_is_asked_in_one_breath_happens_in_its_order(self):
+    async def test_what_is_asked_in_one_breath_happens_in_its_order(self) -> None:
         """Whoever speaks last of a recipient is right: the outcome of an attempt, the operator, a rule that is back."""
         store = self.open()
         tried = message(1, "b@y.test")
-        yield store.put(tried, 1000.0)
+        await store.put(tried, 1000.0)
         key, later = [(1, 0)], Change(0, QUEUED, 1, 3000.0, 0, "451")
         gone = Change(0, HELD, 1, 3000.0, 0, "")
         for asked, state, due in (
-            ((lambda: store.settle(tried, [], [later]), lambda: store.change(key, [QUEUED], HELD_BY_OPERATOR, 5.0)),
+            ((partial(store.settle, tried, [], [later]), partial(store.change, key, [QUEUED], HELD_BY_OPERATOR, 5.0)),
              HELD_BY_OPERATOR, 5.0),
-            ((lambda: store.change(key, [HELD_BY_OPERATOR], QUEUED, 6.0), lambda: store.settle(tried, [], [later])),
+            ((partial(store.change, key, [HELD_BY_OPERATOR], QUEUED, 6.0), partial(store.settle, tried, [], [later])),
              QUEUED, 3000.0),
-            ((lambda: store.settle(tried, [], [gone]), lambda: store.release(["r"], 7.0)), QUEUED, 7.0),
-            ((lambda: store.release(["r"], 8.0), lambda: store.settle(tried, [], [gone])), HELD, 3000.0),
+            ((partial(store.settle, tried, [], [gone]), partial(store.release, ["r"], 7.0)), QUEUED, 7.0),
+            ((partial(store.release, ["r"], 8.0), partial(store.settle, tried, [], [gone])), HELD, 3000.0),
         ):  # fmt: skip
-            yield gatherResults([ask() for ask in asked])
-            (entry,) = yield entries(store)
+            await gatherResults([ask() for ask in asked])
+            (entry,) = await entries(store)
             self.assertEqual((entry.state, entry.due), (state, due))
 
-    @inlineCallbacks
-    def test_the_whole_is_counted(self):
+    async def test_the_whole_is_counted(self) -> None:
         """Recipients by state, rule and domain; messages, their octets, the largest and the oldest."""
         store = self.open()
-        self.assertEqual((yield store.counts(1.0))["oldest"], None)
-        yield store.put(message(1, "b@y.test", '"x@y"@Z.test', received=10.0), 1000.0)
+        self.assertEqual((await store.counts(1.0))["oldest"], None)
+        await store.put(message(1, "b@y.test", '"x@y"@Z.test', received=10.0), 1000.0)
         big = message(2, "c@y.test", octets=b"x" * 50, rule="other", received=20.0)
-        yield store.put(big, 3000.0)
-        yield store.settle(big, [], [Change(0, FAILED, 1, 2000.0, 0, "")])
-        yield store.put(message(3, "d@z.test", "e@y.test", received=30.0), 3000.0)
-        stats = yield store.stats(2000.0, 1)
+        await store.put(big, 3000.0)
+        await store.settle(big, [], [Change(0, FAILED, 1, 2000.0, 0, "")])
+        await store.put(message(3, "d@z.test", "e@y.test", received=30.0), 3000.0)
+        stats = await store.stats(2000.0, 1)
         self.assertEqual(
             stats,
             {
@@ -395,8 +378,7 @@ class Contract:
             },
         )  # fmt: skip
 
-    @inlineCallbacks
-    def test_orphans_are_swept_in_the_background_and_others_stay(self):
+    async def test_orphans_are_swept_in_the_background_and_others_stay(self) -> None:
         """Files that an earlier run left and no message names; not what comes in meanwhile, nor what is no message."""
         store = self.open()
         store.close()
@@ -406,26 +388,20 @@ class Contract:
         self.addCleanup(store.close)
         self.assertGreaterEqual(store.open(), 0xFFF)
         spool_path(store.spool, 0x1000).write_bytes(b"arriving")
-        self.assertEqual((yield store.sweep()), 2)
-        self.assertEqual((yield store.sweep()), 0)
+        self.assertEqual(await store.sweep(), 2)
+        self.assertEqual(await store.sweep(), 0)
         self.assertEqual(sorted(path.name for path in store.spool.iterdir()), ["1000.eml", "README"])
 
-    @inlineCallbacks
-    def test_a_closed_store_says_so(self):
+    async def test_a_closed_store_says_so(self) -> None:
         """Nothing is lost silently."""
         store = self.open()
         store.close()
         self.assertRaises(StoreError, store.put, message(1), 1.0)
         self.assertRaises(StoreError, store.finish, message(1))
-        yield self.assertFailure(store.pick(Selection(), FIRST, 1, 1.0), StoreError)
-        yield self.assertFailure(store.due(START, 1.0, 1), StoreError)
+        await self.assertFailure(store.pick(Selection(), FIRST, 1, 1.0), StoreError)
+        await self.assertFailure(store.due(START, 1.0, 1), StoreError)
 
 
-class SqliteContractTests(Contract, TestCase):
-    def make(self, directory: Path) -> Store:
-        return SqliteStore(directory, reactor)
-
-
-class MemoryContractTests(Contract, TestCase):
+class MemoryContractTests(SqliteContractTests):
     def make(self, directory: Path) -> Store:
         return MemoryStore(directory, reactor)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import evolve
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
 from dcrouter.errors import StoreError, StoreFull
@@ -68,21 +68,19 @@ class SqliteTests(TestCase):
         self.addCleanup(store.close)
         return store
 
-    @inlineCallbacks
-    def test_what_is_put_is_there_after_a_restart(self):
+    async def test_what_is_put_is_there_after_a_restart(self) -> None:
         """Messages, recipients and octets; ids never go backwards."""
         store = self.open()
-        yield gatherResults([store.put(message(n, "b@y.test", "c@y.test"), 1000.0 + n) for n in range(1, 400)])
+        await gatherResults([store.put(message(n, "b@y.test", "c@y.test"), 1000.0 + n) for n in range(1, 400)])
         store.close()
         store = SqliteStore(self.directory, reactor)
         self.addCleanup(store.close)
         self.assertEqual(store.open(), 399)
         self.assertEqual(store.messages, 399)
-        self.assertEqual(len((yield entries(store))), 798)
-        self.assertEqual((yield store.octets(message(7))), TEXT)
+        self.assertEqual(len(await entries(store)), 798)
+        self.assertEqual(await store.octets(message(7)), TEXT)
 
-    @inlineCallbacks
-    def test_a_file_of_version_1_is_brought_up_to_date(self):
+    async def test_a_file_of_version_1_is_brought_up_to_date(self) -> None:
         """All that it kept is there; its senders were strangers, its failed and held mail has been so since now, its
         columns are those of a new file, and a second start changes nothing."""
         directory = Path(self.mktemp()).absolute()
@@ -103,8 +101,8 @@ class SqliteTests(TestCase):
         old.close()
         for _ in range(2):
             store = self.open(directory)
-            yield store.sweep()
-            found = yield entries(store)
+            await store.sweep()
+            found = await entries(store)
             self.assertEqual(
                 [(entry.key, entry.state, entry.attempts, entry.reply) for entry in found],
                 [
@@ -115,17 +113,16 @@ class SqliteTests(TestCase):
             )
             self.assertEqual(found[0].due, 500.0)
             self.assertGreater(min(found[1].due, found[2].due), 1.7e9)
-            (due,) = yield store.due(START, 600.0, 10)
+            (due,) = await store.due(START, 600.0, 10)
             self.assertFalse(due.message.envelope.may_relay)
             self.assertIsNone(due.message.notice)
             self.assertFalse(due.message.envelope.recipients[0].told)
-            self.assertEqual((yield store.head(message(2, octets=None), 7)), b"Subject")
+            self.assertEqual(await store.head(message(2, octets=None), 7), b"Subject")
             columns = self.columns(store)
             store.close()
         self.assertEqual(columns, self.columns(self.open()))
 
-    @inlineCallbacks
-    def test_a_file_of_version_2_is_brought_up_to_date(self):
+    async def test_a_file_of_version_2_is_brought_up_to_date(self) -> None:
         """Nobody had asked for anything, and nobody has; its columns and indexes are those of a new file."""
         directory = Path(self.mktemp()).absolute()
         (directory / "spool").mkdir(parents=True)
@@ -137,7 +134,7 @@ class SqliteTests(TestCase):
         old.commit()
         old.close()
         store = self.open(directory)
-        (due,) = yield store.due(START, 600.0, 10)
+        (due,) = await store.due(START, 600.0, 10)
         kept = Recipient(number=0, address="b@y.test", rule="r", attempts=3, told=True)
         self.assertEqual(due.message.envelope.recipients, (kept,))
         self.assertEqual(due.message.envelope.terms, PLAIN)
@@ -146,16 +143,20 @@ class SqliteTests(TestCase):
         store.close()
         self.assertEqual(columns, self.columns(self.open()))
 
-    def columns(self, store):
-        connection = store._writer._connection
+    def connection(self, store: SqliteStore) -> sqlite3.Connection:
+        """The one that writes."""
+        assert store._writer is not None
+        return store._writer._connection
+
+    def columns(self, store: SqliteStore) -> list[list[tuple[object, ...]]]:
+        connection = self.connection(store)
         self.assertEqual(connection.execute("PRAGMA user_version").fetchone(), (VERSION,))
         return [
             *(connection.execute(f"PRAGMA table_info({name})").fetchall() for name in ("message", "body", "recipient")),
             connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall(),
         ]
 
-    @inlineCallbacks
-    def test_what_a_clock_that_was_ahead_has_left_is_due_within_a_day(self):
+    async def test_what_a_clock_that_was_ahead_has_left_is_due_within_a_day(self) -> None:
         """At the next start: of an age that it can have, too. What its sender has put off so far stays."""
         store = self.open()
         now = float(int(time.time()))
@@ -164,18 +165,18 @@ class SqliteTests(TestCase):
             one = evolve(message(number), received=ahead if number > 1 else now)
             if due == ahead:
                 one = evolve(one, envelope=evolve(one.envelope, terms=Terms(release=ahead)))
-            yield store.put(one, due)
+            await store.put(one, due)
         store.close()
         again = SqliteStore(self.directory, reactor)
         again.open()
         self.addCleanup(again.close)
-        found = yield entries(again)
+        found = await entries(again)
         self.assertEqual((found[0].due, found[0].received), (now + 60.0, now))
         self.assertTrue(0.0 <= found[1].due - now <= 86_400.0 + 60.0, found[1].due - now)
         self.assertEqual(found[2].due, ahead)
         self.assertTrue(all(entry.received <= time.time() for entry in found))
 
-    def test_a_newer_schema_is_refused(self):
+    def test_a_newer_schema_is_refused(self) -> None:
         """StoreError, and the file is left as it is."""
         store = self.open()
         store.close()
@@ -185,7 +186,7 @@ class SqliteTests(TestCase):
         error = self.assertRaises(StoreError, SqliteStore(self.directory, reactor).open)
         self.assertIn("newer", str(error))
 
-    def test_what_is_no_database_is_named(self):
+    def test_what_is_no_database_is_named(self) -> None:
         """The operator must know which file to bring back, or to put away."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir(parents=True)
@@ -194,17 +195,16 @@ class SqliteTests(TestCase):
         self.assertIn(f"the mail queue {directory}/queue.sqlite cannot be opened: ", str(error))
         self.assertIn("file is not a database", str(error))
 
-    def test_durability_is_what_it_says(self):
+    def test_durability_is_what_it_says(self) -> None:
         """WAL on the connection that writes, and commits that sync at first; nobody else can read the directory."""
         store = self.open()
-        connection = store._writer._connection
+        connection = self.connection(store)
         self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
         self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))
         self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
         self.assertEqual((self.directory / "queue.sqlite").stat().st_mode & 0o077, 0)
 
-    @inlineCallbacks
-    def test_what_was_delivered_is_synced_a_little_later(self):
+    async def test_what_was_delivered_is_synced_a_little_later(self) -> None:
         """By a sync of the WAL where no put follows, and at the end; with a file to remove, by the commit itself. Each
         put has its own."""
         store = self.open()
@@ -216,26 +216,25 @@ class SqliteTests(TestCase):
 
         really = os.fdatasync
         self.patch(os, "fdatasync", sync)
-        yield store.put(message(1), 1000.0)
+        await store.put(message(1), 1000.0)
         self.assertEqual(len(synced), 1)
-        yield store.finish(message(1))
-        yield until(lambda: len(synced) == 2)
-        yield store.put(message(2), 1000.0)
-        yield store.finish(message(2))
+        await store.finish(message(1))
+        await until(lambda: len(synced) == 2)
+        await store.put(message(2), 1000.0)
+        await store.finish(message(2))
         self.assertEqual(len(synced), 3)
         store.close()
         self.assertEqual(synced, [str(self.directory / "queue.sqlite-wal")] * 4)
         store = self.open(self.directory)
-        yield store.put(message(3, octets=None), 1000.0)
-        yield store.finish(message(3, octets=None))
+        await store.put(message(3, octets=None), 1000.0)
+        await store.finish(message(3, octets=None))
         store.close()
         self.assertEqual(len(synced), 5)
 
-    @inlineCallbacks
-    def test_a_put_that_could_not_be_synced_is_taken_out_again(self):
+    async def test_a_put_that_could_not_be_synced_is_taken_out_again(self) -> None:
         """It has been written before its sync: the client keeps it, so nobody else may get it."""
         store = self.open()
-        yield store.put(message(1), 1000.0)
+        await store.put(message(1), 1000.0)
         left = [OSError(5, "Input/output error")]
         really = os.fdatasync
 
@@ -245,46 +244,46 @@ class SqliteTests(TestCase):
             really(descriptor)
 
         self.patch(os, "fdatasync", sync)
-        failure = yield self.assertFailure(store.put(message(2), 1000.0), StoreError)
-        self.assertIn("Input/output error", str(failure))
-        yield store.put(message(3), 1000.0)
-        self.assertEqual([entry.message for entry in (yield entries(store))], [1, 3])
+        with self.assertRaises(StoreError) as caught:
+            await store.put(message(2), 1000.0)
+        self.assertIn("Input/output error", str(caught.exception))
+        await store.put(message(3), 1000.0)
+        self.assertEqual([entry.message for entry in await entries(store)], [1, 3])
         self.assertEqual(store.messages, 2)
         left.append(OSError(5, "Input/output error"))
         failing = store.put(message(4), 1000.0)
         store.close()
-        yield self.assertFailure(failing, StoreError)
+        await self.assertFailure(failing, StoreError)
         store = self.open(self.directory)
-        self.assertEqual([entry.message for entry in (yield entries(store))], [1, 3])
+        self.assertEqual([entry.message for entry in await entries(store)], [1, 3])
 
-    @inlineCallbacks
-    def test_a_full_disk_fails_the_put_and_nothing_of_it_stays(self):
+    async def test_a_full_disk_fails_the_put_and_nothing_of_it_stays(self) -> None:
         """StoreFull for that group; when there is room again the next one goes."""
         store = self.open()
-        yield store.put(message(1), 1000.0)
-        connection = store._writer._connection
+        await store.put(message(1), 1000.0)
+        connection = self.connection(store)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
-        failure = yield self.assertFailure(store.put(message(2, octets=b"x" * 60_000), 1000.0), StoreFull)
-        self.assertIn("full", str(failure))
+        with self.assertRaises(StoreFull) as caught:
+            await store.put(message(2, octets=b"x" * 60_000), 1000.0)
+        self.assertIn("full", str(caught.exception))
         connection.execute("PRAGMA max_page_count = 100000")
-        yield store.put(message(3), 1000.0)
-        self.assertEqual([entry.message for entry in (yield entries(store))], [1, 3])
+        await store.put(message(3), 1000.0)
+        self.assertEqual([entry.message for entry in await entries(store)], [1, 3])
 
-    @inlineCallbacks
-    def test_a_failure_and_its_notification_are_one_transaction(self):
+    async def test_a_failure_and_its_notification_are_one_transaction(self) -> None:
         """What cannot be written whole changes nothing: the recipient is still due, and there is no notification."""
         store = self.open()
         failed = message(1)
-        yield store.put(failed, 1000.0)
-        connection = store._writer._connection
+        await store.put(failed, 1000.0)
+        connection = self.connection(store)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         notice = message(2, sender="", octets=b"x" * 60_000, notice="sender")
-        yield self.assertFailure(store.settle(failed, [0], [], [notice], 5.0), StoreFull)
-        self.assertEqual([(entry.message, entry.state) for entry in (yield entries(store))], [(1, QUEUED)])
+        await self.assertFailure(store.settle(failed, [0], [], [notice], 5.0), StoreFull)
+        self.assertEqual([(entry.message, entry.state) for entry in await entries(store)], [(1, QUEUED)])
         self.assertEqual(store.messages, 1)
         connection.execute("PRAGMA max_page_count = 100000")
-        yield store.settle(failed, [0], [], [notice], 5.0)
-        self.assertEqual([(entry.message, entry.state) for entry in (yield entries(store))], [(2, QUEUED)])
+        await store.settle(failed, [0], [], [notice], 5.0)
+        self.assertEqual([(entry.message, entry.state) for entry in await entries(store)], [(2, QUEUED)])
         self.assertEqual(store.messages, 1)
