@@ -42,8 +42,9 @@ RDHUP = select.EPOLLRDHUP
 ENDED = RDHUP | select.EPOLLHUP | select.EPOLLERR
 """The peer has finished, or the socket has failed: reading goes on until that is read."""
 READABLE = IN | ENDED
-FAILED = select.EPOLLHUP | select.EPOLLERR
-"""Neither direction lives any more."""
+FAILED = select.EPOLLERR
+"""Neither direction lives any more. EPOLLHUP does not say so: a unix socket has it once its peer has closed, with bytes
+still to be read."""
 URGENT = select.EPOLLPRI
 """A mark in the stream (tcp(7), MSG_OOB): a read stops there although there is more, and splice(2) for good."""
 UNSURE = ENDED | URGENT

@@ -9,6 +9,7 @@ from dcrouter.net.relay import Spliced
 from dcrouter.net.stream import BULK, RECV
 from tests.support.ends import TLS12, TLS13
 from tests.support.joined import KINDS, Joined, RelayCase
+from tests.support.loop import tcp_pair
 
 
 def unix_pair() -> tuple[socket.socket, socket.socket]:
@@ -88,6 +89,31 @@ class HalfCloseTests(RelayCase):
                 self.assertTrue(direction.source_failed)
                 joined.close()
                 self.assertNothingLeft()
+
+    def test_what_a_target_has_sent_outlives_it(self) -> None:
+        """One that says all and closes is heard to its end, whoever ended first, though a unix socket then reports that
+        both of its directions are over (EPOLLHUP) with bytes still to be read.
+        """
+        data = random.Random(4).randbytes(180_000)  # all leaves the target while the client reads nothing
+        for pair in (tcp_pair, unix_pair):
+            for kind in KINDS:
+                for half_closes in (False, True):
+                    with self.subTest(pair=pair.__name__, kind=kind, half_closes=half_closes):
+                        joined = self.join(kind, pair=pair, send_buffer=4096)
+                        joined.client.say(b"request", end=half_closes)
+                        joined.until(lambda joined=joined: joined.target.got == b"request")
+                        joined.client.deaf = True
+                        joined.target.say(data, end=True)
+                        joined.until(lambda joined=joined: joined.target.finished)
+                        joined.target.close()
+                        joined.settle()
+                        joined.client.deaf = False
+                        joined.until(lambda joined=joined: joined.client.over)
+                        self.assertIsNone(joined.client.error)
+                        self.assertEqual(joined.client.got, data)
+                        joined.client.close()
+                        joined.close()
+                        self.assertNothingLeft()
 
     def test_after_the_end_the_other_side_has_its_own_timeout(self) -> None:
         joined = self.join(idle=5.0, half=1.0)
