@@ -20,7 +20,7 @@ from dcrouter.net.floor import Floor
 from dcrouter.net.measured import Body, Framed, Measured, Nowhere, Sink
 from dcrouter.net.relay import Direction
 from dcrouter.net.stream import Plain
-from dcrouter.proxy.http.errors import TargetFailed
+from dcrouter.proxy.http.errors import FileFailed, TargetFailed
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.forwarded import Introducer
 from dcrouter.proxy.http.pace import floor
@@ -280,6 +280,8 @@ class Connection:
             await self._page(exchange, 400, "client", error)
         except TargetFailed as error:
             await self._page(exchange, 504 if error.timed_out else 502, "target", error)
+        except FileFailed as error:
+            await self._page(exchange, 500, "router", error)
         except Unreachable as error:
             await self._page(exchange, 503, "target", error)
         except TimedOut as error:

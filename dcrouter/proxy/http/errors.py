@@ -15,3 +15,7 @@ class TargetFailed(DcrouterError):
         super().__init__(message)
         self.timed_out = timed_out
         self.unheard = unheard
+
+
+class FileFailed(DcrouterError):
+    """A file that is there cannot be read, or not to the end that was promised."""

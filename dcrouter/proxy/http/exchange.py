@@ -3,7 +3,7 @@
 Reading is by attributes. Answering is one of:
 
 - `respond(status, body, fields)`: a whole response;
-- `begin(status, fields, size)`, then `write` or `send_file` until `size` octets have left;
+- `begin(status, fields, size)`, then `send` or `send_file` until `size` octets have left;
 - what proxy/http/converse.py does for targets.
 
 Whoever answers, the head goes through `head_of`: there the route's response_edits see it, and the connection says
@@ -21,6 +21,7 @@ from dcrouter.events import EndedBy, RequestDone
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.engine import OUT, WAIT
 from dcrouter.net.stream import BULK, Plain
+from dcrouter.proxy.http.errors import FileFailed
 from dcrouter.proxy.http.features import NO_FEATURES
 from dcrouter.proxy.http.forwarded import client_of
 from dcrouter.proxy.http.pages import page
@@ -42,10 +43,10 @@ class Exchange:
 
     `head`: the request's; `route`: whose it is (None: nobody's), `features`: its; `facts`: the connection's. `uri`:
     what a target is asked for. `user`: who has logged in, "" for nobody. `status`: of the response, 0 before its head
-    is made. `started`: some of it has
-    left. `keeps`: the connection goes on behind it. `body_taken`: something of the request's body has
-    left here. `received`, `sent`: octets from and to the client. `target`: who was asked, for the log. `phase`: what is
-    being done (request, gate, connect, wait, response, upgraded); `ended_by`, `reason` and `termination`: how it ended,
+    is made. `started`: some of it has left; `answered`: all of it. `keeps`: the connection goes on behind it.
+    `upgraded`: it has become something else (101). `body_taken`: something of the request's body has left here.
+    `received`, `sent`: octets from and to the client. `target`: who was asked, for the log. `phase`: what is being done
+    (request, gate, select, connect, wait, response, upgraded); `ended_by`, `reason` and `termination`: how it ended,
     where that is not as it should be.
     """
 
@@ -172,20 +173,16 @@ class Exchange:
         self.answered = True
 
     async def begin(self, status: int, fields: Iterable[tuple[str, str]], size: int) -> bool:
-        """The head of a response of `size` octets, which `write` and `send_file` are to bring; False: none are wanted
+        """The head of a response of `size` octets, which `send` and `send_file` are to bring; False: none are wanted
         (HEAD, 204, 304).
         """
         await self.send(self._own_head(status, size, [field(name, text) for name, text in fields]))
         return not self._has_no_body(status)
 
-    async def write(self, data: bytes) -> None:
-        """Octets of the body."""
-        await self.send(data)
-
     async def send_file(self, fd: int, offset: int, size: int) -> None:
         """`size` octets of an open file from `offset` on; by sendfile(2) where the client's side is plain.
 
-        OSError where the file ends too early: the client has been promised more.
+        FileFailed where the file ends too early: the client has been promised more.
         """
         connection = self.connection
         stream, task = connection.stream, connection.session.task
@@ -194,7 +191,7 @@ class Exchange:
             if not isinstance(stream, Plain):
                 data = os.pread(fd, min(FILE_PIECE, end - offset), offset)
                 if not data:
-                    raise OSError(0, "the file has become shorter")
+                    raise FileFailed("the file has become shorter")
                 await self.send(data)
                 offset += len(data)
                 continue
@@ -207,7 +204,7 @@ class Exchange:
                 stream.blocked()
                 continue
             if not moved:
-                raise OSError(0, "the file has become shorter")
+                raise FileFailed("the file has become shorter")
             offset += moved
             self.sent += moved
             connection.progressed()

@@ -10,12 +10,17 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from dcrouter.config.actions import Static
+from dcrouter.errors import EXHAUSTED, reason_of
+from dcrouter.net.engine import Task
 from dcrouter.net.files import fetch, open_beneath, read
 from dcrouter.net.stream import BULK
 from dcrouter.net.threads import Busy, Threads
+from dcrouter.proxy.http.errors import FileFailed
 from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.wire.http1.answer import date
 from dcrouter.wire.http1.conditional import part, verdict
@@ -29,6 +34,8 @@ OPENED_WITHIN = 30.0
 _NOT_THERE = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.EXDEV, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV, errno.EINVAL)
 )
+T = TypeVar("T")
+
 _LEADING = re.compile(r"/+")
 
 
@@ -63,23 +70,30 @@ class StaticAnswer:
                 finally:
                     os.close(fd)
         except Busy as error:
+            if exchange.started:
+                raise FileFailed(str(error)) from error
             await exchange.refuse(503, str(error), [("Retry-After", "1")])
         except PermissionError as error:
             await exchange.refuse(403, error.strerror or "not allowed")
 
     async def _opened(self, exchange: Exchange, way: str, *, directory: bool) -> tuple[int, str] | str | None:
-        """(descriptor, name) of the file; its way, where that is a directory's without its slash; None: no file."""
+        """(descriptor, name) of the file; its way, where that is a directory's without its slash; None: no file.
+
+        PermissionError where it is not ours to read.
+        """
         task = exchange.connection.session.task
         for name in self._index if directory else ("",):
             place = f"{way}/{name}" if way and name else way or name
             try:
                 fd = await open_beneath(self._threads, task, self._root, place)
+            except PermissionError:
+                raise
             except OSError as error:
                 if error.errno in _NOT_THERE:
                     continue
-                if error.errno in (errno.EMFILE, errno.ENFILE):
+                if error.errno in EXHAUSTED:
                     raise Busy("out of descriptors") from error
-                raise
+                raise FileFailed(reason_of(error)) from error
             mode = os.fstat(fd).st_mode
             if stat.S_ISREG(mode):
                 return fd, place.rpartition("/")[2]
@@ -118,20 +132,29 @@ class StaticAnswer:
         task, idle = exchange.connection.session.task, exchange.route.timeouts.idle
         wants_body = exchange.head.method != "HEAD"
         if end - start <= SMALL and wants_body:
-            body = await read(self._threads, task, fd, end - start, start) if end > start else b""
+            body = await self._of_disk(read, task, fd, end - start, start) if end > start else b""
             task.within(idle, "idle")
             await exchange.respond(status, body, fields)
             return
         if wants_body:
-            await fetch(self._threads, task, fd, min(BULK, end - start), start)
+            await self._of_disk(fetch, task, fd, min(BULK, end - start), start)
         task.within(idle, "idle")
         if await exchange.begin(status, fields, end - start):
             while start < end:
                 size = min(BULK, end - start)
-                await fetch(self._threads, task, fd, size, start)
+                await self._of_disk(fetch, task, fd, size, start)
                 await exchange.send_file(fd, start, size)
                 start += size
         exchange.answered = True
+
+    async def _of_disk(
+        self, call: Callable[[Threads, Task, int, int, int], Awaitable[T]], task: Task, fd: int, size: int, offset: int
+    ) -> T:
+        """What `call` gives. What goes wrong with a disk is not the client's doing, as other OSErrors here are."""
+        try:
+            return await call(self._threads, task, fd, size, offset)
+        except OSError as error:
+            raise FileFailed(reason_of(error)) from error
 
 
 def way_of(path: str) -> str | None:

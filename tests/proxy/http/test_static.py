@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from functools import partial
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,14 @@ from tests.support.edge import read_anyhow
 from tests.support.features import FeatureTest, written
 
 LARGE = os.urandom(1 << 20) * 5 + b"end"
+
+
+def lost_from_memory(path: Path) -> None:
+    """The page cache has nothing of it any more."""
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
 
 
 class StaticCase(FeatureTest):
@@ -93,10 +102,7 @@ class FileTests(StaticCase):
         """A file that the page cache has lost comes as it is, small or large."""
         self.site()
         for name in ("large.bin", "index.html"):
-            fd = os.open(self.root / name, os.O_RDONLY)
-            os.fsync(fd)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(fd)
+            lost_from_memory(self.root / name)
             self.assertEqual(self.curl(self.url(f"/{name}")).body, (self.root / name).read_bytes())
 
     def test_an_empty_file(self) -> None:
@@ -283,6 +289,8 @@ class OutsideTests(StaticCase):
         data = self.client(run)
         self.assertTrue(data.startswith(b"HTTP/1.1 200 OK\r\n"))
         self.assertLess(len(data), len(LARGE))
+        done = self.request()
+        self.assertEqual((done.termination, done.reason), ("router:response", "the file has become shorter"))
 
 
 class WayTests(SynchronousTestCase):
@@ -296,16 +304,36 @@ class WayTests(SynchronousTestCase):
 
 
 class ThreadTests(StaticCase):
+    def test_an_answer_that_has_begun_is_broken_off_where_too_many_calls_wait(self) -> None:
+        """Nothing else can be said in the midst of a file."""
+        self.site()
+        (threads,) = [value for value in self.edge.state._kept.values() if isinstance(value, Threads)]
+        self.addCleanup(setattr, threads, "most", threads.most)
+
+        def run() -> bytes:
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.connect(("127.0.0.1", self.at))
+                sock.sendall(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                first = sock.recv(1000)
+                threads.most = 0
+                lost_from_memory(self.root / "large.bin")
+                return first + read_anyhow(sock)
+
+        head, _, body = self.client(run).partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 200 OK\r\n"))
+        self.assertLess(len(body), len(LARGE))
+        self.assertEqual(body, LARGE[: len(body)])
+        done = self.request()
+        self.assertEqual((done.status, done.termination), (200, "router:response"))
+
     def test_who_waits_for_too_many_calls_is_told(self) -> None:
         """503 and when to come again; nothing piles up."""
         self.site()
         (threads,) = [value for value in self.edge.state._kept.values() if isinstance(value, Threads)]
         threads.most = 0
         self.addCleanup(setattr, threads, "most", 64)
-        fd = os.open(self.root / "large.bin", os.O_RDONLY)
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
+        lost_from_memory(self.root / "large.bin")
         answer = self.curl(self.url("/large.bin"))
         self.assertEqual((answer.status, answer.get("retry-after")), (503, "1"))
 
