@@ -68,15 +68,14 @@ class Pool:
     def __init__(self) -> None:
         self.most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // IDLE_SHARE, 8)
         self.waiting = 0
-        self._waiting: dict[Hashable, list[Kept]] = {}
+        self._waiting: dict[Hashable, list[Kept]] = {}  # of keys of which none waits nothing is kept
 
     def take(self, key: Hashable, task: Task, sure: bool = False) -> Kept | None:
         """One that lives, for `task`, or None. `sure`: the request must not be sent twice, so look twice."""
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            return None
-        while waiting:
+        while (waiting := self._waiting.get(key)) is not None:
             kept = waiting.pop()
+            if not waiting:
+                del self._waiting[key]
             self.waiting -= 1
             kept.waiting = False
             if kept.is_quiet(sure):
@@ -85,7 +84,6 @@ class Pool:
                 kept.deadline = NEVER
                 return kept
             kept.stream.close()
-        del self._waiting[key]
         return None
 
     def new(self, key: Hashable, stream: Stream, task: Task, label: str) -> Kept:
@@ -94,13 +92,11 @@ class Pool:
 
     def give(self, kept: Kept) -> None:
         """Nothing is under way on it any more: let it wait, or close it where enough others do."""
-        waiting = self._waiting.get(kept.key)
-        if waiting is None:
-            waiting = self._waiting[kept.key] = []
+        waiting = self._waiting.get(kept.key, ())
         if self.waiting >= self.most or len(waiting) >= IDLE_EACH or kept.plain.ready & (READABLE & ~IN):
             kept.stream.close()
             return
-        waiting.append(kept)
+        self._waiting.setdefault(kept.key, []).append(kept)
         self.waiting += 1
         kept.waiting = True
         kept.plain.task = kept

@@ -98,6 +98,19 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(self.pool.waiting, IDLE_EACH)
         self.pool.clear()
 
+    def test_a_key_of_which_none_waits_is_forgotten(self) -> None:
+        """There is one for each client that a PROXY header introduces, and for each set of addresses of a target."""
+        self.keep("taken")
+        self.assertIsNotNone(self.pool.take("taken", self.task))
+        self.keep("ended")
+        self.others.pop().close()
+        self.assertIsNone(self.pool.take("ended", self.task, sure=True))
+        self.keep("forgotten")
+        self.pool.forget("forgotten")
+        self.pool.most = 0
+        self.keep("one too many")
+        self.assertEqual(self.pool._waiting, {})
+
     def test_what_has_something_to_say_does_not_wait(self) -> None:
         """Octets behind a response that nobody has read."""
         ours, other = tcp_pair()
