@@ -347,6 +347,9 @@ class Engine:
     def _tick(self) -> None:
         self.now = self._clock()
         for sleeper in self.wheel.turn(self.now):
-            sleeper.expired(self.now)
+            try:
+                sleeper.expired(self.now)
+            except Exception:
+                self._log.failure("a deadline could not be kept")
         self._close_all()
         self._timer = self._reactor.callLater(TICK, self._tick)

@@ -88,7 +88,10 @@ class Reactor(EPollReactor):
         if self._quiet and (not events or monotonic() >= self._quiet_by):
             calls, self._quiet = self._quiet, []
             for call in calls:
-                call()
+                try:
+                    call()
+                except Exception:
+                    self._log.failure("what waited for a quiet moment has failed")
         serve = self._doReadOrWrite
         for fd, event in events:
             selectable = selectables.get(fd)

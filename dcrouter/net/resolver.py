@@ -352,6 +352,8 @@ class _Shared:
 
     def _leave(self, waiter: Deferred[Answer]) -> None:
         """One waiter was cancelled; with the last one the question ends."""
+        if self.over:
+            return  # by whoever heard the answer just before
         self._waiters.remove(waiter)
         if self._waiters:
             return
@@ -367,6 +369,8 @@ class _Shared:
         waiters, self._waiters = self._waiters, []
         self._resolver.ended(self, self._asking, result)
         for waiter in waiters:
+            if waiter.called:
+                continue
             if isinstance(result, Failure):
                 waiter.errback(Failure(result.value))
             else:

@@ -11,6 +11,7 @@ from dcrouter.errors import Refused, TimedOut
 from dcrouter.net.dial import connect, open_socket
 from dcrouter.net.engine import ENDED, IN, WAIT, Task
 from dcrouter.net.stream import Plain
+from dcrouter.net.wheel import NEVER
 from tests.support.loop import Loop, tcp_pair
 from tests.support.ports import reserved
 
@@ -78,6 +79,33 @@ class EngineTests(SynchronousTestCase):
                 seen = len(calls)
                 self.loop.until(lambda seen=seen: len(calls) > seen)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 2)
+
+    def test_a_deadline_that_raises_stops_no_clock(self) -> None:
+        """Law 1: the others of that tick expire, and those of the next."""
+
+        class Broken:
+            deadline = due = NEVER
+
+            def expired(self, now: float) -> None:
+                raise ZeroDivisionError
+
+        async def wait(task: Task) -> None:
+            for seconds in (0.2, 1.0):
+                task.within(seconds, "idle")
+                try:
+                    await WAIT
+                except TimedOut:
+                    expired.append(seconds)
+
+        expired: list[float] = []
+        for _ in range(2):
+            broken = Broken()
+            broken.deadline = self.loop.clock + 0.2
+            self.engine.wheel.arm(broken)
+        self.engine.spawn(wait)
+        self.loop.pass_time(2)
+        self.assertEqual(expired, [0.2, 1.0])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_a_number_is_not_reused_within_a_batch(self) -> None:
         """Law 2: a socket that is closed while events wait keeps its number until the batch is done, so no new

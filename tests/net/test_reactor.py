@@ -64,6 +64,18 @@ reactor.doIteration(10)
 print(said)
 """
 
+_FAILING = """
+from twisted.logger import globalLogBeginner
+globalLogBeginner.beginLoggingTo([lambda event: print("log:", event["log_failure"])], redirectStandardIO=False)
+from dcrouter.net.reactor import Reactor
+reactor = Reactor()
+said = []
+reactor.when_idle(lambda: 1 / 0, 60.0)
+reactor.when_idle(lambda: said.append("the next"), 60.0)
+reactor.doIteration(0)
+print(said)
+"""
+
 _LED = """
 import socket, threading, time
 from dcrouter.net.reactor import install
@@ -135,6 +147,14 @@ class ReactorTests(SynchronousTestCase):
         """What waits for one is called once: after the work that is there, or in between when it has waited enough."""
         done = subprocess.run([sys.executable, "-c", _IDLE], stdout=subprocess.PIPE, text=True, timeout=240, check=True)
         self.assertEqual(done.stdout.split("\n")[-2], "['the work ends', 'quiet', 'late']")
+
+    def test_one_that_fails_in_a_quiet_moment_keeps_it_from_nobody(self) -> None:
+        """It is logged, and the others have their turn."""
+        done = subprocess.run(
+            [sys.executable, "-c", _FAILING], stdout=subprocess.PIPE, text=True, timeout=240, check=True
+        )
+        self.assertIn("ZeroDivisionError", done.stdout)
+        self.assertEqual(done.stdout.split("\n")[-2], "['the next']")
 
     def test_one_that_follows_another_loop_does_its_own_work_too(self) -> None:
         """While the engine waits in its place: connections, threads that call, and timers set by all of them."""

@@ -490,6 +490,17 @@ class ShareTests(Case):
         results = yield DeferredList(rest)
         self.assertEqual({value for _, value in results}, {Unreachable})
 
+    @inlineCallbacks
+    def test_who_hears_an_answer_may_give_up_another_question_for_it(self):
+        """Which may be the same one: it is cancelled, and whoever else waits hears the answer."""
+        self.server.add("a.test", "MX", "10 m.a.test.")
+        resolver = self.resolver()
+        first, second, third = (resolver.mx("a.test") for _ in range(3))
+        first.addCallback(lambda found: second.cancel() or found)
+        yield first
+        yield self.assertFailure(second, CancelledError)
+        self.assertEqual((yield third).hosts, ((10, "m.a.test"),))
+
 
 class SystemTests(Case):
     @inlineCallbacks
