@@ -272,12 +272,13 @@ class Children:
     def _died(self, role: str, post: Post, child: Child) -> None:
         self._questions.died(role)
         self._check_settled()
-        if self._stopping:
-            self._check_stopped()
-            return
         if post.added is not None:
             del self._posts[role]
             post.added.errback(StartError(f"the {role} process does not start ({child.cause}): the log says why"))
+            self._check_stopped()
+            return
+        if self._stopping:
+            self._check_stopped()
             return
         if self._started is not None and post.hopeless:
             started, self._started = self._started, None

@@ -297,7 +297,8 @@ class Parent(Service):
     def close_unused(self, unused: Iterable[Listener]) -> None:
         """Close them; certificates are sought for what there is now."""
         self.sockets.close_unused(unused)
-        self._see_to_certificates()
+        if self.state == "ready":
+            self._see_to_certificates()
 
     def _see_to_certificates(self) -> None:
         try:

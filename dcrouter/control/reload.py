@@ -9,7 +9,8 @@
    replaced by one with the new configuration.
 4. Ports that nobody wants any more are closed.
 
-One reload at a time. Those who ask meanwhile share the next one, which reads the file anew.
+One reload at a time. Those who ask meanwhile share the next one, which reads the file anew. When the service ends, who
+has asked is told that at once; what a reload meets from then on is no error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
@@ -55,6 +56,7 @@ CHANGED_WITHIN = 5.0
 """Seconds for it to change over, which is a moment's work: it is replaced after that."""
 NAMES_WITHIN = 2.0
 """Seconds for the names of new targets; those that have no answer by then get it later."""
+STOPPING = "the service is stopping"
 
 
 @frozen(kw_only=True)
@@ -98,10 +100,13 @@ class Reloads:
         self.failed = 0
         self.last: Outcome | None = None
         self._running = False
+        self._asked: list[Deferred[Outcome]] = []
         self._next: list[Deferred[Outcome]] = []
 
     def ask(self) -> Deferred[Outcome]:
         """The outcome of a reload that begins now, or after the one that runs. Never fails."""
+        if self.parent.state == "draining":
+            return succeed(_stopping())
         asked: Deferred[Outcome] = Deferred()
         self._next.append(asked)
         if not self._running:
@@ -114,9 +119,9 @@ class Reloads:
             self._begin()
 
     def give_up(self) -> None:
-        """Nobody waits for a reload of a service that ends."""
-        if not self._running:
-            self._answer(Outcome(at=time.time(), seconds=0.0, problems=("the service is stopping",)))
+        """Nobody waits for a reload of a service that ends, nor for the end of one that runs."""
+        asked, self._asked, self._next = [*self._asked, *self._next], [], []
+        _answer(asked, _stopping())
 
     def status(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -130,12 +135,10 @@ class Reloads:
         if self.parent.state == "starting":
             return
         self._running = True
-        Deferred.fromCoroutine(self._run(self._next)).addErrback(
-            lambda failure: self.log.failure("a reload broke", failure)
-        )
+        self._asked, self._next = self._next, []
+        Deferred.fromCoroutine(self._run()).addErrback(lambda failure: self.log.failure("a reload broke", failure))
 
-    async def _run(self, asked: list[Deferred[Outcome]]) -> None:
-        self._next = []
+    async def _run(self) -> None:
         began, at = self.parent.reactor.seconds(), time.time()
         warnings: tuple[str, ...] = ()
         problems: tuple[str, ...] = ()
@@ -153,21 +156,17 @@ class Reloads:
         except Exception as error:
             self.log.failure("a reload broke")
             problems = (f"unexpected: {error}",)
+        if self.parent.state != "ready":
+            return
         seconds = round(self.parent.reactor.seconds() - began, 3)
         self.last = Outcome(at=at, seconds=seconds, problems=problems, warnings=warnings, changes=changed)
         self.count += 1
         self.failed += bool(problems)
         self._tell(self.last)
-        for one in asked:
-            one.callback(self.last)
+        asked, self._asked = self._asked, []
+        _answer(asked, self.last)
         self._running = False
-        if self._next:
-            self._begin()
-
-    def _answer(self, outcome: Outcome) -> None:
-        waiting, self._next = self._next, []
-        for one in waiting:
-            one.callback(outcome)
+        self.resume()
 
     def _tell(self, outcome: Outcome) -> None:
         file = str(self.parent.source)
@@ -194,7 +193,7 @@ class Reloads:
             raise ReloadError("\n".join(f"{key}: cannot change without a restart" for key in restart))
         children = parent.children
         if children is None or parent.state != "ready":
-            raise ReloadError(f"the service is {'stopping' if parent.state == 'draining' else parent.state}")
+            raise ReloadError(STOPPING)
         problems = await tried_beside(parent.reactor, code_of(config.routes, config.email), parent.source.parent)
         if problems:
             raise ReloadError("\n".join(problems))
@@ -234,9 +233,9 @@ class Reloads:
             if loaded.access_log is not None and loaded.access_log is not parent.access_log:
                 loaded.access_log.close()
             parent.names.only(names_of(parent.config, parent.routes))
-            parent.key_sets.use(key_set_urls(parent.config))
             children.release()
             if parent.state == "ready":
+                parent.key_sets.use(key_set_urls(parent.config))
                 parent.certificates.start()
             raise
         unused = parent.adopt(loaded)
@@ -282,7 +281,7 @@ class Reloads:
 
     def _still_ready(self) -> None:
         if self.parent.state != "ready":
-            raise ReloadError("the service is stopping")
+            raise ReloadError(STOPPING)
 
     async def _prepare(self, role: str, loaded: Loaded, fresh: Sequence[Listener]) -> bool:
         """False where it has to be another process: code of the operator's that hangs keeps no reload from happening,
@@ -298,8 +297,7 @@ class Reloads:
         except Unreachable as error:
             if role != "handlers":
                 raise
-            self.log.error("reload: {problem}; another process takes its place", problem=str(error))
-            children.replace(role)
+            self._replace(role, error)
             return False
         if "error" in answer:
             raise ReloadError(f"{role}: {answer['error']}")
@@ -316,8 +314,22 @@ class Reloads:
             try:
                 await children.ask(role, "commit", {"unused": places}, timeout=CHANGED_WITHIN)
             except Unreachable as error:
-                self.log.error("reload: {problem}; another process takes its place", problem=str(error))
-                children.replace(role)
+                self._replace(role, error)
+
+    def _replace(self, role: str, error: Unreachable) -> None:
+        """By a process that begins with the new configuration; where all end, this one ends as they do."""
+        if self.parent.children is not None and self.parent.state == "ready":
+            self.log.error("reload: {problem}; another process takes its place", problem=str(error))
+            self.parent.children.replace(role)
+
+
+def _stopping() -> Outcome:
+    return Outcome(at=time.time(), seconds=0.0, problems=(STOPPING,))
+
+
+def _answer(asked: Sequence[Deferred[Outcome]], outcome: Outcome) -> None:
+    for one in asked:
+        one.callback(outcome)
 
 
 def _told(

@@ -1,8 +1,8 @@
 """A child process for tests: speaks the real channel on descriptor 3 and does what its second argument says.
 
 `good`: ready after its configuration. `dies`: exits with 7 before it is ready. `later`: so it does, and says that it
-cannot begin for now. `silent`: never ready. `stubborn`: never
-drains and ignores the end of its channel. Its `status` tells what it was given.
+cannot begin for now. `silent`: never ready. `stubborn`: never drains and ignores the end of its channel. Its `status`
+tells what it was given. Of another configuration it says nothing; `halfway`: it is prepared for one, and says no more.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ given: dict[str, Any] = {
     "went": False,
     "names": {},
     "config": None,
+    "changing": [],
 }
 kept: list[int] = []
 
@@ -66,6 +67,10 @@ def received(kind: str, fields: dict[str, Any], fds: list[int]) -> None:
         channel.send("status", {**given, "id": fields["id"]})
     elif kind == "queue":
         channel.send("queue", {"id": fields["id"], "asked": fields})
+    elif kind in ("prepare", "commit"):
+        given["changing"].append(kind)
+        if kind == "prepare" and mode == "halfway":
+            channel.send("answer", {"id": fields["id"]})
     elif kind == "drain" and mode != "stubborn":
         channel.send("drained")
 

@@ -13,11 +13,12 @@ from shutil import rmtree
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.actions import Forward, Respond
 from dcrouter.config.admin import Admin, Config
+from dcrouter.config.load import load_service
 from dcrouter.config.mail import Email, MailPort
 from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Defaults, Route, Timeouts
@@ -30,6 +31,15 @@ from tests.support.facts import until
 from tests.support.ports import reserved
 
 SCRIPT = str(Path(__file__).with_name("playing_child.py"))
+RELOADED = """version: 1
+listen: [127.0.0.1]
+routes: [{{name: web, match: {{ports: {port}}}, action: {{type: forward, target: {{host: localhost, port: 1}}}}}}]
+email:
+  hostname: mail.example.test
+  postmaster: admin@example.test
+  ports: [{{port: {mail}, kind: smtp}}]
+  rules: [{{name: in, match: {{recipients: ["*@example.test"]}}, action: {{type: deliver, maildir: mail}}}}]
+"""
 
 
 class Kept:
@@ -197,6 +207,23 @@ class TestParent(TestCase):
         self.assertTrue(self.kept.closed)
         await self.started()
 
+    async def test_a_reload_that_is_under_way_keeps_nothing_from_ending(self) -> None:
+        """Who asked for it, or asks later, is told; nothing that it meets from then on is worth a word."""
+        source = self.base / "routes.yaml"
+        source.write_text(RELOADED.format(port=self.port, mail=self.mail_port))
+        config, _ = load_service(source, None)
+        for mode, step in ("good", "prepare"), ("halfway", "commit"):
+            self.modes = {"edge": mode, "mail": mode}
+            parent = await self.started(config)
+            asked = [parent.reloads.ask(), parent.reloads.ask()]
+            await until(lambda parent=parent, step=step: parent.status().addCallback(_is_at, step))
+            stopped = parent.stopService()
+            asked.append(parent.reloads.ask())
+            for outcome in [await one for one in asked]:
+                self.assertEqual(outcome.problems, ("the service is stopping",))
+            await stopped
+        self.assertEqual([event["log_format"] for event in self.events if event["log_level"] >= LogLevel.warn], [])
+
     async def test_a_second_signal_ends_it_at_once(self) -> None:
         """Whoever does not want to wait for the drain presses Ctrl-C again."""
         self.modes["edge"] = "stubborn"
@@ -210,3 +237,9 @@ class TestParent(TestCase):
         """The slowest route's, and no limit where one has none."""
         self.assertEqual(self.parent(self.config(drain=45)).drain_timeout(), 45)
         self.assertEqual(self.parent(self.config(drain=0)).drain_timeout(), 0)
+
+
+def _is_at(status: dict[str, Any], step: str) -> bool:
+    """Whether one of the children has been told to do that."""
+    told = [child["counters"] for child in status["children"].values()]
+    return any(step in one["changing"] for one in told if one is not None)
