@@ -8,6 +8,7 @@ from shutil import rmtree
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.base import ReactorBase
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -24,10 +25,8 @@ class TestAccessLogWriter(TestCase):
         self.path = self.base / "access.log"
 
     async def writer(self, sample: float = 1.0, path: Path | None = None) -> AccessLogWriter:
+        assert isinstance(reactor, ReactorBase)
         writer = AccessLogWriter(reactor, LogFile(path or self.path), sample)
-        writer.open()
-        # The reactor's threads begin with the reactor.
-        await deferLater(reactor, 0)
         writer.open()
         # The reactor's threads begin with the reactor.
         await deferLater(reactor, 0)

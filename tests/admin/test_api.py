@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -52,7 +53,7 @@ class TestApi(TestCase):
         self.known = Known()
 
     def started(self) -> Api:
-        api = Api(reactor, self.path, self.known)
+        api = Api(IReactorUNIX(reactor), self.path, self.known)
         api.startService()
         self.addCleanup(api.stopService)
         return api

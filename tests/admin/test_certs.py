@@ -7,10 +7,9 @@ import stat
 import tempfile
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -20,20 +19,9 @@ from dcrouter.admin.certs import certificate_lines, record_lines
 from dcrouter.admin.cli import main
 from dcrouter.errors import TlsError
 from dcrouter.tls.internal import InternalCa
-from tests.support.operated import CERTIFICATES, RECORDS, Operated
+from tests.support.operated import CERTIFICATES, RECORDS, Answering
 
 NOW = 1.8e9
-
-
-class Service:
-    def __init__(self) -> None:
-        self.operations = Operated()
-
-    def status(self) -> Deferred[dict[str, Any]]:
-        return succeed({})
-
-    def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
-        return succeed({})
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -75,9 +63,9 @@ class CommandTests(TestCase):
     def setUp(self) -> None:
         self.base = Path(tempfile.mkdtemp())
         self.addCleanup(rmtree, self.base)
-        service = Service()
+        service = Answering()
         self.did = service.operations.did
-        api = Api(reactor, self.base / "s", service)
+        api = Api(IReactorUNIX(reactor), self.base / "s", service)
         api.startService()
         self.addCleanup(api.stopService)
 

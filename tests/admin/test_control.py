@@ -8,30 +8,16 @@ import json
 import tempfile
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from dcrouter.admin.api import Api
 from dcrouter.admin.cli import main
 from dcrouter.admin.places import told_socket
-from tests.support.operated import Operated
-
-
-class Service:
-    """What the API asks."""
-
-    def __init__(self, *problems: str) -> None:
-        self.operations = Operated(*problems)
-
-    def status(self) -> Deferred[dict[str, Any]]:
-        return succeed({"state": "ready"})
-
-    def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
-        return succeed({})
+from tests.support.operated import Answering, Operated
 
 
 class CommandTests(TestCase):
@@ -41,8 +27,8 @@ class CommandTests(TestCase):
         self.path = self.base / "admin.sock"
 
     def serve(self, *problems: str) -> Operated:
-        service = Service(*problems)
-        api = Api(reactor, self.path, service)
+        service = Answering(*problems)
+        api = Api(IReactorUNIX(reactor), self.path, service)
         api.startService()
         self.addCleanup(api.stopService)
         return service.operations

@@ -19,6 +19,7 @@ from dcrouter.admin.logfile import LogFile
 from dcrouter.admin.logs import Format, LogWriter, as_json, as_text, escape
 from dcrouter.control.records import WAITING, ChannelObserver, Record, publish, to_record
 from dcrouter.errors import StartError
+from tests.support.logged import logged
 
 
 def record(text: str = "hello", **fields: Any) -> Record:
@@ -278,8 +279,8 @@ class TestChannelObserver(SynchronousTestCase):
 
     def test_sentences_are_those_of_twisted(self) -> None:
         """A plain format, one with calls and conversions, a field that is missing, a brace, none: as formatEvent."""
-        events: list[Any] = []
-        log = Logger(observer=events.append)
+        events = logged(self)
+        log = Logger()
         for form in ("{a} and {b}", "{a!r} {f()}", "{a:>4} {c[0]}", "{missing}", "}{", "{{a}}", "{}", ""):
             log.info(form, a="x", b=5, c=[1], f=lambda: "called", broken=object())
         log.info(None, a=1)
@@ -295,9 +296,7 @@ class TestChannelObserver(SynchronousTestCase):
         """What comes through twisted.python.log is a sentence and nothing else."""
         from twisted.python import log as legacy
 
-        heard: list[Any] = []
-        globalLogPublisher.addObserver(heard.append)
-        self.addCleanup(globalLogPublisher.removeObserver, heard.append)
+        heard = logged(self)
         legacy.msg("old style")
         self.assertEqual((to_record(heard[0])["text"], to_record(heard[0])["fields"]), ("old style", {}))
 

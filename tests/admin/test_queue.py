@@ -10,13 +10,14 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.admin.api import Api
 from dcrouter.admin.cli import main
 from dcrouter.admin.queue import age_lines, list_lines, message_lines, stats_lines
-from tests.support.operated import Operated
+from tests.support.operated import Answering
 
 
 def recipient(**changed: Any) -> dict[str, Any]:
@@ -149,15 +150,12 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(list(age_lines([], [0, 0, 0], [5, 10])), ["the queue is empty"])
 
 
-class Paged:
+class Paged(Answering):
     """A queue of three pages."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[dict[str, Any]] = []
-        self.operations = Operated()
-
-    def status(self) -> Deferred[dict[str, Any]]:
-        return succeed({})
 
     def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         self.asked.append(fields)
@@ -172,7 +170,7 @@ class CommandTests(TestCase):
         # A path of a unix socket is short.
         self.socket = Path("q.sock")
         self.paged = Paged()
-        api = Api(reactor, self.socket, self.paged)
+        api = Api(IReactorUNIX(reactor), self.socket, self.paged)
         api.startService()
         self.addCleanup(api.stopService)
 

@@ -10,7 +10,6 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dcrouter.control import children as module
@@ -18,6 +17,7 @@ from dcrouter.control.children import Children, Message
 from dcrouter.control.post import FIRST_WAIT
 from dcrouter.errors import StartError, Unreachable
 from tests.support.facts import until
+from tests.support.logged import logged
 
 SCRIPT = str(Path(__file__).with_name("playing_child.py"))
 
@@ -30,9 +30,7 @@ class ChildrenCase(TestCase):
     def setUp(self) -> None:
         self.modes = {"edge": "good", "mail": "good"}
         self.heard: list[tuple[str, str, dict[str, Any]]] = []
-        self.events: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = logged(self)
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listening.close)
         self.children = Children(reactor, ("edge", "mail"), self.greeting, self.hear, self.command)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.config.actions import Forward, Respond
@@ -16,6 +15,7 @@ from dcrouter.net import resolver as resolver_module
 from dcrouter.net.dns import cache as cache_module
 from dcrouter.net.resolver import Resolver
 from tests.support.facts import until
+from tests.support.logged import logged
 from tests.support.nameserver import SILENT, Nameserver
 
 
@@ -43,9 +43,7 @@ class TestNames(TestCase):
         self.hosts = Path(self.mktemp())
         self.hosts.write_text("192.0.2.99 from.hosts\n")
         self.told: list[dict[str, list[str]]] = []
-        self.events: list[dict[str, object]] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = logged(self)
         self.patch(module, "AGAIN", 0.05)
         self.patch(module, "AGAIN_AT_MOST", 0.1)
         self.patch(module, "GATHER", 0.01)

@@ -13,7 +13,7 @@ from shutil import rmtree
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.actions import Forward, Respond
@@ -28,6 +28,7 @@ from dcrouter.control.greeting import greeting
 from dcrouter.control.parent import Parent
 from dcrouter.errors import StartError, Unreachable
 from tests.support.facts import until
+from tests.support.logged import logged
 from tests.support.ports import reserved
 
 SCRIPT = str(Path(__file__).with_name("playing_child.py"))
@@ -70,9 +71,7 @@ class TestParent(TestCase):
         self.base = Path(tempfile.mkdtemp())
         self.addCleanup(rmtree, self.base)
         self.modes = {"edge": "good", "mail": "good"}
-        self.events: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = logged(self)
         self.port, self.mail_port = reserved(self), reserved(self)
         self.kept = Kept()
         self.target = Target(host="localhost", port=1)

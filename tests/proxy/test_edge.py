@@ -8,8 +8,6 @@ import struct
 import threading
 from ipaddress import ip_address, ip_network
 
-from twisted.logger import LogEvent, globalLogPublisher
-
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.routes import Defaults, ProxyProtocol, RouteTls, Timeouts
 from dcrouter.config.security import Security
@@ -21,6 +19,7 @@ from dcrouter.wire.clienthello import ALERT_UNRECOGNIZED_NAME
 from dcrouter.wire.proxyheader import build_v1, build_v2
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, answers, echo, read_all, route, says, secured
+from tests.support.logged import logged
 from tests.support.ports import reserved
 
 REQUEST = b"GET /x?y=1 HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
@@ -737,9 +736,7 @@ class CountTests(EdgeTest):
 class RestTests(EdgeTest):
     def test_rests_for_want_of_descriptors_are_told_once_a_minute(self) -> None:
         """Ten times a second it may be, for hours: all are counted, and the log stays readable."""
-        heard: list[LogEvent] = []
-        globalLogPublisher.addObserver(heard.append)
-        self.addCleanup(globalLogPublisher.removeObserver, heard.append)
+        heard = logged(self)
         edge = self.open(route("web", self.port(), Respond()))
         for told, seconds in ((1, 20.0), (1, 20.0), (2, 30.0)):
             began = edge.pauses

@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 
 from cryptography import x509
 from OpenSSL import SSL
-from twisted.internet import reactor
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from dcrouter.config.tls import TlsProfile
 from dcrouter.tls.profile import server_context
 from tests.support.certificates import Authority
 from tests.support.facts import until
+from tests.support.serving import listen
 
 URN = "urn:ietf:params:acme:error:"
 SILENT = "silent"
@@ -84,7 +84,7 @@ class AcmeCa:
         self.retry_after: str | None = None
         self.authority = Authority()
         self.trust = self.authority.root_pem
-        self._tempers: dict[str, list[Temper]] = {}
+        self._tempers: dict[str, list[Temper | None]] = {}
         self._nonces: set[str] = set()
         self._orders: list[dict[str, Any]] = []
         self._authorizations: list[dict[str, Any]] = []
@@ -94,16 +94,12 @@ class AcmeCa:
         self._count = 0
         self._open = True
         credential = self.authority.credential(names or ["localhost", "127.0.0.1"])
-        site = Site(_Everything(self), timeout=None)
-        # Not the site itself, which would choose protocols (ALPN) in a context that is in use.
-        behind = Factory()
-        behind.noisy = False
-        behind.buildProtocol = site.buildProtocol  # type: ignore[method-assign]
+        behind = _Behind(Site(_Everything(self), timeout=None))
         self._sessions = _Sessions(server_context([credential], TlsProfile()))
         self._factory = TLSMemoryBIOFactory(self._sessions, False, behind)
         self._factory.noisy = False
-        self._port = reactor.listenTCP(0, self._factory, interface=address)
-        self.port = self._port.getHost().port
+        self._port = listen(self._factory, address)
+        self.port: int = self._port.getHost().port
         host = "localhost" if address == "127.0.0.1" else f"[{address}]"
         self.base = f"https://{host}:{self.port}"
         self.url = f"{self.base}/directory"
@@ -222,8 +218,8 @@ class AcmeCa:
 
     def _account(self, rest: str, asked: Asked) -> Says:
         if rest:
-            known = next(one for one in self._accounts.values() if one["url"].endswith(f"/{rest}"))
-            known["contact"] = asked.payload["contact"]
+            own = next(one for one in self._accounts.values() if one["url"].endswith(f"/{rest}"))
+            own["contact"] = asked.payload["contact"]
             return Says(200, {"status": "valid"})
         key = json.dumps(asked.protected["jwk"], sort_keys=True)
         known = self._accounts.get(key)
@@ -317,8 +313,23 @@ class _Everything(Resource):
     isLeaf = True
 
     def __init__(self, ca: AcmeCa) -> None:
-        super().__init__()
-        self.render = ca.render
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._ca = ca
+
+    def render(self, request: Request) -> Any:
+        return self._ca.render(request)
+
+
+class _Behind(Factory[Protocol]):
+    """Not the site itself, which would choose protocols (ALPN) in a context that is in use."""
+
+    noisy = False
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return self._site.buildProtocol(addr)
 
 
 @implementer(IOpenSSLServerConnectionCreator)

@@ -12,23 +12,21 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from dcrouter.admin.api import Api
 from dcrouter.admin.cli import main
-from tests.support.operated import Operated
+from tests.support.operated import Answering
 
 
-class Service:
-    """What the API asks; `answers`: kind of question -> who answers it."""
+class Service(Answering):
+    """`answers`: kind of question -> who answers it."""
 
     def __init__(self, **answers: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self.operations = Operated()
+        super().__init__()
         self._answers = answers
-
-    def status(self) -> Deferred[dict[str, Any]]:
-        return succeed({"state": "ready"})
 
     def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
         return succeed(self._answers[kind](fields))
@@ -41,7 +39,7 @@ class Socket:
         base = Path(tempfile.mkdtemp())
         case.addCleanup(rmtree, base)
         self.path = base / "admin.sock"
-        api = Api(reactor, self.path, service)
+        api = Api(IReactorUNIX(reactor), self.path, service)
         api.startService()
         case.addCleanup(api.stopService)
 

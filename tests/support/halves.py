@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from tests.support.router import RUN, Router
 
@@ -38,7 +39,7 @@ class MailHalf(Router):
 class Halves:
     """Both are ready when this is made."""
 
-    def __init__(self, text: str, *, ports: Sequence[str], expected: Sequence[str] = (), **values: object) -> None:
+    def __init__(self, text: str, *, ports: Sequence[str], expected: Sequence[str] = (), **values: Any) -> None:
         only = (*RUN, "--only", "proxy")
         self.proxy = Router(text, ports=ports, expected=expected, command=only, start=False, **values)
         self.mail = MailHalf(self.proxy)

@@ -15,12 +15,15 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorUDP, ITCPTransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.forms import HostPort
 from dcrouter.config.resolver import Resolver as ResolverConfig
+from tests.support.serving import listen
 
 SILENT = "silent"
 GARBAGE = "garbage"
@@ -54,14 +57,17 @@ class Nameserver:
         self._tempers: dict[tuple[str, str | None], Temper] = {}
         self._later: list[Any] = []
         self._streams: set[Any] = set()
-        factory = Factory()
+        factory = Factory.forProtocol(lambda: _Stream(self))
         factory.noisy = False
-        factory.buildProtocol = lambda _: _Stream(self)  # type: ignore[method-assign,assignment]
         for _ in range(50):
-            self._datagrams = reactor.listenUDP(0, _Datagrams(self), interface=address, maxPacketSize=65535)
-            self.port = self._datagrams.getHost().port
+            self._datagrams = IReactorUDP(reactor).listenUDP(
+                0, _Datagrams(self), interface=address, maxPacketSize=65535
+            )
+            place = self._datagrams.getHost()
+            assert isinstance(place, IPv4Address | IPv6Address)
+            self.port = place.port
             try:
-                self._listener = reactor.listenTCP(self.port, factory, interface=address)
+                self._listener = listen(factory, address, self.port)
             except CannotListenError:
                 self._datagrams.stopListening()
             else:
@@ -199,17 +205,19 @@ class Nameserver:
 
 
 class _Datagrams(DatagramProtocol):
+    transport: IUDPTransport
     noisy = False
 
     def __init__(self, server: Nameserver) -> None:
         self._server = server
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        assert self.transport is not None
         self._server.answer(datagram, "udp", lambda wire: self.transport.write(wire, addr), lambda: None)
 
 
 class _Stream(Protocol):
+    transport: ITCPTransport
+
     def __init__(self, server: Nameserver) -> None:
         self._server = server
         self._received = b""
@@ -225,7 +233,6 @@ class _Stream(Protocol):
         length = int.from_bytes(self._received[:2], "big")
         if len(self._received) >= 2 + length:
             wire, self._received = self._received[2 : 2 + length], b""
-            assert self.transport is not None
             self._server.answer(
                 wire,
                 "tcp",

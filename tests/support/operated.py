@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from dcrouter.config.admin import Config
 from dcrouter.errors import Unreachable
 
 OUTCOME = {
@@ -33,6 +35,20 @@ def connection(session: str, **fields: Any) -> dict[str, Any]:
         "phase": "relay",
     }
     return {**shown, **fields}
+
+
+class Answering:
+    """Who the API asks: it is ready, and has no routes and no mail."""
+
+    def __init__(self, *problems: str) -> None:
+        self.operations = Operated(*problems)
+        self.config = Config(state_dir=Path("/s"))
+
+    def status(self) -> Deferred[dict[str, Any]]:
+        return succeed({"state": "ready"})
+
+    def ask_mail(self, kind: str, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        return succeed({})
 
 
 class Operated:
@@ -108,7 +124,7 @@ CERTIFICATES = [
     ),
 ]
 _RECORD = {"name": "_25._tcp.mail.test.", "type": "TLSA"}
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {**_RECORD, "value": "3 1 1 aa", "use": "now"},
     {**_RECORD, "value": "3 1 1 bb", "use": "next", "published": None, "ripe": None},
     {**_RECORD, "value": "3 1 1 cc", "use": "next", "published": 1.8e9, "ripe": 1.8e9 + 3600},

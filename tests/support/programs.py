@@ -21,7 +21,7 @@ class Program:
 
     def __init__(
         self,
-        argv: Sequence[str],
+        argv: Sequence[str | Path],
         base: Path,
         port: int,
         keep: Sequence[Reserved],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests.support.edge import Backend, EdgeTest, route
 from tests.support.web import Message, Wire
@@ -15,7 +15,7 @@ T = TypeVar("T")
 class RelayTest(EdgeTest):
     """One route, `a.example`, to one backend."""
 
-    def relay(self, talk: Callable[[socket.socket], None], **keys: object) -> int:
+    def relay(self, talk: Callable[[socket.socket], None], **keys: Any) -> int:
         """An edge before a backend that talks so; the port to ask. `timeouts`, `tls`: the route's."""
         self.backend = Backend(self, talk)
         port = self.port()

@@ -1,4 +1,4 @@
-"""A server in the test's own process, whose sessions are protocols of the test's."""
+"""Servers in the test's own process: of any factory, and one whose sessions are protocols of the test's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
 from twisted.trial.unittest import TestCase
+
+
+def listen(factory: IProtocolFactory, interface: str = "127.0.0.1", port: int = 0) -> Port:
+    """Its owner closes it. `port` 0: one that is free."""
+    listening = reactor.listenTCP(port, factory, interface=interface)  # type: ignore[arg-type]  # it takes any factory
+    assert isinstance(listening, Port)
+    return listening
 
 
 class Serving:
@@ -19,8 +28,8 @@ class Serving:
         self.sessions: list[Any] = []
         factory = Factory.forProtocol(session)
         factory.noisy = False
-        self._port = reactor.listenTCP(port, factory, interface=interface)
-        self.port = self._port.getHost().port
+        self._port = listen(factory, interface, port)
+        self.port: int = self._port.getHost().port
         case.addCleanup(self.close)
 
     def close(self) -> Any:

@@ -22,11 +22,13 @@ import dns.rdatatype
 import dns.zone
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from dns.dnssectypes import Algorithm
 
 from dcrouter.tls.credential import Credential
 from tests.support.peers import require
+from tests.support.ports import Reserved
 from tests.support.programs import Program
-from tests.support.router import Reserved, until
+from tests.support.router import until
 
 AUTHORITY = "127.0.0.2"
 """One server in two roles, told apart by the address that is asked; `own_network` has to add this one."""
@@ -63,7 +65,7 @@ class SignedNamed(Program):
         base.chmod(0o755)
         own = Reserved()
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._record = dns.dnssec.make_dnskey(self._key.public_key(), dns.dnssec.Algorithm.ECDSAP256SHA256, flags=257)
+        self._record = dns.dnssec.make_dnskey(self._key.public_key(), Algorithm.ECDSAP256SHA256, flags=257)
         self._serial = int(time.time())
         self._base = base
         self.write([], [])
@@ -79,8 +81,7 @@ class SignedNamed(Program):
         """These instead of what there was. `bogus`: of test., as `_25._tcp.mx TLSA`, whose signatures are wrong."""
         self.write(signed, unsigned, bogus)
         self.process.send_signal(signal.SIGHUP)
-        for zone in ("test.", "open."):
-            until(lambda zone=zone: self._answer(zone, "SOA").find(f" {self._serial} ") > 0)
+        until(lambda: all(f" {self._serial} " in self._answer(zone, "SOA") for zone in ("test.", "open.")))
 
     def write(self, signed: Iterable[str], unsigned: Iterable[str], bogus: Iterable[str] = ()) -> None:
         self._serial += 1

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
@@ -28,6 +29,8 @@ class Socks(Serving):
 
 
 class _Session(Protocol):
+    transport: ITCPTransport
+
     def __init__(self, socks: Socks) -> None:
         self.socks = socks
         self.read = b""
@@ -75,6 +78,8 @@ class _Session(Protocol):
 
 
 class _Far(Protocol):
+    transport: ITCPTransport
+
     def __init__(self, session: _Session) -> None:
         self.session = session
 

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-Talk = Callable[[socket.socket], None]
+Talk = Callable[[socket.socket], object]
 
 
 class Threaded:

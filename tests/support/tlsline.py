@@ -22,7 +22,7 @@ class TlsLine:
             context.set_max_proto_version(VERSIONS[version])
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=240)
         self._socket.settimeout(None)  # pyOpenSSL cannot wait; the server's own deadlines end it
-        self.context = context
+        self.context: SSL.Context = context
         self.tls = SSL.Connection(context, self._socket)
         session = after.tls.get_session() if after is not None else None
         if session is not None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet import reactor
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
@@ -19,6 +18,7 @@ from dcrouter.tls.credential import Credential
 from dcrouter.tls.profile import server_context
 from dcrouter.tls.trust import system_trust
 from tests.support.certificates import Authority
+from tests.support.serving import listen
 
 
 def trust(case: TestCase, authority: Authority) -> None:
@@ -40,8 +40,8 @@ class HttpsHost:
         factory = Site(site)
         factory.noisy = False
         secured = TLSMemoryBIOFactory(ServerTls(authority.credential(names)), False, factory)
-        port = reactor.listenTCP(0, secured, interface="127.0.0.1")
-        self.port = port.getHost().port
+        port = listen(secured)
+        self.port: int = port.getHost().port
         case.addCleanup(port.stopListening)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.acme import Acme
@@ -21,6 +21,7 @@ from dcrouter.errors import TlsError
 from dcrouter.tls.internal import LEAF_LIFETIME
 from dcrouter.tls.store import CertificateStore
 from tests.support.certificates import Authority, write
+from tests.support.logged import logged
 
 AUTHORITY = Authority()
 
@@ -36,9 +37,7 @@ class CertificateStoreTests(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.directory.mkdir(parents=True)
         self.now = time.time()
-        self.events: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = logged(self)
 
     def store(
         self, *routes: Route, files: Sequence[CertificateFiles] = (), email: Email | None = None

@@ -10,7 +10,6 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet import reactor
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.acme import Acme, AcmeKeyType
@@ -22,6 +21,7 @@ from dcrouter.tls.credential import PrivateKey
 from dcrouter.tls.keys import fresh_key
 from tests.support.acmeca import CUT, SILENT, AcmeCa, problem
 from tests.support.facts import until
+from tests.support.logged import logged
 from tests.tls.acme.solvers import Failing, Remembering, Stuck
 
 WWW, MAIL = "www.example.test", "mail.example.test"
@@ -38,9 +38,7 @@ class IssuingCase(TestCase):
         self.directory = Path(tempfile.mkdtemp())
         self.addCleanup(rmtree, self.directory)
         self.ca = AcmeCa(self)
-        self.events: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = logged(self)
         self.issued = 0
         self.solvers: dict[str, Any] = {"tls-alpn-01": Remembering(), "http-01": Remembering()}
 

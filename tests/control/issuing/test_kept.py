@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from shutil import rmtree
 
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.control.issuing.kept import FORGOTTEN, Kept
 from dcrouter.errors import TlsError
 from tests.support.certificates import Authority
+from tests.support.logged import logged
 
 WWW = "www.example.com"
 
@@ -24,9 +24,7 @@ class KeptTests(SynchronousTestCase):
         self.addCleanup(rmtree, self.directory)
         self.now = time.time()
         self.kept = Kept(self.directory, lambda: self.now)
-        self.events: list[object] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = logged(self)
 
     def again(self) -> Kept:
         """Another life."""

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -19,6 +19,7 @@ from dcrouter.control.issuing.ondemand import Asker
 from dcrouter.proxy import wishes
 from dcrouter.proxy.wishes import Wishes
 from tests.support.facts import until
+from tests.support.logged import logged
 
 ON_DEMAND = OnDemand(ask="http://127.0.0.1:1/may?x=y", rate=Rate(rate=(3, 60.0)))
 
@@ -29,9 +30,7 @@ class Asked(SynchronousTestCase):
         self.urls: list[str] = []
         self.waiting: list[Deferred[int]] = []
         self.agreed: list[str] = []
-        self.events: list[Any] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = logged(self)
         self.asker = Asker(self.clock, self.agreed.append, self.clock.seconds, self.fetch)
         self.asker.use(ON_DEMAND)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.actions import Respond
@@ -19,6 +19,7 @@ from dcrouter.control.outward.export import Exports
 from dcrouter.tls.credential import Credential
 from tests.support.certificates import Authority
 from tests.support.facts import until
+from tests.support.logged import logged
 
 AUTHORITY = Authority()
 MAIL = AUTHORITY.credential(["mail.test"])
@@ -32,9 +33,7 @@ class ExportTests(TestCase):
         self.directory.mkdir(parents=True)
         self.out = self.directory / "out"
         self.ran = self.directory / "ran"
-        self.events: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = logged(self)
 
     def config(self, command: str | None = "echo >> ran") -> Config:
         words = () if command is None else ("sh", "-c", f"cd {self.directory}; {command}")
