@@ -8,12 +8,13 @@ from attrs import evolve
 from twisted.internet.defer import inlineCallbacks
 
 from dcrouter.config.egress import EgressMatch, EgressRule
+from dcrouter.config.forms import HostPort
 from dcrouter.config.queue import Queue
-from dcrouter.config.rules import MailForward, Mta, Rule, RuleMatch
+from dcrouter.config.rules import Deliver, MailForward, Mta, Rule, RuleMatch
 from dcrouter.config.targets import SimpleTarget, Target
 from tests.mail.delivery.test_egress import proxy
 from tests.mail.house import LOCAL, LOOPBACK, dialogue, forward, in_thread, send
-from tests.mail.nexthop import SILENT
+from tests.mail.nexthop import SILENT, ScriptedHop
 from tests.mail.test_zones import World
 from tests.support.facts import until
 from tests.support.socks import Socks
@@ -120,6 +121,28 @@ class EndsTests(World):
         self.assertEqual(Counter(one.recipient for one in house.done), Counter(names))
         self.assertEqual({one.outcome for one in house.done}, {"delivered"})
         yield self.left(house)
+
+    @inlineCallbacks
+    def test_who_has_a_reply_by_lmtp_leaves_while_others_wait_for_theirs(self):
+        """RFC 2033 4.2: the first two have it, the third is refused at once, the server is at the fourth."""
+        finals = {"c": "550 5.7.1 no", "d": SILENT}
+        hop = ScriptedHop(self, lmtp=True, final=lambda line: finals.get(line.partition("<")[2][:1], "250 2.0.0 saved"))
+        rule = Rule(
+            name="in", match=RuleMatch(recipients=("*@a.test",)), action=Deliver(lmtp=HostPort("127.0.0.1", hop.port))
+        )
+        house = self.house(LOCAL, rule)
+        names = [f"{name}@a.test" for name in "abcd"]
+        yield in_thread(send, house.listen(), *names, sender="root@local.test")
+        yield self.left(house, *names[2:])
+        self.assertEqual(
+            [(one.recipient, one.outcome) for one in house.done], [(name, "delivered") for name in names[:2]]
+        )
+        hop.sessions[-1].sendLine(b"250 2.0.0 saved")
+        yield until(lambda: house.mails("root@local.test"))
+        yield house.idle()
+        yield self.left(house)
+        self.assertEqual(Counter(one.recipient for one in house.done), Counter([*names, "root@local.test"]))
+        self.assertEqual(len(hop.messages), 1)
 
     @inlineCallbacks
     def test_ways_of_one_message_end_apart(self):

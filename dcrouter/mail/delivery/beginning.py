@@ -10,8 +10,9 @@ from twisted.internet.protocol import Factory
 
 from dcrouter.mail.delivery.client import Connection, Owner
 from dcrouter.mail.delivery.nexthop import NextHop
+from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.security import Contexts
-from dcrouter.wire.smtp.client import Client, Credentials, Phase
+from dcrouter.wire.smtp.client import Client, Credentials
 
 IN_CLEAR = 600.0
 """Seconds for which a next hop with which TLS has failed is spoken to without."""
@@ -43,8 +44,8 @@ class Beginning:
             self._clear_until = self._reactor.seconds() + IN_CLEAR
         return may
 
-    def factory(self, owner: Owner, replies: dict[Phase, float]) -> Factory[Connection]:
-        """Of one connection, with these timeouts. Raises TlsError where there is nothing to verify it against."""
+    def factory(self, owner: Owner, patience: Patience) -> Factory[Connection]:
+        """Of one connection. Raises TlsError where there is nothing to verify it against."""
         hop = self._hop
         implicit = hop.implicit_tls
         tls = "none" if self.in_clear and not implicit else hop.tls
@@ -58,7 +59,7 @@ class Beginning:
                 encrypted=implicit,
                 credentials=self._credentials,
             )
-            return Connection(owner, client, hop.target, session, self._reactor, replies, implicit=implicit)
+            return Connection(owner, client, hop.target, session, self._reactor, patience, implicit=implicit)
 
         factory = Factory.forProtocol(build)
         factory.noisy = False

@@ -9,6 +9,7 @@ hears `unanswered`, and tries again later. That may become a second copy (RFC 10
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 from typing import Protocol as Shape
 
@@ -22,11 +23,13 @@ from zope.interface import implementer
 from dcrouter.errors import TlsError, WireError
 from dcrouter.mail.delivery.body import File, Pieces, Progress
 from dcrouter.mail.delivery.outcome import Peer
+from dcrouter.mail.delivery.patience import Patience
 from dcrouter.mail.delivery.security import Session
 from dcrouter.mail.delivery.sending import Sending, Trouble
 from dcrouter.mail.floor import Floor
 from dcrouter.mail.outlet import Outlet
 from dcrouter.wire.smtp.client import (
+    Answered,
     Client,
     Finished,
     Phase,
@@ -79,7 +82,7 @@ class Connection(Protocol):
         target: str,
         session: Session | None,
         clock: IReactorTime,
-        timeouts: dict[Phase, float],
+        patience: Patience,
         *,
         implicit: bool = False,
     ) -> None:
@@ -96,9 +99,10 @@ class Connection(Protocol):
         self._implicit = implicit
         self._shaking = False
         self._clock = clock
-        self._timeouts = timeouts
+        self._patience = patience
         self._sending: Sending | None = None
         self._deadline = 0.0
+        self._latest = inf
         self._timer: IDelayedCall | None = None
         self._body: Pieces | File | None = None
         self._body_begun = False
@@ -157,6 +161,7 @@ class Connection(Protocol):
         """Begins a message; only after `ready`."""
         self._sending = sending
         self._body_begun = False
+        self._await_all()
         finished = self._client.begin(sending.transaction)
         if finished is not None:
             self._clock.callLater(0, self._finished, finished)  # not now: a long queue of such would recurse
@@ -212,6 +217,8 @@ class Connection(Protocol):
             elif isinstance(event, Unusable):
                 self._unusable = event
                 self.abort(event.reason)
+        if events and isinstance(events[-1], Answered) and self._sending is not None:
+            self._sending.answered(self._client.answers(), self.peer)
         if self._client.wrong is not None:
             self.abort(str(self._client.wrong))
             return
@@ -291,6 +298,7 @@ class Connection(Protocol):
 
     def _finished(self, event: Finished) -> None:
         sending, self._sending = self._sending, None
+        self._latest = inf
         if sending is None:
             return
         self.carried += 1
@@ -329,6 +337,7 @@ class Connection(Protocol):
                 stuffer = Stuffer()
                 self._outlet.write(stuffer.send(content.octets) + stuffer.end())
             self._client.body_sent()
+            self._await_all()
             return
         plain = self._outlet.through_transport()
         file = content.file() if (content.dotless or chunk) and plain is not None else None
@@ -349,6 +358,7 @@ class Connection(Protocol):
     def _body_sent(self) -> None:
         self._body = self._floor = None
         self._client.body_sent()
+        self._await_all()
         self.transport.unregisterProducer()
         self._flush()
 
@@ -364,11 +374,15 @@ class Connection(Protocol):
             self._outlet.write(output)
         self._expect()
 
+    def _await_all(self) -> None:
+        """The replies that come next have so long, however many they are."""
+        self._latest = self._clock.seconds() + self._patience.whole
+
     def _expect(self) -> None:
         """Moves the deadline; the timer behind it is set again only when it fires."""
         now = self._clock.seconds()
-        wait = self._timeouts["tls" if self._shaking else self._client.phase]
-        self._deadline = now + wait if self._floor is None else self._floor.due(now, wait)
+        wait = self._patience.replies["tls" if self._shaking else self._client.phase]
+        self._deadline = min(now + wait, self._latest) if self._floor is None else self._floor.due(now, wait)
         if self._timer is None:
             self._timer = self._clock.callLater(self._deadline - now, self._tick)
         elif self._timer.getTime() > self._deadline:

@@ -262,7 +262,7 @@ class Destination:
         if coming >= min(len(self._waiting), free) or not self.gates.take(self):
             return
         try:
-            factory = self._beginning.factory(self, self.patience.replies)
+            factory = self._beginning.factory(self, self.patience)
         except TlsError as error:
             self._failed(Trouble(self.target, str(error), "4.7.5"), tried_all=True)
             self.gates.give(self)

@@ -184,6 +184,9 @@ class Question:
         if not self.answer.called:
             self.answer.callback(replies[0])
 
+    def answered(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
+        """Nobody asks about two recipients at once."""
+
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         self.unreachable(Trouble(peer.target, reason))
 

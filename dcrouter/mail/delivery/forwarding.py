@@ -73,7 +73,7 @@ class Forwarding:
         self._destination: Destination | None = None
         self._troubles: list[Trouble] = []
         self._results: list[Outcome | None] | None = None  # None: all of them are in the transaction under way
-        self._under_way: list[int] = []
+        self._under_way: Sequence[int] = range(len(numbers))
         self._parted = False
 
     def start(self) -> Deferred[list[Outcome]]:
@@ -127,6 +127,11 @@ class Forwarding:
         else:
             return False
         return True
+
+    def answered(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
+        """Who has it does not wait for the others."""
+        through = {at: reply for at, reply in enumerate(replies) if reply is not None and reply.code < 300}
+        self._hear(self._part(through), [self._outcome(reply, peer) for reply in through.values()])
 
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         """Nobody knows whether it has arrived: asked again later, at the risk of a second copy."""
@@ -222,17 +227,20 @@ class Forwarding:
         assert self._destination is not None
         self._keep(outcomes)
         through = [at for at in range(len(outcomes)) if at not in later]
-        recipients = self._message.envelope.recipients
-        part = part_for(self._message, tuple(recipients[self._numbers[self._under_way[at]]] for at in through))
+        part = self._part(through)
         self._under_way = [self._under_way[at] for at in later]
         self.transaction = for_some(self.transaction, later)
         self._hear(part, [outcomes[at] for at in through])
         self._destination.again(self)
 
+    def _part(self, through: Iterable[int]) -> Message:
+        """The message for these of the transaction under way."""
+        recipients = self._message.envelope.recipients
+        return part_for(self._message, tuple(recipients[self._numbers[self._under_way[at]]] for at in through))
+
     def _keep(self, outcomes: list[Outcome]) -> None:
         if self._results is None:
             self._results = [None] * len(outcomes)
-            self._under_way = list(range(len(outcomes)))
         for at, outcome in zip(self._under_way, outcomes, strict=True):
             self._results[at] = outcome
 

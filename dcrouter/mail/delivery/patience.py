@@ -26,14 +26,22 @@ TIMEOUTS: dict[Phase, float] = {
 `quit` are ours: the last two free the next hop.
 """
 
+WHOLE = 1800.0
+"""Seconds for all replies before a message, however many, and again for all behind it: 18 for each of 100 recipients.
+Every single one may come as late as TIMEOUTS has it, all of them would hold a connection for a day.
+"""
+
 DOWN = 10.0
 """Seconds for which a next hop that could not be reached is not tried again; less where mail is tried again sooner."""
 
 
 @frozen(kw_only=True)
 class Patience:
-    """Seconds: `connect` for a connection to open, `replies` for each phase after that, `down` as DOWN."""
+    """Seconds: `connect` for a connection to open, `replies` for each phase after that, `whole` as WHOLE, `down` as
+    DOWN.
+    """
 
     connect: float = 30.0
     replies: dict[Phase, float] = TIMEOUTS
+    whole: float = WHOLE
     down: float = DOWN

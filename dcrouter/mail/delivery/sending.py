@@ -32,6 +32,9 @@ class Sending(Shape):
     def finished(self, replies: tuple[Reply, ...], peer: Peer) -> None:
         """One reply for each recipient."""
 
+    def answered(self, replies: tuple[Reply | None, ...], peer: Peer) -> None:
+        """By LMTP some recipients have their replies, while others wait for theirs; `finished` has them again."""
+
     def unanswered(self, replies: tuple[Reply | None, ...], reason: str, peer: Peer) -> None:
         """The server has the message, perhaps; by LMTP some recipients may have their replies."""
 

@@ -9,7 +9,8 @@ How it is driven:
    `SendBody` the caller writes the message, stuffed, with its end mark, or in one chunk as it is, without one; then
    says `body_sent()`. Where `phase` is not `body` any more, it was refused in the same breath and is not wanted.
    `Finished` carries one reply per recipient; the next transaction may begin. A refusal within the message finishes it
-   too: the connection has to be cut then, or it would end as a message.
+   too: the connection has to be cut then, or it would end as a message. `Answered` comes before it where some have
+   their reply and others wait for theirs.
 4. `take_output()` gives the bytes to write now. `phase` says which reply is awaited, for the timeout.
 5. `quit()` ends the session. After `Unusable`, or `Finished` with `usable` False, nothing more may be begun.
 
@@ -46,9 +47,14 @@ class Finished(NamedTuple):
     usable: bool
 
 
-Event = Ready | StartTls | SendBody | Unusable | Finished
+class Answered(NamedTuple):
+    """A recipient has its final reply, by LMTP, and others are still to have theirs: `answers` has those that came."""
+
+
+Event = Ready | StartTls | SendBody | Unusable | Answered | Finished
 
 __all__ = [
+    "Answered",
     "Client",
     "Credentials",
     "Event",
@@ -199,7 +205,7 @@ class Client:
         return events
 
     def answers(self) -> tuple[Reply | None, ...]:
-        """Of the transaction under way, what is known already of each recipient's fate; for a session that broke."""
+        """Of the transaction under way, what is known already of each recipient's fate."""
         finals = iter(self._finals)
         return tuple(refusal or next(finals, None) for refusal in self._refusals)
 
@@ -286,7 +292,7 @@ class Client:
     def _take_final(self, reply: Reply) -> Event | None:
         self._dirty = self._transaction is not None and self._transaction.binary and reply.code >= 300  # RFC 3030 2
         self._finals.append(reply)
-        return None if "final" in self._expected else self._finish(reply)
+        return Answered() if "final" in self._expected else self._finish(reply)
 
     def _take_data(self, reply: Reply) -> Event | None:
         if reply.code == 354:

@@ -53,6 +53,9 @@ class Sent:
     def finished(self, replies: Any, peer: Peer) -> None:
         self.result = ("finished", replies[0].code)
 
+    def answered(self, replies: Any, peer: Peer) -> None:
+        pass
+
     def unanswered(self, replies: Any, reason: str, peer: Peer) -> None:
         self.result = ("unanswered", reason)
 

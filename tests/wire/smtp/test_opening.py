@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
 from dcrouter.wire.smtp.client import (
+    Answered,
     Client,
     Credentials,
     Finished,
@@ -163,7 +164,7 @@ class LmtpTests(Playbook):
         self.client.begin(three)
         self.assertEqual(self.hear(b"250 ok", b"250 b", b"550 5.1.1 who", b"250 c", b"354 go"), [SendBody()])
         self.client.body_sent()
-        self.assertEqual(self.hear(b"250 in"), [])
+        self.assertEqual(self.hear(b"250 in"), [Answered()])
         self.assertEqual(self.client.phase, "final")
         self.assertEqual([reply and reply.code for reply in self.client.answers()], [250, 550, None])
         (event,) = self.hear(b"452 4.2.2 full")
