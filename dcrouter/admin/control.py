@@ -15,6 +15,7 @@ from dcrouter.admin.places import service_socket
 from dcrouter.admin.report import aligned, duration, size, word
 from dcrouter.config.admin import LogLevel
 from dcrouter.errors import ConfigError
+from dcrouter.wire.hostport import hostport
 
 LOOK = 0.2
 """Seconds between two looks at a service that drains."""
@@ -131,7 +132,7 @@ def connection_lines(found: Iterable[dict[str, Any]]) -> Iterator[str]:
             one["session"],
             duration(one["age"]),
             one["route"] or "-",
-            _place(one["peer"]),
+            hostport(*one["peer"]),
             one["target"] or "-",
             size(one["bytes_in"]),
             size(one["bytes_out"]),
@@ -141,8 +142,3 @@ def connection_lines(found: Iterable[dict[str, Any]]) -> Iterator[str]:
         for one in found
     ]
     yield from aligned([tuple(map(word, line)) for line in lines])
-
-
-def _place(peer: list[Any]) -> str:
-    address, port = peer
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

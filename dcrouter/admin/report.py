@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from dcrouter.wire.hostport import hostport
+
 
 def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
     """A table: columns as wide as their widest cell."""
@@ -82,9 +84,8 @@ def _listening(listeners: Iterable[dict[str, Any]]) -> Iterator[str]:
         else:
             ports.append([listener["port"]])
     for (address, routes), ports in runs.items():
-        shown = f"[{address}]" if ":" in address else address
         for run in ports:
-            yield f"listening on {shown}:{'-'.join(map(str, run))} ({', '.join(routes)})"
+            yield f"listening on {hostport(address, '-'.join(map(str, run)))} ({', '.join(routes)})"
 
 
 def _target(state: dict[str, Any]) -> str:

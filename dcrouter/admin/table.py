@@ -15,6 +15,7 @@ from dcrouter.config.routes import Route
 from dcrouter.config.targets import Target
 from dcrouter.config.times import DAY, DAYS, TimeWindow, clock
 from dcrouter.config.tls import CertificateFiles
+from dcrouter.wire.hostport import bracketed, hostport
 
 COLUMNS = ("order", "name", "protocol", "listen", "match", "tls", "action")
 
@@ -60,7 +61,7 @@ def _listen(route: Route) -> str:
     ports = ",".join(_range(given) for given in route.match.ports)
     if route.match.listen is None:
         return ports
-    return f"{','.join(_host(str(address)) for address in route.match.listen)}:{ports}"
+    return f"{','.join(bracketed(str(address)) for address in route.match.listen)}:{ports}"
 
 
 def _range(given: PortRange) -> str:
@@ -132,18 +133,10 @@ def _action(route: Route, protocol: str) -> str:
     if isinstance(action, MailRelay):
         outer = dict.fromkeys(port for given in ports for port in range(given.start, given.end + 1))
         inner = dict.fromkeys(map(action.remote.port, outer))
-        return f"mail ({action.kind}) at {_host(str(action.remote.host))}:{','.join(map(str, inner))}"
+        return f"mail ({action.kind}) at {hostport(str(action.remote.host), ','.join(map(str, inner)))}"
     return f"mail ({action.kind})"
 
 
 def _target(target: Target) -> str:
-    if target.unix is not None:
-        text = f"unix:{target.unix}"
-    else:
-        text = f"{_host(target.host or '')}:{target.port if target.port is not None else 'preserve'}"
     weight = "" if target.weight == 1 else f" weight {target.weight}"
-    return text + weight + (" backup" if target.backup else "") + (" match" if target.match is not None else "")
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    return target.label + weight + (" backup" if target.backup else "") + (" match" if target.match is not None else "")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from attrs import frozen
 
 from dcrouter.config import names, units
+from dcrouter.wire.hostport import bracketed, hostport
 from dcrouter.wire.scram import Verifier
 
 _KEY = "dcrouter.key"
@@ -167,8 +168,7 @@ class HostPort:
     port: int | None = None
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port is None else f"{host}:{self.port}"
+        return bracketed(self.host) if self.port is None else hostport(self.host, self.port)
 
 
 def _password_hash(text: str) -> str:

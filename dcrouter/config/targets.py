@@ -12,6 +12,7 @@ from dcrouter.config.match import CLIENT_IPS, HEADERS, METHODS, PATH, Network
 from dcrouter.config.paths import PathText
 from dcrouter.config.times import TimeWindow
 from dcrouter.config.tls import CertificateFiles
+from dcrouter.wire.hostport import hostport
 
 Balance = Literal["round-robin", "least-connections", "hash-client-ip", "random-two", "failover"]
 MailBalance = Literal["failover", "round-robin", "least-connections", "random-two"]
@@ -59,6 +60,13 @@ class Target(SimpleTarget):
     match: TargetMatch | None = field(
         default=None, metadata=key("Which connections and requests it is for.", default="those that no other is for")
     )
+
+    @property
+    def label(self) -> str:
+        """`app.internal:8080`, `192.0.2.1:preserve`, `unix:/run/app.sock`."""
+        if self.unix is not None:
+            return f"unix:{self.unix}"
+        return hostport(self.host or "", "preserve" if self.port is None else self.port)
 
 
 @frozen(kw_only=True)

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from dcrouter.config import names
 from dcrouter.config.forms import Form, Secret
+from dcrouter.wire.hostport import hostport
 from dcrouter.wire.tunnel import Scheme
 
 _SCHEMES: dict[str, Scheme] = {one: one for one in get_args(Scheme)}
@@ -32,8 +33,7 @@ class Proxy:
 
     def __str__(self) -> str:
         """Without the user."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{hostport(self.host, self.port)}"
 
 
 def _proxy(text: str) -> Proxy:

@@ -10,6 +10,7 @@ from attrs import frozen
 from dcrouter.config import names
 from dcrouter.config.forms import Form
 from dcrouter.config.units import shown
+from dcrouter.wire.hostport import bracketed, hostport
 
 USUAL_PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"(https?)://([^/?#@]+)((?:[/?][\x21-\x22\x24-\x7e]*)?)")
@@ -36,8 +37,7 @@ def split_url(text: str) -> Url:
     host = names.target_host(host)
     path = found[3] if found[3].startswith("/") else "/" + found[3]
     usual = USUAL_PORTS[found[1]]
-    shown_host = f"[{host}]" if ":" in host else host
-    authority = shown_host if port in (None, usual) else f"{shown_host}:{port}"
+    authority = bracketed(host) if port is None or port == usual else hostport(host, port)
     return Url(found[1], host, port or usual, path, authority)
 
 

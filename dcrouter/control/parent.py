@@ -52,6 +52,7 @@ from dcrouter.control.trust import TrustWatch, read_ca_files
 from dcrouter.errors import StartError, Unreachable
 from dcrouter.net.resolver import Resolver
 from dcrouter.tls.store import CertificateStore
+from dcrouter.wire.hostport import hostport
 
 FIRST_NAMES = 2.0
 """Seconds for which the first connections wait for a slow resolver."""
@@ -146,7 +147,7 @@ class Parent(Service):
         for address, port in self.sockets.spare:
             self.log.warn(
                 "{place} was passed to us, and no route wants it: whoever connects waits",
-                place=ports.where(address, port),
+                place=hostport(address, port),
             )
 
     def startService(self) -> None:

@@ -22,6 +22,7 @@ from dcrouter.config.effective import bind_addresses, effective_routes
 from dcrouter.config.match import Address, PortRange
 from dcrouter.config.routes import Route
 from dcrouter.errors import StartError, reason_of
+from dcrouter.wire.hostport import hostport
 
 BACKLOG = 4096
 """Connections that wait while the edge is busy or starts again; the kernel caps it at net.core.somaxconn (4096)."""
@@ -43,12 +44,7 @@ class Listener:
     sock: socket.socket
 
     def __str__(self) -> str:
-        return where(self.address, self.port)
-
-
-def where(address: str, port: int) -> str:
-    """`192.0.2.1:443` or `[2001:db8::1]:443`."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        return hostport(self.address, self.port)
 
 
 def bind(config: Config, have: Mapping[Bound, socket.socket] | None = None) -> tuple[Listener, ...]:
@@ -260,4 +256,4 @@ def _problem(error: OSError, address: Address, port: int, routes: Sequence[str])
         hint = "this host does not have that address: ip address"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
         hint = "too many open files: raise the limit (ulimit -n, or LimitNOFILE= in the systemd unit)"
-    return f"{where(str(address), port)}{_for(routes)}: {hint}"
+    return f"{hostport(str(address), port)}{_for(routes)}: {hint}"

@@ -9,7 +9,8 @@ from dcrouter.config.actions import Handler, MailHandover, Redirect, Respond, St
 from dcrouter.config.names import REGEX
 from dcrouter.config.routes import Route
 from dcrouter.config.urls import USUAL_PORTS
-from dcrouter.control.ports import Listener, where
+from dcrouter.control.ports import Listener
+from dcrouter.wire.hostport import hostport
 
 SHOWN = 20
 """A range of ports can have thousands of listeners."""
@@ -37,7 +38,7 @@ def scheme(route: Route) -> str:
 
 def _address(listener: Listener, routes: Sequence[Route]) -> str:
     if not routes:
-        return where(listener.address, listener.port)
+        return hostport(listener.address, listener.port)
     word = scheme(routes[0])
     host = listener.address
     if word in USUAL_PORTS:
@@ -45,8 +46,8 @@ def _address(listener: Listener, routes: Sequence[Route]) -> str:
         unspecified = ip_address(listener.address).is_unspecified
         if names or unspecified:
             host = names[0] if names else "localhost"
-        place = host if listener.port == USUAL_PORTS[word] else where(host, listener.port)
+        place = host if listener.port == USUAL_PORTS[word] else hostport(host, listener.port)
         return f"{word}://{place}/" + (
-            f" on {where(listener.address, listener.port)}" if host != listener.address else ""
+            f" on {hostport(listener.address, listener.port)}" if host != listener.address else ""
         )
-    return f"{word}://{where(host, listener.port)}"
+    return f"{word}://{hostport(host, listener.port)}"

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dcrouter.interfaces import Facts
-from dcrouter.targets.target import label
+from dcrouter.wire.hostport import hostport
 
 Reply = Callable[[dict[str, Any]], None]
 """Gets the answer, or `error`, with the question's id."""
@@ -95,7 +95,7 @@ def _place(one: Any) -> str:
     if isinstance(one, str):
         return one
     if _is_pair(one):
-        return label(*one)
+        return hostport(*one)
     raise TypeError(f"{one!r} is no target: 'host:port' or ('host', port)")
 
 

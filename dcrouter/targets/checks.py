@@ -22,8 +22,9 @@ from dcrouter.errors import Refused, TimedOut, TlsError, WireError, reason_of
 from dcrouter.net.engine import WAIT, Engine, Task
 from dcrouter.net.stream import Stream, send_all
 from dcrouter.targets.reach import Reach
-from dcrouter.targets.target import NO_ADDRESS, LiveTarget, NoAddressYet, Targets, is_ours, label
+from dcrouter.targets.target import NO_ADDRESS, LiveTarget, NoAddressYet, Targets, is_ours
 from dcrouter.targets.tls import TargetTls
+from dcrouter.wire.hostport import hostport
 from dcrouter.wire.probe import HttpProbe, Probe, SmtpProbe
 from dcrouter.wire.proxyheader import speaking_for_ourselves
 
@@ -181,7 +182,7 @@ def checks_of(route: Route, targets: Targets, reach: Reach, name: str) -> Checks
 
     def probe(target: LiveTarget) -> Probe | None:
         if health.type == "http":
-            host = "localhost" if target.host is None else label(target.host, target.port(port))
+            host = "localhost" if target.host is None else hostport(target.host, target.port(port))
             return HttpProbe(server_name or host, health.path, health.expect)
         return SmtpProbe(name) if health.type == "smtp" else None
 

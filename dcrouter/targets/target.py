@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from dcrouter.config.actions import Forward
 from dcrouter.config.names import is_address, target_host
-from dcrouter.config.targets import SimpleTarget, Target
+from dcrouter.config.targets import Target
 from dcrouter.config.units import port, shown
 from dcrouter.errors import EXHAUSTED
 from dcrouter.facts import ConnectionFacts
@@ -24,6 +24,7 @@ from dcrouter.targets.addresses import Addresses
 from dcrouter.targets.balance import Order, order_of, seed_of
 from dcrouter.targets.narrow import TargetConditions
 from dcrouter.targets.state import Memory, TargetState, Turn
+from dcrouter.wire.hostport import hostport
 from dcrouter.wire.http1.head import RequestHead
 
 ADDRESSES_PER_TARGET = 4
@@ -83,7 +84,7 @@ class LiveTarget:
     def __init__(self, target: Target, state: TargetState, addresses: Addresses | None) -> None:
         self.target = target
         self.state = state
-        self.label = label_of(target)
+        self.label = target.label
         self.host = target.host
         self.conditions = TargetConditions(target.match) if target.match is not None else None
         self.weight = target.weight
@@ -123,7 +124,7 @@ class LiveTarget:
         assert self.host is not None
         port = self.port(incoming_port)
         if self._addresses is None:
-            return [Candidate(socket.AF_UNSPEC, (self.host, port), label(self.host, port), self.host)]
+            return [Candidate(socket.AF_UNSPEC, (self.host, port), hostport(self.host, port), self.host)]
         return places(self._addresses.of(self.host), port, self.host)
 
 
@@ -138,7 +139,7 @@ class Targets:
         self.all = tuple(
             LiveTarget(
                 target,
-                memory.keep(TargetState, route, label_of(target)),
+                memory.keep(TargetState, route, target.label),
                 addresses if action.through is None else None,
             )
             for target in action.targets
@@ -227,7 +228,7 @@ class Targets:
         found = self._chosen.get(text)
         if found is None:
             target = _parsed(text)
-            found = self._by_label.get(label_of(target))
+            found = self._by_label.get(target.label)
             if found is not None:
                 return found
             if self._addresses is not None and target.host is not None and not is_address(target.host):
@@ -263,19 +264,6 @@ def places(addresses: Sequence[str], port: int, host: str) -> list[Candidate]:
     mixed = [address for pair in zip(ones, others, strict=False) for address in pair]
     shared = min(len(ones), len(others))
     return [
-        Candidate(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, port), label(address, port), host)
+        Candidate(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, port), hostport(address, port), host)
         for address in [*mixed, *ones[shared:], *others[shared:]][:ADDRESSES_PER_TARGET]
     ]
-
-
-def label(address: str, port: int) -> str:
-    """`192.0.2.1:443` or `[2001:db8::1]:443`."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def label_of(target: SimpleTarget) -> str:
-    """`app.internal:8080`, `192.0.2.1:preserve`, `unix:/run/app.sock`."""
-    if target.unix is not None:
-        return f"unix:{target.unix}"
-    host = f"[{target.host}]" if ":" in (target.host or "") else target.host
-    return f"{host}:{target.port if target.port is not None else 'preserve'}"

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from dcrouter.config.admin import Config
 from dcrouter.control import ports
 from dcrouter.control.ports import Bound, Listener
+from dcrouter.wire.hostport import hostport
 
 
 class Responder:
@@ -46,7 +47,7 @@ class Responder:
             self.log.warn("http-01 has no port: {problem}", problem=problem)
         self.problem = problem
         for place in sorted(set(self.sockets) - before):
-            self.log.info("listening on {place} for http-01", place=ports.where(*place))
+            self.log.info("listening on {place} for http-01", place=hostport(*place))
         return set(self.sockets) != before
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from dcrouter.config.rules import Deliver, MailForward, OutboundTls, SmartHostAu
 from dcrouter.config.targets import SimpleTarget
 from dcrouter.mail.delivery.egress.way import DIRECT, Way
 from dcrouter.tls.dane import Tlsa
+from dcrouter.wire.hostport import hostport
 
 SMTP_PORT = 25
 SMTPS_PORT = 465
@@ -64,7 +65,7 @@ class NextHop:
         """For logs, outcomes and the queue: `host:port`, or the socket's path."""
         if self.unix is not None:
             return str(self.unix)
-        return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
+        return hostport(self.host or "", self.port)
 
     @property
     def implicit_tls(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dcrouter.config.resolver import Resolver as ResolverConfig
 from dcrouter.net.dns.files import ResolvConf, Watched, parse_resolv_conf
+from dcrouter.wire.hostport import hostport
 
 PORT = 53
 
@@ -36,7 +37,7 @@ class Server:
     def __str__(self) -> str:
         if self.port == PORT:
             return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return hostport(self.host, self.port)
 
     @property
     def doubted(self) -> bool:

@@ -25,7 +25,7 @@ from dcrouter.proxy.http.exchange import Exchange
 from dcrouter.proxy.http.forwarded import Introducer
 from dcrouter.proxy.http.pace import floor
 from dcrouter.proxy.linger import linger
-from dcrouter.targets.target import label
+from dcrouter.wire.hostport import hostport
 from dcrouter.wire.http1.answer import response
 from dcrouter.wire.http1.chunked import ChunkReader
 from dcrouter.wire.http1.head import REMEMBERED, Block, HeadReader, RequestHead
@@ -85,7 +85,7 @@ class Connection:
         self.scheme = _scheme(session)
         self.trusted_proxies = plan.trusted_proxies
         self.trusted = plan.trusted_proxies.covers(peer)
-        self.introducer = Introducer(peer, self.scheme, self.trusted, facts.sni or label(*facts.local))
+        self.introducer = Introducer(peer, self.scheme, self.trusted, facts.sni or hostport(*facts.local))
         self._http = plan.config.http
         self._met = session.route
         self._reader = HeadReader()

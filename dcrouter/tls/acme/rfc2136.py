@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from dcrouter.errors import AcmeError
 from dcrouter.net.waits import cancellable, within
 from dcrouter.tls.acme.challenges import dns_value
+from dcrouter.wire.hostport import hostport
 
 ANSWER = 15.0
 """Seconds for one exchange, the connection included."""
@@ -56,7 +57,7 @@ class UpdateSolver:
             raise ValueError("the secret of a TSIG key is base64, and its name a DNS name") from error
         self._reactor = reactor
         self._host, self._port = host, port
-        self._where = f"the DNS server {f'[{host}]' if ':' in host else host}:{port}"
+        self._where = f"the DNS server {hostport(host, port)}"
         self._places: dict[tuple[str, str], tuple[dns.name.Name, dns.name.Name]] = {}
 
     async def present(self, name: str, token: str, key_authorization: str) -> None:

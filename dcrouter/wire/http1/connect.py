@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 
 from dcrouter.errors import ProxyRefusal, WireError
+from dcrouter.wire.hostport import hostport
 
 LONGEST = 16384
 """Octets of the answer's head."""
@@ -30,7 +31,7 @@ class Connect:
     """One connection to `host`:`port` through the proxy, which resolves a name itself."""
 
     def __init__(self, host: str, port: int, user: str | None = None, password: str = "") -> None:
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        authority = hostport(host, port)
         head = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n"
         if user is not None:
             head += f"Proxy-Authorization: Basic {b64encode(f'{user}:{password}'.encode()).decode('ascii')}\r\n"
