@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from shutil import rmtree
 from textwrap import dedent, indent
 from typing import get_args
 
@@ -94,7 +96,8 @@ def bring(place: Path, *names: str) -> None:
 class ConfigurationTests(SynchronousTestCase):
     def test_every_complete_configuration_is_good(self) -> None:
         """A block that says `version` is a whole file: `check` has nothing to say of it, not even a warning."""
-        place = Path(self.mktemp())
+        place = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, place)
         bring(place, "mail.example.com")
         found = 0
         for document in DOCUMENTS:
@@ -108,7 +111,8 @@ class ConfigurationTests(SynchronousTestCase):
 
     def test_every_other_piece_is_good_where_it_belongs(self) -> None:
         """A few keys, or a list of routes: put into a file that has what they need besides, `check` has no error."""
-        place = Path(self.mktemp())
+        place = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, place)
         bring(place, "mail.example.com")
         authority = Authority()
         (place / "clients.pem").write_bytes(authority.root_pem)
@@ -134,7 +138,8 @@ class ConfigurationTests(SynchronousTestCase):
 
     def test_what_the_example_shows_as_comments_works_too(self) -> None:
         """With the marks taken away; the second rule `out` stands instead of the first."""
-        place = Path(self.mktemp())
+        place = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, place)
         bring(place, "example.com", "www.example.com", "mail.example.com")
         text = (EXAMPLE / "routes.yaml").read_text("utf-8")
         own = "    - name: out\n      match: {clients: may_relay}\n      action: {type: mta}\n"

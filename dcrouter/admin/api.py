@@ -18,8 +18,6 @@ from dcrouter.admin.paths import Answers, root
 from dcrouter.errors import StartError, reason_of
 
 MODE = 0o600
-LONGEST_PATH = 107
-"""Bytes of a unix socket's path (unix(7))."""
 IDLE = 30
 """Seconds after which a silent client is closed."""
 
@@ -35,8 +33,6 @@ class Api(Service):
 
     def startService(self) -> None:
         """Begin to listen; StartError with one line where that is impossible."""
-        if len(bytes(self.path)) > LONGEST_PATH:
-            raise StartError(f"admin.socket: {self.path} is longer than {LONGEST_PATH} bytes; set a shorter path")
         _remove_stale(self.path)
         site = QuietSite(root(self.answers), timeout=IDLE)  # type: ignore[no-untyped-call]
         try:

@@ -42,7 +42,7 @@ DIRECTORY = "mail-half"
 KEPT = frozenset(("hostname", "ports", "certificate", "remote", "security"))
 """Of `email`, what the edge needs."""
 
-_FORGOTTEN = ("http", "proxy_protocol")
+_FORGOTTEN = ("admin", "http", "proxy_protocol")
 _FORGOTTEN_CERTIFICATES = ("on_demand",)
 
 

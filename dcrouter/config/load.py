@@ -27,6 +27,7 @@ from dcrouter.config.checks.protocols import check_protocols
 from dcrouter.config.checks.remote import check_remote
 from dcrouter.config.checks.rules import check_rules
 from dcrouter.config.checks.unique import check_names
+from dcrouter.config.checks.values import check_admin
 from dcrouter.config.checks.zones import check_zones
 from dcrouter.config.document import compose, read_text
 from dcrouter.config.findings import Findings
@@ -73,6 +74,7 @@ def load_with_warnings(
         else:
             _check(config, place, reader, half)
             config = of_half(config, half, place)
+            check_admin(config, place)
     if config is None or findings.problems or findings.elsewhere:
         here = [problem.show(str(path)) for problem in sorted(findings.problems)]
         raise ConfigError([*here, *findings.elsewhere])

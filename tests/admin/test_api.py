@@ -168,13 +168,6 @@ class TestApi(TestCase):
         self.assertRaises(StartError, self.started)
         self.assertEqual(self.path.read_text(), "precious")
 
-    async def test_a_path_that_is_too_long_is_told(self) -> None:
-        """The kernel takes 107 bytes."""
-        self.path = self.base / ("x" * 120)
-        with self.assertRaises(StartError) as caught:
-            self.started()
-        self.assertIn("set a shorter path", str(caught.exception))
-
     async def test_a_place_that_takes_no_socket_is_told_in_words(self) -> None:
         """One line, the reason without its number."""
         self.path = Path("/proc/self/admin.sock")

@@ -131,8 +131,8 @@ class CommandTests(TestCase):
 
 class CaTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.base = Path(self.mktemp()).absolute()
-        self.base.mkdir(parents=True)
+        self.base = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, self.base)
         self.config = self.base / "routes.yaml"
         self.config.write_text("version: 1\nstate_dir: here\n")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from shutil import rmtree
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +20,9 @@ HANDLER = "action: {type: handler, factory: 'hooks:Echo'}"
 
 class CodeTests(SynchronousTestCase):
     def written(self, *routes: str) -> Path:
-        path = Path(self.mktemp())
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, folder)
+        path = folder / "routes.yaml"
         path.write_text(BEGIN + "".join(f"  - {{name: r{at}, {text}}}\n" for at, text in enumerate(routes)))
         return path
 

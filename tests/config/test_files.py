@@ -248,6 +248,14 @@ class CertificateTests(FileTestCase):
         )
         self.config(text.replace("%s", path[:-1]))
 
+    def test_a_state_dir_that_is_too_long_for_the_admin_socket(self) -> None:
+        """It is told where the path begins; a socket elsewhere mends it."""
+        text = f"version: 1\nstate_dir: /{'x' * 96}\nroutes: []\n"
+        (problem,) = self.problems(text)
+        self.assertTrue(problem.startswith(f"2:1: state_dir: /{'x' * 96}/admin.sock is longer than"), problem)
+        self.load(text.replace("xx", "x", 1))
+        self.load(text + "admin: {socket: /run/dcrouter.sock}\n")
+
     def test_a_unix_socket_need_not_exist_yet(self) -> None:
         """The backend may start later."""
         self.config(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 from unittest import SkipTest
 
@@ -144,7 +146,9 @@ class FirstFileTests(SynchronousTestCase):
             body = line.lstrip()
             shown = body.startswith(("# - ", "#   ")) and line.startswith("  ")
             lines.append(line.replace("# ", "", 1) if shown else line)
-        file = Path(self.mktemp())
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(rmtree, folder)
+        file = folder / "routes.yaml"
         file.write_text("\n".join(lines), "utf-8")
         config, warnings = load_with_warnings(file, {})
         assert config.email is not None

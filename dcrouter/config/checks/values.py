@@ -13,7 +13,7 @@ from typing import Any
 from attrs import evolve
 
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond, Static
-from dcrouter.config.admin import Admin, Config
+from dcrouter.config.admin import Config
 from dcrouter.config.checks.acme import ACME
 from dcrouter.config.checks.egress import EGRESS
 from dcrouter.config.checks.http import HTTP, check_http
@@ -53,6 +53,12 @@ def check_socket(path: Path, place: Place) -> None:
     """Tells of a path that no unix socket can have."""
     if len(os.fsencode(path)) > LONGEST_SOCKET:
         place.tell(f"{path} is longer than the {LONGEST_SOCKET} bytes that a unix socket's path may have")
+
+
+def check_admin(config: Config, root: Place) -> None:
+    """The admin socket, which is in state_dir unless the file says otherwise."""
+    admin = root.at("admin")
+    check_socket(config.admin.socket, admin.at("socket") if admin.says("socket") else root.at("state_dir"))
 
 
 def _forward(forward: Forward, place: Place) -> Forward:
@@ -112,12 +118,6 @@ def _time(time: TimeWindow, place: Place) -> TimeWindow:
     return time
 
 
-def _admin(admin: Admin, place: Place) -> Admin:
-    if place.says("socket"):
-        check_socket(admin.socket, place.at("socket"))
-    return admin
-
-
 def _resolver(resolver: Resolver, place: Place) -> Resolver:
     if resolver.timeout <= 0:
         place.at("timeout").fail("no server could answer in no time")
@@ -141,7 +141,6 @@ WITHIN: Mapping[type, Within] = {
     **EGRESS,
     **HTTP,
     **UPSTREAMS,
-    Admin: _admin,
     Block: _block,
     Config: _config,
     Forward: _forward,
