@@ -80,7 +80,11 @@ class FrameTests(ChannelCase):
     def test_frames_cut_at_every_byte(self) -> None:
         """However the kernel cuts the stream, each message arrives once and whole."""
         stream = pack("one", {"a": 1}, 0) + pack("two", {}, 0) + pack("three", {"text": "x" * 40}, 0)
-        whole = [("one", {"a": 1}, []), ("two", {}, []), ("three", {"text": "x" * 40}, [])]
+        whole: list[tuple[str, dict[str, Any], list[int]]] = [
+            ("one", {"a": 1}, []),
+            ("two", {}, []),
+            ("three", {"text": "x" * 40}, []),
+        ]
         sock = self.ours.sock
         for cut in range(1, len(stream)):
             self.messages.clear()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -134,7 +135,7 @@ class EngineTests(SynchronousTestCase):
             return sleeper(task, others[-1])
 
         for _, side in pairs[1:]:
-            self.engine.spawn(lambda task, side=side: keep(task, side))
+            self.engine.spawn(partial(keep, side=side))
         self.engine.spawn(lambda task: closer(task, Plain(task, pairs[0][1], 0), others))
         numbers = {side.fileno() for _, side in pairs[1:]}
         for client, _ in pairs:

@@ -15,7 +15,7 @@ CLOSE = b"Connection: close"
 
 class FetcherTests(TestCase):
     def server(self, response: bytes) -> str:
-        backend = Backend(self, says(response))  # type: ignore[arg-type]
+        backend = Backend(self, says(response))
         return f"http://127.0.0.1:{backend.port}/x?y"
 
     async def test_what_comes(self) -> None:

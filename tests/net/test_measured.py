@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.errors import WireError
 from dcrouter.net.engine import IN, OUT, WAIT, Task
-from dcrouter.net.measured import SPLICE_FROM, Body, Framed, Measured, Nowhere
+from dcrouter.net.measured import SPLICE_FROM, Framed, Measured, Nowhere
 from dcrouter.net.pipes import Pipes
 from dcrouter.net.stream import Plain
 from dcrouter.wire.http1.chunked import ChunkReader
 from tests.support.loop import Loop, tcp_pair
 
+Make = Callable[[Plain, Plain], Measured | Framed]
 PATTERN = bytes(range(256)) * 40_000
 
 
@@ -30,11 +32,11 @@ class MeasuredCase(SynchronousTestCase):
         self.addCleanup(self.source.close)
         self.addCleanup(self.sink.close)
         self.problem: BaseException | None = None
-        self.bodies: list[Body] = []
+        self.bodies: list[Measured | Framed] = []
         self.streams: list[Plain] = []
         self._ends = (source, sink)
 
-    def move(self, *makes: object) -> None:
+    def move(self, *makes: Make) -> None:
         """Move one body after another in a task, each made by make(source, sink)."""
 
         async def run(task: Task) -> None:
@@ -44,7 +46,7 @@ class MeasuredCase(SynchronousTestCase):
             sink.watch()
             try:
                 for make in makes:
-                    body = make(source, sink)  # type: ignore[operator]
+                    body = make(source, sink)
                     self.bodies.append(body)
                     while not body.done:
                         if body.pump():
@@ -57,7 +59,7 @@ class MeasuredCase(SynchronousTestCase):
 
         self.loop.engine.spawn(run)
 
-    def measured(self, size: int, first: bytes = b"") -> object:
+    def measured(self, size: int, first: bytes = b"") -> Make:
         return lambda source, sink: Measured(source, sink, size, self.pipes, first)
 
     def send(self, data: bytes) -> None:

@@ -12,8 +12,8 @@ from twisted.internet.task import deferLater
 
 
 @inlineCallbacks
-def until(condition: Callable[[], Any], seconds: float = 100.0) -> Any:
-    """Waits for a fact; AssertionError when it does not come."""
+def until(condition: Callable[..., Any], seconds: float = 100.0) -> Any:
+    """Waits for a fact (called without arguments); AssertionError when it does not come."""
     deadline = time.monotonic() + seconds
     while True:
         fact = condition()

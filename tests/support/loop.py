@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.testing import MemoryReactorClock
 
 from dcrouter.net.engine import Engine
 from dcrouter.net.reactor import Leader
+
+T = TypeVar("T")
 
 DEADLINE = 60.0
 PAUSE = 0.001
@@ -39,8 +41,8 @@ class Loop:
         self.engine.work(lambda: PAUSE)
         self.reactor.advance(0)
 
-    def until(self, fact: Callable[[], Any]) -> Any:
-        """Gives the first true value of `fact`; AssertionError after DEADLINE."""
+    def until(self, fact: Callable[..., T]) -> T:
+        """Gives the first true value of `fact`, which is called without arguments; AssertionError after DEADLINE."""
         end = time.monotonic() + DEADLINE
         while not (value := fact()):
             if time.monotonic() > end:

@@ -41,7 +41,7 @@ name of a response code; or a callable that takes the query and `udp` or `tcp` a
 
 class Nameserver:
     """`questions`: [(name, type, `udp` or `tcp`)] in order. `secure`: the AD bit of answers. `delay`: seconds before
-    each. `soa`: (TTL, minimum) of negative answers, None: without one.
+    each. `soa`: (TTL, minimum) of negative answers, None: without one. `sources`: ports that datagrams came from.
 
     `chases` False: a CNAME is answered without what it leads to.
     """
@@ -49,6 +49,7 @@ class Nameserver:
     def __init__(self, case: TestCase, address: str = "127.0.0.1") -> None:
         self.questions: list[tuple[str, str, str]] = []
         self.queries: list[dns.message.Message] = []
+        self.sources: set[int] = set()
         self.secure = False
         self.chases = True
         self.delay = 0.0
@@ -141,7 +142,7 @@ class Nameserver:
         else:
             now()
 
-    def _wires(self, query: Any, name: str, kind: str, temper: Temper | None, by: str) -> list[bytes]:
+    def _wires(self, query: dns.message.Message, name: str, kind: str, temper: Temper | None, by: str) -> list[bytes]:
         if callable(temper):
             said = temper(query, by)
             return said if isinstance(said, list) else [said]
@@ -176,7 +177,7 @@ class Nameserver:
             response.answer = []
             return [response.to_wire(max_size=65535)]
 
-    def response(self, query: Any, name: str, kind: str) -> Any:
+    def response(self, query: dns.message.Message, name: str, kind: str) -> dns.message.Message:
         """The true one."""
         response = dns.message.make_response(query, recursion_available=True)
         if self.secure:
@@ -212,6 +213,7 @@ class _Datagrams(DatagramProtocol):
         self._server = server
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self._server.sources.add(addr[1])
         self._server.answer(datagram, "udp", lambda wire: self.transport.write(wire, addr), lambda: None)
 
 

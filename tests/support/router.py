@@ -41,8 +41,8 @@ STARTING = 240.0
 """Seconds; three interpreters start, which a busy machine makes slow, and the service has a limit of its own."""
 
 
-def until(fact: Callable[[], T], seconds: float = PATIENCE, pause: float = 0.02) -> T:
-    """The first true value of `fact`; AssertionError where there is none in time."""
+def until(fact: Callable[..., T], seconds: float = PATIENCE, pause: float = 0.02) -> T:
+    """The first true value of `fact`, which is called without arguments; AssertionError where there is none in time."""
     deadline = time.monotonic() + seconds
     while not (found := fact()):
         if time.monotonic() > deadline:

@@ -18,11 +18,11 @@ def question(name: str) -> Question:
 
 
 class CacheTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.clock = 0.0
         self.cache = Cache(lambda: self.clock, 10)
 
-    def lifetime(self, said):
+    def lifetime(self, said: Answer | str) -> float:
         """Whole seconds for which it is given."""
         start = self.clock
         self.cache.put(question("a"), said)
@@ -30,7 +30,7 @@ class CacheTests(SynchronousTestCase):
             self.clock += 1
         return self.clock - start
 
-    def test_lifetimes_have_bounds(self):
+    def test_lifetimes_have_bounds(self) -> None:
         """Not below SHORTEST, not above LONGEST, denials and failures less."""
         self.assertEqual(self.lifetime(Answer(name="a", records=RECORDS, ttl=0)), SHORTEST)
         self.assertEqual(self.lifetime(Answer(name="a", records=RECORDS, ttl=50)), 50)
@@ -39,7 +39,7 @@ class CacheTests(SynchronousTestCase):
         self.assertEqual(self.lifetime(Answer(name="a", ttl=1e9)), LONGEST_DENIAL)
         self.assertEqual(self.lifetime("SERVFAIL"), FAILURE)
 
-    def test_the_least_used_leaves_first(self):
+    def test_the_least_used_leaves_first(self) -> None:
         """Ten have room; the one that was asked for lately stays."""
         for number in range(10):
             self.cache.put(question(f"n{number}"), Answer(name="x", ttl=60))

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.forms import HostPort
@@ -39,8 +38,7 @@ txt-record=text.test,hello
 
 
 class DnsmasqTests(TestCase):
-    @inlineCallbacks
-    def test_a_real_server_is_understood(self):
+    async def test_a_real_server_is_understood(self) -> None:
         """MX, both families of addresses, CNAME, NODATA, NXDOMAIN, and an answer that only TCP can carry."""
         dnsmasq = require("dnsmasq")
         base, place = Path(tempfile.mkdtemp(prefix="dnsmasq-")), Reserved()
@@ -52,10 +50,10 @@ class DnsmasqTests(TestCase):
             ResolverConfig(servers=(HostPort("127.0.0.1", place.port),)), reactor, hosts=Path("/nonexistent")
         )
         self.addCleanup(resolver.close)
-        self.assertEqual((yield resolver.mx("a.test")).hosts, ((10, "mx1.a.test"), (20, "mx2.a.test")))
-        self.assertEqual((yield resolver.addresses("mx1.a.test")), ("192.0.2.1", "2001:db8::1"))
-        self.assertEqual((yield resolver.addresses("alias.test")), ("192.0.2.1", "2001:db8::1"))
-        self.assertEqual((yield resolver.mx("text.test")).hosts, ())
-        yield self.assertFailure(resolver.addresses("text.test"), NoAddress)
-        yield self.assertFailure(resolver.addresses("nothing.test"), NoSuchName)
-        self.assertEqual(len((yield resolver.mx("big.test")).hosts), MANY)
+        self.assertEqual((await resolver.mx("a.test")).hosts, ((10, "mx1.a.test"), (20, "mx2.a.test")))
+        self.assertEqual(await resolver.addresses("mx1.a.test"), ("192.0.2.1", "2001:db8::1"))
+        self.assertEqual(await resolver.addresses("alias.test"), ("192.0.2.1", "2001:db8::1"))
+        self.assertEqual((await resolver.mx("text.test")).hosts, ())
+        await self.assertFailure(resolver.addresses("text.test"), NoAddress)
+        await self.assertFailure(resolver.addresses("nothing.test"), NoSuchName)
+        self.assertEqual(len((await resolver.mx("big.test")).hosts), MANY)

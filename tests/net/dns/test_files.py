@@ -11,7 +11,7 @@ from dcrouter.net.dns.files import LOOK_AGAIN, ResolvConf, Watched, parse_hosts,
 
 
 class ParseTests(SynchronousTestCase):
-    def test_resolv_conf(self):
+    def test_resolv_conf(self) -> None:
         """Servers once each, the last search, ndots; comments, nonsense and other options are passed over."""
         text = """# made by hand
 ; nameserver 192.0.2.1
@@ -31,7 +31,7 @@ options timeout:1 ndots:5 trust-ad ndots:x
         self.assertEqual(parse_resolv_conf(""), ResolvConf(("127.0.0.1",)))
         self.assertEqual(parse_resolv_conf("options ndots:99").ndots, 15)
 
-    def test_hosts(self):
+    def test_hosts(self) -> None:
         """All names of a line, in lower case; several addresses of a name in the order of the file."""
         text = "127.0.0.1\tlocalhost Me.Test. # me\n::1 localhost\n# 1.2.3.4 x\nnonsense x\n10.0.0.1\n"
         text += "127.0.0.1 localhost\n"
@@ -39,18 +39,18 @@ options timeout:1 ndots:5 trust-ad ndots:x
 
 
 class WatchedTests(SynchronousTestCase):
-    def test_a_file_is_read_again_when_it_has_changed(self):
+    def test_a_file_is_read_again_when_it_has_changed(self) -> None:
         """Absent, there, changed, replaced, gone; and not looked at more often than every LOOK_AGAIN seconds."""
-        clock, parsed = [0.0], []
+        clock, parsed = [0.0], list[str]()
         path = Path(self.mktemp())
 
-        def parse(text):
+        def parse(text: str) -> str:
             parsed.append(text)
             return text
 
         watched = Watched(path, parse, lambda: clock[0])
 
-        def later():
+        def later() -> str:
             clock[0] += LOOK_AGAIN
             return watched.get()
 

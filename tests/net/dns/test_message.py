@@ -15,7 +15,7 @@ from dcrouter.net.dns.message import Answer, Query, Question, Truncated, Unusabl
 MX = Question("a.test", RdataType.MX)
 
 
-def response(query: Query, *answers: str, authority: str = "", flags: int = 0, **more: object) -> dns.message.Message:
+def response(query: Query, *answers: str, authority: str = "", flags: int = 0) -> dns.message.Message:
     """A true response with these records, `owner ttl type data`."""
     made = dns.message.make_response(dns.message.from_wire(query.wire))
     made.flags |= flags
@@ -32,41 +32,47 @@ SOA = "test. 600 SOA ns.test. root.test. 1 3600 600 86400 120"
 
 
 class QueryTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.query = Query(MX, trusted=True)
 
-    def test_the_ttl_is_that_of_the_shortest_lived(self):
+    def answer(self, query: Query, *records: str, authority: str = "", flags: int = 0) -> Answer:
+        """What `query` reads in such a response."""
+        said = query.read(response(query, *records, authority=authority, flags=flags).to_wire())
+        assert isinstance(said, Answer), said
+        return said
+
+    def test_the_ttl_is_that_of_the_shortest_lived(self) -> None:
         """Of the records and all CNAMEs before them; of a negative answer, SOA's own or its minimum."""
         chain = ("a.test. 50 CNAME b.test.", "b.test. 70 MX 1 mx.test.")
-        answer = self.query.read(response(self.query, *chain).to_wire())
+        answer = self.answer(self.query, *chain)
         self.assertEqual((answer.ttl, answer.name, len(answer.records)), (50, "b.test", 1))
-        answer = self.query.read(response(self.query, authority=SOA).to_wire())
+        answer = self.answer(self.query, authority=SOA)
         self.assertEqual((answer.ttl, answer.exists, answer.records), (120, True, ()))
 
-    def test_ad_counts_only_where_the_server_is_trusted(self):
+    def test_ad_counts_only_where_the_server_is_trusted(self) -> None:
         """And is asked for only there."""
         for trusted in (True, False):
             query = Query(MX, trusted=trusted)
             self.assertEqual(bool(dns.message.from_wire(query.wire).flags & dns.flags.AD), trusted)
-            answer = query.read(response(query, "a.test. 50 MX 1 m.test.", flags=dns.flags.AD).to_wire())
+            answer = self.answer(query, "a.test. 50 MX 1 m.test.", flags=dns.flags.AD)
             self.assertEqual(answer.secure, trusted)
 
-    def test_records_of_other_names_and_types_are_nothing(self):
+    def test_records_of_other_names_and_types_are_nothing(self) -> None:
         """An answer section full of somebody else's records is as good as empty."""
-        wire = response(self.query, "b.test. 50 MX 1 evil.test.", "a.test. 50 A 192.0.2.1", authority=SOA).to_wire()
-        self.assertEqual(self.query.read(wire).records, ())
+        answer = self.answer(self.query, "b.test. 50 MX 1 evil.test.", "a.test. 50 A 192.0.2.1", authority=SOA)
+        self.assertEqual(answer.records, ())
 
-    def test_an_answer_beside_nxdomain_is_unusable(self):
+    def test_an_answer_beside_nxdomain_is_unusable(self) -> None:
         """It contradicts itself."""
         made = response(self.query, "a.test. 50 MX 1 m.test.")
         made.set_rcode(dns.rcode.NXDOMAIN)
         self.assertIsInstance(self.query.read(made.to_wire()), Unusable)
 
-    def test_a_query_is_no_response(self):
+    def test_a_query_is_no_response(self) -> None:
         """What we sent, sent back, is ignored."""
         self.assertIsNone(self.query.read(self.query.wire))
 
-    def test_every_beginning_of_a_response_is_safe(self):
+    def test_every_beginning_of_a_response_is_safe(self) -> None:
         """Cut anywhere, a response is ignored, truncated or unusable; it is never an answer."""
         made = response(self.query, "a.test. 50 MX 1 m.test.", "a.test. 50 TXT x")
         wire = made.to_wire()
@@ -78,7 +84,7 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.query.read(cut), Truncated())
 
     @given(st.binary(max_size=600))
-    def test_no_octets_raise(self, octets):
+    def test_no_octets_raise(self, octets: bytes) -> None:
         """Neither as a whole datagram, nor behind a header and question that are ours."""
         query = Query(MX, trusted=True)
         head = response(query).to_wire()
@@ -86,7 +92,7 @@ class QueryTests(SynchronousTestCase):
             query.read(wire)
 
     @given(st.data())
-    def test_no_damaged_response_raises(self, data):
+    def test_no_damaged_response_raises(self, data: st.DataObject) -> None:
         """A true response with some octets changed."""
         query = Query(MX, trusted=True)
         chain = ("a.test. 50 CNAME b.test.", "b.test. 70 MX 1 mx.test.")
