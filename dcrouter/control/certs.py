@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from dcrouter.control.certificates import CertificateWatch
 from dcrouter.tls.listed import Listed
+from dcrouter.tls.names import wildcard_of
 
 NOT_FOUND, CONFLICT = 404, 409
 
@@ -92,7 +93,7 @@ class Certs:
         return next(iter(self._all(name.lower())), None)
 
     def _unknown(self, name: str) -> Answer:
-        wildcard = "*." + name.partition(".")[2].lower()
+        wildcard = wildcard_of(name.lower())
         serves = f" itself, {wildcard} serves it" if self._find(wildcard) is not None else ""
         return {"error": f"there is no certificate for {name}{serves}", "status": NOT_FOUND}
 

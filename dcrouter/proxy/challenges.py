@@ -23,6 +23,7 @@ from dcrouter.errors import TimedOut
 from dcrouter.net.stream import Tls
 from dcrouter.proxy import peek
 from dcrouter.proxy.table import MORE
+from dcrouter.tls.acme.challenges import ALPN
 from dcrouter.tls.credential import PrivateKey, make
 from dcrouter.tls.profile import server_context
 from dcrouter.wire.http1.answer import response
@@ -30,7 +31,6 @@ from dcrouter.wire.http1.answer import response
 if TYPE_CHECKING:
     from dcrouter.proxy.session import Session
 
-ALPN = "acme-tls/1"
 HTTP_PORT = 80
 """Where authorities ask for http-01."""
 PATH = b"/.well-known/acme-challenge/"

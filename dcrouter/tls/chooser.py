@@ -20,6 +20,7 @@ from dcrouter.net.slices import Steps, finished
 from dcrouter.tls.clients import ClientCheck
 from dcrouter.tls.contexts import Contexts, Identity
 from dcrouter.tls.credential import Credential, Source
+from dcrouter.tls.names import as_certified, covers, wildcard_of
 
 DEFAULT_NAME = "localhost"
 """In the internal leaf of routes without domains: what a client gets that names nobody we know (also in tls/store)."""
@@ -133,11 +134,8 @@ class Chooser:
     def certified(self, name: str) -> bool:
         """Whether `auto` has a certificate for it that is not the internal CA's."""
         shelf = self._shelf
-        wildcard = "*." + name.partition(".")[2]
         return any(
-            name in table or wildcard in table
-            for table in shelf.auto
-            if not any(table is internal for internal in shelf.internal)
+            covers(table, name) for table in shelf.auto if not any(table is internal for internal in shelf.internal)
         )
 
     def _find(self, choice: CertificateChoice, sni: str | None, fallback: str) -> Identity:
@@ -148,10 +146,9 @@ class Chooser:
         for name in (sni, fallback):
             if name is None:
                 continue
-            name = name.lower().replace("**.", "*.", 1)
-            wildcard = "*." + name.partition(".")[2]
+            plain = as_certified(name)
             for table in tables:
-                found = table.get(name) or table.get(wildcard)
+                found = table.get(plain) or table.get(wildcard_of(plain))
                 if found is not None:
                     return found
         raise TlsError(f"no certificate for {sni or fallback}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_address
 from pathlib import Path
 
 from attrs import frozen
@@ -27,6 +26,7 @@ from dcrouter.durable import make_directory, sync_directory, write_whole
 from dcrouter.errors import TlsError
 from dcrouter.tls.credential import Credential, PrivateKey, make, read, read_chain, read_key
 from dcrouter.tls.keys import fresh_key
+from dcrouter.tls.names import as_certified, general_name
 
 _DAY = 86400.0
 ROOT_LIFETIME = 3650 * _DAY
@@ -105,7 +105,7 @@ class InternalCa:
             [x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= _LONGEST_COMMON_NAME else []
         )
         try:
-            alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+            alternatives = x509.SubjectAlternativeName([general_name(name) for name in names])
         except ValueError as error:
             raise TlsError(f"the internal CA cannot certify {', '.join(names)}: {error}") from error
         leaf = (
@@ -211,14 +211,7 @@ def root_of(state_dir: Path) -> Path:
 
 def _wanted(names: Sequence[str]) -> tuple[str, ...]:
     """The names that stand in the leaf: lower case, each once, in their order."""
-    return tuple(dict.fromkeys(name.lower().replace("**.", "*.", 1) for name in names))
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
+    return tuple(dict.fromkeys(as_certified(name) for name in names))
 
 
 def _builder(

@@ -32,6 +32,7 @@ from twisted.logger import Logger
 from dcrouter.durable import make_directory, sync_directory, write_whole
 from dcrouter.errors import TlsError
 from dcrouter.tls.credential import Credential, PrivateKey, read_key
+from dcrouter.tls.names import covers
 
 ASSUMED = 86400.0
 """Seconds: a day is the longest TTL that is common."""
@@ -92,7 +93,7 @@ class KeyRing:
 
         `key_type`: of a key that is new for each certificate. TlsError where the disk fails.
         """
-        host = next((host for host in sorted(self.hosts) if _is_for(names, host)), None)
+        host = next((host for host in sorted(self.hosts) if covers(names, host)), None)
         if host is None:
             return fresh_key(key_type)
         try:
@@ -182,10 +183,6 @@ class KeyRing:
     def _write(self, path: Path, key: PrivateKey) -> None:
         make_directory(path.parent)
         write_whole(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-
-
-def _is_for(names: Sequence[str], host: str) -> bool:
-    return host in names or "*." + host.partition(".")[2] in names
 
 
 def _failed(top: Path, error: OSError) -> TlsError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from threading import Thread
 
@@ -26,9 +26,10 @@ from dcrouter.tls.credential import Credential
 from dcrouter.tls.internal import InternalCa
 from dcrouter.tls.keys import KeyRing
 from dcrouter.tls.listed import Listed, listed
+from dcrouter.tls.names import as_certified, covers
 from dcrouter.tls.pairs import Pair
 from dcrouter.tls.renewal import late
-from dcrouter.tls.wanted import covers, wanted_names
+from dcrouter.tls.wanted import wanted_names
 from dcrouter.wire.hostname import host_name
 
 LARGEST_LEAF = 100
@@ -137,7 +138,7 @@ class CertificateStore:
 
     def renew(self, name: str) -> None:
         """Make the internal CA's certificates for a name anew; `load` gives them. TlsError where it cannot."""
-        for names in [names for names in self._issued if name.lower() in _plain(names)]:
+        for names in [names for names in self._issued if name.lower() in map(as_certified, names)]:
             self._issued[names] = self.internal_ca.issue(names, partial(self.keys.key_for, names), anew=True)
 
     def listed(self, name: str | None = None) -> Iterator[Listed]:
@@ -244,19 +245,14 @@ def _key_type(config: Config) -> str:
     return acme.key_type if acme is not None else "ecdsa-p256"
 
 
-def _plain(names: Iterable[str]) -> list[str]:
-    """As they stand in a certificate."""
-    return [name.lower().replace("**.", "*.", 1) for name in names]
-
-
 def _uncovered(choice: CertificateChoice, names: Sequence[str], covered: set[str]) -> tuple[str, ...]:
     """Those of `names` that `choice` leaves to the internal CA."""
     if isinstance(choice, CertificateFiles):
         return ()
-    plain = dict.fromkeys(_plain(names))
+    plain = dict.fromkeys(map(as_certified, names))
     if choice == "internal":
         return tuple(plain)
-    return tuple(name for name in plain if not (name in covered or "*." + name.partition(".")[2] in covered))
+    return tuple(name for name in plain if not covers(covered, name))
 
 
 def _groups(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

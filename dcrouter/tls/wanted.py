@@ -14,6 +14,7 @@ from dcrouter.config.acme import Acme
 from dcrouter.config.checks.certified import is_public
 from dcrouter.config.names import REGEX, is_address
 from dcrouter.config.tls import CertificateChoice
+from dcrouter.tls.names import as_certified, covers
 
 LOCAL = "localhost"
 """Nobody but our own CA certifies it."""
@@ -28,7 +29,7 @@ def wanted_names(
     found: dict[str, None] = {}
     for choice, names in said:
         for name in names if choice == "auto" else ():
-            plain = name.lower().replace("**.", "*.", 1)
+            plain = as_certified(name)
             if not name.startswith(REGEX) and is_orderable(plain, acme) and not covers(covered, plain):
                 found[plain] = None
     return tuple(found)
@@ -39,8 +40,3 @@ def is_orderable(name: str, acme: Acme) -> bool:
     if is_address(name) or (name.startswith("*") and "dns-01" not in acme.challenges):
         return False
     return is_public(name) if acme.is_public else name != LOCAL
-
-
-def covers(names: Container[str], name: str) -> bool:
-    """Whether a certificate for `names` is for `name`: as it stands, or with its first label as `*`."""
-    return name in names or "*." + name.partition(".")[2] in names

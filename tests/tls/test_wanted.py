@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.acme import Acme
 from dcrouter.config.tls import CertificateChoice, CertificateFiles
-from dcrouter.tls.wanted import covers, is_orderable, wanted_names
+from dcrouter.tls.wanted import is_orderable, wanted_names
 
 PUBLIC = Acme()
 OWN = Acme(directory="https://ca.corp.example/dir")
@@ -48,14 +48,3 @@ class WantedTests(SynchronousTestCase):
         names = ("www.example.com", "host", "a.test", "a.local", "localhost", "192.0.2.1")
         self.assertEqual([name for name in names if is_orderable(name, PUBLIC)], ["www.example.com"])
         self.assertEqual([name for name in names if is_orderable(name, OWN)], list(names[:4]))
-
-    def test_covering(self) -> None:
-        """One label is what a wildcard stands for."""
-        names = {"*.example.com", "b.example.org"}
-        for name, covered in (
-            ("a.example.com", True),
-            ("a.b.example.com", False),
-            ("example.com", False),
-            ("b.example.org", True),
-        ):
-            self.assertEqual(covers(names, name), covered, name)

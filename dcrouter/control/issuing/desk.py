@@ -8,9 +8,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from dcrouter.control.issuing.directories import word_of
-from dcrouter.control.issuing.issuing import Issuing, wildcard_of
+from dcrouter.control.issuing.issuing import Issuing
 from dcrouter.errors import AcmeError, TlsError
 from dcrouter.tls.listed import Listed, listed
+from dcrouter.tls.names import wildcard_of
 from dcrouter.wire.moments import utc
 
 WITHIN = 40.0

@@ -32,6 +32,7 @@ from dcrouter.errors import AcmeError, TlsError
 from dcrouter.tls.acme.certificate import certificate_id
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.credential import Credential, PrivateKey, make
+from dcrouter.tls.names import wildcard_of
 from dcrouter.tls.renewal import late, planned, soonest, wait
 from dcrouter.wire.moments import utc
 
@@ -385,8 +386,3 @@ class Issuing:
                     renewal=utc(record.renew),
                     problem=record.error or "its turn has not come",
                 )
-
-
-def wildcard_of(name: str) -> str:
-    """The name of the wildcard certificate that would serve it."""
-    return "*." + name.partition(".")[2]

@@ -31,8 +31,9 @@ from dcrouter.errors import StartError, Unreachable
 from dcrouter.tls.acme.challenges import Solver
 from dcrouter.tls.acme.command import CommandSolver
 from dcrouter.tls.credential import Credential, PrivateKey
+from dcrouter.tls.names import covers
 from dcrouter.tls.store import CertificateStore
-from dcrouter.tls.wanted import covers, is_orderable
+from dcrouter.tls.wanted import is_orderable
 from dcrouter.wire.hostname import host_name
 
 SHOWN_WITHIN = 5.0

@@ -9,6 +9,7 @@ from dcrouter.config.effective import effective_routes
 from dcrouter.config.names import REGEX
 from dcrouter.control.incoming import chooser_of
 from dcrouter.tls.credential import Credential
+from dcrouter.tls.names import as_certified
 
 
 class Chosen:
@@ -34,6 +35,5 @@ class Chosen:
         email = self._config.email
         if email is not None and email.certificate == "auto":
             names[email.hostname] = None
-        plain = (name.lower().replace("**.", "*.", 1) for name in names if not name.startswith(REGEX))
-        for name in dict.fromkeys(plain):
+        for name in dict.fromkeys(as_certified(name) for name in names if not name.startswith(REGEX)):
             yield name, self._chooser.shown("auto", name)

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dcrouter.errors import AcmeError
-from dcrouter.tls.acme.challenges import general_name
 from dcrouter.tls.acme.jws import b64
 from dcrouter.tls.credential import PrivateKey, pem_blocks
+from dcrouter.tls.names import general_name
 
 SKEW = 3600.0
 """Seconds by which a new certificate may lie in the future: clocks differ."""

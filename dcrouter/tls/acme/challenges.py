@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import Protocol
 
 from cryptography import x509
@@ -15,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from dcrouter.config.names import is_address
 from dcrouter.tls.acme.jws import b64
+from dcrouter.tls.names import general_name
 
-ALPN = b"acme-tls/1"
+ALPN = "acme-tls/1"
 """What a CA offers, alone, in the handshake of tls-alpn-01."""
 
 _IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
@@ -65,8 +64,3 @@ def tls_alpn_certificate(name: str, key_authorization: str) -> tuple[bytes, byte
         certificate.public_bytes(Encoding.PEM),
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     )
-
-
-def general_name(name: str) -> x509.GeneralName:
-    """As a SubjectAltName has it."""
-    return x509.IPAddress(ip_address(name)) if is_address(name) else x509.DNSName(name)

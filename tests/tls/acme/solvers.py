@@ -80,9 +80,7 @@ class AlpnSolver(Remembering):
                 context = SSL.Context(SSL.TLS_SERVER_METHOD)
                 context.use_certificate(x509.load_pem_x509_certificate(certificate))
                 context.use_privatekey(load_pem_private_key(key, None))
-                context.set_alpn_select_callback(
-                    lambda _, offer: ALPN if ALPN in offer else SSL.NO_OVERLAPPING_PROTOCOLS
-                )
+                context.set_alpn_select_callback(_acme_alone)
                 return context
         return None
 
@@ -111,7 +109,7 @@ class _Sessions:
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_alpn_select_callback(lambda _, offer: ALPN if ALPN in offer else SSL.NO_OVERLAPPING_PROTOCOLS)
+        context.set_alpn_select_callback(_acme_alone)
 
         def named(connection: SSL.Connection) -> None:
             other = self._solver.context((connection.get_servername() or b"").decode())
@@ -120,3 +118,8 @@ class _Sessions:
 
         context.set_tlsext_servername_callback(named)
         return SSL.Connection(context, None)
+
+
+def _acme_alone(connection: SSL.Connection, offer: list[bytes]) -> Any:
+    """What ALPN agrees on."""
+    return ALPN.encode() if ALPN.encode() in offer else SSL.NO_OVERLAPPING_PROTOCOLS
