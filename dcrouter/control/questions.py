@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 
 from dcrouter.errors import Unreachable
 
@@ -38,7 +38,6 @@ class Questions:
             return result
 
         def unanswered(reason: Any, seconds: float) -> Any:
-            reason.trap(TimeoutError, Exception)
             raise Unreachable(f"the {role} process did not answer within {seconds:g} s")
 
         return answer.addTimeout(timeout, self._reactor, unanswered).addBoth(forget)

@@ -37,7 +37,7 @@ class Succession:
 class Handlers:
     """`closed` hears of each connection that has ended. `folder`: where modules may stand, beside installed ones.
 
-    Life: `start`, then `take` for each connection, `drain` (optional), `close`.
+    Life: `use`, then `take` for each connection, `drain` (optional), `close`.
     """
 
     log = Logger()

@@ -19,7 +19,7 @@ Reply = Callable[[dict[str, Any]], None]
 """Gets the answer, or `error`, with the question's id."""
 
 MOST_PLACES = 100
-TOLD_EVERY = 10.0
+LOGGED_EVERY = 10.0
 """Seconds between two tracebacks of the same callable."""
 _LONGEST = 200
 """Characters of an error that the other process is told."""
@@ -42,8 +42,8 @@ class Selects:
         self._reactor = reactor
         self._within = within
         self._asked = asked
-        self._answer = told
-        self._told: dict[str, float] = {}
+        self._told = told
+        self._logged: dict[str, float] = {}
 
     def answer(self, select: Callable[[Any], Any] | None, fields: Mapping[str, Any], reply: Reply) -> None:
         """Ask it, and reply in time or not at all. A question that nobody waits for any more is not asked."""
@@ -55,14 +55,14 @@ class Selects:
         asked: Deferred[Any] = maybeDeferred(select, self._asked(fields))
         if not asked.called:
             asked.addTimeout(self._within, self._reactor)
-        asked.addCallback(lambda choice: reply({"id": fields["id"], **self._answer(choice)}))
+        asked.addCallback(lambda choice: reply({"id": fields["id"], **self._told(choice)}))
         asked.addErrback(self._failed, fields, reply)
 
     def _failed(self, failure: Failure, fields: Mapping[str, Any], reply: Reply) -> None:
         now = self._reactor.seconds()
         name = fields["name"]
-        if now - self._told.get(name, -TOLD_EVERY) >= TOLD_EVERY:
-            self._told[name] = now
+        if now - self._logged.get(name, -LOGGED_EVERY) >= LOGGED_EVERY:
+            self._logged[name] = now
             self.log.failure("select {name} has failed", failure, name=name)
         text = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
         reply({"id": fields["id"], "error": text[:_LONGEST]})

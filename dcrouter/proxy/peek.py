@@ -32,7 +32,7 @@ async def proxy_header(session: Session) -> None:
     data = b""
     while (header := proxyheader.parse(data) if data else None) is None:
         data = await _more(plain, len(data), FIRST_LOOK)
-    await consume(plain, header.length)
+    _consume(plain, header.length)
     facts.via = facts.peer[0]
     if header.source is not None:
         facts.peer = header.source
@@ -91,7 +91,7 @@ async def _more(plain: Plain, seen: int, size: int) -> bytes:
         await WAIT
 
 
-async def consume(plain: Plain, size: int) -> None:
+def _consume(plain: Plain, size: int) -> None:
     """Take `size` bytes that were peeked out of the socket."""
     while size:
         data = plain.sock.recv(size)

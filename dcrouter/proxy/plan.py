@@ -1,6 +1,6 @@
 """All that the edge makes of one configuration: routes, tables, limits of all routes together, who introduces clients.
 
-A plan is made beside the traffic of the one before (`made` goes in steps) and put in its place at once (Edge.swap).
+A plan is made beside the traffic of the one before (`made` goes in steps) and put in its place at once (Edge.reload).
 What it learns while it is used is not its own but `State`'s, and outlives it.
 """
 

@@ -38,7 +38,6 @@ WITHOUT_SOA = 30
 
 R = TypeVar("R", bound=dns.rdata.Rdata)
 
-_ELSEWHERE = frozenset({dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
 _NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
 _MALFORMED = (dns.exception.DNSException, ValueError, IndexError, struct.error)
 
@@ -144,9 +143,7 @@ class Query:
         if message.flags & dns.flags.TC:
             return Truncated()
         if rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-            known = rcode in _ELSEWHERE
-            text = dns.rcode.to_text(rcode) if known else f"response code {int(rcode)}"
-            return Unusable(text, plain=self._edns and rcode in _NO_EDNS)
+            return Unusable(dns.rcode.to_text(rcode), plain=self._edns and rcode in _NO_EDNS)
         name, ttl = self._name, float(1 << 31)
         for _ in range(MAX_CHAIN):
             found = message.get_rrset(message.answer, name, dns.rdataclass.IN, self.question.type)

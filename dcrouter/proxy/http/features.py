@@ -30,8 +30,8 @@ class HttpAction(Protocol):
     async def answer(self, exchange: Exchange) -> None:
         """Answer it, by `exchange.respond`, `exchange.begin` and what follows it, or by a target.
 
-        What it raises ends the connection. TimedOut, Refused and Unreachable before anything of the answer has left
-        become a page.
+        WireError (the client's), TargetFailed, FileFailed, Unreachable and TimedOut become a page; an answer that has
+        begun is broken off by them. Whatever else it raises ends the connection.
         """
 
 
