@@ -10,9 +10,10 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from itertools import count
+from typing import Protocol
 
 from bench.backend import Certificate
-from bench.reliability.ledger import REFUSED, Ledger, Parcel
+from bench.reliability.ledger import REFUSED, Parcel
 
 _LIMIT = 1 << 22
 _PATIENCE = 240.0
@@ -22,6 +23,11 @@ class Broken(Exception):
     """The service has ended the connection, or refused; the text is the reply."""
 
 
+class Books(Protocol):
+    def take(self, sender: str, recipients: list[str], octets: bytes, blame: str) -> str | None:
+        """A whole message, which is about to be acknowledged; gives its token."""
+
+
 class FarEnd:
     """An SMTP server that takes everything but REFUSED; every second session inside TLS.
 
@@ -29,10 +35,10 @@ class FarEnd:
     `blame`: the name of the kill that is being done.
     """
 
-    def __init__(self, ledger: Ledger, taken: Callable[[str], None], certificate: Certificate) -> None:
+    def __init__(self, books: Books, taken: Callable[[str], None], certificate: Certificate) -> None:
         self.port = 0
         self.blame = ""
-        self._ledger = ledger
+        self._books = books
         self._taken = taken
         self._sessions: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -94,7 +100,7 @@ class FarEnd:
             elif verb == b"DATA":
                 writer.write(b"354 go\r\n")
                 octets = (await reader.readuntil(b"\r\n.\r\n"))[:-3].replace(b"\r\n..", b"\r\n.")
-                token = self._ledger.take(sender, recipients, octets, self.blame)
+                token = self._books.take(sender, recipients, octets, self.blame)
                 writer.write(b"250 2.0.0 taken\r\n")
                 if token is not None:
                     self._taken(token)
