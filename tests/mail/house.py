@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.authentication import AuthenticationResults
@@ -27,9 +30,13 @@ from dcrouter.events import DeliveryDone, LimitReached, MailReturned, SessionClo
 from dcrouter.facts import ConnectionFacts
 from dcrouter.mail.delivery.patience import TIMEOUTS, Patience
 from dcrouter.mail.mta import Mta
+from dcrouter.mail.server.sessions import Sessions
 from dcrouter.tls.chooser import Chooser
 from dcrouter.tls.internal import InternalCa
 from dcrouter.wire.smtp.client import Phase
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 HOSTNAME = "mail.example.test"
 LOCAL = Rule(name="local", match=RuleMatch(recipients=("*@local.test",)), action=Deliver(maildir="maildir/{recipient}"))
@@ -118,14 +125,19 @@ class House:
         self._listeners.append(listener)
         return listener.port
 
-    @inlineCallbacks
-    def close(self) -> Any:
+    @property
+    def sessions(self) -> Sessions:
+        """Of clients."""
+        assert self.mta.sessions is not None
+        return self.mta.sessions
+
+    async def close(self) -> None:
         """As a mail process ends."""
         if self._open:
             self._open = False
             for listener in self._listeners:
                 listener.close()
-            yield self.mta.close()
+            await self.mta.close()
 
     def mails(self, recipient: str) -> list[bytes]:
         """What is in the new/ of a recipient's Maildir, in order of arrival."""
@@ -140,6 +152,7 @@ class House:
         return self.mta.queue_ask({"do": "list"}).addCallback(lambda answer: answer["messages"])
 
 
+@implementer(IReadDescriptor)
 class _Listener:
     """Accepts, and hands over, as the edge does."""
 
@@ -151,7 +164,7 @@ class _Listener:
         self._count = 0
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1000)
         self._socket.setblocking(False)
-        self.port = self._socket.getsockname()[1]
+        self.port: int = self._socket.getsockname()[1]
         reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -160,7 +173,7 @@ class _Listener:
     def logPrefix(self) -> str:
         return "listener"
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure) -> None:
         pass
 
     def doRead(self) -> None:
@@ -182,7 +195,15 @@ class _Listener:
         self._socket.close()
 
 
-def in_thread(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+class Client(smtplib.SMTP):
+    """Of a port whose certificate has another name than where it is reached."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__("127.0.0.1", port, timeout=240)
+        self._host = HOSTNAME
+
+
+def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
     return deferToThread(call, *args, **kwargs)
 
 

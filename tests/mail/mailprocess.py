@@ -15,6 +15,10 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet import reactor
+from twisted.internet.base import ReactorBase
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dcrouter.config.admin import Admin, Config
 from dcrouter.config.forms import HostPort
@@ -41,6 +45,7 @@ RULES = (
 )
 
 
+@implementer(IReadDescriptor)
 class Listener:
     """Accepts and hands over."""
 
@@ -56,7 +61,7 @@ class Listener:
     def logPrefix(self) -> str:
         return "listener"
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure) -> None:
         pass
 
     def doRead(self) -> None:
@@ -84,6 +89,7 @@ def main(state: Path, dns: int = 0, exchangers: int = SMTP_PORT) -> None:
     mta.start()
     listener = Listener(mta)
     reactor.addReader(listener)
+    assert isinstance(reactor, ReactorBase)
 
     def end(*_: Any) -> None:
         reactor.callFromThread(lambda: mta.close().addBoth(lambda _: reactor.stop()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import ITLSTransport
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
 
@@ -30,6 +31,7 @@ GOOD: Script = {
 
 class _Session(LineReceiver):
     MAX_LENGTH = 1 << 20
+    transport: ITLSTransport
 
     def __init__(self, hop: ScriptedHop) -> None:
         self.hop = hop

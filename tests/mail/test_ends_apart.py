@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
 from attrs import evolve
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred
 
 from dcrouter.config.egress import EgressMatch, EgressRule
 from dcrouter.config.forms import HostPort
@@ -13,7 +14,7 @@ from dcrouter.config.queue import Queue
 from dcrouter.config.rules import Deliver, MailForward, Mta, Rule, RuleMatch
 from dcrouter.config.targets import SimpleTarget, Target
 from tests.mail.delivery.test_egress import proxy
-from tests.mail.house import LOCAL, LOOPBACK, dialogue, forward, in_thread, send
+from tests.mail.house import LOCAL, LOOPBACK, House, dialogue, forward, in_thread, send
 from tests.mail.nexthop import SILENT, ScriptedHop
 from tests.mail.test_zones import World
 from tests.support.facts import until
@@ -23,27 +24,24 @@ MTA = Rule(name="mta", match=RuleMatch(clients="may_relay"), action=Mta())
 
 
 class EndsTests(World):
-    @inlineCallbacks
-    def recipients(self, house):
+    def recipients(self, house: House) -> Deferred[dict[str, str]]:
         """Who is in the queue: recipient -> state."""
-        rows = yield house.queue()
-        return {row["recipient"]: row["state"] for row in rows}
+        return house.queue().addCallback(lambda rows: {row["recipient"]: row["state"] for row in rows})
 
-    @inlineCallbacks
-    def ends(self, store):
+    async def ends(self, store: Literal["sqlite", "memory"]) -> None:
         """The quick one's recipients are through, the slow one refuses later, nobody knows a third domain."""
         quick, slow = self.hop(1, "quick.test"), self.hop(2, "slow.test", final=SILENT)
         names = ["x@quick.test", "y@quick.test", "z@slow.test", "a@nowhere.test"]
         house = self.house(LOCAL, MTA, trusted=LOOPBACK, queue=Queue(store=store))
-        yield in_thread(send, house.listen(), *names, sender="root@local.test")
-        yield until(lambda: len(house.done) == 2)
-        yield until(lambda: slow.messages)
-        yield until(lambda: self.recipients(house).addCallback(lambda found: len(found) == 2))
-        self.assertEqual((yield self.recipients(house)), {names[2]: "queued", names[3]: "queued"})
+        await in_thread(send, house.listen(), *names, sender="root@local.test")
+        await until(lambda: len(house.done) == 2)
+        await until(lambda: slow.messages)
+        await until(lambda: self.recipients(house).addCallback(lambda found: len(found) == 2))
+        self.assertEqual(await self.recipients(house), {names[2]: "queued", names[3]: "queued"})
         self.assertEqual(len(quick.messages), 1)
         slow.sessions[-1].sendLine(b"550 5.7.1 no")
-        yield until(lambda: house.mails("root@local.test"))
-        yield house.idle()
+        await until(lambda: house.mails("root@local.test"))
+        await house.idle()
         (notice,) = house.mails("root@local.test")
         self.assertTrue(all(name.encode() in notice for name in names[2:]))
         self.assertFalse(any(name.encode() in notice.partition(b"rfc822-headers")[0] for name in names[:2]))
@@ -51,25 +49,24 @@ class EndsTests(World):
         expected = {(names[0], "delivered"), (names[1], "delivered"), (names[2], "failed"), (names[3], "failed")}
         self.assertEqual(set(counted), expected | {("root@local.test", "delivered")})
         self.assertEqual(set(counted.values()), {1})
-        self.assertEqual((yield self.recipients(house)), {})
+        self.assertEqual(await self.recipients(house), {})
         self.assertEqual(house.mta.status()["queued"], 0)
 
-    def test_who_has_it_leaves_the_queue_while_others_are_under_way(self):
+    async def test_who_has_it_leaves_the_queue_while_others_are_under_way(self) -> None:
         """So a crash in these minutes sends no second copy; each is reported once, and who failed at once is told of
         with who fails later.
         """
-        return self.ends("sqlite")
+        await self.ends("sqlite")
 
-    def test_so_it_is_in_memory(self):
+    async def test_so_it_is_in_memory(self) -> None:
         """The other store."""
-        return self.ends("memory")
+        await self.ends("memory")
 
-    @inlineCallbacks
-    def test_who_wants_to_hear_of_success_is_told_with_the_others(self):
+    async def test_who_wants_to_hear_of_success_is_told_with_the_others(self) -> None:
         """And leaves the queue with them."""
         quick, slow = self.hop(1, "quick.test"), self.hop(2, "slow.test", final=SILENT)
         house = self.house(LOCAL, MTA, trusted=LOOPBACK)
-        yield in_thread(
+        await in_thread(
             dialogue,
             house.listen(),
             "EHLO c",
@@ -79,51 +76,46 @@ class EndsTests(World):
             "DATA",
             b"Subject: x\r\n\r\nx\r\n.\r\n",
         )
-        yield until(lambda: quick.messages and slow.messages)
-        self.assertEqual(len((yield self.recipients(house))), 2)
+        await until(lambda: quick.messages and slow.messages)
+        self.assertEqual(len(await self.recipients(house)), 2)
         slow.sessions[-1].sendLine(b"250 2.0.0 ok")
-        yield until(lambda: len(house.mails("root@local.test")) == 1)
-        yield house.idle()
-        self.assertEqual((yield self.recipients(house)), {})
+        await until(lambda: len(house.mails("root@local.test")) == 1)
+        await house.idle()
+        self.assertEqual(await self.recipients(house), {})
 
-    @inlineCallbacks
-    def test_transactions_of_one_message_end_apart(self):
+    async def test_transactions_of_one_message_end_apart(self) -> None:
         """A hundred recipients have it, the hundred and first is under way."""
         hop = self.hop(1)
         hop.script["final"] = lambda line: SILENT if len(hop.messages[-1][0]) == 2 else "250 ok"
-        rule = forward(hop.port, recipients="*@a.test")
-        rule = evolve(rule, action=evolve(rule.action, targets=(Target(host="127.0.1.1", port=hop.port),)))
-        house = self.house(rule)
-        yield in_thread(send, house.listen(), *(f"x{number}@a.test" for number in range(101)))
-        yield until(lambda: len(hop.messages) == 2)
-        yield until(lambda: self.recipients(house).addCallback(lambda found: len(found) == 1))
+        action = MailForward(targets=(Target(host="127.0.1.1", port=hop.port),))
+        house = self.house(evolve(forward(recipients="*@a.test"), action=action))
+        await in_thread(send, house.listen(), *(f"x{number}@a.test" for number in range(101)))
+        await until(lambda: len(hop.messages) == 2)
+        await until(lambda: self.recipients(house).addCallback(lambda found: len(found) == 1))
         self.assertEqual(len([one for one in house.done if one.outcome == "delivered"]), 100)
 
-    @inlineCallbacks
-    def left(self, house, *names):
+    async def left(self, house: House, *names: str) -> None:
         """Waits until these are all that is queued."""
-        yield until(lambda: self.recipients(house).addCallback(lambda found: set(found) == set(names)))
+        await until(lambda: self.recipients(house).addCallback(lambda found: set(found) == set(names)))
 
-    @inlineCallbacks
-    def test_those_that_were_too_many_end_apart(self):
+    async def test_those_that_were_too_many_end_apart(self) -> None:
         """Three of five are taken at once, again and again (452 4.5.3); the last ones are under way."""
         hop = self.hop(1, "a.test")
         hop.script["RCPT"] = lambda line: "452 4.5.3 too many" if len(hop.sessions[-1].accepted) >= 2 else "250 ok"
         hop.script["final"] = lambda line: SILENT if len(hop.messages) == 3 else "250 ok"
         house = self.house()
         names = [f"x{number}@a.test" for number in range(5)]
-        yield in_thread(send, house.listen(), *names)
-        yield self.left(house, names[4])
-        yield until(lambda: len(hop.messages) == 3)
+        await in_thread(send, house.listen(), *names)
+        await self.left(house, names[4])
+        await until(lambda: len(hop.messages) == 3)
         hop.sessions[-1].sendLine(b"250 2.0.0 ok")
-        yield until(lambda: len(house.done) == 5)
-        yield house.idle()
+        await until(lambda: len(house.done) == 5)
+        await house.idle()
         self.assertEqual(Counter(one.recipient for one in house.done), Counter(names))
         self.assertEqual({one.outcome for one in house.done}, {"delivered"})
-        yield self.left(house)
+        await self.left(house)
 
-    @inlineCallbacks
-    def test_who_has_a_reply_by_lmtp_leaves_while_others_wait_for_theirs(self):
+    async def test_who_has_a_reply_by_lmtp_leaves_while_others_wait_for_theirs(self) -> None:
         """RFC 2033 4.2: the first two have it, the third is refused at once, the server is at the fourth."""
         finals = {"c": "550 5.7.1 no", "d": SILENT}
         hop = ScriptedHop(self, lmtp=True, final=lambda line: finals.get(line.partition("<")[2][:1], "250 2.0.0 saved"))
@@ -132,20 +124,19 @@ class EndsTests(World):
         )
         house = self.house(LOCAL, rule)
         names = [f"{name}@a.test" for name in "abcd"]
-        yield in_thread(send, house.listen(), *names, sender="root@local.test")
-        yield self.left(house, *names[2:])
+        await in_thread(send, house.listen(), *names, sender="root@local.test")
+        await self.left(house, *names[2:])
         self.assertEqual(
             [(one.recipient, one.outcome) for one in house.done], [(name, "delivered") for name in names[:2]]
         )
         hop.sessions[-1].sendLine(b"250 2.0.0 saved")
-        yield until(lambda: house.mails("root@local.test"))
-        yield house.idle()
-        yield self.left(house)
+        await until(lambda: house.mails("root@local.test"))
+        await house.idle()
+        await self.left(house)
         self.assertEqual(Counter(one.recipient for one in house.done), Counter([*names, "root@local.test"]))
         self.assertEqual(len(hop.messages), 1)
 
-    @inlineCallbacks
-    def test_ways_of_one_message_end_apart(self):
+    async def test_ways_of_one_message_end_apart(self) -> None:
         """One recipient goes straight, another one through a proxy that says nothing: to exchangers, and to targets."""
         hop, socks = self.hop(1, "a.test"), Socks(self)
         socks.stalls = True
@@ -153,8 +144,8 @@ class EndsTests(World):
         target = evolve(forward(), action=MailForward(targets=(SimpleTarget(host="127.0.1.1", port=hop.port),)))
         for number, rule in enumerate((MTA, evolve(target, match=RuleMatch(recipients=("*@a.test",)))), 1):
             house = self.house(rule, trusted=LOOPBACK, egress=(way,))
-            yield in_thread(send, house.listen(), "quick@a.test", "slow@a.test")
-            yield until(lambda number=number: len(socks.asked) == number)
-            yield self.left(house, "slow@a.test")
+            await in_thread(send, house.listen(), "quick@a.test", "slow@a.test")
+            await until(lambda number=number: len(socks.asked) == number)
+            await self.left(house, "slow@a.test")
             self.assertEqual([one.recipient for one in house.done], ["quick@a.test"])
-            yield house.close()
+            await house.close()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from ipaddress import ip_address
-
-from twisted.internet.defer import inlineCallbacks
+from typing import Any
 
 from dcrouter.admin.deliveryexplain import delivery_lines
 from dcrouter.config.rates import Rate
@@ -14,11 +13,11 @@ from dcrouter.config.targets import Target
 from dcrouter.config.zones import OnReply, Shape, Source, Warmup, Zone
 from tests.mail.house import LOCAL, House, in_thread, send
 from tests.mail.nexthop import SILENT
-from tests.mail.test_zones import SOON, World
+from tests.mail.test_zones import SOON, CountingHop, World
 from tests.support.facts import until
 
 
-def source(text: str, **more) -> Source:
+def source(text: str, **more: Any) -> Source:
     return Source(address=ip_address(text), **more)
 
 
@@ -32,10 +31,9 @@ def delivered(house: House) -> int:
 
 
 class Watched(World):
-    def watched(self, number: int, *domains: str, **script):
-        """A host, with `peers`: who has connected, and `names`: what they call themselves."""
+    def watched(self, number: int, *domains: str, **script: Any) -> CountingHop:
+        """A host that notes `peers` and `names`."""
         hop = self.hop(number, *domains, **script)
-        hop.peers, hop.names = [], []
 
         def hello(line: str) -> str:
             hop.peers.append(hop.sessions[-1].transport.getPeer().host)
@@ -47,76 +45,70 @@ class Watched(World):
 
 
 class SourceTests(Watched):
-    @inlineCallbacks
-    def test_mail_leaves_from_its_source_under_its_name(self):
+    async def test_mail_leaves_from_its_source_under_its_name(self) -> None:
         """Each of the two has some of many messages."""
         hop = self.watched(1, "a.test")
         house = self.house(zones={"default": Zone(pool="main", messages_per_connection=1)}, pools=POOL)
         for number in range(24):
-            yield self.send(house, "x@a.test")
-            yield until(lambda number=number: len(hop.messages) == number + 1)
+            await self.send(house, "x@a.test")
+            await until(lambda number=number: len(hop.messages) == number + 1)
         both = {("127.0.2.1", "one.test"), ("127.0.2.2", "two.test")}
         self.assertEqual(set(zip(hop.peers, hop.names, strict=True)), both)
 
-    @inlineCallbacks
-    def test_a_retry_keeps_its_source_over_a_restart(self):
+    async def test_a_retry_keeps_its_source_over_a_restart(self) -> None:
         """It is kept with the recipient, whatever weights have become."""
         hop = self.watched(1, "a.test", RCPT="450 4.2.0 greylisted")
         first = self.house(zones=ZONES, pools=POOL)
-        yield self.send(first, "x@a.test")
-        yield until(lambda: first.done)
-        yield first.idle()
-        yield first.close()
+        await self.send(first, "x@a.test")
+        await until(lambda: first.done)
+        await first.idle()
+        await first.close()
         (address,) = set(hop.peers)
         hop.script["RCPT"] = "250 ok"
         other = {"127.0.2.1": "127.0.2.2", "127.0.2.2": "127.0.2.1"}[address]
         heavy = {"main": (source(other, weight=1_000_000), source(address))}
         again = self.house(zones=ZONES, pools=heavy, state=first.state)
-        yield again.mta.queue_ask({"do": "retry", "all": True})
-        yield until(lambda: hop.messages)
+        await again.mta.queue_ask({"do": "retry", "all": True})
+        await until(lambda: hop.messages)
         self.assertEqual(set(hop.peers), {address})
 
-    @inlineCallbacks
-    def test_a_source_that_cannot_be_bound_is_not_used(self):
+    async def test_a_source_that_cannot_be_bound_is_not_used(self) -> None:
         """The message leaves from the other one in the same attempt, and the pause says why."""
         hop = self.watched(1, "a.test")
         pool = {"main": (source("203.0.113.77", weight=1_000_000), source("127.0.2.2"))}
         house = self.house(zones=ZONES, pools=pool)
-        yield self.send(house, "x@a.test", "y@a.test")
-        yield until(lambda: len(hop.messages) == len(house.done) == 2)
+        await self.send(house, "x@a.test", "y@a.test")
+        await until(lambda: len(hop.messages) == len(house.done) == 2)
         self.assertEqual({done.outcome for done in house.done}, {"delivered"})
         (pause,) = house.mta._shaping.pauses.all()
         self.assertEqual((pause.what, pause.by), ("source 203.0.113.77", "bind"))
         self.assertIn("cannot be bound", pause.reason)
 
-    @inlineCallbacks
-    def test_a_pool_without_a_usable_source_keeps_its_mail(self):
+    async def test_a_pool_without_a_usable_source_keeps_its_mail(self) -> None:
         """Until the pause ends, or is lifted; no attempt is counted. Nothing leaves from any other address."""
         hop = self.watched(1, "a.test")
         house = self.house(zones=ZONES, pools={"main": (source("127.0.2.1"),)})
-        yield house.mta.queue_ask({"do": "pause", "what": "source 127.0.2.1", "reason": "listed"})
-        yield self.send(house, "x@a.test")
-        yield until(lambda: house.mta.status()["postponed"] == 1)
-        yield house.idle()
-        (row,) = yield house.queue()
+        await house.mta.queue_ask({"do": "pause", "what": "source 127.0.2.1", "reason": "listed"})
+        await self.send(house, "x@a.test")
+        await until(lambda: house.mta.status()["postponed"] == 1)
+        await house.idle()
+        (row,) = await house.queue()
         self.assertEqual((row["attempts"], hop.connections), (0, 0))
         self.assertIn("source 127.0.2.1 is paused: listed", row["reply"])
-        yield house.mta.queue_ask({"do": "resume", "what": "source 127.0.2.1"})
-        yield until(lambda: hop.messages)
+        await house.mta.queue_ask({"do": "resume", "what": "source 127.0.2.1"})
+        await until(lambda: hop.messages)
 
-    @inlineCallbacks
-    def test_a_source_reaches_only_its_family(self):
+    async def test_a_source_reaches_only_its_family(self) -> None:
         """A host with IPv4 only, and a pool with IPv6 only: it waits, and says so."""
         self.hop(1, "a.test")
         house = self.house(zones=ZONES, pools={"main": (source("::1"),)})
-        yield self.send(house, "x@a.test")
-        yield until(lambda: house.done)
+        await self.send(house, "x@a.test")
+        await until(lambda: house.done)
         self.assertIn(
             "4.4.4 No source of pool main can be used: ::1: the hosts have no IPv6 address", house.done[0].reply
         )
 
-    @inlineCallbacks
-    def test_warming_up(self):
+    async def test_warming_up(self) -> None:
         """Two for the provider, all others from the warm one, at once."""
         hop = self.watched(1, "a.test", "b.test")
         warming = source("127.0.2.1", weight=1_000_000, warmup=Warmup(start="2020-01-01", daily=(2,) * 36500))
@@ -125,19 +117,18 @@ class SourceTests(Watched):
             pools={"main": (warming, source("127.0.2.2"))},
             destinations={"p": Shape(mx=("mx1.test",))},
         )
-        yield self.send(house, *["x@a.test", "y@b.test"] * 4)
-        yield until(lambda: len(hop.messages) == 8)
+        await self.send(house, *["x@a.test", "y@b.test"] * 4)
+        await until(lambda: len(hop.messages) == 8)
         self.assertEqual(Counter(hop.peers), {"127.0.2.1": 2, "127.0.2.2": 6})
 
 
 class ReplyTests(Watched):
-    @inlineCallbacks
-    def test_a_refusal_turns_the_source(self):
+    async def test_a_refusal_turns_the_source(self) -> None:
         """Of the session, or of the recipient for good: the other source brings it; the first stays away from there."""
         for verb, text in (("greeting", "554 5.7.1 You are on a blacklist"), ("RCPT", "550 5.7.1 blocked by Spamhaus")):
             hop = self.watched(1, "a.test")
 
-            def answer(line: str, hop=hop, verb=verb, text=text) -> str:
+            def answer(line: str, hop: CountingHop = hop, verb: str = verb, text: str = text) -> str:
                 good = {"greeting": "220 next", "RCPT": "250 ok"}[verb]
                 return text if hop.sessions[-1].transport.getPeer().host == "127.0.2.1" else good
 
@@ -145,152 +136,142 @@ class ReplyTests(Watched):
             pool = {"main": (source("127.0.2.1", weight=1_000_000), source("127.0.2.2"))}
             rule = OnReply(match="re:(?i)blacklist|spamhaus", action="rotate_source", for_=60.0)
             house = self.house(zones=ZONES, pools=pool, on_reply=(rule,))
-            yield self.send(house, "x@a.test")
-            yield until(lambda hop=hop: hop.messages)
-            yield until(lambda house=house: house.done)
+            await self.send(house, "x@a.test")
+            await until(lambda hop=hop: hop.messages)
+            await until(lambda house=house: house.done)
             self.assertEqual([done.outcome for done in house.done], ["delivered"])
             (pause,) = house.mta._shaping.pauses.all()
             self.assertEqual(pause.what, f"source 127.0.2.1 for host mx1.test:{self.port}")
             self.assertEqual((pause.effect, pause.by, pause.reason), ("rotate", "on_reply", text))
-            yield house.close()
-            yield hop.close()
+            await house.close()
+            await hop.close()
 
-    @inlineCallbacks
-    def test_with_no_source_left_a_refusal_is_one(self):
+    async def test_with_no_source_left_a_refusal_is_one(self) -> None:
         """All have been turned away: 5xx fails."""
         hop = self.watched(1, "a.test", RCPT="550 5.7.1 blocked")
         house = self.house(zones=ZONES, pools=POOL, on_reply=(OnReply(match="re:blocked", action="rotate_source"),))
-        yield self.send(house, "x@a.test")
-        yield until(lambda: house.done)
+        await self.send(house, "x@a.test")
+        await until(lambda: house.done)
         self.assertEqual((house.done[0].outcome, set(hop.peers)), ("failed", {"127.0.2.1", "127.0.2.2"}))
 
-    @inlineCallbacks
-    def test_a_reply_suspends_a_destination(self):
+    async def test_a_reply_suspends_a_destination(self) -> None:
         """Its mail waits without an attempt until it is resumed; other hosts are not meant."""
         hop, other = self.hop(1, "a.test", RCPT="421 4.7.0 go away"), self.hop(2, "b.test")
         house = self.house(on_reply=(OnReply(match="421 4.7.0", action="suspend", for_=600.0),), queue=SOON)
-        yield self.send(house, "x@a.test")
-        yield until(lambda: house.mta.status()["postponed"])
+        await self.send(house, "x@a.test")
+        await until(lambda: house.mta.status()["postponed"])
         count = hop.connections
         hop.script["RCPT"] = "250 ok"
-        yield self.send(house, "y@a.test", "z@b.test")
-        yield until(lambda: other.messages)
+        await self.send(house, "y@a.test", "z@b.test")
+        await until(lambda: other.messages)
         self.assertEqual(hop.connections, count)
-        answer = yield house.mta.queue_ask({"do": "pauses"})
+        answer = await house.mta.queue_ask({"do": "pauses"})
         (pause,) = answer["pauses"]
         self.assertEqual((pause["what"], pause["reason"]), (f"host mx1.test:{self.port}", "421 4.7.0 go away"))
-        yield house.mta.queue_ask({"do": "resume", "what": pause["what"]})
-        yield until(lambda: delivered(house) == 3)
+        await house.mta.queue_ask({"do": "resume", "what": pause["what"]})
+        await until(lambda: delivered(house) == 3)
 
-    @inlineCallbacks
-    def test_a_reply_on_a_kept_connection_triggers_likewise(self):
+    async def test_a_reply_on_a_kept_connection_triggers_likewise(self) -> None:
         """421 to the second message: it is not tried by another connection first."""
         hop = self.hop(1, "a.test")
         house = self.house(on_reply=(OnReply(match="421 4.7.0", action="suspend", for_=600.0),), queue=SOON)
-        yield self.send(house, "x@a.test")
-        yield until(lambda: delivered(house) == 1)
+        await self.send(house, "x@a.test")
+        await until(lambda: delivered(house) == 1)
         hop.script["RCPT"] = "421 4.7.0 go away"
-        yield self.send(house, "y@a.test")
-        yield until(lambda: house.mta.status()["postponed"])
+        await self.send(house, "y@a.test")
+        await until(lambda: house.mta.status()["postponed"])
         self.assertEqual(hop.connections, 1)
 
-    @inlineCallbacks
-    def test_a_reply_slows_a_destination_down(self):
+    async def test_a_reply_slows_a_destination_down(self) -> None:
         """From then on no more than the rate; when it is lifted, as before."""
         hop = self.hop(1, "a.test", RCPT="450 4.7.0 too fast")
         rule = OnReply(match="re:too fast", action="slow_down", to=Rate(rate=(2, 1.0)), for_=600.0)
         house = self.house(on_reply=(rule,), queue=SOON)
-        yield self.send(house, "x@a.test")
-        yield until(lambda: house.mta._shaping.pauses.all())
+        await self.send(house, "x@a.test")
+        await until(lambda: house.mta._shaping.pauses.all())
         hop.script["RCPT"] = "250 ok"
-        yield self.send(house, *["x@a.test"] * 5)
-        yield until(lambda: delivered(house) == 6)
+        await self.send(house, *["x@a.test"] * 5)
+        await until(lambda: delivered(house) == 6)
         times = hop.times[1:]
         self.assertTrue(all(b - a > 0.5 for a, b in zip(times, times[2:], strict=False)), times)
-        gate = house.mta._shaping.limits.find(f"host mx1.test:{self.port}")
+        gate = self.gate(house, f"host mx1.test:{self.port}")
         self.assertIsNotNone(gate.brake)
-        yield house.mta.queue_ask({"do": "resume", "what": gate.name})
+        await house.mta.queue_ask({"do": "resume", "what": gate.name})
         self.assertIsNone(gate.brake)
 
-    @inlineCallbacks
-    def test_a_reply_makes_mail_fail(self):
+    async def test_a_reply_makes_mail_fail(self) -> None:
         """A 4xx that will never be anything else; with `for`, what else goes there, too."""
         hop = self.hop(1, "a.test", RCPT="450 4.7.1 never")
         house = self.house(on_reply=(OnReply(match="450 4.7.1", action="bounce", for_=600.0),))
-        yield self.send(house, "x@a.test")
-        yield until(lambda: house.done)
-        yield self.send(house, "y@a.test")
-        yield until(lambda: len(house.done) >= 2)
+        await self.send(house, "x@a.test")
+        await until(lambda: house.done)
+        await self.send(house, "y@a.test")
+        await until(lambda: len(house.done) >= 2)
         mine = [done for done in house.done if done.recipient.endswith("@a.test")]
         self.assertEqual([done.outcome for done in mine], ["failed", "failed"])
         self.assertEqual(len([line for line in hop.commands if line.startswith("RCPT")]), 1)
 
 
 class PauseTests(Watched):
-    @inlineCallbacks
-    def test_mail_stands_still_while_it_is_paused(self):
+    async def test_mail_stands_still_while_it_is_paused(self) -> None:
         """All of it, a zone's, a domain's; what waited in memory, too; and it flows again when it is resumed."""
         for what in ("all", "zone default", "domain a.test"):
             hop = self.hop(1, "a.test")
             house = self.house()
-            answer = yield house.mta.queue_ask({"do": "pause", "what": what, "reason": "work", "seconds": 600})
+            answer = await house.mta.queue_ask({"do": "pause", "what": what, "reason": "work", "seconds": 600})
             self.assertEqual(answer["paused"]["what"], what)
-            yield self.send(house, "x@a.test")
-            yield until(lambda house=house: house.mta.status()["postponed"] == 1)
-            yield house.idle()
-            (row,) = yield house.queue()
+            await self.send(house, "x@a.test")
+            await until(lambda house=house: house.mta.status()["postponed"] == 1)
+            await house.idle()
+            (row,) = await house.queue()
             self.assertIn(f"{what} is paused: work", row["reply"])
             self.assertEqual(hop.connections, 0)
-            yield house.mta.queue_ask({"do": "resume", "what": what})
-            yield until(lambda hop=hop: hop.messages)
-            yield house.close()
-            yield hop.close()
+            await house.mta.queue_ask({"do": "resume", "what": what})
+            await until(lambda hop=hop: hop.messages)
+            await house.close()
+            await hop.close()
 
-    @inlineCallbacks
-    def test_what_waits_in_memory_stands_still_too(self):
+    async def test_what_waits_in_memory_stands_still_too(self) -> None:
         """At once, with the zone that it is of; each is told what all are told that wait for the end of a pause."""
         hop = self.hop(1, "a.test", greeting=SILENT)
         house = self.house(zones={"default": Zone(connections=1)})
-        yield self.send(house, *["x@a.test"] * 5)
-        yield until(lambda: hop.connections)
-        yield house.mta.queue_ask({"do": "pause", "what": "zone default"})
-        yield until(lambda: house.mta.status()["postponed"] == 5)
-        yield house.idle()
-        rows = yield house.queue()
+        await self.send(house, *["x@a.test"] * 5)
+        await until(lambda: hop.connections)
+        await house.mta.queue_ask({"do": "pause", "what": "zone default"})
+        await until(lambda: house.mta.status()["postponed"] == 5)
+        await house.idle()
+        rows = await house.queue()
         self.assertEqual([row["reply"] for row in rows], ["4.3.2 zone default is paused"] * 5)
 
-    @inlineCallbacks
-    def test_a_pause_of_a_domain_holds_up_no_other_recipient(self):
+    async def test_a_pause_of_a_domain_holds_up_no_other_recipient(self) -> None:
         """Of the same message."""
         hop = self.hop(1, "a.test", "b.test")
         house = self.house()
-        yield house.mta.queue_ask({"do": "pause", "what": "domain a.test"})
-        yield in_thread(send, house.listen(), "x@a.test", "y@b.test")
-        yield until(lambda: hop.messages)
-        yield until(lambda: house.done)
+        await house.mta.queue_ask({"do": "pause", "what": "domain a.test"})
+        await in_thread(send, house.listen(), "x@a.test", "y@b.test")
+        await until(lambda: hop.messages)
+        await until(lambda: house.done)
         self.assertEqual([done.recipient for done in house.done], ["y@b.test"])
 
-    @inlineCallbacks
-    def test_whatever_their_rule_does(self):
+    async def test_whatever_their_rule_does(self) -> None:
         """All mail, and that of a domain, stands still on its way to a smart host and into a Maildir, too."""
         hop = self.hop(1)
         relay = Rule(name="relay", match=RuleMatch(recipients=("*@a.test",)), action=MailForward(
             targets=(Target(host="127.0.1.1", port=self.port),)))  # fmt: skip
         house = self.house(relay, LOCAL)
-        yield house.mta.queue_ask({"do": "pause", "what": "domain a.test"})
-        yield in_thread(send, house.listen(), "x@a.test", "y@local.test")
-        yield until(lambda: house.mails("y@local.test"))
-        yield house.mta.queue_ask({"do": "pause", "what": "all"})
-        yield in_thread(send, house.listen(), "z@local.test")
-        yield until(lambda: house.mta.status()["postponed"] == 2)
+        await house.mta.queue_ask({"do": "pause", "what": "domain a.test"})
+        await in_thread(send, house.listen(), "x@a.test", "y@local.test")
+        await until(lambda: house.mails("y@local.test"))
+        await house.mta.queue_ask({"do": "pause", "what": "all"})
+        await in_thread(send, house.listen(), "z@local.test")
+        await until(lambda: house.mta.status()["postponed"] == 2)
         self.assertEqual((hop.connections, house.mails("z@local.test")), (0, []))
-        yield house.mta.queue_ask({"do": "resume", "all": True})
-        yield until(lambda: hop.messages and house.mails("z@local.test"))
+        await house.mta.queue_ask({"do": "resume", "all": True})
+        await until(lambda: hop.messages and house.mails("z@local.test"))
 
 
 class ExplainTests(Watched):
-    @inlineCallbacks
-    def test_how_mail_would_leave_now(self):
+    async def test_how_mail_would_leave_now(self) -> None:
         """Rule, zone, sources, hosts, way, TLS, limits and pauses, in words and as values; nothing is connected to."""
         hop = self.watched(1, "a.test")
         zone = Zone(pool="main", rate=Rate(rate=(100, 3600.0)))
@@ -299,8 +280,8 @@ class ExplainTests(Watched):
             pools=POOL,
             destinations={"p": Shape(mx=("mx1.test",), connections=3)},
         )
-        yield house.mta.queue_ask({"do": "pause", "what": "source 127.0.2.1", "reason": "listed", "seconds": 3600})
-        answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test", "message": "5b"})
+        await house.mta.queue_ask({"do": "pause", "what": "source 127.0.2.1", "reason": "listed", "seconds": 3600})
+        answer = await house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test", "message": "5b"})
         lines = list(delivery_lines(answer))
         self.assertEqual(
             lines[:6],
@@ -322,25 +303,25 @@ class ExplainTests(Watched):
         self.assertIn("provider p: 0 of 3 connections, 100 messages on each", lines)
         self.assertEqual((answer["leaves"], hop.connections), (True, 0))
         for what in ("provider p", f"host mx1.test:{self.port}"):
-            yield house.mta.queue_ask({"do": "pause", "what": what})
-            answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test"})
+            await house.mta.queue_ask({"do": "pause", "what": what})
+            answer = await house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test"})
             self.assertIn(f"10 mx1.test: 127.0.1.1, not now: {what} is paused", list(delivery_lines(answer)))
             self.assertEqual((answer["leaves"], answer["why"]), (False, f"{what} is paused"))
-            yield house.mta.queue_ask({"do": "resume", "what": what})
+            await house.mta.queue_ask({"do": "resume", "what": what})
         house.mta.suppression({"do": "add", "address": "y@a.test"})
-        answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "y@a.test"})
+        answer = await house.mta.queue_ask({"do": "delivery", "recipient": "y@a.test"})
         self.assertIn("550 5.7.1 Nothing is sent to <y@a.test> any more (operator)", answer["why"])
-        yield house.mta.queue_ask({"do": "pause", "what": "source 127.0.2.2"})
-        answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test"})
+        await house.mta.queue_ask({"do": "pause", "what": "source 127.0.2.2"})
+        answer = await house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test"})
         self.assertEqual(answer["why"], "no source of pool main can be used")
-        yield house.mta.queue_ask({"do": "pause", "what": "zone default", "reason": "work"})
-        answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test"})
+        await house.mta.queue_ask({"do": "pause", "what": "zone default", "reason": "work"})
+        answer = await house.mta.queue_ask({"do": "delivery", "recipient": "x@a.test"})
         self.assertIn("does not leave now: zone default is paused: work", list(delivery_lines(answer)))
         for fields, problem in (
             ({"recipient": "nobody"}, "'nobody' is not a mail address"),
             ({"recipient": "x@a.test", "zone": "gold"}, "there is no zone 'gold'"),
         ):
-            answer = yield house.mta.queue_ask({"do": "delivery", **fields})
+            answer = await house.mta.queue_ask({"do": "delivery", **fields})
             self.assertIn(problem, answer["error"])
-        answer = yield house.mta.queue_ask({"do": "delivery", "recipient": "x@none.test"})
+        answer = await house.mta.queue_ask({"do": "delivery", "recipient": "x@none.test"})
         self.assertIn("does not leave now: 550 5.1.2 There is no domain none.test", list(delivery_lines(answer)))

@@ -9,10 +9,11 @@ from pathlib import Path
 from random import Random
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
 
 from tests.mail.house import in_thread, send
 from tests.mail.test_zones import CountingHop, World
@@ -37,7 +38,7 @@ class Process(ProcessProtocol):
         if b"\n" in self._said:
             self.port = int(self._said.split()[0])
 
-    def processEnded(self, reason) -> None:
+    def processEnded(self, reason: Failure) -> None:
         reason.trap(ProcessTerminated)
         self.ended.callback(None)
 
@@ -55,8 +56,7 @@ class ZoneKillTests(World):
             transport.signalProcess("KILL")
         return process.ended
 
-    @inlineCallbacks
-    def test_nothing_is_lost_and_no_limit_is_broken(self):
+    async def test_nothing_is_lost_and_no_limit_is_broken(self) -> None:
         """Three times at any moment, with mail at every stage: all that was acknowledged arrives, twice only what was
         under way at a kill; never are there more connections than the zone has, nor more messages in a second.
         """
@@ -80,17 +80,17 @@ class ZoneKillTests(World):
         for kill in range(KILLS + 1):
             began, before = time.monotonic(), count()
             process, transport = self.start(state)
-            yield until(lambda process=process: process.port)
+            await until(lambda process=process: process.port)
             for number in range(6):
                 address = f"x{kill}-{number}@d{number % 4 + 1}.test"
-                yield in_thread(send, process.port, address)
+                await in_thread(send, process.port, address)
                 acknowledged.append(address)
             if kill == KILLS:
-                yield until(lambda: received(hops) >= set(acknowledged))
+                await until(lambda: received(hops) >= set(acknowledged))
             else:
                 enough = before + random.randrange(1, 6)
-                yield until(lambda enough=enough: count() >= enough)
-            yield self.end(process, transport)
+                await until(lambda enough=enough: count() >= enough)
+            await self.end(process, transport)
             self.assertLessEqual(count() - before, PER_SECOND * (time.monotonic() - began + 1))
         self.assertEqual(received(hops), set(acknowledged))
         self.assertLessEqual(count() - len(acknowledged), KILLS * 2 * PER_SECOND)
