@@ -9,7 +9,6 @@ import random
 import time
 from pathlib import Path
 
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.mail.delivery import body
@@ -34,25 +33,23 @@ class BodyTests(TestCase):
 
         self.patch(os, "sendfile", counted)
 
-    @inlineCallbacks
-    def test_with_dots_and_without_on_one_connection(self):
+    async def test_with_dots_and_without_on_one_connection(self) -> None:
         """One after the other, each way after each; the file that needs no dots never comes into Python."""
         hop = ScriptedHop(self)
         house = House(self, forward(hop.port))
         port = house.listen()
         for number, text in enumerate((PLAIN, DOTTED, PLAIN, PLAIN, DOTTED, DOTTED), 1):
             before = sum(self.sent)
-            yield in_thread(send, port, "b@example.test", body=text)
-            yield until(lambda number=number: house.mta.status()["delivered"] == number, 60)
+            await in_thread(send, port, "b@example.test", body=text)
+            await until(lambda number=number: house.mta.status()["delivered"] == number, 60)
             got = hop.messages[-1][1]
             self.assertTrue(got.endswith(text.encode()))
             self.assertEqual(got.count(b"Received: "), 1)
             self.assertEqual(sum(self.sent) - before, len(got) if text is PLAIN else 0)
         self.assertEqual(hop.connections, 1)
-        yield until(lambda: not list((house.state / "mail" / "spool").iterdir()))
+        await until(lambda: not list((house.state / "mail" / "spool").iterdir()))
 
-    @inlineCallbacks
-    def test_inside_tls(self):
+    async def test_inside_tls(self) -> None:
         """Whole and in order, however long each piece takes to be read; no two are read at once."""
         at_once: list[int] = []
         under_way: list[int] = []
@@ -72,46 +69,47 @@ class BodyTests(TestCase):
         house = House(self, forward(hop.port))
         port = house.listen()
         for number, text in enumerate((DOTTED, PLAIN, DOTTED), 1):
-            yield in_thread(send, port, "b@example.test", body=text)
-            yield until(lambda number=number: house.mta.status()["delivered"] == number, 60)
+            await in_thread(send, port, "b@example.test", body=text)
+            await until(lambda number=number: house.mta.status()["delivered"] == number, 60)
             self.assertTrue(hop.messages[-1][1].endswith(text.encode()))
         self.assertEqual((hop.connections, hop.secured, len(hop.messages), sum(self.sent)), (1, 1, 3, 0))
         self.assertEqual(set(at_once), {1})
 
-    @inlineCallbacks
-    def test_a_second_attempt_inside_tls(self):
+    async def test_a_second_attempt_inside_tls(self) -> None:
         """A small message comes from the store then."""
         hop = ScriptedHop(self, tls=Authority().credential(["next.test"]), RCPT="451 4.7.1 later")
         house = House(self, forward(hop.port))
         text = "Subject: x\r\n\r\nwhat was said\r\n.\r\n"
-        yield in_thread(send, house.listen(), "b@example.test", body=text)
-        yield until(lambda: house.mta.status()["deferred"], 60)
-        yield house.idle()
+        await in_thread(send, house.listen(), "b@example.test", body=text)
+        await until(lambda: house.mta.status()["deferred"], 60)
+        await house.idle()
         hop.script["RCPT"] = "250 ok"
-        yield house.mta.queue_ask({"do": "retry", "all": True})
-        yield until(lambda: house.mta.status()["delivered"], 60)
+        await house.mta.queue_ask({"do": "retry", "all": True})
+        await until(lambda: house.mta.status()["delivered"], 60)
         self.assertTrue(hop.messages[-1][1].endswith(text.encode()))
 
-    @inlineCallbacks
-    def test_what_is_not_in_memory_is_read_first(self):
+    async def test_what_is_not_in_memory_is_read_first(self) -> None:
         """By a thread, a window at a time: the reactor waits for no disk."""
 
         def cold(*_: object) -> int:
             raise BlockingIOError(errno.EAGAIN, "not in the page cache")
 
+        def noted(fd: int, count: int, at: int) -> bytes:
+            read.append(at)
+            return pread(fd, count, at)
+
         read: list[int] = []
         pread = os.pread
         self.patch(os, "preadv", cold)
-        self.patch(os, "pread", lambda fd, count, at: read.append(at) or pread(fd, count, at))
+        self.patch(os, "pread", noted)
         hop = ScriptedHop(self)
         house = House(self, forward(hop.port))
-        yield in_thread(send, house.listen(), "b@example.test", body=PLAIN)
-        yield until(lambda: house.mta.status()["delivered"], 60)
+        await in_thread(send, house.listen(), "b@example.test", body=PLAIN)
+        await until(lambda: house.mta.status()["delivered"], 60)
         self.assertTrue(hop.messages[0][1].endswith(PLAIN.encode()))
         self.assertEqual(read, list(range(0, len(hop.messages[0][1]), body.WINDOW)))
 
-    @inlineCallbacks
-    def test_a_file_that_is_cut_short_is_never_a_whole_message(self):
+    async def test_a_file_that_is_cut_short_is_never_a_whole_message(self) -> None:
         """The connection ends without an end mark, and the message stays."""
         hop = ScriptedHop(self)
         house = House(self, forward(hop.port))
@@ -122,15 +120,14 @@ class BodyTests(TestCase):
             return "354 go"
 
         hop.script["DATA"] = data
-        yield in_thread(send, house.listen(), "b@example.test", body=PLAIN)
-        yield until(lambda: house.mta.status()["deferred"], 60)
+        await in_thread(send, house.listen(), "b@example.test", body=PLAIN)
+        await until(lambda: house.mta.status()["deferred"], 60)
         self.assertEqual(hop.messages, [])
-        yield house.idle()
-        (row,) = yield house.queue()
+        await house.idle()
+        (row,) = await house.queue()
         self.assertIn("the message cannot be read", row["reply"])
 
-    @inlineCallbacks
-    def test_a_next_hop_that_goes_within_it(self):
+    async def test_a_next_hop_that_goes_within_it(self) -> None:
         """Deferred, and the file is not held open."""
         hop = ScriptedHop(self)
         house = House(self, forward(hop.port))
@@ -140,10 +137,10 @@ class BodyTests(TestCase):
             return "354 go"
 
         hop.script["DATA"] = data
-        yield in_thread(send, house.listen(), "b@example.test", body=PLAIN * 4)
-        yield until(lambda: self.sent, 60)
+        await in_thread(send, house.listen(), "b@example.test", body=PLAIN * 4)
+        await until(lambda: self.sent, 60)
         hop.sessions[0].transport.abortConnection()
-        yield until(lambda: house.mta.status()["deferred"], 60)
+        await until(lambda: house.mta.status()["deferred"], 60)
         self.assertEqual(hop.messages, [])
         self.assertEqual(self.open_files(house.state / "mail" / "spool"), [])
 

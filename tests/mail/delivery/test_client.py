@@ -31,8 +31,10 @@ class Owned:
 class Transport(StringTransport):
     """Its end is told at once."""
 
+    protocol: Connection
+
     def abortConnection(self) -> None:
-        super().abortConnection()
+        super().abortConnection()  # type: ignore[no-untyped-call]  # Twisted's
         self.protocol.connectionLost(Failure(ConnectionAborted()))
 
 
@@ -44,7 +46,7 @@ class SlowTests(SynchronousTestCase):
         self.connection = Connection(self.owner, client, "hop.test:25", None, self.clock, Patience())
         self.transport = Transport()
         self.transport.protocol = self.connection
-        self.connection.makeConnection(self.transport)
+        self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]  # Twisted's
         self.say(b"220 hello", b"250-hop.test", ehlo)
         self.assertEqual(self.owner.told, ["ready"])
         self.connection.send(self.sent)

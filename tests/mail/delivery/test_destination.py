@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -15,6 +15,7 @@ from dcrouter.config.rules import MailForward, Rule
 from dcrouter.errors import Unreachable
 from dcrouter.mail import floor
 from dcrouter.mail.delivery import destination as module
+from dcrouter.mail.delivery.body import NextPiece
 from dcrouter.mail.delivery.destinations import Destinations, Question
 from dcrouter.mail.delivery.egress.egress import Leg
 from dcrouter.mail.delivery.nexthop import NextHop
@@ -24,7 +25,7 @@ from dcrouter.mail.delivery.sending import Trouble
 from dcrouter.mail.server.verify import asked_hops, in_turn
 from dcrouter.mail.shaping.limits import Limits
 from dcrouter.net.resolver import Resolver
-from dcrouter.wire.smtp.client import Transaction
+from dcrouter.wire.smtp.client import Phase, Transaction
 from tests.mail.delivery.test_forward import LimitedHop
 from tests.mail.house import House, forward, impatient, in_thread, send
 from tests.mail.nexthop import CUT, SILENT, ScriptedHop
@@ -34,21 +35,32 @@ SMALL = b"Subject: x\r\n\r\ntext\r\n"
 
 
 class Sent:
-    """A message for one recipient; `result`: (`finished` | `unanswered` | `unreachable`, what was said)."""
+    """A message for one recipient; `result`: (`finished` | `unanswered` | `unreachable`, what was said).
 
-    def __init__(self) -> None:
+    `next_piece`: of one that is not in memory.
+    """
+
+    def __init__(self, next_piece: NextPiece | None = None) -> None:
         self.transaction = Transaction("a@x.test", ["b@x.test"], len(SMALL), False)
         self.content: Any = self
-        self.octets: bytes | None = SMALL
+        self.octets: bytes | None = None if next_piece else SMALL
         self.dotless = False
         self.result: tuple[str, Any] | None = None
         self.ticket = id(self)
+        self._next_piece = next_piece
 
-    def pieces(self) -> Any:
-        raise AssertionError("it is in memory")
+    def pieces(self) -> NextPiece:
+        assert self._next_piece is not None, "it is in memory"
+        return self._next_piece
 
     def file(self) -> None:
         return None
+
+    async def ended(self) -> tuple[str, Any]:
+        """Its result, when it is there."""
+        await until(lambda: self.result)
+        assert self.result is not None
+        return self.result
 
     def finished(self, replies: Any, peer: Peer) -> None:
         self.result = ("finished", replies[0].code)
@@ -91,93 +103,86 @@ class DestinationTests(TestCase):
         self.addCleanup(self.close, destinations)
         return destinations
 
-    @inlineCallbacks
-    def close(self, destinations):
+    async def close(self, destinations: Destinations) -> None:
         """Every connection has ended when this fires."""
         destinations.close()
-        yield until(lambda: not any(one._connections or one._opening for one in destinations._known.values()))
+        await until(lambda: not any(one._connections or one._opening for one in destinations._known.values()))
 
     def hop(self, port: int) -> NextHop:
         return NextHop(host="127.0.0.1", port=port, tls="none")
 
-    def test_nobody_is_waited_for_less_than_the_standard_says(self):
+    def test_nobody_is_waited_for_less_than_the_standard_says(self) -> None:
         """RFC 5321 4.5.3.2.1 to 4.5.3.2.6, in minutes."""
-        least = {"greeting": 5, "ehlo": 5, "mail": 5, "rcpt": 5, "data": 2, "body": 3, "final": 10}
+        least: dict[Phase, int] = {"greeting": 5, "ehlo": 5, "mail": 5, "rcpt": 5, "data": 2, "body": 3, "final": 10}
         self.assertEqual(
             {phase: TIMEOUTS[phase] >= 60.0 * minutes for phase, minutes in least.items()}, dict.fromkeys(least, True)
         )
         self.assertEqual(Patience().replies, TIMEOUTS)
 
-    @inlineCallbacks
-    def test_each_phase_has_its_timeout(self):
+    async def test_each_phase_has_its_timeout(self) -> None:
         """A server that falls silent at any point is left, and the reason names the point; behind the end of the
         message nobody knows whether it has arrived.
         """
-        phases = {"greeting": "greeting", "EHLO": "ehlo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data"}
-        for verb, phase in phases.items():
-            hop = ScriptedHop(self, **{"EHLO": "250 no pipelining", verb: SILENT})
+        phases: tuple[Phase, ...] = ("greeting", "ehlo", "mail", "rcpt", "data")
+        for verb, phase in zip(("greeting", "EHLO", "MAIL", "RCPT", "DATA"), phases, strict=True):
+            hop = ScriptedHop(self, EHLO="250 no pipelining")
+            hop.script[verb] = SILENT
             patience = Patience(replies={**TIMEOUTS, phase: 0.2})
             sent = Sent()
             self.destinations(patience).of(self.hop(hop.port)).send(sent)
-            yield until(lambda sent=sent: sent.result)
-            self.assertEqual(sent.result[0], "unreachable")
-            self.assertIn(f"timeout in {phase}", sent.result[1].reason)
+            result, trouble = await sent.ended()
+            self.assertEqual(result, "unreachable")
+            self.assertIn(f"timeout in {phase}", trouble.reason)
         hop = ScriptedHop(self, final=SILENT)
         sent = Sent()
         self.destinations(Patience(replies={**TIMEOUTS, "final": 0.2})).of(self.hop(hop.port)).send(sent)
-        yield until(lambda: sent.result)
-        self.assertEqual(sent.result, ("unanswered", "timeout in final (waiting for final)"))
+        self.assertEqual(await sent.ended(), ("unanswered", "timeout in final (waiting for final)"))
 
-    @inlineCallbacks
-    def ends_in_time(self, seconds, drop, drops):
+    async def ends_in_time(self, seconds: float, drop: NextPiece, drops: list[Deferred[bytes]]) -> None:
         """A message of which `drop` gives the next piece, and which has so long, is broken off; nothing comes later."""
-        sent = Sent()
-        sent.octets = None
-        sent.pieces = lambda: drop
+        sent = Sent(drop)
         self.patch(floor, "SPAN", seconds)
         hop = ScriptedHop(self)
         self.destinations(Patience(replies={**TIMEOUTS, "body": seconds})).of(self.hop(hop.port)).send(sent)
-        yield until(lambda: sent.result)
-        self.assertEqual(sent.result[0], "unreachable")
-        self.assertIn("timeout in body", sent.result[1].reason)
+        result, trouble = await sent.ended()
+        self.assertEqual(result, "unreachable")
+        self.assertIn("timeout in body", trouble.reason)
         self.assertEqual(hop.messages, [])
-        yield from drops
+        await gatherResults(drops)
 
-    def test_a_body_that_only_trickles_ends(self):
+    async def test_a_body_that_only_trickles_ends(self) -> None:
         """It is never silent, and holds its connection no longer than it may."""
-        drops: list[Any] = []
+        drops: list[Deferred[bytes]] = []
 
-        def drop() -> Any:
+        def drop() -> Deferred[bytes]:
             drops.append(deferLater(reactor, 0.02, lambda: b"x\r\n"))
             return drops[-1]
 
-        return self.ends_in_time(1.0, drop, drops)
+        await self.ends_in_time(1.0, drop, drops)
 
-    def test_a_piece_that_comes_when_its_time_is_over(self):
+    async def test_a_piece_that_comes_when_its_time_is_over(self) -> None:
         """The reactor was away meanwhile: the deadline strikes, and then the piece is there."""
-        drops: list[Any] = []
+        drops: list[Deferred[bytes]] = []
 
-        def drop() -> Any:
+        def drop() -> Deferred[bytes]:
             if drops:
                 time.sleep(0.5)
             drops.append(deferLater(reactor, 0, lambda: b"x\r\n"))
             return drops[-1]
 
-        return self.ends_in_time(0.2, drop, drops)
+        await self.ends_in_time(0.2, drop, drops)
 
-    @inlineCallbacks
-    def test_a_server_that_goes_behind_the_message_is_not_replaced_by_another(self):
+    async def test_a_server_that_goes_behind_the_message_is_not_replaced_by_another(self) -> None:
         """Cut, silent, garbage, before the final reply: deferred, and the next target does not get a second copy."""
         for temper in (CUT, SILENT, "what?"):
             hop, other = ScriptedHop(self, final=temper), ScriptedHop(self)
             house = House(self, forward(hop.port, other.port), patience=impatient("final"))
-            yield in_thread(send, house.listen(), "b@example.test")
-            yield until(lambda house=house: house.done)
+            await in_thread(send, house.listen(), "b@example.test")
+            await until(lambda house=house: house.done)
             self.assertEqual((house.done[0].outcome, other.connections), ("deferred", 0), temper)
             self.assertIn("waiting for final", house.done[0].reply)
 
-    @inlineCallbacks
-    def test_recipients_that_are_too_many_follow_on_the_same_connection(self):
+    async def test_recipients_that_are_too_many_follow_on_the_same_connection(self) -> None:
         """452 4.5.3 at RCPT, again and again, or the 552 of old servers (RFC 5321 4.5.3.1.10): everybody gets the
         message, nobody waits, nobody gets it twice.
         """
@@ -188,120 +193,113 @@ class DestinationTests(TestCase):
             )
             house = House(self, forward(hop.port))
             recipients = [f"b{number}@example.test" for number in range(8)]
-            yield in_thread(send, house.listen(), *recipients)
-            yield until(lambda house=house: len(house.done) == 8)
+            await in_thread(send, house.listen(), *recipients)
+            await until(lambda house=house: len(house.done) == 8)
             self.assertEqual({done.outcome for done in house.done}, {"delivered"}, refusal)
             self.assertEqual((hop.connections, len(hop.messages)), (1, 3), refusal)
 
-    @inlineCallbacks
-    def test_limits_that_are_announced_are_kept(self):
+    async def test_limits_that_are_announced_are_kept(self) -> None:
         """RCPTMAX and MAILMAX (RFC 9422): groups of that size, a connection for each so many messages; nobody is
         refused, or waits.
         """
         hop = ScriptedHop(self, EHLO="250-next\r\n250 LIMITS RCPTMAX=3 MAILMAX=2")
         hop.script["RCPT"] = lambda line: "421 no" if len(hop.sessions[-1].accepted) >= 3 else "250 2.1.5 ok"
         house = House(self, forward(hop.port))
-        yield in_thread(send, house.listen(), *(f"b{number}@example.test" for number in range(10)))
-        yield until(lambda: len(house.done) == 10)
+        await in_thread(send, house.listen(), *(f"b{number}@example.test" for number in range(10)))
+        await until(lambda: len(house.done) == 10)
         self.assertEqual({done.outcome for done in house.done}, {"delivered"})
         self.assertEqual((hop.connections, len(hop.messages)), (2, 4))
 
-    @inlineCallbacks
-    def test_nobody_taken_is_no_reason_to_ask_again(self):
+    async def test_nobody_taken_is_no_reason_to_ask_again(self) -> None:
         """452 for every recipient is an answer."""
         hop = ScriptedHop(self, RCPT="452 4.5.3 too many")
         house = House(self, forward(hop.port))
-        yield in_thread(send, house.listen(), "b@example.test", "c@example.test")
-        yield until(lambda: len(house.done) == 2)
+        await in_thread(send, house.listen(), "b@example.test", "c@example.test")
+        await until(lambda: len(house.done) == 2)
         self.assertEqual({done.outcome for done in house.done}, {"deferred"})
 
-    @inlineCallbacks
-    def test_a_recipient_is_asked_about_without_a_message(self):
+    async def test_a_recipient_is_asked_about_without_a_message(self) -> None:
         """The reply to RCPT; then the connection carries mail, behind a RSET."""
         hop = ScriptedHop(self, RCPT=lambda line: "550 5.1.1 who" if "bad" in line else "250 2.1.5 ok")
         destinations = self.destinations()
         for address, code in (("bad@x.test", 550), ("b@x.test", 250)):
-            reply = yield destinations.verify(Leg(self.hop(hop.port)), address)
+            reply = await destinations.verify(Leg(self.hop(hop.port)), address)
             self.assertEqual(reply.code, code)
-            yield deferLater(reactor, 0)  # the connection is idle from then on
+            await deferLater(reactor, 0)  # the connection is idle from then on
         sent = Sent()
         destinations.of(self.hop(hop.port)).send(sent)
-        yield until(lambda: sent.result)
-        self.assertEqual((sent.result, hop.connections), (("finished", 250), 1))
+        self.assertEqual((await sent.ended(), hop.connections), (("finished", 250), 1))
         self.assertEqual(len(hop.messages), 1)
         verbs = [line.split(" ")[0] for line in hop.commands]
         self.assertEqual(verbs[1:6], ["MAIL", "RCPT", "RSET", "MAIL", "RCPT"])
 
-    @inlineCallbacks
-    def test_a_server_that_takes_so_many_questions_on_a_connection(self):
+    async def test_a_server_that_takes_so_many_questions_on_a_connection(self) -> None:
         """421 to the next one, with or without a cut: it is asked by another connection at once, and only once more."""
         for verb in ("MAIL", "RCPT"):
             for cut in (True, False):
                 hop = LimitedHop(self, verb, "250 ok", cut=cut)
                 destinations = self.destinations()
                 for _ in range(3):
-                    reply = yield destinations.verify(Leg(self.hop(hop.port)), "b@x.test")
+                    reply = await destinations.verify(Leg(self.hop(hop.port)), "b@x.test")
                     self.assertEqual(reply.code, 250)
-                    yield deferLater(reactor, 0)
+                    await deferLater(reactor, 0)
                 self.assertEqual(hop.connections, 3)
                 hop.most = 0
-                reply = yield destinations.verify(Leg(self.hop(hop.port)), "b@x.test")
+                reply = await destinations.verify(Leg(self.hop(hop.port)), "b@x.test")
                 self.assertEqual((reply.code, hop.connections), (421, 4))
 
-    @inlineCallbacks
-    def test_questions_go_to_the_first_target_that_answers(self):
+    async def test_questions_go_to_the_first_target_that_answers(self) -> None:
         """And fail where none does; one that nobody waits for any more hurts nobody."""
         down, up = ScriptedHop(self, greeting="421 busy"), ScriptedHop(self)
         house = House(self, forward(down.port, up.port))
         rule = house.email.rules[0]
         ask = in_turn(house.mta._attempts.verify, asked_hops)
-        reply = yield ask(rule, "b@example.test")
+        reply = await ask(rule, "b@example.test")
         self.assertEqual(reply.code, 250)
+        assert isinstance(rule.action, MailForward)
         alone = Rule(name="alone", action=MailForward(targets=rule.action.targets[:1]))
-        yield self.assertFailure(ask(alone, "b@example.test"), Unreachable)
+        await self.assertFailure(ask(alone, "b@example.test"), Unreachable)
         question = Question("b@x.test")
         question.answer.addErrback(lambda failure: None)
         question.answer.cancel()
         question.finished((reply,), Peer("x:25"))
         question.unreachable(Trouble("x:25", "gone"))
 
-    @inlineCallbacks
-    def test_a_next_hop_that_is_back_is_told_of(self):
+    async def test_a_next_hop_that_is_back_is_told_of(self) -> None:
         """Once, when the first connection is good again; not while it is down, nor when it never was."""
         hop = ScriptedHop(self, greeting="421 busy")
         destination = self.destinations(Patience(down=1.0)).of(self.hop(hop.port))
         first, second = Sent(), Sent()
         destination.send(first)
-        yield until(lambda: first.result)
+        await first.ended()
         self.assertTrue(destination.down)
         destination.send(second)
+        assert second.result is not None
         self.assertEqual((second.result[0], hop.connections), ("unreachable", 1))
         hop.script["greeting"] = "220 next"
-        yield until(lambda: not destination.down)
+        await until(lambda: not destination.down)
         self.assertEqual(self.recovered, [])
         for _ in range(2):
             sent = Sent()
             destination.send(sent)
-            yield until(lambda sent=sent: sent.result)
-            self.assertEqual(sent.result, ("finished", 250))
+            self.assertEqual(await sent.ended(), ("finished", 250))
         self.assertEqual(self.recovered, [f"127.0.0.1:{hop.port}"])
 
-    @inlineCallbacks
-    def test_who_says_421_is_tried_less_and_less(self):
+    async def test_who_says_421_is_tried_less_and_less(self) -> None:
         """At the greeting or at MAIL: what waits goes elsewhere, the pause doubles, then there is one connection until
         a message is taken; only that wakes others (RFC 5321 4.2.1, 4.5.4.1)."""
         for verb in ("greeting", "MAIL"):
             self.recovered.clear()
-            hop = ScriptedHop(self, **{verb: "421 4.7.0 not now"})
+            hop = ScriptedHop(self)
+            hop.script[verb] = "421 4.7.0 not now"
             destination = self.destinations(Patience(down=0.1)).of(self.hop(hop.port))
             for pause in (0.1, 0.2, 0.4):
                 sent = [Sent() for _ in range(10)]
                 for one in sent:
                     destination.send(one)
-                yield until(lambda sent=sent: all(one.result for one in sent))
+                self.assertNotIn(("finished", 250), [await one.ended() for one in sent])
                 self.assertEqual(destination._away, pause)
-                self.assertNotIn(("finished", 250), [one.result for one in sent])
-                yield until(lambda destination=destination: not (destination.down or destination._connections))
+                await until(lambda destination=destination: not (destination.down or destination._connections))
             self.assertEqual(self.recovered, [])
             # The first round opens as many as wait.
             self.assertLessEqual(hop.connections, 12)
@@ -310,40 +308,36 @@ class DestinationTests(TestCase):
             for one in sent:
                 destination.send(one)
             self.assertEqual(len(destination._opening), 1)
-            yield until(lambda sent=sent: all(one.result for one in sent))
-            self.assertEqual({one.result for one in sent}, {("finished", 250)})
+            self.assertEqual({await one.ended() for one in sent}, {("finished", 250)})
             self.assertGreater(hop.connections, before)
             self.assertEqual((self.recovered, destination._away), ([f"127.0.0.1:{hop.port}"], 0.0))
 
-    @inlineCallbacks
-    def test_a_next_hop_that_takes_mail_may_say_421_to_some(self):
+    async def test_a_next_hop_that_takes_mail_may_say_421_to_some(self) -> None:
         """One connection too many for it is no reason to leave it alone."""
         for verb in ("greeting", "MAIL"):
             hop = ScriptedHop(self)
             destination = self.destinations().of(self.hop(hop.port))
             first = Sent()
             destination.send(first)
-            yield until(lambda first=first: first.result)
+            await first.ended()
 
-            def only_the_first(_, hop=hop, good=hop.script[verb]):
+            def only_the_first(_: str, hop: ScriptedHop = hop, good: str = hop.script[verb]) -> str:
                 return good if len(hop.sessions) == 1 else "421 4.7.0 too many connections"
 
             hop.script[verb] = only_the_first
             sent = [Sent() for _ in range(3)]
             for one in sent:
                 destination.send(one)
-            yield until(lambda sent=sent: all(one.result for one in sent))
-            self.assertIn(("finished", 250), [one.result for one in sent])
+            self.assertIn(("finished", 250), [await one.ended() for one in sent])
             self.assertEqual((destination.down, destination._away), (False, 0.0))
 
-    @inlineCallbacks
-    def test_a_next_hop_that_says_421_and_closes_is_understood(self):
+    async def test_a_next_hop_that_says_421_and_closes_is_understood(self) -> None:
         """To commands that go out together it answers one: its word is told, and it is left alone (RFC 5321 3.8)."""
 
         for verb in ("MAIL", "RCPT"):
             hop = ScriptedHop(self, RCPT=SILENT, DATA=SILENT)
 
-            def part(_, hop=hop):
+            def part(_: str, hop: ScriptedHop = hop) -> str:
                 reactor.callLater(0, hop.sessions[-1].transport.loseConnection)
                 return "421 4.7.0 not now"
 
@@ -351,27 +345,23 @@ class DestinationTests(TestCase):
             destination = self.destinations(Patience(down=0.1)).of(self.hop(hop.port))
             sent = Sent()
             destination.send(sent)
-            yield until(lambda sent=sent: sent.result)
-            self.assertEqual((sent.result, destination._away), (("finished", 421), 0.1))
+            self.assertEqual((await sent.ended(), destination._away), (("finished", 421), 0.1))
 
-    @inlineCallbacks
-    def test_an_operator_need_not_wait_for_the_pause_to_end(self):
+    async def test_an_operator_need_not_wait_for_the_pause_to_end(self) -> None:
         """A next hop that was found down is tried by the next message once somebody asked for it."""
         hop = ScriptedHop(self, greeting="421 busy")
         destinations = self.destinations(Patience(down=1000.0))
         destination = destinations.of(self.hop(hop.port))
         first, second = Sent(), Sent()
         destination.send(first)
-        yield until(lambda: first.result)
+        await first.ended()
         hop.script["greeting"] = "220 next"
         destinations.try_all()
         destination.send(second)
-        yield until(lambda: second.result)
-        self.assertEqual(second.result, ("finished", 250))
+        self.assertEqual(await second.ended(), ("finished", 250))
         self.assertEqual(self.recovered, [f"127.0.0.1:{hop.port}"])
 
-    @inlineCallbacks
-    def test_all_connections_together_are_bounded_and_go_round(self):
+    async def test_all_connections_together_are_bounded_and_go_round(self) -> None:
         """Two slots, three next hops: idle connections make way, everybody is served."""
         hops = [ScriptedHop(self) for _ in range(3)]
         destinations = self.destinations(Patience(), size=2)
@@ -382,17 +372,16 @@ class DestinationTests(TestCase):
                 destinations.of(self.hop(hop.port)).send(sent[-1])
         most = 0
 
-        def over():
+        def over() -> bool:
             nonlocal most
             most = max(most, sum(len(hop.sessions) for hop in hops))
             return all(one.result for one in sent)
 
-        yield until(over)
+        await until(over)
         self.assertEqual([one.result for one in sent], [("finished", 250)] * 9)
         self.assertLessEqual(most, 2)
 
-    @inlineCallbacks
-    def test_what_waits_for_a_slow_next_hop_is_cut_down(self):
+    async def test_what_waits_for_a_slow_next_hop_is_cut_down(self) -> None:
         """All but a few are deferred, and told of when these have gone; a fast one may have a long queue."""
         self.patch(module, "SLOW", 0.3)
         self.patch(module, "KEPT_BY_SLOW", 4)
@@ -401,18 +390,18 @@ class DestinationTests(TestCase):
         sent = [Sent() for _ in range(30)]
         for one in sent:
             patient.send(one)
-        yield until(lambda: len([one for one in sent if one.result]) == 26)
+        await until(lambda: len([one for one in sent if one.result]) == 26)
         self.assertFalse([one for one in sent[:4] if one.result])
         late = Sent()
         patient.send(late)
+        assert late.result is not None
         self.assertEqual(late.result[1].status, "4.4.5")
         for session in hop.sessions:
             session.sendLine(b"220 next")
-        yield until(lambda: all(one.result == ("finished", 250) for one in sent[:4]))
+        await until(lambda: all(one.result == ("finished", 250) for one in sent[:4]))
         self.assertEqual(self.recovered, [f"127.0.0.1:{hop.port}"])
 
-    @inlineCallbacks
-    def test_next_hops_of_which_nothing_is_known_are_forgotten(self):
+    async def test_next_hops_of_which_nothing_is_known_are_forgotten(self) -> None:
         """However many domains there are; those in use stay."""
         hop = ScriptedHop(self)
         destinations = self.destinations(Patience())
@@ -420,9 +409,9 @@ class DestinationTests(TestCase):
         used = destinations.of(self.hop(hop.port))
         sent = Sent()
         used.send(sent)
-        yield until(lambda: sent.result)
+        await sent.ended()
         for port in range(1, 30):
             destinations.of(self.hop(port))
         self.assertIs(destinations.of(self.hop(hop.port)), used)
         self.assertNotIn((self.hop(1), None), destinations._known)
-        yield deferLater(reactor, 0)
+        await deferLater(reactor, 0)

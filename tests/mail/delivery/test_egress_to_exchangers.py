@@ -6,7 +6,6 @@ from ipaddress import ip_network
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.egress import EgressMatch, EgressRule
@@ -15,6 +14,7 @@ from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import MailForward, Mta, Rule, RuleMatch, Verify
 from dcrouter.config.targets import SimpleTarget
 from dcrouter.config.zones import Zone
+from dcrouter.events import DeliveryDone
 from dcrouter.interfaces import Departure
 from dcrouter.mail.delivery.egress import proxies as module
 from dcrouter.mail.delivery.patience import Patience
@@ -54,16 +54,14 @@ class ExchangerTests(TestCase):
             **{"resolver": self.dns.config(), "queue": SOON, **options},
         )
 
-    @inlineCallbacks
-    def sent(self, house: House, *recipients: str) -> Any:
+    async def sent(self, house: House, *recipients: str) -> dict[str, DeliveryDone]:
         """The events of one message's first attempts, by recipient."""
         count = len(house.done)
-        yield in_thread(send, house.listen(), *recipients)
-        yield until(lambda: len(house.done) >= count + len(recipients))
+        await in_thread(send, house.listen(), *recipients)
+        await until(lambda: len(house.done) >= count + len(recipients))
         return {done.recipient: done for done in house.done[count:]}
 
-    @inlineCallbacks
-    def test_the_proxy_is_told_names(self):
+    async def test_the_proxy_is_told_names(self) -> None:
         """By host and by zone; the proxy resolves: it finds another machine than we would. Others go straight."""
         first, second = self.hop(1), self.hop(2)
         straight = ScriptedHop(self, address="127.0.1.2", port=self.port)
@@ -73,19 +71,18 @@ class ExchangerTests(TestCase):
             EgressRule(match=EgressMatch(host=("mx1.test",)), through=(proxy(other.port),)),
             zones={"bulk": Zone()},
         )
-        done = yield self.sent(house, "a@d1.test", "a@d2.test")
+        done = await self.sent(house, "a@d1.test", "a@d2.test")
         self.assertEqual(done["a@d1.test"].through, f"socks5://127.0.0.1:{other.port}")
         self.assertEqual((done["a@d1.test"].target, other.asked), (f"mx1.test:{self.port}", [("mx1.test", self.port)]))
         self.assertIsNone(done["a@d2.test"].through)
         self.assertEqual((len(first.messages), len(second.messages), len(straight.messages)), (1, 0, 1))
         self.assertEqual(one.asked, [])
         bulk = self.house(*house.email.egress, zones={"bulk": Zone()}, action=Mta(zone="bulk"))
-        done = yield self.sent(bulk, "a@d1.test", "a@d2.test")
+        done = await self.sent(bulk, "a@d1.test", "a@d2.test")
         self.assertEqual({event.through for event in done.values()}, {f"socks5://127.0.0.1:{one.port}"})
         self.assertEqual(sorted(one.asked), [("mx1.test", self.port), ("mx2.test", self.port)])
 
-    @inlineCallbacks
-    def test_silence_about_one_server_is_not_the_proxys(self):
+    async def test_silence_about_one_server_is_not_the_proxys(self) -> None:
         """About three of them it is: then it gets no more connections, and comes back when it answers."""
         self.patch(module, "PROBE", 0.1)
         for number in (1, 2, 3):
@@ -94,48 +91,48 @@ class ExchangerTests(TestCase):
         socks.stalls = True
         label = f"socks5://127.0.0.1:{socks.port}"
         house = self.house(EgressRule(through=(proxy(socks.port),)), queue=LATER, patience=Patience(connect=1.0))
-        health = lambda: house.mta.status()["egress"]["proxies"][label]["health"]  # noqa: E731
+
+        def health() -> Any:
+            return house.mta.status()["egress"]["proxies"][label]["health"]
+
         for number in (1, 2):
-            done = yield self.sent(house, f"a@d{number}.test")
+            done = await self.sent(house, f"a@d{number}.test")
             self.assertIn("has not reached it in time", done[f"a@d{number}.test"].reply)
             self.assertEqual(health(), "up")
         self.patch(module, "PROBE", 3600.0)
-        yield self.sent(house, "a@d3.test")
+        await self.sent(house, "a@d3.test")
         self.assertEqual(health(), "ejected")
         self.assertEqual(len(socks.asked), 3)
-        yield self.sent(house, "b@d1.test")
+        await self.sent(house, "b@d1.test")
         self.assertEqual(len(socks.asked), 3)
 
-    @inlineCallbacks
-    def test_a_proxy_that_dies_in_a_message(self):
+    async def test_a_proxy_that_dies_in_a_message(self) -> None:
         """The mail is not lost and not sent twice: it waits, and goes by the same way."""
         hop, socks = self.hop(1), self.socks()
         socks.cut = 100
         house = self.house(EgressRule(through=(proxy(socks.port),)))
-        done = yield self.sent(house, "a@d1.test")
+        done = await self.sent(house, "a@d1.test")
         self.assertEqual(done["a@d1.test"].outcome, "deferred")
         self.assertEqual(hop.messages, [])
         socks.cut = None
-        yield until(lambda: hop.messages)
-        yield house.idle()
+        await until(lambda: hop.messages)
+        await house.idle()
         self.assertEqual(len(hop.messages), 1)
 
-    @inlineCallbacks
-    def test_attempts_over(self):
+    async def test_attempts_over(self) -> None:
         """The first attempts go straight, later ones through the proxy."""
         hop, socks = self.hop(1), self.socks()  # straight nobody is there
         rule = EgressRule(match=EgressMatch(attempts_over=1), through=(proxy(socks.port),))
         house = self.house(rule)
-        yield in_thread(send, house.listen(), "a@d1.test")
-        yield until(lambda: any(done.outcome == "delivered" for done in house.done))
+        await in_thread(send, house.listen(), "a@d1.test")
+        await until(lambda: any(done.outcome == "delivered" for done in house.done))
         self.assertEqual(len(hop.messages), 1)
         delivered = [done for done in house.done if done.outcome == "delivered"]
         self.assertEqual(
             [(done.attempts, done.through) for done in delivered], [(3, f"socks5://127.0.0.1:{socks.port}")]
         )
 
-    @inlineCallbacks
-    def test_who_exists_is_asked_the_same_way(self):
+    async def test_who_exists_is_asked_the_same_way(self) -> None:
         """`verify`: through the proxy; while that is down nobody is asked straight, and RCPT gets 450."""
         hop, socks = self.hop(1, RCPT=lambda line: "550 5.1.1 who" if "bad" in line else "250 2.1.5 ok"), self.socks()
         action = MailForward(targets=(SimpleTarget(host="mx1.test", port=self.port),))
@@ -146,16 +143,15 @@ class ExchangerTests(TestCase):
             return House(self, rule, egress=egress, resolver=self.dns.config(), queue=LATER)
 
         words = ("EHLO x", "MAIL FROM:<a@x.test>", "RCPT TO:<bad@d1.test>", "RCPT TO:<good@d1.test>")
-        replies = yield in_thread(dialogue, house(socks.port).listen(), *words)
+        replies = await in_thread(dialogue, house(socks.port).listen(), *words)
         self.assertEqual([reply[:3] for reply in replies[3:]], [b"550", b"250"])
         self.assertEqual(set(socks.asked), {("mx1.test", self.port)})
         seen = hop.connections
-        replies = yield in_thread(dialogue, house(reserved(self)).listen(), *words)
+        replies = await in_thread(dialogue, house(reserved(self)).listen(), *words)
         self.assertEqual([reply[:3] for reply in replies[3:]], [b"450", b"450"])
         self.assertEqual(hop.connections, seen)
 
-    @inlineCallbacks
-    def test_a_name_that_cannot_be_resolved_is_not_taken_for_another_address(self):
+    async def test_a_name_that_cannot_be_resolved_is_not_taken_for_another_address(self) -> None:
         """Where a rule asks for addresses, and DNS does not answer, the mail waits."""
         hop = ScriptedHop(self)
         rule = EgressRule(
@@ -165,12 +161,11 @@ class ExchangerTests(TestCase):
         out = Rule(name="out", match=RuleMatch(recipients=("*@d1.test",)), action=action)
         self.dns.behave("SERVFAIL", "nowhere.test")
         house = House(self, out, egress=(rule,), resolver=self.dns.config(), queue=LATER)
-        done = yield self.sent(house, "a@d1.test")
+        done = await self.sent(house, "a@d1.test")
         self.assertEqual(done["a@d1.test"].outcome, "deferred")
         self.assertIn("4.3.5 nowhere.test", done["a@d1.test"].reply)
 
-    @inlineCallbacks
-    def test_explained(self):
+    async def test_explained(self) -> None:
         """Which rule decides, why not those before it, and that its proxies do not work."""
         house = self.house(
             EgressRule(match=EgressMatch(zone=("bulk",)), through=(proxy(1),)),
@@ -188,15 +183,15 @@ class ExchangerTests(TestCase):
         passed = [{"rule": 0, "why_not": "zone: bulk"}, {"rule": 1, "why_not": "enabled: false"}]
         self.assertEqual((told["rule"], told["way"], told["on_failure"]), (2, "proxy", "defer"))
         self.assertEqual((told["passed"], "down" in told), (passed, False))
-        yield self.sent(house, "a@d1.test")
-        yield until(lambda: "down" in explain(asked))
+        await self.sent(house, "a@d1.test")
+        await until(lambda: "down" in explain(asked))
         self.assertIn("Connection refused", explain(asked)["down"])
         self.assertNotIn("hush", str(explain(asked)))
         other = explain(evolve(asked, recipient="a@other.test"))
         self.assertEqual((other["rule"], other["way"]), (None, "direct"))
         self.assertEqual(other["passed"][2], {"rule": 2, "why_not": "recipient: *@d1.test"})
 
-    def test_explained_for_each_address(self):
+    def test_explained_for_each_address(self) -> None:
         """Where they have ways of their own; as one where they have the same."""
         match = EgressMatch(destination_ips=(ip_network("192.0.2.0/24"),))
         explain = self.house(EgressRule(match=match, through=(proxy(1),))).mta._attempts.egress.explain

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.mail.delivery.maildir import Delivery, encoded, maildir_path
@@ -121,8 +120,7 @@ class DeliveryTests(SynchronousTestCase):
 
 
 class ClientTests(TestCase):
-    @inlineCallbacks
-    def test_recipients_with_unsafe_names_stay_below_the_maildir(self):
+    async def test_recipients_with_unsafe_names_stay_below_the_maildir(self) -> None:
         """Accepted ones are directories right under maildir/; the others are refused; nothing appears elsewhere."""
         house = House(self)
         port = house.listen()
@@ -137,14 +135,14 @@ class ClientTests(TestCase):
         ]
         accepted = 0
         for form in forms:
-            replies = yield in_thread(dialogue, port, "EHLO c", "MAIL FROM:<>", f"RCPT TO:<{form}>".encode() + b"\r\n")
+            replies = await in_thread(dialogue, port, "EHLO c", "MAIL FROM:<>", f"RCPT TO:<{form}>".encode() + b"\r\n")
             if replies[-1][:3] == b"250":
                 accepted += 1
-                yield in_thread(
+                await in_thread(
                     dialogue, port, "EHLO c", "MAIL FROM:<>", f"RCPT TO:<{form}>", "DATA", b"Subject: x\r\n\r\n.\r\n"
                 )
         self.assertEqual(accepted, 4)
-        yield until(lambda: house.mta.status()["delivered"] == accepted)
+        await until(lambda: house.mta.status()["delivered"] == accepted)
         names = sorted(path.name for path in (house.state / "maildir").iterdir())
         self.assertEqual(
             names,

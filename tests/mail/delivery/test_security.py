@@ -6,18 +6,19 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import inlineCallbacks
 from twisted.internet.error import CannotListenError
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import LogLevel, formatEvent
 from twisted.trial.unittest import SkipTest, TestCase
 
 from dcrouter.config.forms import Secret
 from dcrouter.config.rules import MailForward, Rule, RuleMatch, SmartHostAuth
 from dcrouter.config.targets import Target
+from dcrouter.events import DeliveryDone
 from tests.mail.house import House, impatient, in_thread, send
-from tests.mail.nexthop import CUT, SILENT, ScriptedHop
+from tests.mail.nexthop import CUT, SILENT, Script, ScriptedHop
 from tests.support.certificates import Authority
 from tests.support.facts import until
+from tests.support.logged import logged
 
 NAME = "mx.localhost"
 PASSWORD = "correct horse battery"
@@ -43,43 +44,39 @@ class SecurityTests(TestCase):
         patience = impatient("starttls", "tls", "quit")
         return House(self, rule, patience=patience, ca_files={str(CA): self.authority.root_pem})
 
-    @inlineCallbacks
-    def outcome(self, house):
+    async def outcome(self, house: House) -> DeliveryDone:
         """Sends a message; gives the event of its first attempt."""
         count = len(house.done)
-        yield in_thread(send, house.listen(), "b@example.test")
-        yield until(lambda: len(house.done) > count)
-        yield house.idle()
+        await in_thread(send, house.listen(), "b@example.test")
+        await until(lambda: len(house.done) > count)
+        await house.idle()
         return house.done[count]
 
-    @inlineCallbacks
-    def test_tls_is_used_where_it_is_offered(self):
+    async def test_tls_is_used_where_it_is_offered(self) -> None:
         """Whatever the certificate; EHLO is said again inside, and the outcome knows version and cipher."""
         strange = Authority().credential(["somebody.else"])
         for credential in (self.good, strange, self.authority.credential([NAME], days=-1)):
             hop = ScriptedHop(self, tls=credential)
-            done = yield self.outcome(self.house(to(hop)))
+            done = await self.outcome(self.house(to(hop)))
             self.assertEqual((done.outcome, done.target, hop.secured), ("delivered", f"{NAME}:{hop.port}", 1))
-            self.assertRegex(done.tls, r"^TLSv1\.[23] TLS_")
+            self.assertRegex(done.tls or "", r"^TLSv1\.[23] TLS_")
             self.assertEqual([line[:4] for line in hop.commands[:4]], ["EHLO", "STAR", "EHLO", "MAIL"])
 
-    @inlineCallbacks
-    def test_tls_is_not_asked_for_where_it_is_unwanted_or_not_offered(self):
+    async def test_tls_is_not_asked_for_where_it_is_unwanted_or_not_offered(self) -> None:
         """`none`, and a next hop without it: in clear."""
         hop = ScriptedHop(self, tls=self.good)
-        done = yield self.outcome(self.house(to(hop, tls="none")))
+        done = await self.outcome(self.house(to(hop, tls="none")))
         self.assertEqual((done.outcome, done.tls, hop.secured), ("delivered", None, 0))
         plain = ScriptedHop(self)
-        done = yield self.outcome(self.house(to(plain)))
+        done = await self.outcome(self.house(to(plain)))
         self.assertEqual((done.outcome, done.tls), ("delivered", None))
 
-    @inlineCallbacks
-    def test_tls_that_fails_where_it_is_only_welcome_is_done_without(self):
+    async def test_tls_that_fails_where_it_is_only_welcome_is_done_without(self) -> None:
         """A refusal: in clear on the same connection. A handshake that breaks or hangs, a cut: on the next one, and the
         message after that does not try again.
         """
         hop = ScriptedHop(self, tls=self.good, STARTTLS="454 4.7.0 not now")
-        done = yield self.outcome(self.house(to(hop)))
+        done = await self.outcome(self.house(to(hop)))
         self.assertEqual((done.outcome, done.tls, hop.connections), ("delivered", None, 1))
         for temper in ("no TLS behind it", "nothing behind it", CUT, SILENT, "421 4.3.2 closing"):
             hop = ScriptedHop(self, EHLO=STARTTLS, STARTTLS=temper)
@@ -89,9 +86,9 @@ class SecurityTests(TestCase):
                 hop.script["STARTTLS"] = lambda line, hop=hop: self.raw(hop, b"220 go\r\n")
             house = self.house(to(hop))
             for _ in range(2):
-                done = yield self.outcome(house)
+                done = await self.outcome(house)
                 self.assertEqual((done.outcome, done.tls, done.attempts), ("delivered", None, 1), temper)
-                yield until(lambda hop=hop: not hop.sessions)
+                await until(lambda hop=hop: not hop.sessions)
             self.assertEqual((hop.connections, hop.commands.count("STARTTLS")), (3, 1), temper)
 
     def raw(self, hop: ScriptedHop, reply: bytes, later: bytes = b"") -> str:
@@ -102,11 +99,10 @@ class SecurityTests(TestCase):
         session.transport.write(reply)
         return SILENT
 
-    @inlineCallbacks
-    def test_required_tls_goes_only_to_whom_the_certificate_is_for(self):
+    async def test_required_tls_goes_only_to_whom_the_certificate_is_for(self) -> None:
         """Right name, right authority: delivered. Anything else waits, and says exactly why."""
         hop = ScriptedHop(self, tls=self.good)
-        done = yield self.outcome(self.house(to(hop, tls="required", ca=CA)))
+        done = await self.outcome(self.house(to(hop, tls="required", ca=CA)))
         self.assertEqual((done.outcome, hop.secured), ("delivered", 1))
         cases = (
             (
@@ -118,15 +114,14 @@ class SecurityTests(TestCase):
         )
         for credential, reason in cases:
             hop = ScriptedHop(self, tls=credential)
-            done = yield self.outcome(self.house(to(hop, tls="required", ca=CA)))
+            done = await self.outcome(self.house(to(hop, tls="required", ca=CA)))
             self.assertEqual((done.outcome, hop.messages), ("deferred", []))
             self.assertRegex(done.reply, rf"^4\.7\.5 mx\.localhost:\d+: certificate verify failed: {reason}")
             self.assertFalse([line for line in hop.commands if line.startswith("MAIL")])
 
-    @inlineCallbacks
-    def test_required_tls_that_is_not_to_be_had_waits(self):
+    async def test_required_tls_that_is_not_to_be_had_waits(self) -> None:
         """Not offered, refused, broken: deferred, never in clear; the next target has it."""
-        tempers = (
+        tempers: tuple[tuple[Script, str, str], ...] = (
             ({}, "4.7.4", "STARTTLS is not offered"),
             ({"EHLO": STARTTLS, "STARTTLS": "454 4.7.0 no"}, "4.7.4", "STARTTLS refused: 454 4.7.0 no"),
             ({"EHLO": STARTTLS, "STARTTLS": "421 4.7.0 no"}, "4.7.4", "STARTTLS refused"),
@@ -134,45 +129,42 @@ class SecurityTests(TestCase):
         )
         for script, status, reason in tempers:
             hop = ScriptedHop(self, **script)
-            done = yield self.outcome(self.house(to(hop, tls="required", ca=CA)))
+            done = await self.outcome(self.house(to(hop, tls="required", ca=CA)))
             self.assertEqual((done.outcome, hop.messages), ("deferred", []))
             self.assertTrue(done.reply.startswith(status), done.reply)
             self.assertIn(reason, done.reply)
         other = ScriptedHop(self, tls=self.good)
-        done = yield self.outcome(self.house(to(hop, Target(host=NAME, port=other.port), tls="required", ca=CA)))
+        done = await self.outcome(self.house(to(hop, Target(host=NAME, port=other.port), tls="required", ca=CA)))
         self.assertEqual((done.outcome, len(other.messages)), ("delivered", 1))
 
-    @inlineCallbacks
-    def test_octets_behind_the_reply_to_starttls_are_never_taken_for_the_servers(self):
+    async def test_octets_behind_the_reply_to_starttls_are_never_taken_for_the_servers(self) -> None:
         """RFC 3207 5: somebody in between put them there; where TLS is required the mail waits."""
         hop = ScriptedHop(self, tls=self.good, STARTTLS="220 go\r\n250-mx\r\n250 AUTH PLAIN")
-        done = yield self.outcome(self.house(to(hop, tls="required", ca=CA, auth=AUTH)))
+        done = await self.outcome(self.house(to(hop, tls="required", ca=CA, auth=AUTH)))
         self.assertIn("octets behind the reply to STARTTLS", done.reply)
         self.assertFalse([line for line in hop.commands if line.startswith("AUTH")])
 
-    @inlineCallbacks
-    def test_a_login_goes_over_tls_only(self):
+    async def test_a_login_goes_over_tls_only(self) -> None:
         """PLAIN, or LOGIN where only that is offered; without TLS no word of it, and the mail waits."""
         hop = ScriptedHop(self, tls=self.good, AUTH="235 2.7.0 welcome")
-        done = yield self.outcome(self.house(to(hop, tls="required", ca=CA, auth=AUTH)))
+        done = await self.outcome(self.house(to(hop, tls="required", ca=CA, auth=AUTH)))
         self.assertEqual(done.outcome, "delivered")
         self.assertIn("AUTH PLAIN " + b64encode(f"\0u\0{PASSWORD}".encode()).decode(), hop.commands)
         asked = iter(("334 UGFzc3dvcmQ6", "235 2.7.0 welcome"))
         hop = ScriptedHop(self, tls=self.good, AUTH="334 VXNlcm5hbWU6", answer=lambda line: next(asked))
         hop.script["EHLO"] = lambda line: hop.hello(line).replace(" PLAIN", "")
-        done = yield self.outcome(self.house(to(hop, auth=AUTH)))
+        done = await self.outcome(self.house(to(hop, auth=AUTH)))
         self.assertEqual(done.outcome, "delivered")
         sent = [b64encode(text.encode()).decode() for text in ("u", PASSWORD)]
         self.assertEqual(hop.commands[3:6], ["AUTH LOGIN", *sent])
         for tls in ("none", "opportunistic"):
             plain = ScriptedHop(self, EHLO="250-x\r\n250 AUTH PLAIN LOGIN")
-            done = yield self.outcome(self.house(to(plain, tls=tls, auth=AUTH)))
+            done = await self.outcome(self.house(to(plain, tls=tls, auth=AUTH)))
             self.assertEqual(done.outcome, "deferred")
             self.assertIn("a login needs TLS", done.reply)
             self.assertEqual({line.split()[0] for line in plain.commands}, {"EHLO"})
 
-    @inlineCallbacks
-    def test_a_login_that_is_refused_bounces_nothing_and_is_told_loudly(self):
+    async def test_a_login_that_is_refused_bounces_nothing_and_is_told_loudly(self) -> None:
         """5xx: 4.7.8 and an error for the operator; 4xx: deferred; no line shows the password in any form."""
         secrets = [PASSWORD, b64encode(f"\0u\0{PASSWORD}".encode()).decode()]
         for reply, status in (
@@ -183,11 +175,8 @@ class SecurityTests(TestCase):
         ):
             hop = ScriptedHop(self, tls=self.good, AUTH=reply)
             house = self.house(to(hop, tls="required", ca=CA, auth=AUTH))
-            lines: list[Any] = []
-            globalLogPublisher.addObserver(lines.append)
-            self.addCleanup(globalLogPublisher.removeObserver, lines.append)
-            done = yield self.outcome(house)
-            globalLogPublisher.removeObserver(lines.append)
+            lines = logged(self)
+            done = await self.outcome(house)
             self.assertEqual((done.outcome, hop.messages), ("deferred", []))
             self.assertTrue(done.reply.startswith(status), done.reply)
             said = "\n".join(f"{formatEvent(line)} {line}" for line in lines) + done.reply
@@ -195,8 +184,7 @@ class SecurityTests(TestCase):
             errors = [line for line in lines if line["log_level"] is LogLevel.error]
             self.assertEqual(len(errors), status == "4.7.8", reply)
 
-    @inlineCallbacks
-    def test_port_465_speaks_tls_from_the_first_octet(self):
+    async def test_port_465_speaks_tls_from_the_first_octet(self) -> None:
         """Verified where it is required; a next hop of that number that speaks in clear gets nothing."""
         try:
             hop = ScriptedHop(self, tls=self.good, implicit=True, address="127.0.0.97", port=465)
@@ -204,13 +192,13 @@ class SecurityTests(TestCase):
             raise SkipTest("port 465 cannot be bound") from error
         target = (Target(host="127.0.0.97", port=465),)
         rule = Rule(name="out", action=MailForward(targets=target, tls="required", ca=CA))
-        done = yield self.outcome(self.house(rule))
+        done = await self.outcome(self.house(rule))
         self.assertEqual((done.outcome, hop.commands), ("deferred", []))
         self.assertIn("hostname mismatch", done.reply)
         hop.tls = self.authority.credential(["127.0.0.97"])
-        done = yield self.outcome(self.house(rule))
+        done = await self.outcome(self.house(rule))
         self.assertEqual((done.outcome, len(hop.messages)), ("delivered", 1))
         self.assertNotIn("STARTTLS", hop.commands)
         hop.implicit = False
-        done = yield self.outcome(self.house(rule))
+        done = await self.outcome(self.house(rule))
         self.assertEqual(done.outcome, "deferred")
