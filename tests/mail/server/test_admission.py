@@ -31,7 +31,7 @@ class AdmissionTests(SynchronousTestCase):
     def admission(self, *rules: Rule, **email: Any) -> Admission:
         config = Email(hostname="mail.ours.test", postmaster="root@ours.test", rules=rules, **email)
         self.clock = Clock()
-        self.full: str | None = None
+        self.full = False
         self.asked: list[Deferred[Reply]] = []
 
         def ask(rule: Rule, address: str) -> Deferred[Reply]:
@@ -61,7 +61,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(admission.sender(STRANGER, sender).reply[:9], b"250 2.1.0")
         self.assertEqual(admission.sender(STRANGER, sender._replace(size=100)).reply[:9], b"250 2.1.0")
         self.assertEqual(admission.sender(STRANGER, sender._replace(size=101)).reply[:9], b"452 4.3.1")
-        self.full = "the queue is full"
+        self.full = True
         self.assertEqual(admission.sender(STRANGER, sender).reply[:9], b"452 4.3.1")
 
     def test_refusals_and_who_refused(self) -> None:
@@ -220,7 +220,7 @@ class OpenRelayTests(SynchronousTestCase):
             raise AssertionError("nobody is asked")
 
         self.admission = Admission(
-            config, Rules(config), clock=Clock(), in_thread=maybeDeferred, ask=ask, full=lambda size: None
+            config, Rules(config), clock=Clock(), in_thread=maybeDeferred, ask=ask, full=lambda size: False
         )
 
     def reply(self, client: Client, sender: str, path: str) -> bytes:
@@ -237,9 +237,9 @@ class OpenRelayTests(SynchronousTestCase):
         """A stranger reaches nobody but ours; a user reaches others, and no address that leads on from there."""
         for kind in ("smtp", "submission", "smtps"):
             for sender in ("", f"u@{D}", f"u@{H}", f"u@[{I}]"):
-                for who in ({}, {"account": "a@ours.test"}, {"trusted": True}):
-                    client = Client(address="192.0.2.9", kind=kind, **who)  # type: ignore[arg-type]
-                    at = (kind, sender, who)
+                for account, trusted in ((None, False), ("a@ours.test", False), (None, True)):
+                    client = Client(address="192.0.2.9", kind=kind, account=account, trusted=trusted)
+                    at = (kind, sender, account, trusted)
                     for path in ROUTED:
                         self.assertEqual(self.reply(client, sender, path)[:4], b"550 ", (path, at))
                     for path in FOREIGN:

@@ -9,18 +9,19 @@ import subprocess
 from base64 import b64encode
 from collections.abc import Callable
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.internet.defer import inlineCallbacks
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, formatEvent
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.accounts import Auth, AuthFailures, User
 from dcrouter.config.mail import MailTimeouts
 from dcrouter.config.rules import Deliver, Rule, RuleMatch
-from tests.mail.house import HOSTNAME, House, dialogue, in_thread
+from tests.mail.house import HOSTNAME, Client, House, dialogue, in_thread
 from tests.mail.server.accounts import HASHES
 from tests.support.facts import until
+from tests.support.logged import logged
 from tests.support.peers import require, require_swaks_tls
 
 ALICE = User(name="alice@x.test", password_hash=HASHES["secret"], may_send_as=("alice@x.test", "*@alice.test"))
@@ -29,9 +30,24 @@ OURS = Rule(
     match=RuleMatch(recipients=("*@local.test",), clients="may_relay"),
     action=Deliver(maildir="maildir/{recipient}"),
 )
+T = TypeVar("T")
+
 PLAIN = "AUTH PLAIN " + b64encode(b"\0alice@x.test\0secret").decode()
 HEAD = "From: Alice <alice@x.test>\r\n"
 MAIL = HEAD + "Subject: x\r\n\r\ntext\r\n"
+
+
+def client_of(house: House, port: int, kind: str) -> smtplib.SMTP:
+    """Blocking: a client under TLS that has said EHLO."""
+    context = ssl.create_default_context(cafile=house.ca_file)
+    if kind == "smtps":
+        client: smtplib.SMTP = _Smtps("127.0.0.1", port, timeout=240, context=context)
+    else:
+        client = Client(port)
+        client.ehlo("c.test")
+        client.starttls(context=context)
+    client.ehlo("c.test")
+    return client
 
 
 class AuthTests(TestCase):
@@ -39,30 +55,16 @@ class AuthTests(TestCase):
         auth = email.pop("auth", Auth(users=(ALICE,)))
         return House(self, *(rules or (OURS,)), auth=auth, **email)
 
-    def client(self, house: House, port: int, kind: str) -> smtplib.SMTP:
-        """Blocking: a client under TLS that has said EHLO."""
-        context = ssl.create_default_context(cafile=house.ca_file)
-        if kind == "smtps":
-            client: smtplib.SMTP = _Smtps("127.0.0.1", port, timeout=240, context=context)
-        else:
-            client = smtplib.SMTP("127.0.0.1", port, timeout=240)
-            client._host = HOSTNAME
-            client.ehlo("c.test")
-            client.starttls(context=context)
-        client.ehlo("c.test")
-        return client
-
-    def talk(self, house: House, port: int, kind: str, act: Callable[[smtplib.SMTP], Any]) -> Any:
+    def talk(self, house: House, port: int, kind: str, act: Callable[[smtplib.SMTP], T]) -> Deferred[T]:
         """Fires with what `act` gives of a client under TLS."""
 
-        def run() -> Any:
-            with self.client(house, port, kind) as client:
+        def run() -> T:
+            with client_of(house, port, kind) as client:
                 return act(client)
 
         return in_thread(run)
 
-    @inlineCallbacks
-    def test_both_mechanisms_on_every_kind_of_port(self):
+    async def test_both_mechanisms_on_every_kind_of_port(self) -> None:
         """AUTH opens the relay, Received tells of it (RFC 3848), Date and Message-ID are added and nothing else."""
         house = self.house()
         count = 0
@@ -76,9 +78,9 @@ class AuthTests(TestCase):
                     self.assertEqual(client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))[0], 235)
                     client.sendmail("alice@x.test", ["b@local.test"], MAIL)
 
-                yield self.talk(house, port, kind, act)
+                await self.talk(house, port, kind, act)
                 count += 1
-                yield until(lambda count=count: len(house.mails("b@local.test")) == count)
+                await until(lambda count=count: len(house.mails("b@local.test")) == count)
                 head, _, text = house.mails("b@local.test")[-1].partition(b"\n\n")
                 self.assertIn(b" with ESMTPSA id ", head)
                 self.assertRegex(
@@ -88,26 +90,24 @@ class AuthTests(TestCase):
                 self.assertEqual(text, b"text\n")
         self.assertEqual(house.mta.status()["logins"], 6)
 
-    @inlineCallbacks
-    def test_strangers_are_told_to_log_in(self):
+    async def test_strangers_are_told_to_log_in(self) -> None:
         """530 5.7.0 before TLS and after it on submission; on smtp they are strangers to the rules; wrong is 535."""
         house = self.house()
         submission, smtp, smtps = (house.listen(kind) for kind in ("submission", "smtp", "smtps"))
-        clear = yield in_thread(dialogue, submission, "EHLO c.test", "MAIL FROM:<a@x.test>", PLAIN)
+        clear = await in_thread(dialogue, submission, "EHLO c.test", "MAIL FROM:<a@x.test>", PLAIN)
         self.assertEqual([line[:9] for line in clear[2:]], [b"530 5.7.0"] * 2)
-        clear = yield in_thread(dialogue, smtp, "EHLO c.test", PLAIN, "MAIL FROM:<a@x.test>", "RCPT TO:<b@local.test>")
+        clear = await in_thread(dialogue, smtp, "EHLO c.test", PLAIN, "MAIL FROM:<a@x.test>", "RCPT TO:<b@local.test>")
         self.assertEqual([line[:9] for line in clear[2:]], [b"538 5.7.1", b"250 2.1.0", b"550 5.7.1"])
 
         def act(client: smtplib.SMTP) -> list[int]:
             wrong = self.assertRaises(smtplib.SMTPAuthenticationError, client.login, "alice@x.test", "wrong")
             return [wrong.smtp_code, client.docmd("MAIL FROM:<alice@x.test>")[0]]
 
-        self.assertEqual((yield self.talk(house, submission, "submission", act)), [535, 530])
-        self.assertEqual((yield self.talk(house, smtps, "smtps", act)), [535, 530])
+        self.assertEqual(await self.talk(house, submission, "submission", act), [535, 530])
+        self.assertEqual(await self.talk(house, smtps, "smtps", act), [535, 530])
         self.assertEqual(house.mta.status()["failed_logins"], 4)  # smtplib tries both mechanisms
 
-    @inlineCallbacks
-    def test_tls_where_it_is_required(self):
+    async def test_tls_where_it_is_required(self) -> None:
         """`never` lets trusted clients submit in clear, `always` wants TLS on port 25 too."""
         trusted = (ip_network("127.0.0.0/8"),)
         for require_tls, kind, reply in (
@@ -117,29 +117,27 @@ class AuthTests(TestCase):
             ("always", "smtp", b"530 5.7.0"),
         ):
             house = self.house(require_tls=require_tls, trusted=trusted)
-            replies = yield in_thread(dialogue, house.listen(kind), "EHLO c.test", "MAIL FROM:<a@x.test>")
+            replies = await in_thread(dialogue, house.listen(kind), "EHLO c.test", "MAIL FROM:<a@x.test>")
             self.assertEqual(replies[-1][:9], reply)
 
-    @inlineCallbacks
-    def test_trusted_clients_relay_without_auth(self):
+    async def test_trusted_clients_relay_without_auth(self) -> None:
         """On every kind of port, as anybody; submission adds what lacks, also without From."""
         house = self.house(trusted=(ip_network("192.0.2.0/24"),))
         for kind in ("smtp", "submission", "smtps"):
             port = house.listen(kind, peer=("192.0.2.7", 4711))
-            yield self.talk(
+            await self.talk(
                 house,
                 port,
                 kind,
                 lambda client: client.sendmail("printer@any.test", ["b@local.test"], "Subject: x\r\n\r\n"),
             )
-        yield until(lambda: len(house.mails("b@local.test")) == 3)
+        await until(lambda: len(house.mails("b@local.test")) == 3)
         self.assertEqual([mail.count(b"\nMessage-ID: ") for mail in house.mails("b@local.test")], [0, 1, 1])
         stranger = house.listen("submission", peer=("198.51.100.7", 4711))
-        code = yield self.talk(house, stranger, "submission", lambda client: client.docmd("MAIL FROM:<a@x.test>")[0])
+        code = await self.talk(house, stranger, "submission", lambda client: client.docmd("MAIL FROM:<a@x.test>")[0])
         self.assertEqual(code, 530)
 
-    @inlineCallbacks
-    def test_an_account_sends_as_itself(self):
+    async def test_an_account_sends_as_itself(self) -> None:
         """553 5.7.1 at MAIL, 550 5.7.1 after the message for From and Sender; the null sender passes; and on port 25
         without a login nobody looks."""
         house = self.house()
@@ -160,15 +158,14 @@ class AuthTests(TestCase):
             return replies
 
         port = house.listen("submission")
-        replies = yield self.talk(house, port, "submission", act)
+        replies = await self.talk(house, port, "submission", act)
         self.assertEqual(
             [f"{code} {text[:5].decode()}" for code, text in replies],
             ["553 5.7.1", "553 5.7.1", "550 5.7.1", "550 5.7.1", "550 5.6.0", "250 2.0.0", "250 2.0.0"],
         )
-        yield until(lambda: len(house.mails("b@local.test")) == 2)
+        await until(lambda: len(house.mails("b@local.test")) == 2)
 
-    @inlineCallbacks
-    def test_banned_addresses(self):
+    async def test_banned_addresses(self) -> None:
         """421 as greeting and on the way, an alert on 465; on port 25 mail flows and AUTH does not."""
         house = self.house(
             Rule(
@@ -184,10 +181,10 @@ class AuthTests(TestCase):
             ] + ([] if client.sock is not None else [0])
 
         # smtplib's login tries each mechanism: two failures.
-        self.assertEqual((yield self.talk(house, submission, "submission", guess))[0], 421)
-        greeting = yield in_thread(dialogue, submission)
+        self.assertEqual((await self.talk(house, submission, "submission", guess))[0], 421)
+        greeting = await in_thread(dialogue, submission)
         self.assertEqual(greeting[0][:9], b"421 4.7.0")
-        error = yield in_thread(self.assertRaises, (ssl.SSLError, ConnectionError), self.client, house, smtps, "smtps")
+        error = await in_thread(self.assertRaises, (ssl.SSLError, ConnectionError), client_of, house, smtps, "smtps")
         self.assertIsNotNone(error)
 
         def act(client: smtplib.SMTP) -> int:
@@ -195,14 +192,13 @@ class AuthTests(TestCase):
             client.sendmail("a@x.test", ["b@local.test"], "Subject: x\r\n\r\n")
             return code
 
-        self.assertEqual((yield self.talk(house, smtp, "smtp", act)), 454)
-        yield until(lambda: house.mails("b@local.test"))
+        self.assertEqual(await self.talk(house, smtp, "smtp", act), 454)
+        await until(lambda: house.mails("b@local.test"))
         self.assertEqual(house.mta.status()["banned"], 1)
-        yield until(lambda: len(house.closed) == 4)
+        await until(lambda: len(house.closed) == 4)
         self.assertEqual([one.reason for one in house.closed].count("banned"), 2)
 
-    @inlineCallbacks
-    def test_half_a_login_runs_out_of_time(self):
+    async def test_half_a_login_runs_out_of_time(self) -> None:
         """421 4.4.2 after timeouts.command; one that hangs up instead leaves nothing."""
         house = self.house(timeouts=MailTimeouts(command=1.5))
         port = house.listen("smtps")
@@ -210,25 +206,23 @@ class AuthTests(TestCase):
         def act(client: smtplib.SMTP) -> list[int]:
             return [client.docmd("AUTH LOGIN")[0], client.getreply()[0]]
 
-        self.assertEqual((yield self.talk(house, port, "smtps", act)), [334, 421])
+        self.assertEqual(await self.talk(house, port, "smtps", act), [334, 421])
 
         def hang_up() -> None:
-            client = self.client(house, port, "smtps")
+            client = client_of(house, port, "smtps")
             client.docmd("AUTH PLAIN")
+            assert client.sock is not None
             client.sock.close()
-            client = self.client(house, port, "smtps")
+            client = client_of(house, port, "smtps")
             client.send(PLAIN + "\r\n")
             client.close()
 
-        yield in_thread(hang_up)
-        yield until(lambda: house.mta.status()["connections"] == 0)
+        await in_thread(hang_up)
+        await until(lambda: house.mta.status()["connections"] == 0)
 
-    @inlineCallbacks
-    def test_nothing_of_a_login_is_ever_logged(self):
+    async def test_nothing_of_a_login_is_ever_logged(self) -> None:
         """All lines at every level, and the access log: neither the password nor its base64, of good and bad logins."""
-        told: list[Any] = []
-        globalLogPublisher.addObserver(told.append)
-        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        told = logged(self)
         house = self.house()
         port, smtp = house.listen("smtps"), house.listen("smtp")
         wrong = b64encode(b"\0alice@x.test\0hunter2").decode()
@@ -245,11 +239,11 @@ class AuthTests(TestCase):
                 client.docmd(line)
             client.sendmail("alice@x.test", ["b@local.test"], MAIL)
 
-        yield self.talk(house, port, "smtps", act)
-        yield in_thread(
+        await self.talk(house, port, "smtps", act)
+        await in_thread(
             dialogue, smtp, "EHLO c", "AUTH PLAIN " + wrong, "AUTH LOGIN", b64encode(b"hunter2") + b"\r\n", "NOOP"
         )
-        yield until(lambda: len(house.closed) == 2)
+        await until(lambda: len(house.closed) == 2)
         failed = "login of alice@x.test from 127.0.0.1 by password failed"
         self.assertTrue([event for event in told if failed in formatEvent(event)])
         everything = repr(told) + repr(house.closed) + "".join(map(formatEvent, told))
@@ -257,8 +251,7 @@ class AuthTests(TestCase):
             self.assertNotIn(secret, everything)
         self.assertTrue(all(event["log_level"] is not LogLevel.critical for event in told if "log_level" in event))
 
-    @inlineCallbacks
-    def test_swaks_and_msmtp_log_in(self):
+    async def test_swaks_and_msmtp_log_in(self) -> None:
         """Both mechanisms of both, over STARTTLS and on 465; a wrong password ends in their error."""
         swaks, msmtp = require_swaks_tls(), require("msmtp")
         house = self.house()
@@ -288,9 +281,9 @@ class AuthTests(TestCase):
                         )
                     )  # fmt: skip
         for argv, good in runs:
-            done = yield in_thread(subprocess.run, argv, input=MAIL.encode(), capture_output=True, timeout=240)
+            done = await in_thread(subprocess.run, argv, input=MAIL.encode(), capture_output=True, timeout=240)
             self.assertEqual(done.returncode == 0, good, (argv, done.stdout + done.stderr))
-        yield until(lambda: len(house.mails("b@local.test")) == 8)
+        await until(lambda: len(house.mails("b@local.test")) == 8)
 
 
 class _Smtps(smtplib.SMTP_SSL):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import formatEvent
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.accounts import Auth, AuthFailures
@@ -20,15 +21,19 @@ from dcrouter.mail.server.directory import Directory
 from dcrouter.mail.server.login import Login
 from dcrouter.wire.sasl import Credentials
 from tests.mail.house import House, in_thread
-from tests.mail.server.test_auth import ALICE, MAIL, OURS
-from tests.mail.server.test_auth import AuthTests as _Clients
+from tests.mail.server.test_auth import ALICE, MAIL, OURS, client_of
 from tests.support.edge import Backend, says
 from tests.support.facts import until
+from tests.support.logged import logged
 from tests.support.slapd import ADMIN, ADMIN_PASSWORD, BASE, Slapd
 
 HERE = Client(address="192.0.2.1", kind="submission")
-client_of = _Clients.client
-del _Clients
+
+
+def hears(sock: socket.socket) -> None:
+    """A talk: says nothing."""
+    if sock.recv(1 << 20):
+        sock.recv(1)
 
 
 class DirectoryCase(TestCase):
@@ -48,10 +53,10 @@ class DirectoryCase(TestCase):
         self.addCleanup(self.ended, directory)
         return directory
 
-    def ended(self, directory: Directory) -> Deferred[None]:
+    async def ended(self, directory: Directory) -> None:
         directory.abort()
         # What was cut is lost with the reactor's next turns.
-        return until(lambda: all(not _connected(one) for one in reactor.getReaders()))  # type: ignore[no-any-return]
+        await until(lambda: all(not _connected(one) for one in reactor.getReaders()))
 
     def check(self, directory: Directory, name: str, password: str) -> Deferred[bool]:
         return Deferred.fromCoroutine(directory.check(name, password)).addCallback(lambda wrong: wrong is None)
@@ -62,8 +67,7 @@ def _connected(reader: Any) -> bool:
 
 
 class CheckTests(DirectoryCase):
-    @inlineCallbacks
-    def test_who_is_known(self):
+    async def test_who_is_known(self) -> None:
         """The right password of the one entry; never an empty one, nor a name that several entries have, nor one
         without a password.
         """
@@ -83,10 +87,9 @@ class CheckTests(DirectoryCase):
             ("", "secret", False),
             ("", "", False),
         ):
-            self.assertEqual((yield self.check(directory, name, password)), good, (name, password))
+            self.assertEqual(await self.check(directory, name, password), good, (name, password))
 
-    @inlineCallbacks
-    def test_a_name_is_no_filter(self):
+    async def test_a_name_is_no_filter(self) -> None:
         """RFC 4515 3: stars, parentheses, backslashes, NUL and what is no ASCII are characters of the name."""
         directory = self.directory(self.config(self.slapd().port, filter="(|(mail={user})(uid={user}))"))
         for name, good in (
@@ -103,10 +106,9 @@ class CheckTests(DirectoryCase):
             ("back\\slash@x.test", True),
             ("erin", True),
         ):
-            self.assertEqual((yield self.check(directory, name, "secret")), good, name)
+            self.assertEqual(await self.check(directory, name, "secret"), good, name)
 
-    @inlineCallbacks
-    def test_filters(self):
+    async def test_filters(self) -> None:
         """Every kind finds what a directory's own client would."""
         port = self.slapd().port
         for text, good in (
@@ -122,21 +124,19 @@ class CheckTests(DirectoryCase):
             ("(&(createTimestamp<=20000101000000Z)(mail={user}))", False),
         ):
             directory = self.directory(self.config(port, filter=text))
-            self.assertEqual((yield self.check(directory, "erin@x.test", "secret")), good, text)
+            self.assertEqual(await self.check(directory, "erin@x.test", "secret"), good, text)
 
-    @inlineCallbacks
-    def test_nobody_looks(self):
+    async def test_nobody_looks(self) -> None:
         """Without bind_dn the search is anonymous; where that may see nothing, nobody is found."""
         for anonymous in (True, False):
             config = self.config(self.slapd(anonymous=anonymous).port, bind_dn=None, bind_password=None)
             check = self.check(self.directory(config), "erin@x.test", "secret")
             if anonymous:
-                self.assertTrue((yield check))
+                self.assertTrue(await check)
             else:
-                yield self.assertFailure(check, Unavailable)
+                await self.assertFailure(check, Unavailable)
 
-    @inlineCallbacks
-    def test_tls(self):
+    async def test_tls(self) -> None:
         """By ldaps and by StartTLS, with a certificate that is the directory's; else nothing is said to it."""
         slapd = self.slapd("localhost", clear=False)
         for scheme, port in (("ldaps", slapd.tls_port), ("ldap", slapd.port)):
@@ -149,12 +149,11 @@ class CheckTests(DirectoryCase):
                 directory = self.directory(config, trust=trust, secure=True)
                 check = self.check(directory, "erin@x.test", "secret")
                 if good:
-                    self.assertTrue((yield check))
+                    self.assertTrue(await check)
                 else:
-                    yield self.assertFailure(check, Unavailable)
+                    await self.assertFailure(check, Unavailable)
 
-    @inlineCallbacks
-    def test_connections_are_kept_and_bounded(self):
+    async def test_connections_are_kept_and_bounded(self) -> None:
         """Many logins at once share a few; those that nobody uses go on with the next, also after a restart."""
         self.patch(module, "AT_ONCE", 2)
         self.patch(module, "WAITING", 5)
@@ -162,40 +161,36 @@ class CheckTests(DirectoryCase):
         directory = self.directory(self.config(slapd.port))
         checks = [self.check(directory, "erin@x.test", "secret") for _ in range(7)]
         refused = self.check(directory, "erin@x.test", "secret")
-        yield self.assertFailure(refused, Unavailable)
-        self.assertEqual((yield gatherResults(checks)), [True] * 7)
+        await self.assertFailure(refused, Unavailable)
+        self.assertEqual(await gatherResults(checks), [True] * 7)
         self.assertEqual((len(directory._open), len(directory._idle), directory._busy), (2, 2, 0))
         for connection, _ in directory._idle:
             connection.transport.loseConnection()
-        self.assertTrue((yield self.check(directory, "erin@x.test", "secret")))
+        self.assertTrue(await self.check(directory, "erin@x.test", "secret"))
 
-    @inlineCallbacks
-    def test_a_directory_that_hangs_keeps_nobody_waiting(self):
+    async def test_a_directory_that_hangs_keeps_nobody_waiting(self) -> None:
         """Who waits behind its logins is told to come again, and those behind them are served once it answers."""
         self.patch(module, "AT_ONCE", 1)
         self.patch(module, "TURN_WITHIN", 0.3)
-        silent = Backend(self, lambda sock: sock.recv(1 << 20) and sock.recv(1))  # type: ignore[arg-type]
+        silent = Backend(self, hears)
         directory = self.directory(self.config(silent.port))
         self.patch(module, "WITHIN", 1.5)
         first = self.check(directory, "erin@x.test", "secret")
-        yield self.assertFailure(self.check(directory, "erin@x.test", "secret"), Unavailable)
+        await self.assertFailure(self.check(directory, "erin@x.test", "secret"), Unavailable)
         self.assertNoResult(first)
-        yield self.assertFailure(first, Unavailable)
+        await self.assertFailure(first, Unavailable)
         self.assertEqual((directory._busy, len(directory._turns), len(directory._open)), (0, 0, 0))
 
-    @inlineCallbacks
-    def test_outages(self):
+    async def test_outages(self) -> None:
         """Nobody there, one who says nothing, one who speaks something else, a wrong bind_password, a base that is
         not there: nobody can tell, within the time limit; told once, without a password.
         """
-        told: list[Any] = []
-        globalLogPublisher.addObserver(told.append)
-        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        told = logged(self)
         self.patch(module, "WITHIN", 0.5)
         slapd = self.slapd()
-        silent = Backend(self, lambda sock: sock.recv(1 << 20) and sock.recv(1))  # type: ignore[arg-type]
+        silent = Backend(self, hears)
         others = [
-            Backend(self, says(text)).port  # type: ignore[arg-type]
+            Backend(self, says(text)).port
             for text in (
                 b"HTTP/1.1 400 Bad Request\r\n\r\n",
                 b"\x30\x84\xff\xff\xff\xff",
@@ -214,7 +209,7 @@ class CheckTests(DirectoryCase):
         ):
             directory = self.directory(config)
             for _ in range(2):
-                yield self.assertFailure(self.check(directory, "erin@x.test", "s3cret"), Unavailable)
+                await self.assertFailure(self.check(directory, "erin@x.test", "s3cret"), Unavailable)
         lines = [formatEvent(event) for event in told]
         self.assertEqual(len([line for line in lines if line.startswith("the directory cannot be asked")]), 8, lines)
         everything = "".join(lines) + repr(told)
@@ -229,13 +224,11 @@ class LoginTests(DirectoryCase):
         self.addCleanup(login.close)
         return login
 
-    @inlineCallbacks
-    def reply(self, login: Login, name: str, password: str) -> Any:
-        verdict = yield login.check(Credentials(account=name, password=password), HERE, "s")
+    async def reply(self, login: Login, name: str, password: str) -> bytes:
+        verdict = await login.check(Credentials(account=name, password=password), HERE, "s")
         return verdict.reply[:9]
 
-    @inlineCallbacks
-    def test_a_table_and_a_directory(self):
+    async def test_a_table_and_a_directory(self) -> None:
         """PLAIN and LOGIN alone; a name of the table is the table's, whatever the directory says of it."""
         config = self.config(self.slapd().port)
         frank = ALICE.__class__(name="frank@x.test", password_hash=ALICE.password_hash)
@@ -249,56 +242,53 @@ class LoginTests(DirectoryCase):
             ("nobody@x.test", "secret", b"535 5.7.8"),
             ("erin@x.test", "", b"535 5.7.8"),
         ):
-            self.assertEqual((yield self.reply(login, name, password)), expected, (name, password))
+            self.assertEqual(await self.reply(login, name, password), expected, (name, password))
 
-    @inlineCallbacks
-    def test_failures_and_outages(self):
+    async def test_failures_and_outages(self) -> None:
         """Wrong ones ban; an outage is 454 4.7.0 and bans nobody; what was right a moment ago stays so; the table's
         people log in all the while.
         """
         self.patch(failures, "LONGEST_DELAY", 0.0)
         slapd = self.slapd()
         login = self.login(self.config(slapd.port), users=(ALICE,), failures=AuthFailures(max=3))
-        self.assertEqual((yield self.reply(login, "erin@x.test", "secret")), b"235 2.7.0")
-        yield in_thread(slapd.close)
+        self.assertEqual(await self.reply(login, "erin@x.test", "secret"), b"235 2.7.0")
+        await in_thread(slapd.close)
         for name, expected in (("frank@x.test", b"454 4.7.0"),) * 4 + (
             ("erin@x.test", b"235 2.7.0"),
             ("alice@x.test", b"235 2.7.0"),
         ):
-            self.assertEqual((yield self.reply(login, name, "secret")), expected)
+            self.assertEqual(await self.reply(login, name, "secret"), expected)
         self.assertFalse(login.banned(HERE.address))
         again = self.login(self.config(self.slapd().port), failures=AuthFailures(max=2))
         replies = []
         for _ in range(3):
-            replies.append((yield self.reply(again, "erin@x.test", "wrong")))
+            replies.append(await self.reply(again, "erin@x.test", "wrong"))
         self.assertEqual(replies, [b"535 5.7.8", b"421 4.7.0", b"454 4.7.0"])
 
-    @inlineCallbacks
-    def test_a_reload_changes_the_directory(self):
+    async def test_a_reload_changes_the_directory(self) -> None:
         """What is the same keeps its connections; another one is asked from now on."""
         first, second = self.config(self.slapd().port), self.config(self.slapd().port, filter="(uid={user})")
         login = self.login(first)
-        self.assertEqual((yield self.reply(login, "erin@x.test", "secret")), b"235 2.7.0")
+        self.assertEqual(await self.reply(login, "erin@x.test", "secret"), b"235 2.7.0")
         before = login._directory
         login.reload(Auth(ldap=first, failures=AuthFailures(max=5)))
         self.assertIs(login._directory, before)
         login.reload(Auth(ldap=second))
-        self.assertEqual((yield self.reply(login, "erin@x.test", "secret")), b"535 5.7.8")
-        self.assertEqual((yield self.reply(login, "erin", "secret")), b"235 2.7.0")
+        self.assertEqual(await self.reply(login, "erin@x.test", "secret"), b"535 5.7.8")
+        self.assertEqual(await self.reply(login, "erin", "secret"), b"235 2.7.0")
         assert before is not None
-        yield until(lambda: not before._open)
+        await until(lambda: not before._open)
 
-    @inlineCallbacks
-    def test_as_a_whole(self):
+    async def test_as_a_whole(self) -> None:
         """By a real client over TLS: it may send as its own name, and as nobody else."""
         house = House(self, OURS, auth=Auth(ldap=self.config(self.slapd().port)))
         port = house.listen("smtps")
 
         def act() -> list[int]:
-            with client_of(self, house, port, "smtps") as client:  # type: ignore[arg-type]
+            with client_of(house, port, "smtps") as client:
                 client.login("erin@x.test", "secret")
                 client.sendmail("erin@x.test", ["b@local.test"], MAIL.replace("alice", "erin"))
                 return [client.docmd(f"MAIL FROM:<{one}>")[0] for one in ("frank@x.test", "erin@x.test")]
 
-        self.assertEqual((yield in_thread(act)), [553, 250])
-        yield until(lambda: len(house.mails("b@local.test")) == 1)
+        self.assertEqual(await in_thread(act), [553, 250])
+        await until(lambda: len(house.mails("b@local.test")) == 1)

@@ -6,7 +6,6 @@ import contextlib
 import socket
 import ssl
 
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from tests.mail.house import HOSTNAME, LOOPBACK, House, dialogue, in_thread
@@ -14,8 +13,7 @@ from tests.support.facts import until
 
 
 class EarlyTests(TestCase):
-    @inlineCallbacks
-    def test_who_talks_before_the_greeting_is_sent_away(self):
+    async def test_who_talks_before_the_greeting_is_sent_away(self) -> None:
         """554 instead of the greeting, on smtp and submission ports, and nothing is obeyed."""
         house = House(self)
 
@@ -24,14 +22,13 @@ class EarlyTests(TestCase):
             # The reactor stands still until the octets are there.
             connection = socket.create_connection(("127.0.0.1", port), timeout=240)
             connection.sendall(b"EHLO c\r\n")
-            said = yield in_thread(connection.makefile("rb").read)
+            said = await in_thread(connection.makefile("rb").read)
             connection.close()
             self.assertEqual(said, b"554 5.5.1 Wait for the greeting (RFC 5321 4.3.1)\r\n")
-            yield until(lambda count=count: len(house.closed) == count)
+            await until(lambda count=count: len(house.closed) == count)
             self.assertEqual(house.closed[-1].reason, "talked before the greeting")
 
-    @inlineCallbacks
-    def test_so_is_who_talks_in_tls_before_it(self):
+    async def test_so_is_who_talks_in_tls_before_it(self) -> None:
         """On smtps, octets that come with the end of the handshake."""
         house = House(self)
         port = house.listen("smtps")
@@ -56,12 +53,11 @@ class EarlyTests(TestCase):
                         return tls.read(65536)
                 return b""
 
-        said = yield in_thread(early)
+        said = await in_thread(early)
         self.assertIn(b"554 5.5.1 Wait for the greeting", said)
         self.assertNotIn(b"250", said)
 
-    @inlineCallbacks
-    def test_whom_we_trust_may_hurry(self):
+    async def test_whom_we_trust_may_hurry(self) -> None:
         """All in one piece, from a network of `email.trusted`."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
@@ -69,15 +65,14 @@ class EarlyTests(TestCase):
         connection.sendall(
             b"EHLO c\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"
         )
-        said = yield in_thread(connection.makefile("rb").read)
+        said = await in_thread(connection.makefile("rb").read)
         connection.close()
         self.assertEqual(said.splitlines()[-1][:3], b"221")
-        yield until(lambda: house.mails("b@local.test"))
+        await until(lambda: house.mails("b@local.test"))
 
-    @inlineCallbacks
-    def test_who_does_not_wait_for_the_reply_to_ehlo_is_sent_away(self):
+    async def test_who_does_not_wait_for_the_reply_to_ehlo_is_sent_away(self) -> None:
         """RFC 2920: 554 5.5.0, whatever the port."""
         house = House(self)
         for kind in ("smtp", "submission"):
-            replies = yield in_thread(dialogue, house.listen(kind), b"EHLO c\r\nMAIL FROM:<a@x.test>\r\n")
+            replies = await in_thread(dialogue, house.listen(kind), b"EHLO c\r\nMAIL FROM:<a@x.test>\r\n")
             self.assertEqual(replies[-1][:9], b"554 5.5.0")

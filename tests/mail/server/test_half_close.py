@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import MailTimeouts
@@ -33,22 +32,20 @@ def said(port: int, *pieces: bytes) -> list[bytes]:
 
 
 class HalfCloseTests(TestCase):
-    @inlineCallbacks
-    def test_a_message_is_answered(self) -> None:
+    async def test_a_message_is_answered(self) -> None:
         """With QUIT in the same breath and without: 250 when it is durable, and it is there once."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
         head = HEAD + b"RCPT TO:<b@local.test>\r\n" + TEXT
         for end, last in ((b"QUIT\r\n", [b"221"]), (b"", [])):
             for body in (BODY, b"Subject: x\r\n\r\n" + b"text\r\n" * 100_000 + b".\r\n"):
-                codes = yield in_thread(said, port, head, body + end)
+                codes = await in_thread(said, port, head, body + end)
                 self.assertEqual(codes, [b"220", b"250", b"250", b"250", b"354", b"250", *last])
-        yield until(lambda: len(house.mails("b@local.test")) == 4)
-        yield until(lambda: len(house.closed) == 4)
+        await until(lambda: len(house.mails("b@local.test")) == 4)
+        await until(lambda: len(house.closed) == 4)
         self.assertEqual([one.reason for one in house.closed], ["quit"] * 2 + ["connection closed"] * 2)
 
-    @inlineCallbacks
-    def test_a_reset_is_told_in_words_of_ours(self) -> None:
+    async def test_a_reset_is_told_in_words_of_ours(self) -> None:
         """The access log has no sentences of a library's."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
@@ -58,12 +55,11 @@ class HalfCloseTests(TestCase):
                 connection.recv(100)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-        yield in_thread(reset)
-        yield until(lambda: house.closed)
+        await in_thread(reset)
+        await until(lambda: house.closed)
         self.assertEqual([(one.ended_by, one.reason) for one in house.closed], [("client", "connection lost")])
 
-    @inlineCallbacks
-    def test_whatever_is_pipelined_is_answered(self) -> None:
+    async def test_whatever_is_pipelined_is_answered(self) -> None:
         """Recipients that somebody else is asked about, another message behind them, half a command."""
         hop = ScriptedHop(self)
         rule = forward(hop.port)
@@ -72,30 +68,28 @@ class HalfCloseTests(TestCase):
         )
         port = house.listen()
         asked = HEAD + b"RCPT TO:<b@example.test>\r\nRCPT TO:<c@example.test>\r\n"
-        codes = yield in_thread(said, port, asked + b"RSET\r\nNOOP\r\nNOO")
+        codes = await in_thread(said, port, asked + b"RSET\r\nNOOP\r\nNOO")
         self.assertEqual(codes, [b"220", b"250", b"250", b"250", b"250", b"250", b"250"])
         two = (HEAD + b"RCPT TO:<b@local.test>\r\n" + TEXT, BODY + HEAD + b"RCPT TO:<d@example.test>\r\nQUIT\r\n")
-        codes = yield in_thread(said, port, *two)
+        codes = await in_thread(said, port, *two)
         self.assertEqual(codes, [b"220", b"250", b"250", b"250", b"354", b"250", b"250", b"250", b"250", b"221"])
-        yield until(lambda: len(house.closed) == 2)
+        await until(lambda: len(house.closed) == 2)
 
-    @inlineCallbacks
-    def test_half_a_message_is_none(self) -> None:
+    async def test_half_a_message_is_none(self) -> None:
         """The end of the client's side is not the end of its message; nor is it waited for."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen()
         head = HEAD + b"RCPT TO:<b@local.test>\r\n" + TEXT
         for begun in (b"Subject: x\r\n", b"x\r\n.", b"x\r\n.\r", b"x\n.\n"):
-            codes = yield in_thread(said, port, head, begun)
+            codes = await in_thread(said, port, head, begun)
             self.assertEqual(codes, [b"220", b"250", b"250", b"250", b"354"])
         for begun in (b"", b"EHL", b"EHLO c.test\r\nSTARTTLS\r\n"):
-            codes = yield in_thread(said, port, begun)
+            codes = await in_thread(said, port, begun)
             self.assertEqual(codes, [b"220", b"250", b"220"][: 1 + 2 * begun.count(b"S")])
-        yield until(lambda: len(house.closed) == 7)
+        await until(lambda: len(house.closed) == 7)
         self.assertEqual(house.mta.status()["accepted"], 0)
 
-    @inlineCallbacks
-    def test_one_that_reads_nothing_is_cut(self) -> None:
+    async def test_one_that_reads_nothing_is_cut(self) -> None:
         """Replies that nobody takes do not keep a connection that nobody speaks on."""
         house = House(self, trusted=LOOPBACK, timeouts=MailTimeouts(command=0.5), max_recipients=10)
         port = house.listen()
@@ -114,6 +108,6 @@ class HalfCloseTests(TestCase):
 
         over = threading.Event()
         done = in_thread(deaf)
-        yield until(lambda: house.closed)
+        await until(lambda: house.closed)
         over.set()
-        yield done
+        await done

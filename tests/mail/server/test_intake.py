@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -204,11 +205,11 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual(
             (self.spool.has_room(898), self.spool.has_room(899), self.spool.has_room(0)), (True, False, True)
         )
-        ends = [
-            lambda intake: intake.end(),
-            lambda intake: intake.abandon(),
+        ends: tuple[Callable[[Intake], object], ...] = (
+            Intake.end,
+            Intake.abandon,
             lambda intake: intake.add(b"A: b\r\n\r\n" + b"x" * 600),
-        ]
+        )
         for end in ends:
             intake = Intake(self.spool, 1, TRACE, self.room, announced=600)
             self.assertEqual((self.spool.has_room(298), self.spool.has_room(299)), (True, False))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
@@ -23,7 +25,7 @@ class KnownTests(SynchronousTestCase):
         self.looks = 0
         self.known = KnownRecipients(self.path, self.in_thread, self.clock.seconds, lambda: NOW + self.clock.seconds())
 
-    def in_thread(self, call):
+    def in_thread(self, call: Callable[[], Any]) -> Deferred[Any]:
         self.looks += 1
         return maybeDeferred(call)
 
@@ -125,14 +127,15 @@ class KnownTests(SynchronousTestCase):
         """And get the same list."""
         self.write("joe@a.test\n")
         gate: Deferred[None] = Deferred()
-        calls = []
+        calls: list[Callable[[], Any]] = []
 
-        def in_thread(call):
+        def in_thread(call: Callable[[], Any]) -> Deferred[Any]:
             calls.append(call)
             return gate.addCallback(lambda _: call())
 
         slow = KnownRecipients(self.path, in_thread, self.clock.seconds, lambda: NOW)
         answers = [slow.has(address) for address in ("joe@a.test", "ann@a.test")]
         gate.callback(None)
-        self.assertEqual([self.successResultOf(answer) for answer in answers], [True, False])
+        answered = [answer for answer in answers if isinstance(answer, Deferred)]
+        self.assertEqual([self.successResultOf(answer) for answer in answered], [True, False])
         self.assertEqual(len(calls), 1)

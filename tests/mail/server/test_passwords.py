@@ -47,7 +47,12 @@ class PasswordTests(SynchronousTestCase):
         """Another thread goes on while a slow hash is being computed."""
         hashed = PasswordHasher(8, 64 * 1024, 1).hash("secret")
         ended = threading.Event()
-        thread = threading.Thread(target=lambda: (verify(hashed, "secret"), ended.set()))
+
+        def compute() -> None:
+            verify(hashed, "secret")
+            ended.set()
+
+        thread = threading.Thread(target=compute)
         thread.start()
         turns = 0
         while not ended.is_set():

@@ -9,7 +9,6 @@ import threading
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.accounts import Auth, AuthFailures, User
@@ -76,8 +75,7 @@ class ProofTests(TestCase):
     def house(self, *users: User, **auth: Any) -> House:
         return House(self, OURS, auth=Auth(users=users or (CAROL,), **auth))
 
-    @inlineCallbacks
-    def test_bound_and_unbound(self):
+    async def test_bound_and_unbound(self) -> None:
         """RFC 5802 6, RFC 9266, RFC 5929: each binding of each version of TLS; the same data elsewhere is refused."""
         port = self.house().listen("smtps")
 
@@ -101,10 +99,9 @@ class ProofTests(TestCase):
                 here.close()
                 there.close()
 
-        yield in_thread(act)
+        await in_thread(act)
 
-    @inlineCallbacks
-    def test_a_binding_of_a_session_that_goes_on(self):
+    async def test_a_binding_of_a_session_that_goes_on(self) -> None:
         """RFC 5929 3.1: with TLS 1.2's resumption, tls-unique is the server's Finished, which comes first."""
         port = self.house().listen("smtps")
 
@@ -115,10 +112,9 @@ class ProofTests(TestCase):
             scram = ScramClient(NAME, "secret", flag="p=tls-unique", binding=client.tls.get_peer_finished() or b"")
             return log_in(client, scram, "SCRAM-SHA-256-PLUS")
 
-        self.assertEqual((yield in_thread(act))[:9], "235 2.7.0")
+        self.assertEqual((await in_thread(act))[:9], "235 2.7.0")
 
-    @inlineCallbacks
-    def test_refusals(self):
+    async def test_refusals(self) -> None:
         """Wrong password, downgrade, somebody else's rights, a lie about the binding: 535 5.7.8; malformed: 501."""
         house = self.house()
         port = house.listen("smtps")
@@ -140,11 +136,10 @@ class ProofTests(TestCase):
                 client.close()
             return replies
 
-        replies = yield in_thread(act)
+        replies = await in_thread(act)
         self.assertEqual(replies, ["535 5.7.8"] * 5 + ["501 5.5.2"] * 2 + ["235 2.7.0"])
 
-    @inlineCallbacks
-    def test_who_exists_is_not_told(self):
+    async def test_who_exists_is_not_told(self) -> None:
         """The challenge for a name that nobody has looks like any other, and is the same one after a restart."""
         first = self.house()
 
@@ -157,17 +152,16 @@ class ProofTests(TestCase):
                 client.close()
             return found
 
-        before = yield in_thread(salts, first.listen("smtps"))
-        yield first.close()
+        before = await in_thread(salts, first.listen("smtps"))
+        await first.close()
         house = House(self, OURS, state=first.state, auth=Auth(users=(CAROL,)))
-        after = yield in_thread(salts, house.listen("smtps"))
+        after = await in_thread(salts, house.listen("smtps"))
         self.assertEqual(before, after)
         self.assertEqual(before[1], before[2])
         self.assertEqual(len(set(before)), 3)
         self.assertEqual({(len(one), one[-7:]) for one in before}, {(len(before[0]), b",i=4096")})
 
-    @inlineCallbacks
-    def test_failures_count(self):
+    async def test_failures_count(self) -> None:
         """As wrong passwords do: the address is banned, and so is its right proof."""
         house = self.house(failures=AuthFailures(max=2))
         port, smtp = house.listen("smtps"), house.listen("submission")
@@ -178,12 +172,11 @@ class ProofTests(TestCase):
             client.close()
             return wrong
 
-        self.assertEqual((yield in_thread(act)), ["535 5.7.8", "421 4.7.0"])
+        self.assertEqual(await in_thread(act), ["535 5.7.8", "421 4.7.0"])
         self.assertEqual(house.mta.status()["banned"], 1)
         self.assertTrue(smtp)
 
-    @inlineCallbacks
-    def test_the_end_of_an_exchange(self):
+    async def test_the_end_of_an_exchange(self) -> None:
         """RFC 4954 4: `*` ends it with 501 at every step, the last one too; a client that answers the server's last
         words with something is malformed; and what is said then is a command."""
         port = self.house().listen("smtps")
@@ -206,10 +199,9 @@ class ProofTests(TestCase):
             self.assertEqual(client.say("AUTH SCRAM-SHA-256")[:9], "503 5.5.1")
             client.close()
 
-        yield in_thread(act)
+        await in_thread(act)
 
-    @inlineCallbacks
-    def test_one_without_a_verifier_takes_it_from_all(self):
+    async def test_one_without_a_verifier_takes_it_from_all(self) -> None:
         """A port announces only what every source can check: 504 5.5.4 for what it does not."""
         port = self.house(CAROL, ALICE).listen("smtps")
 
@@ -217,12 +209,11 @@ class ProofTests(TestCase):
             client = TlsLine(port)
             return [client.hello, client.say("AUTH SCRAM-SHA-256"), client.say("AUTH SCRAM-SHA-256-PLUS")]
 
-        hello, *replies = yield in_thread(act)
+        hello, *replies = await in_thread(act)
         self.assertIn("250-AUTH PLAIN LOGIN\n", hello)
         self.assertEqual([reply[:9] for reply in replies], ["504 5.5.4"] * 2)
 
-    @inlineCallbacks
-    def test_real_clients(self):
+    async def test_real_clients(self) -> None:
         """msmtp and gsasl by SCRAM-SHA-256, gsasl by -PLUS over TLS 1.3 and 1.2; a wrong password fails."""
         msmtp, gsasl = require("msmtp"), require("gsasl")
         house = self.house()
@@ -248,7 +239,7 @@ class ProofTests(TestCase):
                 runs.append((with_gsasl, good))
         mail = MAIL.replace("alice", "carol").encode()
         for argv, good in runs:
-            done = yield in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=240)
+            done = await in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=240)
             self.assertEqual(done.returncode == 0, good, (argv, done.stdout + done.stderr))
-        yield until(lambda: len(house.mails("b@local.test")) == 1)
+        await until(lambda: len(house.mails("b@local.test")) == 1)
         self.assertEqual(house.mta.status()["logins"], 4)

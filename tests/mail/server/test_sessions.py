@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -16,8 +15,7 @@ from tests.support.knock import dribble
 
 
 class DrainTests(TestCase):
-    @inlineCallbacks
-    def test_a_drain_without_a_limit_cuts_nobody(self):
+    async def test_a_drain_without_a_limit_cuts_nobody(self) -> None:
         """`timeouts.drain: 0s`: a transaction that has begun may end, however long it takes."""
         house = House(self, trusted=LOOPBACK)
         with socket.create_connection(("127.0.0.1", house.listen()), timeout=240) as connection:
@@ -28,19 +26,18 @@ class DrainTests(TestCase):
                 while not stream.readline().startswith(mark):
                     pass
 
-            yield in_thread(upto, b"354")
+            await in_thread(upto, b"354")
             drained = house.mta.drain(0.0)
             # A turn of the reactor, in which a deadline of no seconds would have passed.
-            yield deferLater(reactor, 0)
+            await deferLater(reactor, 0)
             connection.sendall(b"Subject: x\r\n\r\ny\r\n.\r\n")
-            rest = yield in_thread(stream.read)
-            yield drained
+            rest = await in_thread(stream.read)
+            await drained
         self.assertEqual([line[:9] for line in rest.splitlines()], [b"250 2.0.0", b"421 4.3.2"])
 
 
 class MinRateTests(TestCase):
-    @inlineCallbacks
-    def test_who_dribbles_is_sent_away_in_every_phase(self):
+    async def test_who_dribbles_is_sent_away_in_every_phase(self) -> None:
         """`security.min_rate`: between commands and within a message; whoever is quick enough goes on."""
         house = House(self, trusted=LOOPBACK)
         port = house.listen(least=MinRate(bytes=2000, over=1.0))
@@ -52,9 +49,9 @@ class MinRateTests(TestCase):
                 return dribble(connection).splitlines()[-1]
 
         for opening in (b"", b"EHLO c\r\n", letter):
-            last = yield in_thread(slow, opening)
+            last = await in_thread(slow, opening)
             self.assertEqual(last, b"421 4.4.2 Timeout")
-        yield until(lambda: len(house.closed) == 3)
+        await until(lambda: len(house.closed) == 3)
         self.assertEqual({event.reason for event in house.closed}, {"min_rate"})
 
         def steady() -> bytes:
@@ -68,5 +65,5 @@ class MinRateTests(TestCase):
                 return stream.read()
 
         steady_lines = [None] * 50_000
-        said = yield in_thread(steady)
+        said = await in_thread(steady)
         self.assertIn(b"250 2.0.0", said)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -84,8 +83,7 @@ class MemoryTests(SynchronousTestCase):
 
 
 class LessMailTests(TestCase):
-    @inlineCallbacks
-    def test_nothing_new_is_begun(self):
+    async def test_nothing_new_is_begun(self) -> None:
         """421 for who comes, 452 for MAIL of who is here; when there is memory again, all is as before."""
         house = House(self)
         port = house.listen()
@@ -103,15 +101,15 @@ class LessMailTests(TestCase):
                 here.sendall(line + b"\r\n")
                 return here.recv(1000)
 
-            yield in_thread(here.recv, 1000)
-            yield in_thread(say, b"EHLO c")
+            await in_thread(here.recv, 1000)
+            await in_thread(say, b"EHLO c")
             left(1 * MB)
-            said = yield in_thread(dialogue, port)
+            said = await in_thread(dialogue, port)
             self.assertEqual(said, [b"421 4.3.2 Too many connections, try again later"])
-            said = yield in_thread(say, b"MAIL FROM:<a@x.test>")
-            self.assertEqual(said[:9], b"452 4.3.1")
+            answer = await in_thread(say, b"MAIL FROM:<a@x.test>")
+            self.assertEqual(answer[:9], b"452 4.3.1")
             left(4000 * MB)
-            said = yield in_thread(say, b"MAIL FROM:<a@x.test>")
-            self.assertEqual(said[:4], b"250 ")
-        said = yield in_thread(dialogue, port)
+            answer = await in_thread(say, b"MAIL FROM:<a@x.test>")
+            self.assertEqual(answer[:4], b"250 ")
+        said = await in_thread(dialogue, port)
         self.assertEqual(said[0][:4], b"220 ")

@@ -8,7 +8,6 @@ import socket
 from attrs import evolve, field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.config.mail import Email, MailPort
@@ -89,8 +88,7 @@ class SlotsTests(SynchronousTestCase):
 
 
 class ShedTests(TestCase):
-    @inlineCallbacks
-    def test_the_oldest_without_ehlo_makes_room(self):
+    async def test_the_oldest_without_ehlo_makes_room(self) -> None:
         """421 for the oldest that has said nothing, or nonsense; those who have said EHLO stay and are served; with
         nobody to go it is the newcomer who hears it; in TLS from the first byte the connection just ends.
         """
@@ -133,7 +131,7 @@ class ShedTests(TestCase):
                 said.append(hear(honest)[:4])
             return said
 
-        said = yield in_thread(crowd)
+        said = await in_thread(crowd)
         busy = b"421 4.3.2"
         self.assertEqual(said[:5], [b"220 ", b"220 ", b"220 ", b"250-", b"500 "])
         self.assertEqual(said[5:8], [busy, b"", b"220 "])
@@ -141,7 +139,7 @@ class ShedTests(TestCase):
         self.assertEqual(said[10:13], [busy, b"220 ", b"250-"])
         self.assertEqual([one for one in said[13:-5] if one], [])
         self.assertEqual(said[-5:], [b"220 ", b"250 ", busy, b"", b"221 "])
-        yield until(lambda: house.mta.status()["connections"] == 0)
+        await until(lambda: house.mta.status()["connections"] == 0)
         status = house.mta.status()
         self.assertEqual((status["shed"], status["turned_away"], status["silent"]), (4, 2, 0))
         self.assertEqual({event.reason for event in house.closed} >= {"no free slot"}, True)

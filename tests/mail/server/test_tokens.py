@@ -10,8 +10,7 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
-from twisted.internet.defer import inlineCallbacks
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.accounts import Auth, AuthFailures
@@ -23,6 +22,7 @@ from tests.mail.house import House, in_thread
 from tests.mail.server.test_auth import ALICE, MAIL, OURS
 from tests.support.facts import until
 from tests.support.issuer import AUDIENCE, CLIENT, ISSUER, SECRET, Issuer, said
+from tests.support.logged import logged
 from tests.support.peers import require
 from tests.support.tlsline import TlsLine, challenge
 
@@ -53,8 +53,7 @@ class TokenCase(TestCase):
         place = Introspection(self.issuer.introspection_url, CLIENT, Secret(SECRET))
         return OAuth2(introspection_url=place, **more)
 
-    @inlineCallbacks
-    def replies(self, house: House, *logins: tuple[str, ...], mechanism: str = "OAUTHBEARER") -> Any:
+    async def replies(self, house: House, *logins: tuple[str, ...], mechanism: str = "OAUTHBEARER") -> list[str]:
         """The last replies' beginnings, each login on a connection of its own."""
         port = house.listen("smtps")
 
@@ -66,12 +65,11 @@ class TokenCase(TestCase):
                 client.close()
             return found
 
-        return (yield in_thread(act))
+        return await in_thread(act)
 
 
 class SignedTests(TokenCase):
-    @inlineCallbacks
-    def test_both_mechanisms(self):
+    async def test_both_mechanisms(self) -> None:
         """With an initial response and without; the account may send as itself, and as nobody else (envelope, From)."""
         house = self.house()
         port = house.listen("smtps")
@@ -88,11 +86,10 @@ class SignedTests(TokenCase):
                 self.assertEqual(client.say("From: eve@x.test\r\n\r\nx\r\n.")[:9], "550 5.7.1")
                 client.close()
 
-        yield in_thread(act)
+        await in_thread(act)
         self.assertEqual(house.mta.status()["logins"], 2)
 
-    @inlineCallbacks
-    def test_what_a_table_says_of_the_account_holds(self):
+    async def test_what_a_table_says_of_the_account_holds(self) -> None:
         """`may_send_as` of `users` is that of the same name with a token; and a claim is never a pattern."""
         house = self.house(users=(ALICE,))
         port = house.listen("smtps")
@@ -110,10 +107,9 @@ class SignedTests(TokenCase):
                 client.close()
             return found
 
-        self.assertEqual((yield in_thread(act)), ["250", "553", "553"])
+        self.assertEqual(await in_thread(act), ["250", "553", "553"])
 
-    @inlineCallbacks
-    def test_tokens_that_nobody_should_take(self):
+    async def test_tokens_that_nobody_should_take(self) -> None:
         """RFC 8725: run out, of another issuer, for others, unsigned, by a secret, by another key, without a name,
         with an address that nobody has verified, of another account; each is 535, after a challenge with JSON.
         """
@@ -122,7 +118,7 @@ class SignedTests(TokenCase):
         self.patch(module, "KEY_WITHIN", 0.1)
         self.patch(failures, "UNDELAYED", 1000)
         house = self.house(failures=AuthFailures(max=1000))
-        replies = yield self.replies(
+        replies = await self.replies(
             house,
             (make(exp=time.time() - 60),),
             (make(exp=None),),
@@ -145,10 +141,9 @@ class SignedTests(TokenCase):
             ("x" * 9000,),
         )
         self.assertEqual(replies, ["535 5.7.8"] * 19)
-        self.assertEqual((yield self.replies(house, (make(), ""), (make(), "DAVE@x.test"))), ["235 2.7.0"] * 2)
+        self.assertEqual(await self.replies(house, (make(), ""), (make(), "DAVE@x.test")), ["235 2.7.0"] * 2)
 
-    @inlineCallbacks
-    def test_the_challenge_of_a_refusal(self):
+    async def test_the_challenge_of_a_refusal(self) -> None:
         """RFC 7628 3.2.2: JSON, then 535 whatever comes; `*` ends it with 501."""
         port = self.house().listen("smtps")
 
@@ -165,50 +160,45 @@ class SignedTests(TokenCase):
             self.assertEqual(client.say("AUTH XOAUTH2 dXNlcj0=")[:9], "501 5.5.2")
             self.assertEqual(client.say(f"MAIL FROM:<{NAME}>")[:9], "530 5.7.0")
 
-        yield in_thread(act)
+        await in_thread(act)
 
-    @inlineCallbacks
-    def test_failures_count(self):
+    async def test_failures_count(self) -> None:
         """The address is banned by bad tokens, too; with a good one it is not listened to then."""
         house = self.house(failures=AuthFailures(max=2))
-        replies = yield self.replies(house, ("bad",), ("bad",))
+        replies = await self.replies(house, ("bad",), ("bad",))
         self.assertEqual(replies, ["535 5.7.8", "421 4.7.0"])
         self.assertEqual(house.mta.status()["banned"], 1)
 
-    @inlineCallbacks
-    def test_an_issuer_that_nobody_has_heard_of_yet(self):
+    async def test_an_issuer_that_nobody_has_heard_of_yet(self) -> None:
         """454 4.7.0 and no failure of the client's: nobody is banned for it, and nobody let in."""
         house = self.house(failures=AuthFailures(max=1))
         house.mta.key_sets.update({})
-        self.assertEqual((yield self.replies(house, (self.issuer.token(),), ("bad",))), ["454 4.7.0"] * 2)
+        self.assertEqual(await self.replies(house, (self.issuer.token(),), ("bad",)), ["454 4.7.0"] * 2)
         self.assertEqual(house.mta.status()["banned"], 0)
 
-    @inlineCallbacks
-    def test_a_new_key_is_waited_for(self):
+    async def test_a_new_key_is_waited_for(self) -> None:
         """The first token that is signed with it is good, once the set that was asked for has come."""
         house = self.house()
         sets = house.mta.key_sets
         sets.wanted = lambda url: sets.update({url: self.issuer.key_set()})
         self.issuer.keys["two"] = ec.generate_private_key(ec.SECP256R1())
-        self.assertEqual((yield self.replies(house, (self.issuer.token(kid="two"),))), ["235 2.7.0"])
+        self.assertEqual(await self.replies(house, (self.issuer.token(kid="two"),)), ["235 2.7.0"])
 
-    @inlineCallbacks
-    def test_a_reload_changes_what_is_taken(self):
+    async def test_a_reload_changes_what_is_taken(self) -> None:
         """Another audience, then no issuer at all; who is logged in stays so."""
         house = self.house()
         port = house.listen("smtps")
-        client = yield in_thread(TlsLine, port)
-        self.assertEqual((yield in_thread(log_in, client, "XOAUTH2", self.issuer.token()))[0][:3], "235")
+        client = await in_thread(TlsLine, port)
+        self.assertEqual((await in_thread(log_in, client, "XOAUTH2", self.issuer.token()))[0][:3], "235")
         login = house.mta._login
         login.reload(Auth(oauth2=OAuth2(jwks_url=self.issuer.jwks_url, audience=("other",))))
-        answers = yield self.replies(house, (self.issuer.token(),), (self.issuer.token(aud="other"),))
+        answers = await self.replies(house, (self.issuer.token(),), (self.issuer.token(aud="other"),))
         self.assertEqual(answers, ["535 5.7.8", "235 2.7.0"])
         login.reload(Auth(users=(ALICE,)))
         self.assertEqual(login.offered(), ("PLAIN", "LOGIN"))
-        self.assertEqual((yield in_thread(client.say, f"MAIL FROM:<{NAME}>"))[:3], "250")
+        self.assertEqual((await in_thread(client.say, f"MAIL FROM:<{NAME}>"))[:3], "250")
 
-    @inlineCallbacks
-    def test_msmtp_and_curl(self):
+    async def test_msmtp_and_curl(self) -> None:
         """Real clients by both mechanisms; a bad token is their error."""
         msmtp, curl = require("msmtp"), require("curl")
         house = self.house()
@@ -227,14 +217,13 @@ class SignedTests(TokenCase):
                 ]  # fmt: skip
                 for argv in (with_msmtp, with_curl):
                     mail = MAIL.replace("alice", "dave").encode()
-                    done = yield in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=240)
+                    done = await in_thread(subprocess.run, argv, input=mail, capture_output=True, timeout=240)
                     self.assertEqual(done.returncode == 0, good, (argv, done.stdout + done.stderr))
-        yield until(lambda: len(house.mails("b@local.test")) == 4)
+        await until(lambda: len(house.mails("b@local.test")) == 4)
 
 
 class AskedTests(TokenCase):
-    @inlineCallbacks
-    def test_the_issuer_is_asked(self):
+    async def test_the_issuer_is_asked(self) -> None:
         """RFC 7662: as our client, by POST; what it affirms is remembered, what it denies is not; it decides."""
         self.issuer.active = {
             "good": {"active": True, "email": NAME},
@@ -245,12 +234,11 @@ class AskedTests(TokenCase):
         }
         house = self.house(self.asking())
         logins = [("good",), ("good",), ("late",), ("text",), ("nobody",), ("eve",), ("unknown",), ("unknown",)]
-        replies = yield self.replies(house, *logins)
+        replies = await self.replies(house, *logins)
         self.assertEqual(replies, ["235 2.7.0"] * 2 + ["535 5.7.8"] * 6)
         self.assertEqual(self.issuer.asked, ["good", "late", "text", "nobody", "eve", "unknown", "unknown"])
 
-    @inlineCallbacks
-    def test_issuer_and_audience_count_here_too(self):
+    async def test_issuer_and_audience_count_here_too(self) -> None:
         """Where they are told, the answer must say them; another claim may be the name."""
         self.issuer.active = {
             "good": {"active": True, "username": NAME, "iss": ISSUER, "aud": ["x", AUDIENCE]},
@@ -258,30 +246,27 @@ class AskedTests(TokenCase):
             "none": {"active": True, "username": NAME, "iss": ISSUER},
         }
         house = self.house(self.asking(issuer=ISSUER, audience=(AUDIENCE,), user_claim="username"))
-        replies = yield self.replies(house, ("good",), ("other",), ("none",))
+        replies = await self.replies(house, ("good",), ("other",), ("none",))
         self.assertEqual(replies, ["235 2.7.0", "535 5.7.8", "535 5.7.8"])
 
-    @inlineCallbacks
-    def test_an_issuer_that_does_not_answer(self):
+    async def test_an_issuer_that_does_not_answer(self) -> None:
         """Late, broken, refusing us, gone: 454 4.7.0 within its time, never a pass, and nobody is banned for it. The
         log says so once, and no token and no secret.
         """
-        told: list[Any] = []
-        globalLogPublisher.addObserver(told.append)
-        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        told = logged(self)
         self.patch(module, "WITHIN", 2.0)
         self.issuer.active = {"geheim": {"active": True, "email": NAME}}
         house = self.house(self.asking(), failures=AuthFailures(max=1))
         self.issuer.held.set()
-        late = yield self.replies(house, ("geheim",))
+        late = await self.replies(house, ("geheim",))
         self.issuer.held.clear()
         self.issuer.status = 500
-        broken = yield self.replies(house, ("geheim",))
+        broken = await self.replies(house, ("geheim",))
         self.issuer.status = 200
-        well = yield self.replies(house, ("geheim",))
-        yield in_thread(self.issuer.close)
-        remembered = yield self.replies(house, ("geheim",))
-        gone = yield self.replies(house, ("other",))
+        well = await self.replies(house, ("geheim",))
+        await in_thread(self.issuer.close)
+        remembered = await self.replies(house, ("geheim",))
+        gone = await self.replies(house, ("other",))
         self.assertEqual(late + broken + gone, ["454 4.7.0"] * 3)
         self.assertEqual(well + remembered, ["235 2.7.0"] * 2)
         self.assertEqual(house.mta.status()["banned"], 0)
@@ -292,8 +277,7 @@ class AskedTests(TokenCase):
         for secret in ("geheim", SECRET, "s%3Ae%2Fc"):
             self.assertNotIn(secret, everything)
 
-    @inlineCallbacks
-    def test_questions_at_once_are_bounded(self):
+    async def test_questions_at_once_are_bounded(self) -> None:
         """Those beyond are told to come again."""
         self.patch(module, "AT_ONCE", 2)
         house = self.house(self.asking(), failures=AuthFailures(max=100))
@@ -305,9 +289,9 @@ class AskedTests(TokenCase):
             return log_in(client, "XOAUTH2", token)[-1][:9]
 
         waiting = [in_thread(act, f"t{number}") for number in range(2)]
-        yield until(lambda: len(self.issuer.asked) == 2)
-        third = yield in_thread(act, "t3")
+        await until(lambda: len(self.issuer.asked) == 2)
+        third = await in_thread(act, "t3")
         self.issuer.held.clear()
-        first = yield waiting[0]
-        second = yield waiting[1]
+        first = await waiting[0]
+        second = await waiting[1]
         self.assertEqual([first, second, third], ["535 5.7.8", "535 5.7.8", "454 4.7.0"])

@@ -8,12 +8,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.accounts import Auth, User
 from dcrouter.mail.server.users import LOOK_AGAIN, Users, UsersFile
 from tests.mail.server.accounts import HASHES
+from tests.support.logged import logged
 
 FIXED = User(name="Fixed@x.example", password_hash=HASHES["secret"])
 
@@ -95,9 +95,7 @@ class UsersFileTests(SynchronousTestCase):
 
     def test_the_log_says_what_is_wrong_and_no_secret(self) -> None:
         """One error per change, with the place in the file."""
-        told: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(told.append)
-        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        told = logged(self)
         self.path.write_text("- {name: b@x.example, password_hash: hunter2}\n")
         file = self.opened()
         self.names(file)

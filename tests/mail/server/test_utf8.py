@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.rules import Rule, RuleMatch
+from dcrouter.mail.message import Message
 from tests.mail.house import LOCAL, House, dialogue, in_thread
 from tests.support.facts import until
 
@@ -18,30 +19,33 @@ def line(text: str) -> bytes:
 
 
 class Utf8Tests(TestCase):
-    @inlineCallbacks
-    def test_both_forms_of_a_domain_are_one(self):
+    async def test_both_forms_of_a_domain_are_one(self) -> None:
         """RFC 5891: a rule that is written with U-labels or A-labels takes recipients written with either."""
         for domain in ("b\u00fccher.test", "xn--bcher-kva.test"):
             rule = Rule(name="one", match=RuleMatch(recipients=(f"*@{domain}",)), action=LOCAL.action)
             house = House(self, rule)
             for number, recipient in enumerate(("b@b\u00fccher.test", "b@xn--bcher-kva.test", "b@B\u00dcCHER.test"), 1):
-                replies = yield in_thread(
+                replies = await in_thread(
                     dialogue, house.listen(), "EHLO c", "MAIL FROM:<a@x.test> SMTPUTF8", line(f"RCPT TO:<{recipient}>"),
                     "DATA", TEXT,
                 )  # fmt: skip
                 self.assertEqual(replies[-1][:3], b"250", recipient)
-                yield until(lambda house=house, number=number: len(house.mails("b@xn--bcher-kva.test")) == number)
+                await until(lambda house=house, number=number: len(house.mails("b@xn--bcher-kva.test")) == number)
             self.assertIn(b" with UTF8SMTP id ", house.mails("b@xn--bcher-kva.test")[0])
-            yield house.close()
+            await house.close()
 
-    @inlineCallbacks
-    def test_what_a_message_needs_of_the_next_hop(self):
+    async def test_what_a_message_needs_of_the_next_hop(self) -> None:
         """Only what is beyond ASCII makes it a message for hops with SMTPUTF8, whatever MAIL said."""
         rule = Rule(name="hold", match=RuleMatch(recipients=("*@*",)), action=LOCAL.action)
         house = House(self, rule)
-        kept = []
-        keep = house.mta.sessions.keep
-        house.mta.sessions.keep = lambda message: kept.append(message) or keep(message)
+        kept: list[Message] = []
+        keep = house.sessions.keep
+
+        def noted(message: Message) -> Deferred[None]:
+            kept.append(message)
+            return keep(message)
+
+        self.patch(house.sessions, "keep", noted)
         for sender, recipient, text, needs in (
             ("a@x.test", "b@local.test", TEXT, False),
             ("a@x.test", "b@b\u00fccher.test", TEXT, False),
@@ -49,27 +53,26 @@ class Utf8Tests(TestCase):
             ("", "\u00fc@local.test", TEXT, True),
             ("a@x.test", "b@local.test", UTF8_TEXT, True),
         ):
-            replies = yield in_thread(
+            replies = await in_thread(
                 dialogue, house.listen(), "EHLO c", line(f"MAIL FROM:<{sender}> SMTPUTF8"),
                 line(f"RCPT TO:<{recipient}>"), "DATA", text,
             )  # fmt: skip
             self.assertEqual(replies[-1][:3], b"250", (sender, recipient, replies))
             self.assertEqual(kept[-1].envelope.terms.smtputf8, needs, (sender, recipient))
-        yield house.idle()
+        await house.idle()
 
-    @inlineCallbacks
-    def test_without_the_keyword_nothing_is_beyond_ascii(self):
+    async def test_without_the_keyword_nothing_is_beyond_ascii(self) -> None:
         """Neither addresses (553 5.6.7) nor the header (554 5.6.9, at its end, by DATA and by BDAT); the body may."""
         house = House(self)
         start = ("EHLO c", "MAIL FROM:<a@x.test>", "RCPT TO:<b@local.test>")
-        replies = yield in_thread(dialogue, house.listen(), *start, line("RCPT TO:<\u00fc@local.test>"))
+        replies = await in_thread(dialogue, house.listen(), *start, line("RCPT TO:<\u00fc@local.test>"))
         self.assertEqual(replies[-1][:9], b"553 5.6.7")
-        replies = yield in_thread(dialogue, house.listen(), *start, "DATA", UTF8_TEXT)
+        replies = await in_thread(dialogue, house.listen(), *start, "DATA", UTF8_TEXT)
         self.assertEqual(replies[-1][:9], b"554 5.6.9")
         chunk = UTF8_TEXT[:-3]
-        replies = yield in_thread(dialogue, house.listen(), *start, b"BDAT %d LAST\r\n%b" % (len(chunk), chunk))
+        replies = await in_thread(dialogue, house.listen(), *start, b"BDAT %d LAST\r\n%b" % (len(chunk), chunk))
         self.assertEqual(replies[-1][:9], b"554 5.6.9")
         body = "Subject: x\r\n\r\ngr\u00fc\u00df\r\n.\r\n".encode()
-        replies = yield in_thread(dialogue, house.listen(), *start, "DATA", body)
+        replies = await in_thread(dialogue, house.listen(), *start, "DATA", body)
         self.assertEqual(replies[-1][:3], b"250")
-        yield until(lambda: house.mails("b@local.test"))
+        await until(lambda: house.mails("b@local.test"))

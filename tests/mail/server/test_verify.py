@@ -6,9 +6,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dcrouter.config.rates import Rate
 from dcrouter.config.rules import MailForward, Rule, Verify
 from dcrouter.config.targets import Target
 from dcrouter.errors import Unreachable
+from dcrouter.mail.delivery.nexthop import NextHop
 from dcrouter.mail.envelope import Client
 from dcrouter.mail.server import verify
 from dcrouter.mail.server.verify import Verdict, Verifier, asked_hops, in_turn
@@ -39,9 +41,14 @@ class VerifierTests(SynchronousTestCase):
     def begin(self, address: str, client: Client = STRANGER) -> Verdict | Deferred[Verdict]:
         return self.verifier.verdict(RULE, address, client)
 
-    def verdict(self, address: str, code: int, text: str = "") -> Verdict:
-        verdict = self.begin(address)
+    def asked(self, address: str, client: Client = STRANGER) -> Deferred[Verdict]:
+        """Of what is not known yet."""
+        verdict = self.begin(address, client)
         assert isinstance(verdict, Deferred)
+        return verdict
+
+    def verdict(self, address: str, code: int, text: str = "") -> Verdict:
+        verdict = self.asked(address)
         self.reply(code, text)
         return self.successResultOf(verdict)
 
@@ -80,7 +87,7 @@ class VerifierTests(SynchronousTestCase):
 
     def test_one_question_for_an_address_at_a_time(self) -> None:
         """All who wait for it get its answer."""
-        verdicts = [self.begin("u@a.test", client) for client in (STRANGER, OURS, STRANGER)]
+        verdicts = [self.asked("u@a.test", client) for client in (STRANGER, OURS, STRANGER)]
         self.assertEqual(len(self.open), 1)
         self.reply(250)
         self.assertEqual([self.successResultOf(one) for one in verdicts], [Verdict.EXISTS] * 3)
@@ -88,7 +95,7 @@ class VerifierTests(SynchronousTestCase):
 
     def test_a_target_that_is_down_or_slow_says_nothing(self) -> None:
         """Nobody waits for longer than half a minute; the question is called off."""
-        failed, slow = self.begin("u@a.test"), self.begin("v@a.test")
+        failed, slow = self.asked("u@a.test"), self.asked("v@a.test")
         self.open[0][1].errback(Unreachable("a.test:25: refused"))
         self.assertIs(self.successResultOf(failed), Verdict.UNKNOWN)
         self.clock.advance(verify.PATIENCE + 1)
@@ -98,9 +105,9 @@ class VerifierTests(SynchronousTestCase):
     def test_a_few_questions_at_once(self) -> None:
         """Others wait for their turn, a bounded number of them; beyond, nobody is asked."""
         many = verify.AT_ONCE + verify.WAITING
-        self.patch(verify, "RULE_RATE", verify.Rate(rate=(1, 1.0), burst=10_000))
+        self.patch(verify, "RULE_RATE", Rate(rate=(1, 1.0), burst=10_000))
         self.verifier = Verifier(self.ask, self.clock)
-        verdicts = [self.begin(f"u{at}@a.test", OURS) for at in range(many)]
+        verdicts = [self.asked(f"u{at}@a.test", OURS) for at in range(many)]
         self.assertEqual(len(self.open), verify.AT_ONCE)
         self.assertIs(self.begin("one-more@a.test", OURS), Verdict.UNKNOWN)
         for _ in range(many):
@@ -152,14 +159,14 @@ class InTurnTests(SynchronousTestCase):
         """In the order of the rule; an answer, whatever it says, is the answer."""
         asked: list[str] = []
 
-        async def answer(host: str) -> Reply:
-            if host == "a.test":
+        async def answer(target: str) -> Reply:
+            if target == "a.test:25":
                 raise Unreachable("down")
             return GOOD
 
-        def ask(hop, address):
+        def ask(hop: NextHop, address: str) -> Deferred[Reply]:
             asked.append(f"{hop.target} {address}")
-            return Deferred.fromCoroutine(answer(hop.host))
+            return Deferred.fromCoroutine(answer(hop.target))
 
         self.assertEqual(self.successResultOf(in_turn(ask, asked_hops)(RULE, "u@x.test")), GOOD)
         self.assertEqual(asked, ["a.test:25 u@x.test", "b.test:25 u@x.test"])
@@ -167,7 +174,7 @@ class InTurnTests(SynchronousTestCase):
     def test_without_anybody_to_ask_there_is_no_answer(self) -> None:
         """All targets down."""
 
-        def ask(hop, address):
+        def ask(hop: NextHop, address: str) -> Deferred[Reply]:
             async def down() -> Reply:
                 raise Unreachable(hop.target)
 

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dcrouter.config.guards import MailLimit
+from dcrouter.config.guards import LimitKey, MailLimit
 from dcrouter.config.rates import Rate
 from dcrouter.events import LimitReached
 from dcrouter.mail.envelope import Client
@@ -20,7 +20,9 @@ NEIGHBOUR = Client(address="192.0.2.10", kind="smtp")
 USER = Client(address="198.51.100.1", kind="submission", account="Alice@ours.test")
 
 
-def limit(key: Any, rate: int | None = None, *, seconds: float = 60.0, quota: int | None = None, **more: Any) -> Any:
+def limit(
+    key: LimitKey, rate: int | None = None, *, seconds: float = 60.0, quota: int | None = None, **more: Any
+) -> MailLimit:
     """So many a minute, and a day."""
     return MailLimit(
         key=key,
@@ -78,17 +80,14 @@ class RateLimitsTests(SynchronousTestCase):
 
     def test_whose_mail_is_counted_together(self) -> None:
         """By each key: two who are the same by it, and one who is not."""
-        same_64 = ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")
-        for key, ours, also, other in (
-            ("client_ip", *({"client": Client(address=one, kind="smtp")} for one in same_64)),
-            ("client_network", {}, {"client": NEIGHBOUR}, {"client": Client(address="192.0.3.9", kind="smtp")}),
-            (
-                "client_network",
-                *(
-                    {"client": Client(address=one, kind="smtp")}
-                    for one in ("2001:db8::1", "2001:db8:0:1::1", "2001:db8:1::1")
-                ),
-            ),
+
+        def at(address: str) -> dict[str, Any]:
+            return {"client": Client(address=address, kind="smtp")}
+
+        keys: tuple[tuple[LimitKey, dict[str, Any], dict[str, Any], dict[str, Any]], ...] = (
+            ("client_ip", at("2001:db8::1"), at("2001:db8::2"), at("2001:db8:0:1::1")),
+            ("client_network", {}, {"client": NEIGHBOUR}, at("192.0.3.9")),
+            ("client_network", at("2001:db8::1"), at("2001:db8:0:1::1"), at("2001:db8:1::1")),
             (
                 "account",
                 {"client": USER},
@@ -97,7 +96,8 @@ class RateLimitsTests(SynchronousTestCase):
             ),
             ("sender", {"sender": "a@x.test"}, {"sender": "A@X.test"}, {"sender": "b@x.test"}),
             ("sender_domain", {"sender": "a@x.test"}, {"sender": "b@X.TEST"}, {"sender": "a@y.x.test"}),
-        ):
+        )
+        for key, ours, also, other in keys:
             limits = self.limits(limit(key, 1))
             self.assertEqual(self.send(limits, **ours), [b"250", b"250"], key)
             self.assertEqual(self.send(limits, **also), [b"451 4.7.1"], key)
@@ -222,4 +222,6 @@ class RateLimitsTests(SynchronousTestCase):
         sender = "x" * 5000 + "@x.test"
         self.assertEqual(self.send(limits, sender=sender), [b"250", b"250"])
         self.assertEqual(self.send(limits, sender=sender), [b"451 4.7.1"])
-        self.assertEqual([len(key) for key in limits._limits[0].memory], [16])
+        (key,) = limits._limits[0].memory
+        assert isinstance(key, bytes)
+        self.assertEqual(len(key), 16)
