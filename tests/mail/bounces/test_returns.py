@@ -8,7 +8,6 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.config.mail import Email
@@ -122,89 +121,82 @@ class ReturnsTests(TestCase):
             bounces=Bounces(**bounces),
         )
 
-    @inlineCallbacks
-    def sent(self, house: House, *recipients: str) -> Any:
-        """The senders of what the hop gets: recipient -> address."""
+    async def sent(self, house: House, *recipients: str) -> tuple[int, dict[str, str]]:
+        """The port; and the senders of what the hop gets: recipient -> address."""
         port = house.listen()
-        yield in_thread(send, port, *recipients, sender="news@example.com")
-        yield until(lambda: len(self.hop.messages) == len(recipients))
+        await in_thread(send, port, *recipients, sender="news@example.com")
+        await until(lambda: len(self.hop.messages) == len(recipients))
         found = {}
         for envelope, _ in self.hop.messages:
             self.assertEqual(len(envelope), 2)
             found[envelope[1].partition("<")[2].partition(">")[0]] = envelope[0].partition("<")[2].partition(">")[0]
         return port, found
 
-    @inlineCallbacks
-    def test_a_failure_comes_back(self) -> Any:
+    async def test_a_failure_comes_back(self) -> None:
         """Each recipient has a sender of its own; what comes back there is told, learnt, and goes to the sender."""
         house = self.house(verp=True)
-        port, senders = yield self.sent(house, "bob@example.net", "carol@example.net")
+        port, senders = await self.sent(house, "bob@example.net", "carol@example.net")
         self.assertEqual(len(set(senders.values())), 2)
-        yield in_thread(send, port, senders["bob@example.net"], sender="", body=DSN)
-        yield until(lambda: len(house.returned) == 2)
+        await in_thread(send, port, senders["bob@example.net"], sender="", body=DSN)
+        await until(lambda: len(house.returned) == 2)
         first, second = house.returned
         self.assertEqual((first.sender, first.recipient, first.what), ("news@example.com", "bob@example.net", "failed"))
         self.assertEqual((second.recipient, second.what), (None, "delayed"))
-        yield until(lambda: house.mails("news@example.com"))
+        await until(lambda: house.mails("news@example.com"))
         self.assertEqual(house.mta.status()["returned"], 2)
         listed = house.mta.suppression({"do": "list"})["suppressed"]
         self.assertEqual([(one["address"], one["why"]) for one in listed], [("bob@example.net", "bad-mailbox")])
 
-    @inlineCallbacks
-    def test_a_sender_elsewhere_stays(self) -> Any:
+    async def test_a_sender_elsewhere_stays(self) -> None:
         """Mail that we only pass on, as for an alias, keeps its sender: its own servers know no mark of ours."""
         house = self.house(verp=True)
-        yield in_thread(send, house.listen(), "bob@example.net", sender="joe@sender.test")
-        yield until(lambda: self.hop.messages)
+        await in_thread(send, house.listen(), "bob@example.net", sender="joe@sender.test")
+        await until(lambda: self.hop.messages)
         self.assertIn("MAIL FROM:<joe@sender.test>", self.hop.messages[0][0][0])
 
-    @inlineCallbacks
-    def test_nobody_can_have_another_suppressed(self) -> Any:
+    async def test_nobody_can_have_another_suppressed(self) -> None:
         """A report to carol's mark that says that bob has failed is told of, without him."""
         house = self.house(verp=True)
-        port, senders = yield self.sent(house, "bob@example.net", "carol@example.net")
+        port, senders = await self.sent(house, "bob@example.net", "carol@example.net")
         lying = DSN.replace("robert@inner.", "bob@").replace("Action: delayed", "Action: failed", 1)
-        yield in_thread(send, port, senders["carol@example.net"], sender="", body=lying.replace("carol@", "dave@"))
-        yield until(lambda: len(house.returned) == 2)
+        await in_thread(send, port, senders["carol@example.net"], sender="", body=lying.replace("carol@", "dave@"))
+        await until(lambda: len(house.returned) == 2)
         self.assertEqual([one.recipient for one in house.returned], [None, None])
         self.assertEqual(house.mta.suppression({"do": "list"})["suppressed"], [])
 
-    @inlineCallbacks
-    def test_a_complaint_comes_back(self) -> Any:
+    async def test_a_complaint_comes_back(self) -> None:
         """RFC 5965: to the feedback address, with the sender that it quotes; `not-spam` is none (standards)."""
         house = self.house(verp=True, feedback=("fbl@example.com",))
-        port, senders = yield self.sent(house, "user@example.net")
+        port, senders = await self.sent(house, "user@example.net")
         report = ARF.replace("news+1-0-aaaaaaaabbbbbbbb@example.com", senders["user@example.net"])
-        yield in_thread(send, port, "fbl@example.com", sender="a@b.test", body=report.replace("Abuse", "not-spam"))
-        yield until(lambda: len(house.returned) == 1)
+        await in_thread(send, port, "fbl@example.com", sender="a@b.test", body=report.replace("Abuse", "not-spam"))
+        await until(lambda: len(house.returned) == 1)
         self.assertEqual(house.mta.suppression({"do": "list"})["suppressed"], [])
-        yield in_thread(send, port, "fbl@example.com", sender="a@b.test", body=report)
-        yield until(lambda: len(house.returned) == 2)
+        await in_thread(send, port, "fbl@example.com", sender="a@b.test", body=report)
+        await until(lambda: len(house.returned) == 2)
         told = house.returned[1]
         self.assertEqual((told.what, told.reply, told.recipient), ("feedback", "abuse", "user@example.net"))
         self.assertEqual(house.mta.status()["complaints"], 1)
         listed = house.mta.suppression({"do": "list"})["suppressed"]
         self.assertEqual([(one["address"], one["why"]) for one in listed], [("user@example.net", "complaint")])
 
-    @inlineCallbacks
-    def test_a_complaint_about_nothing_of_ours(self) -> Any:
+    async def test_a_complaint_about_nothing_of_ours(self) -> None:
         """Counted, and that is all."""
         house = self.house(feedback=("fbl@example.com",))
-        yield in_thread(send, house.listen(), "fbl@example.com", sender="a@b.test", body=ARF)
-        yield until(lambda: house.mta.status()["unmatched"] == 1)
+        await in_thread(send, house.listen(), "fbl@example.com", sender="a@b.test", body=ARF)
+        await until(lambda: house.mta.status()["unmatched"] == 1)
         self.assertEqual(house.returned, [])
 
-    @inlineCallbacks
-    def test_without_marks(self) -> Any:
+    async def test_without_marks(self) -> None:
         """Several recipients share a transaction, and a plus in an address is a plus."""
         house = self.house()
         port = house.listen()
-        yield in_thread(send, port, "bob@example.net", "carol@example.net", sender="news@example.com")
-        yield until(lambda: self.hop.messages)
+        await in_thread(send, port, "bob@example.net", "carol@example.net", sender="news@example.com")
+        await until(lambda: self.hop.messages)
         self.assertEqual(self.hop.messages[0][0][0].split()[0], "MAIL")
         self.assertEqual(len(self.hop.messages[0][0]), 3)
-        yield in_thread(send, port, "news+1-0-aaaaaaaabbbbbbbb@example.com", sender="", body=DSN)
-        yield until(
+        await in_thread(send, port, "news+1-0-aaaaaaaabbbbbbbb@example.com", sender="", body=DSN)
+        await until(
             lambda: (
                 house.mails("news%2B1-0-aaaaaaaabbbbbbbb@example.com")
                 or house.mails("news+1-0-aaaaaaaabbbbbbbb@example.com")

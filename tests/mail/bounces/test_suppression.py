@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks, succeed
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import Email
@@ -118,15 +118,14 @@ class SendingTests(TestCase):
         more.setdefault("bounces", LEARNS)
         return House(self, LOCAL, OUT, resolver=self.dns.config(), mx_port=hop.port, **more)
 
-    @inlineCallbacks
-    def test_what_a_server_says_is_learnt(self) -> Any:
+    async def test_what_a_server_says_is_learnt(self) -> None:
         """The next message to it is refused at RCPT, and the hop is not asked; others are sent."""
         hop = ScriptedHop(self, RCPT=lambda line: HARD if "gone@" in line else "250 2.1.5 ok")
         house = self.house(hop)
         port = house.listen()
-        yield in_thread(send, port, "gone@x.test")
-        yield until(lambda: house.mta.status()["failed"])
-        replies = yield in_thread(
+        await in_thread(send, port, "gone@x.test")
+        await until(lambda: house.mta.status()["failed"])
+        replies = await in_thread(
             dialogue, port, "EHLO c.test", "MAIL FROM:<a@y.test>", "RCPT TO:<gone@x.test>", "RCPT TO:<here@x.test>"
         )
         self.assertEqual(replies[-2], b"550 5.7.1 Nothing is sent to <gone@x.test> any more (bad-mailbox)")
@@ -135,26 +134,24 @@ class SendingTests(TestCase):
         self.assertEqual(house.mta.status()["bounces"], {"bad-mailbox": 1})
         self.assertEqual([one.kind for one in house.done if one.outcome == "failed"], ["bad-mailbox"])
 
-    @inlineCallbacks
-    def test_what_waits_already(self) -> Any:
+    async def test_what_waits_already(self) -> None:
         """Is not sent either: one of two recipients that were taken before."""
         hop = ScriptedHop(self, greeting="421 4.3.2 not now")
         house = self.house(hop)
-        yield in_thread(send, house.listen(), "a@x.test", "b@x.test")
-        yield until(lambda: house.mta.status()["deferred"] == 2)
-        yield house.idle()
+        await in_thread(send, house.listen(), "a@x.test", "b@x.test")
+        await until(lambda: house.mta.status()["deferred"] == 2)
+        await house.idle()
         house.mta.suppression({"do": "add", "address": "a@x.test"})
         hop.script["greeting"] = "220 next"
-        yield house.mta.queue_ask({"do": "retry", "all": True})
-        yield until(lambda: hop.messages)
+        await house.mta.queue_ask({"do": "retry", "all": True})
+        await until(lambda: hop.messages)
         ((envelope, _),) = hop.messages
         self.assertEqual(envelope[1:], ["RCPT TO:<b@x.test>"])
-        yield until(lambda: house.mta.status()["failed"] == 1)
+        await until(lambda: house.mta.status()["failed"] == 1)
 
-    @inlineCallbacks
-    def test_only_the_world(self) -> Any:
+    async def test_only_the_world(self) -> None:
         """A rule that delivers here, or forwards, learns and refuses nothing."""
         hop = ScriptedHop(self)
         house = self.house(hop, suppression=("b@local.test",))
-        yield in_thread(send, house.listen(), "b@local.test")
-        yield until(lambda: house.mails("b@local.test"))
+        await in_thread(send, house.listen(), "b@local.test")
+        await until(lambda: house.mails("b@local.test"))

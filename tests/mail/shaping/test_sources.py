@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.zones import Source, Warmup
 from dcrouter.mail.ledger import Ledger
-from dcrouter.mail.shaping.pauses import Pause, Pauses
+from dcrouter.mail.shaping.pauses import Effect, Pause, Pauses
 from dcrouter.mail.shaping.sources import DAY, Sources, rendezvous
 
 NOON = 20_788 * DAY + DAY / 2
@@ -136,7 +136,11 @@ class SourcesTests(SynchronousTestCase):
     def test_a_paused_source_is_passed_over(self) -> None:
         """Everywhere, or for one destination; for as long as that holds."""
         self.sources.reload({"main": (source(1, weight=1_000_000), source(2))})
-        for what, effect in (("source 192.0.2.1", "pause"), ("source 192.0.2.1 for provider p", "rotate")):
+        effects: tuple[tuple[str, Effect], ...] = (
+            ("source 192.0.2.1", "pause"),
+            ("source 192.0.2.1 for provider p", "rotate"),
+        )
+        for what, effect in effects:
             self.pauses.add(Pause(what=what, effect=effect, since=self.now, until=self.now + 60, by="on_reply"))
             self.assertEqual(self.choose(kept="192.0.2.1"), "192.0.2.2")
             self.pauses.lift(what)

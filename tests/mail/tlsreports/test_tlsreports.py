@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks, succeed
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 
@@ -76,17 +76,15 @@ class ReportsCase(TestCase):
 
 
 class CountsTests(ReportsCase):
-    @inlineCallbacks
-    def test_only_who_wants_to_know(self) -> Any:
+    async def test_only_who_wants_to_know(self) -> None:
         """A domain without a record is not counted."""
         self.wants("x.test", "mailto:a@local.test")
         self.observer.seen(["y.test", "x.test"], Seen(hop=HOP, address="192.0.2.1", ours="192.0.2.9"))
-        yield until(lambda: sections(self.counts, 20_000, "x.test"))
+        await until(lambda: sections(self.counts, 20_000, "x.test"))
         self.assertEqual(sections(self.counts, 20_000, "x.test"), (Section(policy=NONE, successful=1),))
         self.assertEqual(sections(self.counts, 20_000, "y.test"), ())
 
-    @inlineCallbacks
-    def test_policies_and_kinds_apart(self) -> Any:
+    async def test_policies_and_kinds_apart(self) -> None:
         """RFC 8460 4.4: a section for each policy; failures by kind; over a restart."""
         self.wants("x.test", "mailto:a@local.test")
         records = Dane(records=(Tlsa(3, 1, 1, bytes(32)),), names=("mx.x.test",))
@@ -98,7 +96,7 @@ class CountsTests(ReportsCase):
         self.held["x.test"] = mtasts.Policy(mode="testing", max_age=1, mx=("*.x.test",))
         self.observer.seen(["x.test"], Seen(hop=HOP, address="192.0.2.1", ours="192.0.2.9"))
         self.observer.unfetched("x.test", "sts-policy-fetch-error", "502")
-        yield until(lambda: len(sections(self.counts, 20_000, "x.test")) == 4)
+        await until(lambda: len(sections(self.counts, 20_000, "x.test")) == 4)
         self.ledger.close()
         self.open()
         told = {
@@ -111,12 +109,11 @@ class CountsTests(ReportsCase):
         self.assertEqual(told["tlsa"].policy.lines, (f"3 1 1 {'00' * 32}",))
         self.assertEqual(told["sts"].policy.lines, ("version: STSv1", "mode: testing", "mx: *.x.test", "max_age: 1"))
 
-    @inlineCallbacks
-    def test_a_day_that_is_over(self) -> Any:
+    async def test_a_day_that_is_over(self) -> None:
         """Is told of once; of today nothing is."""
         self.wants("x.test", "mailto:a@local.test")
         self.observer.seen(["x.test"], Seen(hop=HOP, address="", ours=""))
-        yield until(lambda: sections(self.counts, 20_000, "x.test"))
+        await until(lambda: sections(self.counts, 20_000, "x.test"))
         self.assertEqual(self.counts.over(), [])
         self.seconds += DAY
         self.assertEqual([one[:2] for one in self.counts.over()], [(20_000, "x.test")])
@@ -142,19 +139,17 @@ class DailyTests(ReportsCase):
         self.kept.append(message)
         return succeed(None)
 
-    @inlineCallbacks
-    def counted(self, *uris: str) -> Any:
+    async def counted(self, *uris: str) -> None:
         """A session yesterday."""
         self.wants("x.test", *uris)
         self.observer.seen(["x.test"], Seen(hop=HOP, address="192.0.2.1", ours="192.0.2.9"))
-        yield until(lambda: sections(self.counts, 20_000, "x.test"))
+        await until(lambda: sections(self.counts, 20_000, "x.test"))
         self.seconds += DAY
 
-    @inlineCallbacks
-    def test_by_mail(self) -> Any:
+    async def test_by_mail(self) -> None:
         """RFC 8460 5.3: one message, null sender, to whom the rules allow; it may go without TLS (RFC 8689 5)."""
-        yield self.counted("mailto:tls%2Brpt@reports.test")
-        yield self.daily().tell()
+        await self.counted("mailto:tls%2Brpt@reports.test")
+        await self.daily().tell()
         (message,) = self.kept
         (recipient,) = message.envelope.recipients
         self.assertEqual(
@@ -179,30 +174,28 @@ class DailyTests(ReportsCase):
         self.assertNotIn(b"\n", message.octets.replace(b"\r\n", b""))
         self.assertEqual(self.counts.over(), [])
 
-    @inlineCallbacks
-    def test_by_https(self) -> Any:
+    async def test_by_https(self) -> None:
         """RFC 8460 5.4: posted, gzipped, to a host that proves its name."""
-        yield self.counted("https://reports.x.test/v1/tlsrpt")
+        await self.counted("https://reports.x.test/v1/tlsrpt")
         trust(self, self.host.authority)
-        yield self.daily().tell()
+        await self.daily().tell()
         ((kind, body),) = self.host.site.taken
         self.assertEqual(kind, b"application/tlsrpt+gzip")
         self.assertEqual(json.loads(gzip.decompress(body))["organization-name"], "mail.example.test")
         self.assertEqual(self.counts.over(), [])
 
-    @inlineCallbacks
-    def test_what_cannot_be_told_stays(self) -> Any:
+    async def test_what_cannot_be_told_stays(self) -> None:
         """A refusal: tried again, until it is too old; nobody wants it any more: forgotten."""
-        yield self.counted("https://reports.x.test/v1/tlsrpt")
+        await self.counted("https://reports.x.test/v1/tlsrpt")
         trust(self, self.host.authority)
         self.host.site.status = 503
-        yield self.daily().tell()
+        await self.daily().tell()
         self.assertEqual([one[:2] for one in self.counts.over()], [(20_000, "x.test")])
         self.dns.remove("_smtp._tls.x.test", "TXT")
         self.resolver.close()
         self.resolver = Resolver(self.dns.config(), reactor, hosts=Path("/nonexistent"))
         self.addCleanup(self.resolver.close)
-        yield self.daily().tell()
+        await self.daily().tell()
         self.assertEqual(self.counts.over(), [])
 
     def test_days_that_are_too_old(self) -> None:
@@ -218,7 +211,7 @@ class _Taker(Resource):
     isLeaf = True
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self.status = 201
         self.taken: list[tuple[bytes, bytes]] = []
 
