@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from dcrouter.control.state import holder_of
 from dcrouter.errors import DcrouterError
 
 TIMEOUT = 60.0
@@ -35,6 +36,9 @@ def ask(path: Path, method: str, target: str, body: object = None) -> dict[str, 
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (FileNotFoundError, ConnectionRefusedError):
+        pid = holder_of(path.with_name("lock"))
+        if pid is not None and not path.exists():
+            raise ApiError(f"{path} is not there yet, or was removed: then `kill -HUP {pid}` brings it back") from None
         raise ApiError(f"no dcrouter is running here: nobody listens on {path}") from None
     except PermissionError:
         raise ApiError(f"{path} may be opened only by root and the user that dcrouter runs as") from None

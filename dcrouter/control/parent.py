@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -42,7 +42,7 @@ from dcrouter.control.operations import Operations
 from dcrouter.control.ports import Listener
 from dcrouter.control.reload import Loaded, Reloads
 from dcrouter.control.roles import mail_home, roles, without_mail
-from dcrouter.control.sinks import AccessLog, LogLines, LogSink
+from dcrouter.control.sinks import AccessLog, LogLines, LogSink, Window
 from dcrouter.control.sockets import Sockets
 from dcrouter.control.state import StateDirectory
 from dcrouter.control.status import status_of
@@ -81,7 +81,7 @@ class Parent(Service):
         reactor: Any,
         *,
         access_log: AccessLog | None = None,
-        window: Callable[[Parent], IService] | None = None,
+        window: Callable[[Parent], Window] | None = None,
         log_sink: LogSink | None = None,
         log_lines: LogLines = records.publish_all,
         command: Command = command,
@@ -374,6 +374,8 @@ class Parent(Service):
 
     def _hung_up(self) -> None:
         self.log.info("SIGHUP: reloading")
+        if self.window is not None:
+            self.window.renew()
         self.reloads.ask()
 
     def _end_at_once(self) -> None:

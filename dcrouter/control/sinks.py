@@ -1,4 +1,4 @@
-"""Where lines go, as the parent sees it: the access log, and the log of its own."""
+"""Where lines go, as the parent sees it: the access log, and the log of its own; and the operator's window."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ class LogSink(Protocol):
     lost: int
 
     def reopen(self) -> str | None: ...
+
+
+class Window(Protocol):
+    """A service of Twisted. `renew`: whatever of it was taken away is made again."""
+
+    def privilegedStartService(self) -> None: ...
+    def startService(self) -> None: ...
+    def stopService(self) -> Any: ...
+    def renew(self) -> None: ...
 
 
 LogLines = Callable[[str, Iterable[records.Record]], None]

@@ -175,6 +175,15 @@ class StateDirectory:
             os.chown(self.path / name, account.uid, account.gid, follow_symlinks=False)
 
 
+def holder_of(lock: Path) -> str | None:
+    """The pid of the parent that has this lock, None where nobody has it, or this user may not know."""
+    try:
+        pid = lock.read_text("ascii", "replace").strip()
+    except OSError:
+        return None
+    return pid if _has_lock(pid, lock) else None
+
+
 def _has_lock(pid: str, lock: Path) -> bool:
     """Whether the process that took the lock lives (a zombie does not, and the pid may be another's by now) and has it;
     of one that this user may not look into it is taken for granted.

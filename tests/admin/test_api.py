@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -12,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.threads import deferToThread
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dcrouter.admin.api import Api
@@ -149,6 +151,48 @@ class TestApi(TestCase):
         with self.assertRaises(ApiError) as caught:
             await self.ask("GET", "/status")
         self.assertEqual(str(caught.exception), f"no dcrouter is running here: nobody listens on {self.path}")
+
+    async def test_a_socket_that_was_removed_is_made_again(self) -> None:
+        """By `renew`, which leaves one that is there alone; meanwhile the client says what to do."""
+        with (self.base / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            print(os.getpid(), file=lock, flush=True)
+            api = self.started()
+            self.path.unlink()
+            with self.assertRaises(ApiError) as caught:
+                await self.ask("GET", "/status")
+            self.assertIn(f"`kill -HUP {os.getpid()}` brings it back", str(caught.exception))
+        api.renew()
+        made = self.path.stat()
+        self.assertEqual(await self.ask("GET", "/status"), {"state": "ready"})
+        api.renew()
+        self.assertTrue(os.path.samestat(self.path.stat(), made))
+
+    async def test_the_end_of_one_whose_socket_was_removed(self) -> None:
+        """It ends like any other, and touches nothing that others have put there."""
+        api = self.started()
+        self.path.unlink()
+        await api.stopService()
+        again = self.started()
+        self.path.unlink()
+        self.path.write_text("precious")
+        await again.stopService()
+        self.assertEqual(self.path.read_text(), "precious")
+
+    async def test_one_that_cannot_be_made_again_is_told(self) -> None:
+        """And tried again the next time."""
+        self.path = self.base / "run" / "admin.sock"
+        api = self.started()
+        rmtree(self.path.parent)
+        self.path.parent.write_text("in the way")
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        api.renew()
+        self.assertIn(f"{self.path} cannot be used: Not a directory", str(events[-1]["problem"]))
+        self.path.parent.unlink()
+        api.renew()
+        self.assertEqual(await self.ask("GET", "/status"), {"state": "ready"})
 
     async def test_the_socket_of_a_killed_instance_is_taken_over(self) -> None:
         """A file on which nobody answers is in nobody's way."""

@@ -202,6 +202,19 @@ class UnderLoadTests(ReloadTest):
 
 
 class ChangeTests(ReloadTest):
+    def test_an_admin_socket_that_was_removed(self) -> None:
+        """The command line says how it comes back: by SIGHUP; a reload through it cannot be asked for."""
+        process = self.router.process
+        assert process is not None
+        (self.router.state / "admin.sock").unlink()
+        self.assertIn(f"`kill -HUP {process.pid}` brings it back", self.router.command_line("status").stderr)
+        process.send_signal(signal.SIGHUP)
+        until(self.router.status)
+        self.good()
+        self.router.expected += ["was removed, and is there again"]
+        (self.router.state / "admin.sock").unlink()
+        self.assertEqual(self.router.stop(), 0)
+
     def test_a_port_is_added_and_removed(self) -> None:
         """Its connections live on when it is gone; others are refused, and the port is free again."""
         self.router.write(ECHO + OTHER)
