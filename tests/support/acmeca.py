@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -45,7 +45,7 @@ class Says(NamedTuple):
 
     status: int
     body: Any = None
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str | bytes] = {}
 
 
 def problem(kind: str, detail: str = "because", status: int = 400, retry_after: str | None = None, **more: Any) -> Says:

@@ -14,17 +14,16 @@ PUBLIC = Acme()
 OWN = Acme(directory="https://ca.corp.example/dir")
 DNS = Acme(challenges=("dns-01",))
 FILES = CertificateFiles(cert=Path("a.pem"), key=Path("a.key"))
+Said = tuple[CertificateChoice, tuple[str, ...]]
 
 
 class WantedTests(SynchronousTestCase):
-    def wanted(
-        self, acme: Acme, *said: tuple[CertificateChoice, tuple[str, ...]], covered: frozenset[str] = frozenset()
-    ) -> list[str]:
+    def wanted(self, acme: Acme, *said: Said, covered: frozenset[str] = frozenset()) -> list[str]:
         return list(wanted_names(acme, said, covered))
 
     def test_what_auto_chooses(self) -> None:
         """Each name once; nothing for those who have chosen themselves."""
-        said = (
+        said: tuple[Said, ...] = (
             ("auto", ("a.example.com", "B.example.com")),
             ("internal", ("c.example.com",)),
             (FILES, ("d.example.com",)),
@@ -33,13 +32,13 @@ class WantedTests(SynchronousTestCase):
 
     def test_never_an_expression_nor_what_a_file_covers(self) -> None:
         """As it stands, or by its wildcard."""
-        said = ("auto", ("re:.*\\.example\\.com", "a.example.com", "b.example.org", "deep.b.example.org"))
+        said: Said = ("auto", ("re:.*\\.example\\.com", "a.example.com", "b.example.org", "deep.b.example.org"))
         covered = frozenset(("a.example.com", "*.example.org"))
         self.assertEqual(self.wanted(PUBLIC, said, covered=covered), ["deep.b.example.org"])
 
     def test_wildcards_need_dns(self) -> None:
         """`**.` is what its certificate is for."""
-        said = ("auto", ("*.example.com", "**.example.org"))
+        said: Said = ("auto", ("*.example.com", "**.example.org"))
         self.assertEqual(self.wanted(PUBLIC, said), [])
         self.assertEqual(self.wanted(DNS, said), ["*.example.com", "*.example.org"])
 

@@ -57,7 +57,7 @@ class ConversionTests(SynchronousTestCase):
         self.assertEqual(octets.count(b"\r"), octets.count(b"\r\n"))
         self.assertLessEqual(max(map(len, octets.split(b"\r\n"))), 998)
 
-    def test_text_becomes_quoted_printable(self):
+    def test_text_becomes_quoted_printable(self) -> None:
         """Other fields stay as they are and where they are; the text is the same. RFC 6152 3, RFC 2045 6.7."""
         made = converted(TEXT)
         self.seven(made)
@@ -68,7 +68,7 @@ class ConversionTests(SynchronousTestCase):
         self.assertEqual(message["To"], "b@y")
         self.assertEqual(leaves(made), [("text/plain", UMLAUTS.encode())])
 
-    def test_what_is_large_is_encoded_in_steps(self):
+    def test_what_is_large_is_encoded_in_steps(self) -> None:
         """Each less than a millisecond's; together they are what one step would be, by lines and by octets."""
         text = "".join(f"{number} Grüße = \t \r\n.\r\n" for number in range(20_000)).encode()
         for octets, encoded in (
@@ -93,14 +93,14 @@ class ConversionTests(SynchronousTestCase):
             else:
                 self.assertEqual(body.replace(b"\r\n", b""), encoded)
 
-    def test_text_without_mime_gets_a_label(self):
+    def test_text_without_mime_gets_a_label(self) -> None:
         """unknown-8bit, for nobody knows what it is. RFC 1428 3."""
         made = converted(b"Subject: x\r\n\r\n\xe4\xf6\r\n")
         message = email.message_from_bytes(made)
         self.assertEqual((message["MIME-Version"], message.get_content_charset()), ("1.0", "unknown-8bit"))
         self.assertEqual(message.get_payload(decode=True), b"\xe4\xf6\r\n")
 
-    def test_each_part_for_itself(self):
+    def test_each_part_for_itself(self) -> None:
         """Only what has to be is encoded, boundaries stay, and no composite says that it is 8-bit. RFC 2045 6.4."""
         plain = b"Content-Type: text/html\r\n\r\n<p>ascii\r\n"
         picture = b"Content-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n" + PICTURE
@@ -123,13 +123,13 @@ class ConversionTests(SynchronousTestCase):
             ],
         )
 
-    def test_a_digest_has_messages(self):
+    def test_a_digest_has_messages(self) -> None:
         """A part without a type is one there. RFC 2046 5.1.5."""
         made = converted(multipart("digest", b"\r\n" + TEXT))
         self.seven(made)
         self.assertEqual(leaves(made)[0][1], UMLAUTS.encode())
 
-    def test_binary_for_who_takes_eight_bits(self):
+    def test_binary_for_who_takes_eight_bits(self) -> None:
         """Only what is no lines is encoded, or has too long ones. RFC 3030 3."""
         binary = b"Content-Type: application/x\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\n\r\xff"
         long = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + b"\xc3\xa4" * 999
@@ -139,7 +139,7 @@ class ConversionTests(SynchronousTestCase):
         self.assertLessEqual(max(map(len, made.split(b"\r\n"))), 998)
         self.assertEqual(made.count(b"\n"), made.count(b"\r\n"))
 
-    def test_what_may_not_be_changed_is_not(self):
+    def test_what_may_not_be_changed_is_not(self) -> None:
         """Signed and encrypted parts (RFC 1847 2.1), headers beyond ASCII, content that is not what it says, and what
         has no structure."""
         for octets in (
@@ -155,14 +155,14 @@ class ConversionTests(SynchronousTestCase):
         signed = multipart("signed", b"Content-Type: text/plain\r\n\r\nascii", b"\r\nx")
         self.assertIn(signed, converted(multipart("mixed", signed, TEXT, boundary="out")))
 
-    def test_parts_within_parts_have_an_end(self):
+    def test_parts_within_parts_have_an_end(self) -> None:
         """A bomb of them is refused, and takes no time."""
         octets = b"\r\n\xff"
         for at in range(MAX_DEPTH + 2):
             octets = multipart("mixed", octets, boundary=f"b{at}")
         self.assertRaises(WireError, converted, octets)
 
-    def test_bombs_are_refused_soon(self):
+    def test_bombs_are_refused_soon(self) -> None:
         """Large and deep at once, too many parts, a header without end."""
         deep = (b"\xff" * 900 + b"\r\n") * 1000
         for at in range(20):
@@ -172,7 +172,7 @@ class ConversionTests(SynchronousTestCase):
             self.assertRaises(WireError, converted, octets)
 
     @given(st.binary(max_size=600), st.booleans())
-    def test_whatever_comes_is_lines_or_refused(self, octets, eightbit):
+    def test_whatever_comes_is_lines_or_refused(self, octets: bytes, eightbit: bool) -> None:
         """And the content is the same octets."""
         for head in (b"Content-Type: text/plain\r\n", b"Content-Type: application/x\r\n", b""):
             made = converted(head + b"\r\n" + octets, eightbit=eightbit)
@@ -181,7 +181,7 @@ class ConversionTests(SynchronousTestCase):
             self.assertEqual(leaves(made)[0][1], octets)
 
     @given(st.binary(max_size=400))
-    def test_nothing_is_too_broken(self, octets):
+    def test_nothing_is_too_broken(self, octets: bytes) -> None:
         """A WireError at most, wherever the octets stand."""
         parts = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n"
         for before in (b"", parts, b"Content-Type: message/rfc822\r\n\r\n"):
@@ -191,7 +191,7 @@ class ConversionTests(SynchronousTestCase):
                 continue
 
     @given(st.lists(st.integers(0, 2100), max_size=6), st.booleans())
-    def test_lines_of_998_octets_are_the_longest(self, lengths: list[int], ended: bool):
+    def test_lines_of_998_octets_are_the_longest(self, lengths: list[int], ended: bool) -> None:
         """With and without an end of the last one. RFC 5322 2.1.1."""
         octets = b"\r\n".join(b"x" * length for length in lengths) + (b"\r\n" if ended else b"")
         self.assertEqual(_has_long_line(octets), any(length > 998 for length in lengths))

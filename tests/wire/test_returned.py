@@ -130,4 +130,4 @@ class ReadTests(SynchronousTestCase):
     def test_anything_is_read(self, octets: bytes, at: int) -> None:
         """Whatever is in it or missing, it is a report or none."""
         for whole in (octets, crlf(DSN)[:at] + octets + crlf(DSN)[at:], crlf(ARF)[:at] + octets):
-            self.assertIsInstance(read(whole), Returned | None)  # type: ignore[arg-type]
+            self.assertIsInstance(read(whole), Returned | None)

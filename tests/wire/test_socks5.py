@@ -71,7 +71,8 @@ class ReplyTests(SynchronousTestCase):
         client = Socks5("app.test", 1)
         reply = b"\x05\x00" + b"\x05\x00\x00" + bound + b"\x00\x50"
         stream = reply + behind
-        at, words = 0, client.opening
+        at = 0
+        words: bytes | None = client.opening
         while words is not None:
             size = min(client.wants, data.draw(st.integers(1, 20)))
             words = client.feed(stream[at : at + size])

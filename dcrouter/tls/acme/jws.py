@@ -13,6 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 
@@ -36,18 +37,22 @@ def number(value: int, length: int | None = None) -> str:
 
 
 class Signer:
-    """A private key as JWS uses it. `jwk`: its public half; `thumbprint`: RFC 7638, with SHA-256."""
+    """A private key as JWS uses it. `jwk`: its public half; `thumbprint`: RFC 7638, with SHA-256.
 
-    def __init__(self, key: AccountKey) -> None:
-        self._key = key
+    ValueError for a key that no CA takes.
+    """
+
+    def __init__(self, key: PrivateKeyTypes) -> None:
         if isinstance(key, EllipticCurvePrivateKey):
             if key.curve.name not in _CURVES:
                 raise ValueError(f"an ACME account key on the curve {key.curve.name}: P-256 and P-384 can be used")
+            self._key: AccountKey = key
             self.algorithm, curve, self._hash, self._octets = _CURVES[key.curve.name]
             point = key.public_key().public_numbers()
             x, y = number(point.x, self._octets), number(point.y, self._octets)
             self.jwk = {"crv": curve, "kty": "EC", "x": x, "y": y}
         elif isinstance(key, RSAPrivateKey):
+            self._key = key
             self.algorithm = "RS256"
             numbers = key.public_key().public_numbers()
             self.jwk = {"e": number(numbers.e), "kty": "RSA", "n": number(numbers.n)}

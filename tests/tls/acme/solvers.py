@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
@@ -17,6 +17,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from dcrouter.tls.acme.challenges import ALPN, tls_alpn_certificate
+from tests.support.serving import listen
 
 
 class Remembering:
@@ -58,7 +59,7 @@ class HttpSolver(Remembering):
         super().__init__()
         site = Site(_Tokens(self))
         site.noisy = False
-        self.listener = reactor.listenTCP(port, site, interface="127.0.0.1")
+        self.listener = listen(site, port=port)
 
 
 class AlpnSolver(Remembering):
@@ -68,9 +69,7 @@ class AlpnSolver(Remembering):
         super().__init__()
         factory = Factory.forProtocol(Protocol)
         factory.noisy = False
-        self.listener = reactor.listenTCP(
-            port, TLSMemoryBIOFactory(_Sessions(self), False, factory), interface="127.0.0.1"
-        )
+        self.listener = listen(TLSMemoryBIOFactory(_Sessions(self), False, factory), port=port)
 
     def context(self, name: str) -> SSL.Context | None:
         """What proves `name`."""
@@ -79,7 +78,9 @@ class AlpnSolver(Remembering):
                 certificate, key = tls_alpn_certificate(name, key_authorization)
                 context = SSL.Context(SSL.TLS_SERVER_METHOD)
                 context.use_certificate(x509.load_pem_x509_certificate(certificate))
-                context.use_privatekey(load_pem_private_key(key, None))
+                private = load_pem_private_key(key, None)
+                assert isinstance(private, EllipticCurvePrivateKey)
+                context.use_privatekey(private)
                 context.set_alpn_select_callback(_acme_alone)
                 return context
         return None
@@ -89,7 +90,7 @@ class _Tokens(Resource):
     isLeaf = True
 
     def __init__(self, solver: HttpSolver) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._solver = solver
 
     def render_GET(self, request: Any) -> bytes:

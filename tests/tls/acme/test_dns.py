@@ -23,6 +23,7 @@ from tests.support.hole import Hole
 from tests.support.named import KEY, Named
 from tests.support.pebble import ChallengeDns, Pebble
 from tests.support.ports import Reserved
+from tests.support.serving import listen
 from tests.tls.acme.test_pebble import key, names_of
 
 ALIAS = """_acme-challenge.www CNAME www.proofs.test.
@@ -32,6 +33,8 @@ _acme-challenge.loop CNAME _acme-challenge.loop
 
 
 class UpdateTests(TestCase):
+    named: Named
+
     @classmethod
     def setUpClass(cls) -> None:
         cls.named = Named("example.test", "deep.sub.example.test", "proofs.test", more={"example.test": ALIAS})
@@ -97,13 +100,13 @@ class UpdateTests(TestCase):
 
     async def test_cancelled(self) -> None:
         """At every step: on the way to the server, and while it keeps silent."""
-        asked = []
+        asked: list[bytes] = []
 
         class Silent(Protocol):
             def dataReceived(self, data: bytes) -> None:
                 asked.append(data)
 
-        silent = reactor.listenTCP(0, Factory.forProtocol(Silent), interface="127.0.0.1")
+        silent = listen(Factory.forProtocol(Silent))
         self.addCleanup(silent.stopListening)
         for port, fact in ((Hole(self).port, lambda: True), (silent.getHost().port, lambda: asked)):
             running = Deferred.fromCoroutine(self.solver(port=port).present("a.example.test", "t", "t.k"))

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 from attrs import evolve
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 
@@ -17,6 +16,7 @@ from tests.support.acmeca import CUT, ENDLESS, HALF, HUGE, SILENT, URN, AcmeCa, 
 from tests.support.certificates import Authority as Certificates
 from tests.support.hole import Hole
 from tests.support.ports import Reserved
+from tests.support.serving import listen
 from tests.tls.acme.cases import AGENT, NAME, QUICK, FaultCase
 from tests.tls.acme.test_pebble import key, names_of
 
@@ -58,7 +58,7 @@ class UnreachableTests(FaultCase):
         """A port of plain HTTP: in a few words."""
         factory = Factory.forProtocol(_Plain)
         factory.noisy = False
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        port = listen(factory)
         self.addCleanup(port.stopListening)
         error = await self.fails(AcmeUnreachable, url=f"https://127.0.0.1:{port.getHost().port}/dir")
         self.assertRegex(str(error), "/dir: TLS failed: [a-z, ]+$")
@@ -246,6 +246,8 @@ class CertificateTests(FaultCase):
     async def test_a_name_that_is_missing(self) -> None:
         """The CA is slow to say so, but says for whom it is."""
         signed = self.ca.authority.signed
-        self.ca.authority.signed = lambda request, days: signed(request, days=days, without="b.example.com")
+        self.patch(
+            self.ca.authority, "signed", lambda request, days: signed(request, days=days, without="b.example.com")
+        )
         error = await self.fails(names=("a.example.com", "b.example.com"))
         self.assertIn("a certificate that is not for b.example.com", str(error))

@@ -30,6 +30,8 @@ def names_of(chain: bytes) -> list[str]:
 
 class PebbleCase(TestCase):
     settings: dict[str, Any] = {}
+    dns: ChallengeDns
+    pebble: Pebble
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -58,7 +60,8 @@ class PebbleCase(TestCase):
 class IssueTests(PebbleCase):
     async def test_http(self) -> None:
         """Two names in one order by http-01; what was shown is gone afterwards."""
-        solver, own, told = self.http(), key(), []
+        solver, own = self.http(), key()
+        told: list[str] = []
         names = ("a.example.com", "b.example.com")
         chain = await self.authority(email="ops@example.com").issue(names, own, {"http-01": solver}, told=told.append)
         self.assertEqual(sorted(names_of(chain)), list(names))

@@ -21,6 +21,7 @@ class RenewalTests(FaultCase):
         for said, again in ((None, 21600.0), ("1", 60.0), ("7200", 7200.0), ("10000000", 86400.0)):
             self.ca.retry_after = said
             info = await self.authority().renewal_info(self.leaf())
+            assert info is not None
             self.assertEqual((info.start, info.end), (1735790400.0, 1735876800.5))
             self.assertEqual((info.explanation_url, info.retry_after), ("https://ca.test/why", again))
 

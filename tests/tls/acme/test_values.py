@@ -24,7 +24,7 @@ from dcrouter.tls.acme.certificate import certificate_id
 from dcrouter.tls.acme.challenges import dns_value, tls_alpn_certificate
 from dcrouter.tls.acme.directory import Directory
 from dcrouter.tls.acme.external import ExternalAccount
-from dcrouter.tls.acme.jws import Signer, b64
+from dcrouter.tls.acme.jws import AccountKey, Signer, b64
 from dcrouter.tls.acme.problems import problem_of
 from dcrouter.tls.acme.renewal import RenewalInfo
 from tests.support.certificates import Authority
@@ -60,7 +60,7 @@ def decoded(text: str) -> bytes:
 class SignatureTests(SynchronousTestCase):
     def test_others_verify_them(self) -> None:
         """PyJWT takes each algorithm's signature by the JWK that is shown, and takes it for nothing else."""
-        keys = (
+        keys: tuple[tuple[AccountKey, str], ...] = (
             (ec.generate_private_key(ec.SECP256R1()), "ES256"),
             (ec.generate_private_key(ec.SECP384R1()), "ES384"),
             (rsa.generate_private_key(65537, 2048), "RS256"),
@@ -95,7 +95,7 @@ class SignatureTests(SynchronousTestCase):
                 Signer(key)
 
 
-def like(key: object) -> object:
+def like(key: AccountKey) -> AccountKey:
     """Another key of the same kind."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return ec.generate_private_key(key.curve)
@@ -147,6 +147,7 @@ class ProofTests(SynchronousTestCase):
             self.assertEqual(list(alternative), [general])
             extension = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31"))
             self.assertTrue(extension.critical)
+            assert isinstance(extension.value, x509.UnrecognizedExtension)
             self.assertEqual(extension.value.value, b"\x04\x20" + sha256(b"token.thumb").digest())
             self.assertIn(b"PRIVATE KEY", key)
 

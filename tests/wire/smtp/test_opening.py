@@ -136,9 +136,9 @@ class AuthTests(Playbook):
             event = self.unusable(replies[-1])
             self.assertEqual(event.status, status)
             self.assertNotIn(PLAIN.decode(), event.reason)
-        (event,) = self.greet(b"AUTH CRAM-MD5")
-        assert isinstance(event, Unusable)
-        self.assertEqual((event.status, "CRAM-MD5" in event.reason), ("4.7.8", True))
+        (unknown,) = self.greet(b"AUTH CRAM-MD5")
+        assert isinstance(unknown, Unusable)
+        self.assertEqual((unknown.status, "CRAM-MD5" in unknown.reason), ("4.7.8", True))
 
     def test_no_login_in_clear(self) -> None:
         """Even where it is offered there; and credentials do not show what they are."""

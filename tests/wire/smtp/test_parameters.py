@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,11 +38,11 @@ def report(*said: str, offers: Offers = ALL) -> Report:
 
 
 class ParametersTests(SynchronousTestCase):
-    def refused(self, code: bytes, call, *said: str, **more: object) -> None:
+    def refused(self, code: bytes, call: Callable[..., object], *said: str, **more: object) -> None:
         error = self.assertRaises(WireError, call, *said, **more)
         self.assertEqual(error.reply[: len(code)], code, said)
 
-    def test_dsn_parameters_mean_what_they_say(self):
+    def test_dsn_parameters_mean_what_they_say(self) -> None:
         """RET, ENVID, NOTIFY and ORCPT, in any case, out of xtext. RFC 3461 4.1 to 4.4."""
         self.assertEqual(wishes(), NO_WISHES)
         self.assertEqual(report(), NO_REPORT)
@@ -52,7 +54,7 @@ class ParametersTests(SynchronousTestCase):
         self.assertEqual(report("ORCPT=rfc822;Bob+2Bx@Example.COM").orcpt, "rfc822;Bob+x@Example.COM")
         self.assertEqual(report("ORCPT=x-local;a+3Db+20c").orcpt, "x-local;a=b c")
 
-    def test_bad_dsn_parameters_are_501(self):
+    def test_bad_dsn_parameters_are_501(self) -> None:
         """Unknown words, twice the same, broken xtext, what cannot be printed, what is too long. RFC 3461 4."""
         long = "x" * (MAX_ENVID + 1)
         for said in ("RET=", "RET=HALF", "ENVID=", "ENVID=a=b", "ENVID=a+2b", "ENVID=+0D", "ENVID=\u00fc"):
@@ -66,7 +68,7 @@ class ParametersTests(SynchronousTestCase):
         self.refused(b"501", report, "ORCPT=rfc822;" + "x" * MAX_ORCPT)
         self.refused(b"501", report, "NOTIFY=NEVER", "NOTIFY=NEVER")
 
-    def test_original_recipients_beyond_ascii(self):
+    def test_original_recipients_beyond_ascii(self) -> None:
         """As they are, or with \\x{...}; nothing that could break a line. RFC 6533 3."""
         for written in ("j\u00f6rg@x", r"j\x{F6}rg@x"):
             self.assertEqual(report(f"ORCPT=utf-8;{written}").orcpt, "utf-8;j\u00f6rg@x")
@@ -78,14 +80,14 @@ class ParametersTests(SynchronousTestCase):
             self.refused(b"501", report, f"ORCPT=utf-8;{written}")
 
     @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=33))
-    def test_what_is_read_is_what_was_written(self, text):
+    def test_what_is_read_is_what_was_written(self, text: str) -> None:
         """xtext and back, for each printable character."""
         self.assertEqual(wishes(f"ENVID={to_xtext(text)}").envid, text)
         self.assertEqual(report(f"ORCPT={orcpt_value(f'rfc822;{text}', utf8=False)}").orcpt, f"rfc822;{text}")
         for utf8 in (True, False):
             self.assertEqual(report(f"ORCPT={orcpt_value(f'utf-8;{text}', utf8=utf8)}").orcpt, f"utf-8;{text}")
 
-    def test_a_message_is_held_for_a_time_or_until_one(self):
+    def test_a_message_is_held_for_a_time_or_until_one(self) -> None:
         """HOLDFOR and HOLDUNTIL, either, up to the bound; an instant that has passed is now. RFC 4865 4."""
         self.assertEqual(wishes("HOLDFOR=60").release, NOW + 60)
         self.assertEqual(wishes("HOLDFOR=86400").release, NOW + 86400)
@@ -105,20 +107,20 @@ class ParametersTests(SynchronousTestCase):
             self.refused(b"501 5.5.4", wishes, f"HOLDUNTIL={said}")
         self.refused(b"501", wishes, "HOLDFOR=1", "HOLDUNTIL=2026-05-28T20:27:40Z")
 
-    def test_priorities_are_from_minus_nine_to_nine(self):
+    def test_priorities_are_from_minus_nine_to_nine(self) -> None:
         """RFC 6710 4.1, 5."""
         for number in range(-9, 10):
             self.assertEqual(wishes(f"MT-PRIORITY={number}").priority, number)
         for value in ("", "10", "-10", "+1", "-0", "01", "high"):
             self.refused(b"501 5.5.4", wishes, f"MT-PRIORITY={value}")
 
-    def test_requiretls_is_a_word_without_a_value_and_within_tls(self):
+    def test_requiretls_is_a_word_without_a_value_and_within_tls(self) -> None:
         """RFC 8689 2."""
         self.assertTrue(wishes("REQUIRETLS").requiretls)
         self.refused(b"501", wishes, "REQUIRETLS=yes")
         self.refused(b"555", wishes, "REQUIRETLS", tls=False)
 
-    def test_what_is_not_on_offer_is_not_recognized(self):
+    def test_what_is_not_on_offer_is_not_recognized(self) -> None:
         """555, each for itself (RFC 5321 4.1.1.11)."""
         for said in (
             "RET=FULL",
@@ -134,7 +136,7 @@ class ParametersTests(SynchronousTestCase):
         self.refused(b"555", wishes, "BY=1;R")
         self.refused(b"555", report, "RRVS=x")
 
-    def test_what_is_on_offer_is_announced(self):
+    def test_what_is_on_offer_is_announced(self) -> None:
         """REQUIRETLS within TLS only; how long a message may be held, and until when (RFC 4865 3)."""
         self.assertEqual(NO_OFFERS.keywords(tls=True, now=NOW), [])
         self.assertEqual(

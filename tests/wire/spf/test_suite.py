@@ -35,7 +35,9 @@ def zone_of(data: dict[str, list[Any]]) -> dict[tuple[str, str], list[str] | str
                 zone.setdefault((place, kind), FAILS)
     for place, kind in list(zone):
         if kind == "CNAME":
-            (target,) = zone[place, "CNAME"]
+            targets = zone[place, "CNAME"]
+            assert isinstance(targets, list)
+            (target,) = targets
             for other in ("A", "AAAA", "MX", "TXT"):
                 if (target.lower(), other) in zone:
                     zone[place, other] = zone[target.lower(), other]
@@ -47,7 +49,7 @@ def text_of(kind: str, value: Any) -> str:
         return str(value[1])
     if isinstance(value, list):
         value = "".join(value)
-    text = value.encode().decode("latin-1")
+    text: str = value.encode().decode("latin-1")
     return text if kind in ("SPF", "TXT") else text.removesuffix(".")
 
 
