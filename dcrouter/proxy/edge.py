@@ -16,18 +16,20 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
+from dcrouter.config.rates import Rate
 from dcrouter.config.tls import CertificateFiles
 from dcrouter.errors import Refused
 from dcrouter.events import RequestDone, SessionClosed, termination
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.channel import Channel
 from dcrouter.net.engine import IN, OUT, Engine, Task
+from dcrouter.net.limits import Buckets
 from dcrouter.net.pipes import Pipes
 from dcrouter.net.slices import Steps, finished, in_slices, released
 from dcrouter.net.stream import Plain
 from dcrouter.proxy.admission import Admission
 from dcrouter.proxy.asking import Asking
-from dcrouter.proxy.census import counted, kill, page, pieces, together
+from dcrouter.proxy.census import MOST_COUNTED, counted, kill, page, pieces, together
 from dcrouter.proxy.challenges import Challenges
 from dcrouter.proxy.decide import decide
 from dcrouter.proxy.door import NOT_INTRODUCED, turn_away
@@ -50,8 +52,8 @@ files.
 """
 PAUSE = 0.1
 """Seconds a listener rests when descriptors have run out."""
-QUIET = 60.0
-"""Seconds between two lines of the log about such rests."""
+NEWS = Rate(rate=(1, 60.0))
+"""How often the log tells of such rests, of one target that cannot be reached, of one kind of refusal."""
 LAST_WORDS = 1.0
 """Seconds for a mail half apart to say 421 to a client whose session we end."""
 
@@ -97,7 +99,7 @@ class Edge:
         self.handlers = Taker(reactor, others, self._resume, self._handlers_lost)
         self.takers = {"mail": self.mail, "handlers": self.handlers}
         self._resting = False
-        self._told = -QUIET
+        self._news = Buckets(NEWS, reactor.seconds, most=MOST_COUNTED)
         self._number = 0
         self._prefix = f"{int(time.time() * 1000):x}-"
         self._sessions: dict[Task, Session] = {}
@@ -276,8 +278,7 @@ class Edge:
         self.pauses += 1
         for listener in self._listeners:
             listener.pause()
-        if (now := self._reactor.seconds()) - self._told >= QUIET:
-            self._told = now
+        if self._news.take("descriptors"):
             self._log.warn(
                 "out of descriptors at {active} connections, accepting again in {pause} s: {cause}",
                 active=len(self._sessions),
@@ -289,18 +290,19 @@ class Edge:
     def refusal(self, listener: Listener, facts: ConnectionFacts, reason: str) -> bytes | None:
         """Count a connection that is not let in; what it is told (Plan.refusal)."""
         count = counted(self.refused, reason)
-        if reason == NOT_INTRODUCED and count % 1000 == 1:
+        if reason == NOT_INTRODUCED and self._news.take(reason):
             words = (
-                "{peer} is turned away from port {port}: no edge of email.remote.from has this address ({count} times)"
+                "{peer} is turned away from port {port}: no edge of email.remote.from has this address "
+                "({count} since the start)"
             )
             self._log.warn(words, peer=facts.peer[0], port=listener.port, count=count)
         return self.plan.refusal(listener.table, facts)
 
     def connect_failed(self, label: str, reason: str) -> None:
-        """A target could not be reached; counted per target, told on the first time and every thousandth."""
+        """A target could not be reached; counted per target, and told."""
         count = counted(self.failed_connects, label)
-        if count % 1000 == 1:
-            words = "cannot connect to {target}: {reason} ({count} times)"
+        if self._news.take(("target", label)):
+            words = "cannot connect to {target}: {reason} ({count} since the start)"
             self._log.warn(words, target=label, reason=reason, count=count)
 
     # Inside.

@@ -7,16 +7,13 @@ connects can say any name.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 from dcrouter.config.rates import Rate
-from dcrouter.net.limits import Bucket
+from dcrouter.net.limits import Bucket, Buckets
 
-AGAIN = 60.0
-"""Seconds for which a name is not told again."""
-REMEMBERED = 1000
-"""Names that were told last."""
+AGAIN = Rate(rate=(1, 60.0))
+"""How often a name is told."""
 PACE = Rate(rate=(10, 1.0), burst=100)
 """Names that are told in a time, at most: more than any parent would order."""
 
@@ -24,22 +21,16 @@ PACE = Rate(rate=(10, 1.0), burst=100)
 class Wishes:
     """`wanted`: whether the parent wants to hear of any; `tell` gets each name."""
 
-    __slots__ = ("_bucket", "_clock", "_told", "tell", "wanted")
+    __slots__ = ("_bucket", "_names", "tell", "wanted")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.wanted = False
         self.tell: Callable[[str], None] = lambda name: None
-        self._clock = clock
         self._bucket = Bucket(PACE, clock)
-        self._told: OrderedDict[str, float] = OrderedDict()
+        self._names = Buckets(AGAIN, clock)
 
     def wish(self, name: str) -> None:
         """A client has asked for `name`, as a ClientHello has it."""
-        now = self._clock()
-        if now - self._told.get(name, float("-inf")) < AGAIN or not self._bucket.take():
-            return
-        self._told[name] = now
-        self._told.move_to_end(name)
-        if len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
-        self.tell(name)
+        if not self._names.wait(name) and self._bucket.take():
+            self._names.take(name)
+            self.tell(name)

@@ -8,6 +8,8 @@ import struct
 import threading
 from ipaddress import ip_address, ip_network
 
+from twisted.logger import capturedLogs
+
 from dcrouter.config.actions import Block, Forward, MailHandover, Redirect, Respond
 from dcrouter.config.routes import Defaults, ProxyProtocol, RouteTls, Timeouts
 from dcrouter.config.security import Security
@@ -100,6 +102,21 @@ class PlainTests(EdgeTest):
         for _ in range(3):
             self.assertEqual(self.ask(port, b"x"), b"second")
         self.assertEqual(self.edge.status()["failed_connects"], {f"127.0.0.1:{dead}": 3})
+
+    def test_a_target_that_fails_is_told_once_a_minute(self) -> None:
+        """Whenever it begins to fail, with how often it has; another one is another news."""
+        backend = Backend(self, says(b"second"))
+        dead = [reserved(self) for _ in range(2)]
+        targets = tuple(Target(host="127.0.0.1", port=port) for port in dead)
+        port = self.port()
+        self.open(route("web", port, Forward(targets=(*targets, backend.target), balance="failover", retries=2)))
+        with capturedLogs() as logs:
+            for _ in range(3):
+                self.assertEqual(self.ask(port, b"x"), b"second")
+            self.assertEqual([line["target"] for line in logs], [f"127.0.0.1:{one}" for one in dead])
+            self.loop.reactor.advance(60)
+            self.assertEqual(self.ask(port, b"x"), b"second")
+        self.assertEqual([line["count"] for line in logs], [1, 1, 4, 4])
 
     def test_retries_bound_the_targets_that_are_tried(self) -> None:
         backend = Backend(self, says(b"third"))
