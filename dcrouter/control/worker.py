@@ -308,6 +308,7 @@ class Worker(ABC):
         gc.collect()
         gc.freeze()
         gc.set_threshold(20000, 20, 50)
+        gc.enable()
 
     def _drain(self, timeout: float) -> None:
         self.drain(timeout).addBoth(lambda result: self._drained())
