@@ -1,7 +1,8 @@
-"""Mail to next hops that misbehave in each phase: each message arrives as it was sent, once, or its sender is told.
+"""Next hops that misbehave in each phase, and the book of what comes to them: each message arrives as it was sent,
+once, or its sender is told.
 
-A hop answers late, in pieces, 4xx, 5xx or 421, says nonsense behind a reply, resets, fails its handshake. What it has
-said 250 to must not come again; what it lost before that is its own affair, and must.
+A hop answers late, in pieces, 4xx, 5xx or 421, says nonsense behind a reply, breaks off, fails its handshake. What it
+has said 250 to must not come again; what it lost before that is its own affair, and must.
 """
 
 from __future__ import annotations
@@ -16,13 +17,9 @@ from random import Random
 
 from attrs import define, field
 
-from bench.integrity.tally import Tally, dice, size
-from bench.reliability.far import Broken, Client
+from bench.integrity.tally import Tally, dice
 from bench.reliability.ledger import Item, Parcel
 
-_MOST = 400_000
-_WAITING = 150
-"""Recipients under way at which clients wait."""
 _REPORTED = re.compile(rb"(?im)^Final-Recipient: *rfc822; *(\S+)\r$")
 _TOKEN = re.compile(rb"(h\d+)@load\.test")
 
@@ -66,6 +63,8 @@ class Book:
 
     def close(self) -> None:
         """Nothing is under way any more."""
+        for item in sorted((self.arrived.keys() | self.told.keys()) - self.promised):
+            self.tally.wrong.append(f"{item} has come, or its sender was told, though it was never acknowledged")
         for item in sorted(self.promised):
             arrived, told = self.arrived[item], self.told[item]
             if arrived + told != 1:
@@ -225,42 +224,3 @@ class _Session:
 
 def _path(words: str) -> str:
     return words.partition("<")[2].partition(">")[0]
-
-
-class Senders:
-    """Clients that send to `port`; `run` until its deadline, then `drained`."""
-
-    def __init__(self, seed: int, book: Book, port: int) -> None:
-        self._seed, self._book, self._port = seed, book, port
-        self._numbers = count(1)
-
-    async def run(self, deadline: float) -> None:
-        loop = asyncio.get_running_loop()
-        client = Client(self._port)
-        while loop.time() < deadline and not self._book.tally.enough:
-            if self._book.under_way > _WAITING:
-                await asyncio.sleep(0.05)
-                continue
-            parcel = self._parcel(next(self._numbers))
-            try:
-                await client.send(parcel, lambda step: None)
-            except (Broken, OSError, TimeoutError) as error:
-                self._book.tally.wrong.append(f"{parcel.token}: not taken: {error!r}")
-                return
-            self._book.promised.update(parcel.items)
-            self._book.tally.exchanges += 1
-            self._book.tally.octets += len(parcel.text)
-        client.close()
-
-    def _parcel(self, number: int) -> Parcel:
-        random = dice(self._seed, "message", number)
-        token, domain = f"h{number}", random.choice(("hop.test", "hop.test", "local.test"))
-        recipients = tuple(f"{name}@{domain}" for name in "abc"[: random.choice((1, 1, 2, 3))])
-        most = size(random, _MOST)
-        lines = [f"Subject: {token}", f"From: {token}@load.test", ""]
-        while most > 0:
-            lines.append("." * random.choice((0, 0, 0, 1, 2)) + "x" * random.randrange(70) + random.choice("ab. "))
-            most -= len(lines[-1]) + 2
-        parcel = Parcel(token=token, recipients=recipients, text=("\r\n".join(lines) + "\r\n").encode())
-        self._book.parcels[token] = parcel
-        return parcel

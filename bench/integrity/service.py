@@ -16,7 +16,8 @@ from bench.backend import Certificate, make_certificate
 from bench.hello import SNI
 from bench.integrity import requests, streams
 from bench.integrity.far import Listeners
-from bench.integrity.hops import Book, Hop, Inbox, Senders
+from bench.integrity.hops import Book, Hop, Inbox
+from bench.integrity.senders import Senders
 from bench.integrity.tally import PATIENCE, Tally
 from bench.reliability.far import FarEnd
 from tests.support.router import Router
@@ -104,7 +105,8 @@ async def exchange_mail(options: Options, tally: Tally) -> None:
         for end in (hop, local, home):
             await end.start()
         async with _service(_MAIL, ("mail",), hop=hop.port, lmtp=local.port, home=home.port) as router:
-            await _run(options, router, Senders(options.seed, book, router.ports["mail"]).run)
+            senders = Senders(options.seed, book, router.ports["mail"], _trusting(router))
+            await _run(options, router, senders.run)
             hop.unkind = local.unkind = False
             if await _left(router):
                 book.close()
