@@ -55,8 +55,10 @@ def server_context(
 ) -> SSL.Context:
     """A context that proves to be any of `credentials`, at most one of each key type; the caller keeps it.
 
-    `alpn`: what we speak, best first; a client that offers none of it goes on without ALPN. `clients`: what they must
-    prove. Raises TlsError where a credential, an authority or the profile's cipher string cannot be used.
+    `alpn`: what we speak, best first; a client that offers by ALPN nothing of it is told so, and its handshake fails
+    with TlsError. `clients`: what they must prove.
+
+    Raises TlsError where a credential, an authority or the profile's cipher string cannot be used.
     """
     context = _context(SSL.TLS_SERVER_METHOD)
     _apply(context, profile)
@@ -110,13 +112,23 @@ def client_context(
 
 
 def _preference(alpn: Sequence[str]) -> Callable[[SSL.Connection, list[bytes]], Any]:
-    """The server's choice among the client's offer, by our order (RFC 7301 3.2)."""
+    """The server's choice among the client's offer, by our order; the alert no_application_protocol where it has none
+    (RFC 7301 3.2): an error raised here is that alert.
+    """
     ours = [name.encode("ascii") for name in alpn]
 
     def choose(connection: SSL.Connection, offer: list[bytes]) -> Any:
-        return next((name for name in ours if name in offer), SSL.NO_OVERLAPPING_PROTOCOLS)
+        chosen = next((name for name in ours if name in offer), None)
+        if chosen is None:
+            raise TlsError(f"the client speaks {_words(offer)} (ALPN), not {_words(ours)}")
+        return chosen
 
     return choose
+
+
+def _words(protocols: Sequence[bytes]) -> str:
+    """The first of them, for a line of the log."""
+    return ", ".join(name.decode("ascii", "backslashreplace") for name in protocols[:5])
 
 
 def _context(method: int) -> SSL.Context:

@@ -142,7 +142,7 @@ class TlsTests(ChallengeTest):
         port = self.port()
         names = ("www.example.test", "other.example.test")
         self.open(route("web", port, Respond(), domains=names, tls="terminate"))
-        self.assertFalse(self.proves(self.leaf(port, names[0], b"acme-tls/1")))
+        self.assertRaises(SSL.Error, self.leaf, port, names[0], b"acme-tls/1")
         self.show(0, names[0])
         self.assertTrue(self.proves(self.leaf(port, names[0], b"acme-tls/1")))
         self.event()  # of the first one, which was nobody's yet
@@ -150,10 +150,10 @@ class TlsTests(ChallengeTest):
         self.assertEqual((event.route, event.alpn, event.sni), (None, "acme-tls/1", names[0]))
         self.assertFalse(self.proves(self.leaf(port, names[0], b"http/1.1")))
         self.assertFalse(self.proves(self.leaf(port, names[0], b"acme-tls/1", b"http/1.1")))
-        self.assertFalse(self.proves(self.leaf(port, names[1], b"acme-tls/1")))
+        self.assertRaises(SSL.Error, self.leaf, port, names[1], b"acme-tls/1")
         self.edge.challenges.update({"port": 80, "http": {}, "tls": {}})
         self.assertFalse(self.edge.challenges.shown)
-        self.assertFalse(self.proves(self.leaf(port, names[0], b"acme-tls/1")))
+        self.assertRaises(SSL.Error, self.leaf, port, names[0], b"acme-tls/1")
 
     def test_for_names_of_mail(self) -> None:
         """No route of the port needs to know the name."""

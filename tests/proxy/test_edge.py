@@ -529,6 +529,17 @@ class TlsTests(EdgeTest):
         self.ask_tls(other, "t.example", b"x", ["h2", "http/1.1"])
         self.assertEqual(self.event().alpn, None)
 
+    def test_a_client_that_speaks_another_protocol_is_told(self) -> None:
+        """RFC 7301 3.2: by an alert, before it takes our HTTP/1.1 for its own."""
+        port = self.port()
+        self.open(route("http", port, Respond(body="x"), tls="terminate", domains=("h.example",)))
+        with self.assertRaises(ssl.SSLError) as caught:
+            self.ask_tls(port, "h.example", REQUEST % b"h.example", ["h2", "spdy/3"])
+        self.assertIn("no application protocol", str(caught.exception))
+        event = self.event()
+        self.assertEqual((event.ended_by, event.termination), ("client", "client:tls"))
+        self.assertEqual(event.reason, "TLS handshake: the client speaks h2, spdy/3 (ALPN), not http/1.1")
+
 
 class SecurityTests(EdgeTest):
     def test_allow_and_block(self) -> None:

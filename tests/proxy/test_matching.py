@@ -98,9 +98,10 @@ class HelloTests(EdgeTest):
         )
         ca = {str(tls.upstream.ca): (self.directory / "internal-ca" / "ca.pem").read_bytes()}
         self.open(route("x", port, backend.target, tls=tls, domains=("a.test",)), ca_files=ca)
-        for offer in (["irc", "h2"], ["irc"], ["http/1.1"], []):
+        for offer in (["irc", "h2"], ["irc"], []):
             self.assertEqual(self.asks(port, "a.test", offer), "done")
-        self.assertEqual(chosen, ["h2", "irc", None, None])
+        self.assertRaises(ssl.SSLError, self.asks, port, "a.test", ["http/1.1"])
+        self.assertEqual(chosen, ["h2", "irc", None])
 
 
 class RequestTests(EdgeTest):

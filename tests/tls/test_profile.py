@@ -148,9 +148,14 @@ class ServerContextTests(SynchronousTestCase):
         self.assertEqual(meet(port, "site.test", AUTHORITY.root_pem, alpn=("http/1.1", "h2")).alpn, "h2")
         self.assertEqual(meet(port, "site.test", AUTHORITY.root_pem, alpn=("http/1.1",)).alpn, "http/1.1")
 
-    def test_a_client_that_offers_none_of_our_protocols_goes_on_without(self) -> None:
-        """As nginx does: no alert for an offer that we do not know."""
-        self.assertIsNone(meet(self.serve(alpn=("h2",)), "site.test", AUTHORITY.root_pem, alpn=("imap",)).alpn)
+    def test_a_client_that_offers_none_of_our_protocols_is_told(self) -> None:
+        """RFC 7301 3.2: an alert. One that offers nothing goes on, and so does everybody where we offer nothing."""
+        port = self.serve(alpn=("h2",))
+        for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+            with self.assertRaises(ssl.SSLError) as caught:
+                meet(port, "site.test", AUTHORITY.root_pem, alpn=("imap",), version=version)
+            self.assertIn("no application protocol", str(caught.exception))
+        self.assertIsNone(meet(port, "site.test", AUTHORITY.root_pem).alpn)
         self.assertIsNone(meet(self.serve(), "site.test", AUTHORITY.root_pem, alpn=("h2",)).alpn)
 
     def test_sessions_resume_by_ticket(self) -> None:
