@@ -259,7 +259,10 @@ class Queue:
             keys = keys_of(message)
             self._claims.update(keys)
             self._retried.update(keys)
-            self._begin(message, whole=False)
+            try:
+                self._begin(message, whole=False)
+            except Exception:
+                self._log.failure("message {message}: not started", message=message.name)
 
     def _has_room(self) -> bool:
         return len(self._retried) < MAX_RETRIED and len(self._claims) < MAX_CLAIMED and not self._stopped

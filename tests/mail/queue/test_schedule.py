@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Retry
+from dcrouter.events import DeliveryDone
 from dcrouter.mail.delivery.outcome import Deferred as Later
 from dcrouter.mail.delivery.outcome import Delivered, Outcome
 from dcrouter.mail.message import Message
@@ -114,6 +115,23 @@ class ScheduleTests(TestCase):
         gate.callback(None)
         await until(lambda: self.store.messages == 0)
         self.assertEqual(self.tries[-1][0], 1)
+
+    async def test_one_that_cannot_be_started_keeps_nobody_else_waiting(self) -> None:
+        """Whatever is wrong with it: the others of its page are tried, and so is what is due later."""
+
+        def broken(_: DeliveryDone) -> None:
+            raise ZeroDivisionError
+
+        queue = Queue(self.store, self._attempt, Retry(), self.clock, self.clock.seconds, on_done=broken)
+        self.addCleanup(queue.stop)
+        for number, due in ((1, 0.0), (2, 0.0), (3, 100.0)):
+            await self.store.put(message(number), due)
+        await queue.give_up([(1, 0)], [QUEUED], "550 5.7.1 Given up")
+        await until(lambda: self.clock.getDelayedCalls())
+        self.clock.advance(100.0)
+        await until(lambda: len(self.tries) == 2)
+        self.assertEqual(self.tries, [(2, 0.0), (3, 100.0)])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     async def test_a_clock_that_is_set(self) -> None:
         """Forward: what is due by it then is tried within the hour, once. Back: it waits until its time is there again,
