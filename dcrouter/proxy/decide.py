@@ -49,7 +49,6 @@ def _found(table: PortTable, facts: ConnectionFacts, question: Question) -> Boun
             alpn=question.alpn or (),
             length=0,
             versions=_VERSIONS[question.tls_version or "TLSv1.3"],
-            signature_algorithms=b"",
         )
         met = table.find_tls(facts)
         if met is None or not met.is_http:

@@ -35,7 +35,7 @@ ALERT_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 GREASE = frozenset(value << 8 | value for value in range(0x0A, 0x100, 0x10))
 """Values that clients mix in to keep servers tolerant (RFC 8701 section 2); they are left out of what `parse` gives."""
 
-_SERVER_NAME, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS = 0, 13, 16, 43
+_SERVER_NAME, _ALPN, _SUPPORTED_VERSIONS = 0, 16, 43
 _TLS12 = b"\x03\x03"
 _EAGER_RECORDS = 16
 
@@ -62,15 +62,10 @@ class ClientHello:
     alpn: tuple[str, ...]
     length: int
     _versions: bytes
-    _signature_algorithms: bytes
 
     @property
     def versions(self) -> tuple[int, ...]:
-        return _without_grease(self._versions)
-
-    @property
-    def signature_algorithms(self) -> tuple[int, ...]:
-        return _without_grease(self._signature_algorithms)
+        return tuple(number for (number,) in _U16.iter_unpack(self._versions) if number not in GREASE)
 
 
 def looks_like_tls(first: bytes) -> bool:
@@ -213,7 +208,6 @@ def _hello(raw: bytes, position: int, end: int, length: int) -> ClientHello:
 
     sni: str | None = None
     alpn: tuple[str, ...] = ()
-    signature_algorithms = b""
     if position < end:  # TLS 1.2 may do without extensions
         starts = _extensions(raw, position, end)
         if (start := starts.get(_SERVER_NAME)) is not None:
@@ -221,10 +215,8 @@ def _hello(raw: bytes, position: int, end: int, length: int) -> ClientHello:
         if (start := starts.get(_ALPN)) is not None:
             alpn = _protocols(_value(raw, start))
         if (start := starts.get(_SUPPORTED_VERSIONS)) is not None:
-            versions = _numbers(_value(raw, start), 1)
-        if (start := starts.get(_SIGNATURE_ALGORITHMS)) is not None:
-            signature_algorithms = _numbers(_value(raw, start), 2)
-    return ClientHello(sni=sni, alpn=alpn, length=length, versions=versions, signature_algorithms=signature_algorithms)
+            versions = _versions(_value(raw, start))
+    return ClientHello(sni=sni, alpn=alpn, length=length, versions=versions)
 
 
 def _extensions(raw: bytes, position: int, end: int) -> dict[int, int]:
@@ -286,14 +278,9 @@ def _protocols(value: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _numbers(value: bytes, prefix: int) -> bytes:
-    """What is behind the length, of `prefix` bytes, of a list of 16-bit numbers."""
-    size = len(value) - prefix
-    if size < 2 or size & 1 or int.from_bytes(value[:prefix], "big") != size:
-        raise _broken("a bad list of numbers")
-    return value[prefix:]
-
-
-def _without_grease(numbers: bytes) -> tuple[int, ...]:
-    """A list of 16-bit numbers."""
-    return tuple(number for (number,) in _U16.iter_unpack(numbers) if number not in GREASE)
+def _versions(value: bytes) -> bytes:
+    """RFC 8446 section 4.2.1: what is behind the length of a list of 16-bit numbers."""
+    size = len(value) - 1
+    if size < 2 or size & 1 or value[0] != size:
+        raise _broken("a bad list of versions")
+    return value[1:]

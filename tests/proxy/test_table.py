@@ -57,7 +57,7 @@ def facts_of(request: Request) -> ConnectionFacts:
 
 
 def hello(sni: str | None, alpn: Sequence[str] = (), versions: bytes = b"\x03\x04") -> ClientHello:
-    return ClientHello(sni=sni, alpn=tuple(alpn), length=1, versions=versions, signature_algorithms=b"")
+    return ClientHello(sni=sni, alpn=tuple(alpn), length=1, versions=versions)
 
 
 def head_of(octets: bytes) -> RequestHead:

@@ -19,7 +19,6 @@ class IClaim(ICredentials):
     """Of any kind."""
 
     account = Attribute("Whom the client says that it is; '' where only its token tells.")
-    authorize_as = Attribute("For whom it wants to act, '' for itself.")
 
 
 class IPasswordClaim(IClaim):
@@ -74,10 +73,6 @@ class PasswordClaim:
     def account(self) -> str:
         return self.credentials.account
 
-    @property
-    def authorize_as(self) -> str:
-        return self.credentials.authorize_as
-
 
 @implementer(IProofClaim)
 @frozen(kw_only=True)
@@ -87,10 +82,6 @@ class ProofClaim:
     @property
     def account(self) -> str:
         return self.proof.account
-
-    @property
-    def authorize_as(self) -> str:
-        return self.proof.authorize_as
 
 
 @implementer(ITokenClaim)
@@ -102,8 +93,4 @@ class TokenClaim:
 
     @property
     def account(self) -> str:
-        return self.token.account
-
-    @property
-    def authorize_as(self) -> str:
         return self.token.account

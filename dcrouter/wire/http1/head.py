@@ -113,11 +113,6 @@ class HeadReader:
         self._head: RequestHead | None = None
         self.rest = b""
 
-    @property
-    def begun(self) -> bool:
-        """Whether a part of a head is here."""
-        return bool(self._buffer)
-
     def feed(self, data: bytes) -> RequestHead | None:
         """The head when it is complete, None before; WireError as soon as it cannot become a good one.
 
