@@ -6,10 +6,12 @@ import contextlib
 import queue
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -118,8 +120,8 @@ class EdgeTest(SynchronousTestCase):
     """`self.open(...)` starts an edge; `self.client(f)` runs a blocking client in a thread while the edge works."""
 
     def setUp(self) -> None:
-        self.directory = Path(self.mktemp())
-        self.directory.mkdir(parents=True)
+        self.directory = Path(tempfile.mkdtemp())  # a short one: a unix socket's path has 107 bytes at most
+        self.addCleanup(rmtree, self.directory)
         self.ca = InternalCa(self.directory, lambda: __import__("time").time())
         self.events: list[SessionClosed] = []
         self.requests: list[RequestDone] = []
