@@ -13,6 +13,7 @@ from dcrouter.config.forms import HostPort
 from dcrouter.config.queue import Queue
 from dcrouter.config.rules import Deliver, MailForward, Mta, Rule, RuleMatch
 from dcrouter.config.targets import SimpleTarget, Target
+from dcrouter.mail.delivery import forwarding
 from tests.mail.delivery.test_egress import proxy
 from tests.mail.house import LOCAL, LOOPBACK, House, dialogue, forward, in_thread, send
 from tests.mail.nexthop import SILENT, ScriptedHop
@@ -114,6 +115,22 @@ class EndsTests(World):
         self.assertEqual(Counter(one.recipient for one in house.done), Counter(names))
         self.assertEqual({one.outcome for one in house.done}, {"delivered"})
         await self.left(house)
+
+    async def test_who_takes_a_few_at_a_time_and_its_time_holds_the_others_no_longer(self) -> None:
+        """They wait as the server's 452 says, and are tried again like all others."""
+        self.patch(forwarding, "FOLLOWING", 0.0)
+        hop = self.hop(1, "a.test")
+        hop.script["RCPT"] = lambda line: "452 4.5.3 too many" if len(hop.sessions[-1].accepted) >= 2 else "250 ok"
+        house = self.house()
+        names = [f"x{number}@a.test" for number in range(5)]
+        await in_thread(send, house.listen(), *names)
+        await until(lambda: len(house.done) == 5)
+        outcomes = [(one.recipient, one.outcome, one.reply[:9]) for one in house.done]
+        taken = [(name, "delivered", "250 2.0.0") for name in names[:2]]
+        self.assertEqual(outcomes, [*taken, *((name, "deferred", "452 4.5.3") for name in names[2:])])
+        self.assertEqual(len(hop.messages), 1)
+        await house.idle()
+        await self.left(house, *names[2:])
 
     async def test_who_has_a_reply_by_lmtp_leaves_while_others_wait_for_theirs(self) -> None:
         """RFC 2033 4.2: the first two have it, the third is refused at once, the server is at the fourth."""

@@ -3,7 +3,8 @@
 1. The next one when a hop cannot be reached, refuses the session, breaks off before it has the whole message, or says
    421, but to a further message on a connection, which it gets by another one then. Its other replies are its answers,
    and are not taken elsewhere; nor are recipients that it had refused for good.
-2. Recipients that are too many for one transaction (452 4.5.3) go in the next one, on the same connection.
+2. Recipients that are too many for one transaction (452 4.5.3) go in the next one, on the same connection; after
+   FOLLOWING seconds they wait, like others whom a hop wants to have later.
 3. Where a hop does not take the message as it is, it gets another form, and goes there again (`adaptation`).
 4. With no hop left the message waits; it fails where each of them says that it takes no mail at all (RFC 7504), or
    cannot protect what has to be (RFC 8689 4.2.1).
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,13 +31,15 @@ from dcrouter.mail.delivery.requiretls import is_strict
 from dcrouter.mail.delivery.sending import Hear, Trouble
 from dcrouter.mail.message import Message
 from dcrouter.mail.queue.parts import part_for
-from dcrouter.net.slices import CallLater
 from dcrouter.wire.smtp.opening import NO_TLS
 from dcrouter.wire.smtp.reply import Reply
 from dcrouter.wire.smtp.transaction import ADAPTABLE, NO_REQUIRETLS, OURS, TOO_MANY
 
 MAX_RECIPIENTS = 100
 """Of one message in one transaction: what every server must take (RFC 5321 4.5.3.1.8)."""
+
+FOLLOWING = 3600.0
+"""Seconds: a hop that takes one recipient at a time, slowly, holds the others of the message no longer."""
 
 _TOO_MANY = ((452, None), (452, "4.5.3"), (552, None), (552, "5.5.3"))
 """552 is what old servers say for it (RFC 5321 4.5.3.1.10). Who meant something else says it again in the next one.
@@ -57,7 +61,7 @@ class Forwarding:
         content: Content,
         numbers: Sequence[int],
         destinations: Iterable[Destination],
-        clock: CallLater,
+        clock: IReactorTime,
         hear: Hear,
     ) -> None:
         self.outcomes: Deferred[list[Outcome]] = Deferred()
@@ -68,6 +72,7 @@ class Forwarding:
         self._numbers = numbers
         self._hear = hear
         self._clock = clock
+        self._until = clock.seconds() + FOLLOWING
         self._course = destinations if isinstance(destinations, Course) else None
         self._destinations = iter(destinations)
         self._destination: Destination | None = None
@@ -107,7 +112,8 @@ class Forwarding:
             return
         outcomes = [self._outcome(reply, peer) for reply in replies]
         later = [at for at, reply in enumerate(replies) if self._is_too_many(reply)]
-        if later and (replies[-1] is TOO_MANY or any(reply.code < 300 for reply in replies)):
+        taken = replies[-1] is TOO_MANY or any(reply.code < 300 for reply in replies)
+        if later and taken and self._clock.seconds() < self._until:
             self._again(outcomes, later)
         else:
             self._end(outcomes)

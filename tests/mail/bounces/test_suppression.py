@@ -53,7 +53,7 @@ class LearningTests(TestCase):
         self.assertIsNone(self.suppression.why("bob@x.test"))
 
     def test_soft_by_count(self) -> None:
-        """The third within seven days; a delivery in between, or time, begins anew."""
+        """The third within seven days, over a restart; a delivery in between, or time, begins anew."""
         for _ in range(2):
             self.suppression.failed("b@x.test", SOFT)
         self.suppression.delivered("b@x.test")
@@ -63,6 +63,8 @@ class LearningTests(TestCase):
         for _ in range(2):
             self.suppression.failed("b@x.test", SOFT)
         self.assertIsNone(self.suppression.why("b@x.test"))
+        self.ledger.close()
+        self.open()
         self.suppression.failed("b@x.test", SOFT)
         self.assertEqual(self.suppression.why("b@x.test"), "quota")
         self.seconds += 7 * DAY
