@@ -19,6 +19,9 @@ from tests.support.peers import require
 from tests.support.threaded import Talk
 from tests.support.web import Message, each, ok
 
+SOCKET = "/tmp/admin.sock"
+"""Nobody opens it; beside the test's own files its path would be too long."""
+
 
 @frozen
 class Answer:
@@ -57,7 +60,7 @@ class FeatureTest(EdgeTest):
     def config(self, text: str) -> Config:
         """What `routes: ` and this text mean, in a file beside the test's other files."""
         path = self.directory / "routes.yaml"
-        path.write_text("routes:\n" + dedent(text), "utf-8")
+        path.write_text(f"admin: {{socket: {SOCKET}}}\nroutes:\n{dedent(text)}", "utf-8")
         config, warnings = load_with_warnings(path, {})
         self.assertEqual(warnings, ())
         return config
