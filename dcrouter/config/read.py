@@ -22,7 +22,7 @@ from dcrouter.config.admin import Config
 from dcrouter.config.checks.files import Files
 from dcrouter.config.checks.mail import MAIL
 from dcrouter.config.checks.values import WITHIN
-from dcrouter.config.classes import ClassReader, Reading, unknown
+from dcrouter.config.classes import ClassReader, Reading
 from dcrouter.config.findings import meant
 from dcrouter.config.forms import Form, Secret, form_of
 from dcrouter.config.keys import element_of, fields_of, is_mapping, variants_of, without_none, words_of
@@ -195,9 +195,8 @@ class Reader:
     def _secret(self, place: Place, _: Any) -> Secret:
         if not isinstance(place.node, MappingNode):
             return Secret(place.scalar("a secret").text)
-        for word, child in place.entries():
-            if word != "file":
-                child.fail(unknown(word, ["file"]))
+        if any(word != "file" for word in place.node.entries):  # not repeated: `{hunter2}` may be a password
+            place.fail("neither a text nor {file: PATH}: a secret that begins with a brace stands in quotes")
         file = place.at("file")
         path = self.directory / file.scalar("a path").text if file is not place else place.fail("'file' is missing")
         data = read_named(path, _LARGEST_SECRET)

@@ -30,7 +30,7 @@ SHOWN = 60
 
 _LOGIN = re.compile(r"(://|\A(?!re:|mailto:|[^:@]*://)(?=[^@/]*:))\S*@")
 """Who logs in at a URL, and with which password: up to the last `@`, which a password may hold too."""
-_KEY = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}")
+_KEY = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}|[A-Za-z]{24,}")
 """What may be a key: that of a customer in the name of a DNS list, a token."""
 
 

@@ -265,6 +265,7 @@ class ProblemTests(FileTestCase):
         """And it is shown to nobody."""
         Path("s").write_text("from file\n")
         os.mkfifo("pipe")
+        braced = "neither a text nor {file: PATH}: a secret that begins with a brace stands in quotes"
         for text, secret in (("x", "x"), ("123", "123"), ("{file: s}", "from file")):
             read = self.read_secret(text)
             self.assertEqual((read, repr(read)), (secret, "Secret(...)"))
@@ -273,7 +274,7 @@ class ProblemTests(FileTestCase):
             ("{}", "1:1: 'file' is missing"),
             ("{file: pipe}", f"1:2: file: {self.directory}/pipe is not a file"),
             ("{file: .}", f"1:2: file: {self.directory} is a directory, not a file"),
-            ("{fil: s}", "1:2: fil: unknown key (did you mean 'file'?)"),
+            *((text, f"1:1: {braced}") for text in ("{fil: s}", "{hunter2}", "{file: s, hunter2: }")),
             ("[s]", "1:1: expected a secret, not a list"),
         ):
             self.assertEqual(self.read_secret(text), f"f:{problem}")

@@ -136,8 +136,7 @@ class NumberTests(SynchronousTestCase):
             self.assertEqual(units.shown(harmless), repr(harmless))
 
     def test_shown_has_no_key(self) -> None:
-        """Letters and digits without a break; a long word is none."""
+        """Letters and digits without a break, or letters alone that are too many for a word."""
         self.assertEqual(units.shown("abcdefghijkl7mnopqrstuvwx2.example.com"), "'....example.com'")
-        self.assertEqual(
-            units.shown("abcdefghijklmnopqrstuvwxyz.example.com"), "'abcdefghijklmnopqrstuvwxyz.example.com'"
-        )
+        self.assertEqual(units.shown("abcdefghijklmnopqrstuvwxyz.example.com"), "'....example.com'")
+        self.assertEqual(units.shown("internationalisation.example.com"), "'internationalisation.example.com'")
