@@ -228,8 +228,7 @@ class Mta:
             closed=self._on_closed,
             memory=self._memory,
         )
-        notices = self._notifications(ids) if self._email.bounces.dsn else None
-        self._queue.start((rule.name for rule in self._email.rules), notices)
+        self._queue.start((rule.name for rule in self._email.rules), self._notifications(ids))
         self._world.start(self._email, self._rules, ids.next, self._queue.put)
         self._set_time.start()
 

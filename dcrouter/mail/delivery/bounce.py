@@ -41,8 +41,9 @@ _HOST = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[^\s:\[\]()/]+)")
 
 
 class Notifications:
-    """What the queue calls `Notices`. `next_id` numbers messages, `now` is the wall clock (UTC epoch seconds); `expand`
-    says whom an address stands for, itself where it is no alias.
+    """What the queue calls `Notices`; nobody is told of anything without `email.bounces.dsn`. `next_id` numbers
+    messages, `now` is the wall clock (UTC epoch seconds); `expand` says whom an address stands for, itself where it is
+    no alias.
     """
 
     def __init__(
