@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 RESET = b"\x01\0\0\0\0\0\0\0"
 """SO_LINGER as socket(7) has it: on, for no time."""
 
-
 NOT_INTRODUCED = "not introduced"
 """Who comes past the edges, where all come through them."""
 

@@ -30,7 +30,6 @@ from dcrouter.wire.http1.head import RequestHead
 ADDRESSES_PER_TARGET = 4
 """A name with many addresses is one target: so many of them are tried before the next target has its turn."""
 
-
 MOST_CHOSEN = 1000
 """Targets of a route that are remembered though its file does not name them; each has a connection's counters."""
 

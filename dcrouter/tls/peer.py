@@ -1,8 +1,7 @@
 """Who the other side of a session that we begin must prove to be, and in plain words why it has not.
 
 OpenSSL checks the chain during the handshake; the name is checked after it, before a word is said, or within it where
-the one who speaks would not wait. SNI: RFC 6066
-section 3; names: RFC 9525.
+the one who speaks would not wait. SNI: RFC 6066 section 3; names: RFC 9525.
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ from dcrouter.config.tls import CertificateFiles, ClientAuth
 LARGEST = 1024 * 1024
 """A chain is a few KB, a bundle of authorities a few hundred; a log or a device named by mistake gets a sentence."""
 
-
 LARGEST_LIST = 16 * 1024 * 1024
 """A revocation list names every certificate that is revoked."""
 _CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----\n?", re.DOTALL)

@@ -39,7 +39,6 @@ from dcrouter.wire.hostname import host_name
 SHOWN_WITHIN = 5.0
 """Seconds for the edge to say that it shows a proof."""
 
-
 STOPPED_WITHIN = 10.0
 """Seconds for challenges to be put away at the end."""
 

@@ -37,7 +37,6 @@ LEFT_OVER = 65536
 """Octets of a request's body that are read away behind an answer that did not want them: more costs more than a new
 connection."""
 
-
 TURN = 8
 """Requests of one connection that are answered before others have their turn."""
 FORBIDDEN = ("blocked", "not allowed")

@@ -221,8 +221,8 @@ class _Line:
 
 
 def _checked(head: bytes) -> tuple[str, str, str]:
-    """(method, version, target) of `head`, from its request line to its empty line, whose line ends are
-    known to be sound; llhttp is the judge of its syntax.
+    """(method, version, target) of `head`, from its request line to its empty line, whose line ends are known to be
+    sound; llhttp is the judge of its syntax.
     """
     line = _Line()
     parser = httptools.HttpRequestParser(line)

@@ -54,8 +54,8 @@ def parse_path(text: str, *, null: bool = False, postmaster: bool = False, utf8:
     """The address at the beginning of `text`, and what follows its `>`.
 
     `null` lets `<>` through (it gives ""), `postmaster` lets `<postmaster>` through (it gives POSTMASTER), `utf8`
-    addresses beyond ASCII (RFC 6531); then the result may have a local part that is. Raises
-    WireError, with the reply, for everything else that is not a path.
+    addresses beyond ASCII (RFC 6531); then the result may have a local part that is. Raises WireError, with the reply,
+    for everything else that is not a path.
     """
     found = _COMMON.match(text)
     if found is not None:

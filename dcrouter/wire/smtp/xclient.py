@@ -31,8 +31,8 @@ _HELO = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[A-Za-z0-9.:-]{2,64}\]")
 @frozen(kw_only=True)
 class Introduced:
     """What is known of the client; None: nothing was told. `name`: that of its address in DNS; `esmtp`: it said EHLO;
-    `helo`: with that, where it looks like a host.
-    `login`: the account that it has logged in as. `to_address`, `to_port`: where it had connected to.
+    `helo`: with that, where it looks like a host. `login`: the account that it has logged in as. `to_address`,
+    `to_port`: where it had connected to.
     """
 
     name: str | None = None

@@ -28,11 +28,9 @@ class Settles:
     """What became of recipients, of one commit.
 
     `done`: ids of messages that have nobody left. `gone`: [message, number] delivered, of messages that may have
-    others.
-    `changed`: [message, *Change]. `spooled`: files to remove once this is durable,
-    with the id of their message; they stay where a recipient does. `orders`: of the operator, of a next hop or of rules
-    that are back, each with how many of `changed` came before it. `notices`: messages that tell of all this, as flat
-    rows of `arrival`.
+    others. `changed`: [message, *Change]. `spooled`: files to remove once this is durable, with the id of their
+    message; they stay where a recipient does. `orders`: of the operator, of a next hop or of rules that are back, each
+    with how many of `changed` came before it. `notices`: messages that tell of all this, as flat rows of `arrival`.
     """
 
     done: list[int] = field(factory=list)
