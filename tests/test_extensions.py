@@ -59,7 +59,8 @@ class ExtensionTests(SynchronousTestCase):
         return self.extensions.load(codes, before)
 
     def problems(self, *names: str) -> tuple[str, ...]:
-        return self.assertRaises(ConfigError, self.load, *names).problems
+        problems: tuple[str, ...] = self.assertRaises(ConfigError, self.load, *names).problems
+        return problems
 
     def test_what_is_good_is_found(self) -> None:
         """A factory, what gives one, and a callable wherever it is; a name that is said twice is one object."""
@@ -71,7 +72,7 @@ class ExtensionTests(SynchronousTestCase):
         )
         self.assertEqual(list(loaded.factories), ["mine_here:Quiets", "mine_here:quiets"])
         self.assertIs(loaded.factories["mine_here:quiets"], sys.modules["mine_here"].quiets)
-        self.assertEqual(loaded.selects["mine_here:place.select"](None), 1)  # type: ignore[arg-type]
+        self.assertEqual(loaded.selects["mine_here:place.select"](None), 1)
 
     def test_all_that_is_wrong_is_told_at_once(self) -> None:
         """With the place in foreign code, where it has one."""
@@ -121,7 +122,7 @@ class ExtensionTests(SynchronousTestCase):
         self.write("mine_here", GOOD.replace("number = 1", "number = 22"))
         second = self.load("select mine_here:place.select", before=first)
         ask = [loaded.selects["mine_here:place.select"] for loaded in (first, second)]
-        self.assertEqual([select(None) for select in ask], [1, 22])  # type: ignore[arg-type]
+        self.assertEqual([select(None) for select in ask], [1, 22])
 
     def test_a_change_that_is_wrong_changes_nothing(self) -> None:
         """Modules of packages too; the next attempt looks at the file again."""
@@ -135,7 +136,7 @@ class ExtensionTests(SynchronousTestCase):
         self.assertIs(sys.modules["mine_package.inner"], before)
         self.assertIs(sys.modules["mine_package"].inner, before)
         self.write("mine_package.inner", GOOD.replace("number = 1", "number = 333"))
-        self.assertEqual(self.load(name, before=first).selects["mine_package.inner:place.select"](None), 333)  # type: ignore[arg-type]
+        self.assertEqual(self.load(name, before=first).selects["mine_package.inner:place.select"](None), 333)
 
     def test_nothing_is_written_beside_it(self) -> None:
         self.load("factory mine_here:Quiets")

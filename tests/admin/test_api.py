@@ -13,7 +13,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.threads import deferToThread
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dcrouter.admin.api import Api
@@ -23,6 +22,7 @@ from dcrouter.config.admin import Admin, Config
 from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Route
 from dcrouter.errors import StartError, Unreachable
+from tests.support.logged import logged
 from tests.support.operated import Operated
 
 
@@ -185,9 +185,7 @@ class TestApi(TestCase):
         api = self.started()
         rmtree(self.path.parent)
         self.path.parent.write_text("in the way")
-        events: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        events = logged(self)
         api.renew()
         self.assertIn(f"{self.path} cannot be used: Not a directory", str(events[-1]["problem"]))
         self.path.parent.unlink()

@@ -87,7 +87,10 @@ class AliasesTests(SynchronousTestCase):
 
     def test_depth_and_breadth(self) -> None:
         """Ten aliases one after the other, a thousand addresses in all: counted, not walked."""
-        chain = lambda length: "".join(f"a{at}: a{at + 1}\n" for at in range(length))  # noqa: E731
+
+        def chain(length: int) -> str:
+            return "".join(f"a{at}: a{at + 1}\n" for at in range(length))
+
         self.assertEqual(self.load(chain(10)).expand("a0@mail.a.test"), ("a10@mail.a.test",))
         for text in (chain(11), "".join(reversed(chain(11).splitlines(keepends=True))), chain(5000)):
             (problem,) = self.wrong(text)

@@ -182,7 +182,8 @@ class ReadTextTests(FileTestCase):
     def fails(self, path: str = "routes.yaml") -> str:
         error = self.assertRaises(ConfigError, read_text, Path(path))
         self.assertEqual(len(error.problems), 1)
-        return error.problems[0]
+        problem: str = error.problems[0]
+        return problem
 
     def test_what_is_no_file(self) -> None:
         """Missing, a directory, below something that is no directory."""

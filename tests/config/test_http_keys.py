@@ -10,6 +10,7 @@ import bcrypt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from dcrouter.config.actions import Static
 from dcrouter.config.effective import Protocols
 from dcrouter.config.htpasswd import read_users
 from dcrouter.config.load import load_with_warnings
@@ -44,7 +45,9 @@ class HeaderTests(HttpKeyCase):
             f"routes: [{{name: r, match: {{ports: 80}}, tls: {{mode: terminate, hsts: {{}}}}, action: {{{FORWARD}}}}}]"
         )
         self.assertEqual(self.protocol(text), "http")
-        self.assertEqual(self.config(text).routes[0].tls.hsts.max_age, 180 * 86400)
+        tls = self.config(text).routes[0].tls
+        assert tls is not None and tls.hsts is not None
+        self.assertEqual(tls.hsts.max_age, 180 * 86400)
 
     def test_what_frames_a_message_is_ours(self) -> None:
         """In both directions, in any case of its letters, to set, to add and to remove."""
@@ -188,6 +191,7 @@ class StaticTests(HttpKeyCase):
         text = "routes: [{name: r, match: {ports: 80}, action: {type: static, root: www}}]"
         self.assertEqual(self.protocol(text), "http")
         action = self.config(text).routes[0].action
+        assert isinstance(action, Static)
         self.assertEqual((action.root, action.index), (self.directory / "www", ("index.html",)))
         for root, why in (("gone", "there is no {}/gone"), ("file", "{}/file is not a directory")):
             self.assertEqual(self.wrong(f"type: static, root: {root}"), ["action.root: " + why.format(Path.cwd())])

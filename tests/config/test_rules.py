@@ -131,6 +131,11 @@ class PostmasterTests(FileTestCase):
             self.assertTrue(problem.startswith("3:3: email.postmaster: "), problem)
 
 
+def deliver(*patterns: str) -> str:
+    """What a rule delivers for these recipients."""
+    return f"match: {{recipients: {list(patterns)}}}, {DELIVER}"
+
+
 class ShadowTests(FileTestCase):
     def shadows(self, *rules: str) -> list[str]:
         return [warning.partition(": ")[2] for warning in self.load(email(*rules))[1]]
@@ -138,7 +143,6 @@ class ShadowTests(FileTestCase):
     def test_a_rule_behind_a_wider_one_is_never_asked(self) -> None:
         """By domain, wildcard, local part, or several rules together."""
         never = "is never asked: all that it matches is matched by rule "
-        deliver = lambda *patterns: f"match: {{recipients: {list(patterns)}}}, {DELIVER}"  # noqa: E731
         for rules, warnings in (
             ((DELIVER,), [f"email.rules[1]: {never}'r0' before it"]),
             ((deliver("*@a.b"), deliver("x@a.b")), [f"email.rules[1]: {never}'r0' before it"]),
@@ -212,7 +216,6 @@ class ShadowTests(FileTestCase):
 
     def test_a_rule_that_matches_anything_more_is_asked(self) -> None:
         """Another domain, another local part, other clients."""
-        deliver = lambda *patterns: f"match: {{recipients: {list(patterns)}}}, {DELIVER}"  # noqa: E731
         strangers = f"match: {{recipients: ['*@a.b'], clients: strangers}}, {DELIVER}"
         for rules in (
             (deliver("x@a.b"), deliver("*@a.b")),

@@ -27,7 +27,7 @@ ROOT = Path(dcrouter.__file__).parent.parent
 try:
     import jsonschema
 except ImportError:
-    jsonschema = None  # type: ignore[assignment]
+    jsonschema = None
 
 
 class SchemaTests(SynchronousTestCase):

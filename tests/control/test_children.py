@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
@@ -93,7 +94,10 @@ class TestLives(ChildrenCase):
         """Descriptors can run out in one of them: mail must not stay paused until somebody dies."""
         await self.children.start()
         self.children._message(self.children._alive()[0], "alone", {"join": self.children._joining.count}, [])
-        await until(lambda: any(call.func == self.children._joining._join for call in reactor.getDelayedCalls()))
+        join = self.children._joining._join
+        await until(
+            lambda: any(call.func == join for call in reactor.getDelayedCalls() if isinstance(call, DelayedCall))
+        )
 
         async def peers() -> tuple[int, int]:
             edge, mail = (

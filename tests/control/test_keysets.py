@@ -97,7 +97,7 @@ class FetchTests(TestCase):
     """With Twisted's own client against a server that says every byte."""
 
     def server(self, response: bytes) -> str:
-        backend = Backend(self, says(response))  # type: ignore[arg-type]
+        backend = Backend(self, says(response))
         return f"http://127.0.0.1:{backend.port}/keys?x"
 
     async def test_what_comes(self) -> None:

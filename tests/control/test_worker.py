@@ -114,7 +114,9 @@ class ReloadTests(TestCase):
     def setUp(self) -> None:
         ours, theirs = socket.socketpair()
         self.heard: list[tuple[str, dict[str, Any]]] = []
-        self.parent = Channel(reactor, ours, lambda kind, fields, fds: self.heard.append((kind, fields)), str)
+        self.parent = Channel(
+            reactor, ours, lambda kind, fields, fds: self.heard.append((kind, fields)), lambda reason: None
+        )
         self.worker = Quiet(reactor, theirs)
         for channel in (self.parent, self.worker.channel):
             channel.start()

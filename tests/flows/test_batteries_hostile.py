@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import inlineCallbacks
 from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dcrouter.config.queue import Queue, Retry
@@ -78,6 +78,8 @@ class NoiseTests(SynchronousTestCase):
 class _Hostile(Protocol):
     """Says `first`, then what `answer` gives for each piece that comes; once that is None, `endless` for ever."""
 
+    transport: Server
+
     def __init__(self, server: HostileServer) -> None:
         self.server = server
         self.streaming = False
@@ -91,16 +93,14 @@ class _Hostile(Protocol):
 
     def play(self, data: bytes) -> None:
         said = self.server.answer(data)
-        assert self.transport is not None
         if said is not None:
             self.transport.write(said)
         elif not self.streaming:
             self.streaming = True
-            self.transport.registerProducer(self, False)  # type: ignore[attr-defined]
+            self.transport.registerProducer(self, False)
 
     def resumeProducing(self) -> None:
         """Whenever what was written before has left."""
-        assert self.transport is not None
         self.transport.write(self.server.endless)
         self.server.sent += len(self.server.endless)
 
@@ -143,8 +143,7 @@ JUNK = (
 
 
 class HostileServerTests(TestCase):
-    @inlineCallbacks
-    def outcomes(self, servers, patience):  # type: ignore[no-untyped-def]
+    async def outcomes(self, servers: Sequence[HostileServer], patience: Patience) -> list[str]:
         """One message, a recipient for each server; gives the outcome of each."""
         rules = [
             Rule(
@@ -157,17 +156,16 @@ class HostileServerTests(TestCase):
         queue = Queue(retry=Retry(base=600.0, max=600.0))
         house = House(self, LOCAL, *rules, patience=patience, queue=queue)
         port = house.listen()
-        yield in_thread(send, port, *(f"b@r{at}.test" for at in range(len(servers))))
-        yield until(lambda: len(house.done) >= len(servers))
-        yield until(lambda: not any(server.sessions for server in servers))
-        yield in_thread(send, port, "last@local.test")
-        yield until(lambda: house.mails("last@local.test"))
+        await in_thread(send, port, *(f"b@r{at}.test" for at in range(len(servers))))
+        await until(lambda: len(house.done) >= len(servers))
+        await until(lambda: not any(server.sessions for server in servers))
+        await in_thread(send, port, "last@local.test")
+        await until(lambda: house.mails("last@local.test"))
         return [
             next(done.outcome for done in house.done if done.recipient == f"b@r{at}.test") for at in range(len(servers))
         ]
 
-    @inlineCallbacks
-    def test_servers_that_never_stop_are_left(self):
+    async def test_servers_that_never_stop_are_left(self) -> None:
         """Lines, replies and nothing at all without an end, in each phase: a few megabytes are read at most, and the
         mail waits, unless it had its answer before.
         """
@@ -176,7 +174,7 @@ class HostileServerTests(TestCase):
             for phase in GOOD:
                 servers.append(HostileServer(self, _until(phase), endless))
                 phases.append(phase)
-        outcomes = yield self.outcomes(servers, MORE)
+        outcomes = await self.outcomes(servers, MORE)
         for server, phase, outcome in zip(servers, phases, outcomes, strict=True):
             self.assertLess(server.sent, 4_000_000, (server.endless[:10], phase))
             if phase == b"QUIT":
@@ -184,15 +182,14 @@ class HostileServerTests(TestCase):
             elif server.endless[:7] != b"250 ok\r":
                 self.assertEqual(outcome, "deferred", (server.endless[:10], phase))
 
-    @inlineCallbacks
-    def test_servers_that_say_anything_harm_nobody(self):
+    async def test_servers_that_say_anything_harm_nobody(self) -> None:
         """Replies and octets in any order: an outcome for each, and nothing in the log."""
 
         def noise(seed: int) -> Callable[[bytes], bytes]:
             some = random.Random(seed)
             return lambda _: b"".join(some.choice(JUNK) for _ in range(some.randrange(4)))
 
-        outcomes = yield self.outcomes([HostileServer(self, noise(seed)) for seed in range(150)], SOME)
+        outcomes = await self.outcomes([HostileServer(self, noise(seed)) for seed in range(150)], SOME)
         self.assertEqual(len(outcomes), 150)
         self.assertNotIn("held", outcomes)
 

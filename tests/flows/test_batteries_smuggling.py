@@ -117,7 +117,7 @@ class SmugglingTests(SynchronousTestCase):
                 talk.send(wire)
                 self.assertEqual(talk.reply()[:4], b"250 ", door)
                 self.assertUsable(talk)
-            until(lambda box=box: self.mails(box))  # type: ignore[misc]
+            until(lambda box=box: self.mails(box))
             (raw,) = self.mails(box)
             self.assertEqual(raw.partition(b"\n\n")[2], text.replace(b"\r\n", b"\n"), door)
         lf = text.replace(b"\r\n", b"\n")
@@ -195,7 +195,7 @@ class SmugglingTests(SynchronousTestCase):
                 talk.send(b"BDAT %d LAST\r\n" % len(content) + content)
                 self.assertEqual(talk.reply()[:4], b"250 ", door)
                 self.assertUsable(talk)
-            until(lambda box=box: self.mails(box))  # type: ignore[misc]
+            until(lambda box=box: self.mails(box))
             (raw,) = self.mails(box)
             self.assertEqual(raw.partition(b"\n\n")[2], content.replace(b"\r\n", b"\n"))
         self.assertEqual(self.mails("victim@example.test"), [])

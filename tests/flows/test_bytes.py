@@ -59,6 +59,7 @@ WAYS = {
 class BytesCase(SynchronousTestCase):
     router: Router
     nginx: Nginx
+    digest: str
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.admin.client import ask
@@ -134,7 +135,9 @@ routes:
         (router.base / "txt.py").write_text(TXT)
         router.start()
         leaf = issued(pebble.tls.port, "some.example.test")
-        self.assertEqual(leaf.public_key().curve.name, "secp384r1")
+        key = leaf.public_key()
+        assert isinstance(key, EllipticCurvePublicKey)
+        self.assertEqual(key.curve.name, "secp384r1")
         self.assertEqual(issued(router.ports["smtp"], None, starttls=True), leaf)
         self.assertEqual(len(router.said("certificate issued by")), 1)
         door = router.state / "admin.sock"

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.edge import Backend, echo, read_all
 from tests.support.hello import client_hello
 from tests.support.router import Router, both_ends, descriptors, resident, sockets, until
+from tests.support.threaded import Talk
 
 TEXT = """
 defaults: {timeouts: {hello: 30s, connect: 2s}}
@@ -63,6 +64,22 @@ def flood(sock: socket.socket) -> None:
             sock.sendall(some)
 
 
+def answered(data: bytes) -> Talk:
+    """A client that says this and has the first octet of its answer."""
+
+    def act(sock: socket.socket) -> None:
+        sock.sendall(data)
+        sock.recv(1)
+
+    return act
+
+
+def half_closed(sock: socket.socket) -> None:
+    """A client that has said all that it will."""
+    sock.sendall(b"x")
+    sock.shutdown(socket.SHUT_WR)
+
+
 class Full:
     """A listening socket whose queue is full, so that a connect to it hangs: SYNs are dropped (listen(2))."""
 
@@ -86,6 +103,7 @@ class _Class:
 
 class TestCuts(SynchronousTestCase):
     router: Router
+    kinds: dict[str, tuple[str, Talk]]
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -101,7 +119,7 @@ class TestCuts(SynchronousTestCase):
         )
         cls.addClassCleanup(cls.router.close)
         hello, ended = client_hello("www.example.test"), client_hello("ended.example.test")
-        cls.kinds: dict[str, tuple[str, Callable[[socket.socket], object]]] = {
+        cls.kinds = {
             "connected": ("plain", lambda sock: None),
             "before a hello": ("tls", lambda sock: None),
             "within a hello": ("tls", lambda sock: sock.sendall(hello[:100])),
@@ -112,11 +130,11 @@ class TestCuts(SynchronousTestCase):
             "within a request": ("http", lambda sock: sock.sendall(b"GET / HTTP/1.1\r\nHost: x")),
             "behind a request": ("http", lambda sock: sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")),
             "within a handshake": ("tls", lambda sock: sock.sendall(ended)),
-            "behind a handshake's answer": ("tls", lambda sock: (sock.sendall(ended), sock.recv(1))),
-            "passed through": ("tls", lambda sock: (sock.sendall(hello), sock.recv(1))),
-            "within a transfer": ("plain", lambda sock: (sock.sendall(b"x" * 50000), sock.recv(1))),
+            "behind a handshake's answer": ("tls", answered(ended)),
+            "passed through": ("tls", answered(hello)),
+            "within a transfer": ("plain", answered(b"x" * 50000)),
             "within a download": ("bulk", lambda sock: sock.recv(100000)),
-            "half closed": ("plain", lambda sock: (sock.sendall(b"x"), sock.shutdown(socket.SHUT_WR))),
+            "half closed": ("plain", half_closed),
             "within a connect": ("nowhere", lambda sock: None),
         }
 

@@ -16,7 +16,7 @@ from tests.support.knock import knock
 from tests.support.mailboxes import messages
 from tests.support.peers import require_swaks_tls
 from tests.support.programs import SmtpSink
-from tests.support.router import RUN, Router, until
+from tests.support.router import RUN, until
 from tests.support.shell import run
 from tests.support.talk import ACCOUNT, HOSTNAME, PASSWORD, USER, Door, Talk, open_door
 
@@ -58,7 +58,7 @@ assert HASHES[PASSWORD]
 class HalvesCase(SynchronousTestCase):
     halves: Halves
     world: SmtpSink
-    seen: Router
+    seen: _Seen
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -189,7 +189,7 @@ class HalvesTests(HalvesCase):
         self.assertNotIn("web", mail)
         for only in ((), ("--only", "proxy"), ("--only", "mail")):
             self.assertIn("routes.yaml: ok", self.dcrouter("check", *only))
-        roles = {name: set(half.status()["children"]) for name, half in (("p", proxy), ("m", self.halves.mail))}
+        roles = {name: set((half.status() or {})["children"]) for name, half in (("p", proxy), ("m", self.halves.mail))}
         self.assertEqual(roles, {"p": {"edge"}, "m": {"edge", "mail"}})
         self.assertIn("mail: ready", self.dcrouter("status", "--only", "mail"))
         self.assertNotIn("mail:", self.dcrouter("status"))
@@ -203,11 +203,13 @@ class ChangesTests(HalvesCase):
     def test_each_half_follows_the_file(self) -> None:
         """A reload moves a port between the halves, and says who may come; one without `remote` is refused."""
         proxy, mail = self.halves.proxy, self.halves.mail
-        self.addCleanup(lambda: (proxy.write(TEXT), mail.reload(), proxy.reload()))
+        self.addCleanup(proxy.reload)
+        self.addCleanup(mail.reload)
+        self.addCleanup(proxy.write, TEXT)
         proxy.write(TEXT.replace("$smtp: $smtp_inner", "$smtp: $spare"))
         for half in (mail, proxy):
             self.assertEqual(half.reload()["problems"], [])
-        listening = {one["port"] for one in mail.status()["listeners"]}
+        listening = {one["port"] for one in (mail.status() or {})["listeners"]}
         self.assertIn(proxy.ports["spare"], listening)
         self.assertNotIn(proxy.ports["smtp_inner"], listening)
         self.assertTrue(self.greeted())

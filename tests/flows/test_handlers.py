@@ -313,7 +313,7 @@ class DocumentTests(SynchronousTestCase):
                     raw.sendall(data)
                     return raw.recv(100)
 
-            until(lambda told=told, who=who: told() == who, BUSY)  # type: ignore[misc]
+            until(lambda told=told, who=who: told() == who, BUSY)
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import email
 from ipaddress import ip_network
 from typing import Any
 
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.mail import MailPort
 from dcrouter.config.queue import Queue, Retry
 from dcrouter.config.rules import Mta, Rule
+from dcrouter.events import DeliveryDone
 from dcrouter.net.dns import cache
 from tests.mail.house import LOCAL, House, in_thread, send
 from tests.mail.nexthop import ScriptedHop
+from tests.mail.notices import groups
 from tests.support.facts import until
 from tests.support.nameserver import (
     CUT,
@@ -101,17 +101,16 @@ class DnsTests(TestCase):
                 self.dns.behave(temper, f"{domain}.test")
         self.dns.remove("loop.test", "MX")
 
-    @inlineCallbacks
-    def test_each_domain_gets_what_its_dns_says(self):
+    async def test_each_domain_gets_what_its_dns_says(self) -> None:
         """One message to all of them: what can be delivered is, at once; what cannot comes back in one notice, with the
         reason of each; what cannot be told waits, and goes when DNS is well again.
         """
         self.domains()
         house = self.house()
         names = [*WELL, *FAILED, *WAITING]
-        yield in_thread(send, house.listen(), *(f"b@{name}.test" for name in names), sender="joe@local.test")
-        yield until(lambda: len({done.recipient for done in house.done}) == len(names))
-        first = {}
+        await in_thread(send, house.listen(), *(f"b@{name}.test" for name in names), sender="joe@local.test")
+        await until(lambda: len({done.recipient for done in house.done}) == len(names))
+        first: dict[str, DeliveryDone] = {}
         for done in house.done:
             first.setdefault(done.recipient.removeprefix("b@").removesuffix(".test"), done)
         for name in WELL:
@@ -120,22 +119,20 @@ class DnsTests(TestCase):
             self.assertEqual((first[name].outcome, first[name].reply[: len(reply)]), ("failed", reply))
         for name in WAITING:
             self.assertEqual((first[name].outcome, first[name].reply[:5]), ("deferred", "4.4.3"), name)
-        (notice,) = yield until(lambda: house.mails("joe@local.test"))
-        report = email.message_from_bytes(notice).get_payload(1).get_payload()
-        told = {group["Final-Recipient"]: group["Status"] for group in report[1:]}
+        (notice,) = await until(lambda: house.mails("joe@local.test"))
+        told = {group["Final-Recipient"]: group["Status"] for group in groups(notice)[1:]}
         status = {f"rfc822; b@{name}.test": reply.split()[1] for name, reply in FAILED.items()}
         self.assertEqual(told, status)
         for domain in WAITING:
             self.dns.behave(None, f"{domain}.test")
         self.dns.remove("loop.test", "CNAME")
         self.dns.add("loop.test", "MX", "10 mx.far.test.")
-        yield until(lambda: house.mta.status()["queued"] == 0)
+        await until(lambda: house.mta.status()["queued"] == 0)
         self.assertEqual(len(house.mails("joe@local.test")), 1)
         took = [line for envelope, _ in self.hop.messages for line in envelope if line.startswith("RCPT")]
         self.assertEqual(sorted(took), sorted(f"RCPT TO:<b@{name}.test>" for name in (WELL | WAITING.keys())))
 
-    @inlineCallbacks
-    def test_slow_answers_are_waited_for_until_they_are_too_slow(self):
+    async def test_slow_answers_are_waited_for_until_they_are_too_slow(self) -> None:
         """Within resolver.timeout: delivered. Beyond: the mail waits with the reason, other mail flows meanwhile, and
         it goes when the answers are quick again.
         """
@@ -143,30 +140,29 @@ class DnsTests(TestCase):
         self.dns.delay = 0.7
         house = self.house(timeout=20.0)
         port = house.listen()
-        yield in_thread(send, port, "b@slow.test")
-        yield until(lambda: house.done)
+        await in_thread(send, port, "b@slow.test")
+        await until(lambda: house.done)
         self.assertEqual(house.done[0].outcome, "delivered")
-        yield house.close()
+        await house.close()
         self.dns.add("slower.test", "MX", "10 mx.far.test.")
         self.dns.delay = 3.0
         house = self.house(timeout=0.5)
         port = house.listen()
-        yield in_thread(send, port, "b@slower.test")
-        yield until(lambda: house.done)
+        await in_thread(send, port, "b@slower.test")
+        await until(lambda: house.done)
         self.assertEqual((house.done[0].outcome, house.done[0].reply[:5]), ("deferred", "4.4.3"))
-        yield in_thread(send, port, "c@local.test")
-        yield until(lambda: house.mails("c@local.test"))
+        await in_thread(send, port, "c@local.test")
+        await until(lambda: house.mails("c@local.test"))
         self.dns.delay = 0.0
-        yield until(lambda: house.mta.status()["queued"] == 0)
+        await until(lambda: house.mta.status()["queued"] == 0)
         self.assertEqual(len(self.hop.messages), 2)
 
-    @inlineCallbacks
-    def test_a_name_server_that_is_gone_holds_up_nothing_else(self):
+    async def test_a_name_server_that_is_gone_holds_up_nothing_else(self) -> None:
         """Nobody listens on its port: mail waits with 4.4.3 and the reason, what needs no DNS flows."""
         house = self.house()
-        yield self.dns.close()
-        yield in_thread(send, house.listen(), "b@plain.test", "b@[127.0.1.1]", "c@local.test")
-        yield until(lambda: len(house.done) >= 3 and house.mails("c@local.test"))
+        await self.dns.close()
+        await in_thread(send, house.listen(), "b@plain.test", "b@[127.0.1.1]", "c@local.test")
+        await until(lambda: len(house.done) >= 3 and house.mails("c@local.test"))
         outcomes = {done.recipient: (done.outcome, done.reply) for done in house.done}
         self.assertEqual(outcomes["b@plain.test"][0], "deferred")
         self.assertRegex(outcomes["b@plain.test"][1], "^4.4.3 .*refused")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from attrs import frozen
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Queue, Retry
@@ -78,27 +77,27 @@ class FaultTests(TestCase):
             queue=Queue(retry=Retry(base=600.0, max=600.0)),
         )
 
-    @inlineCallbacks
-    def first_attempts(self, house: House, faults: Iterable[Fault], body: str = BODY):  # type: ignore[no-untyped-def]
+    async def first_attempts(
+        self, house: House, faults: Iterable[Fault], body: str = BODY
+    ) -> dict[Fault, DeliveryDone]:
         """One message for all of them; gives what came of each."""
         domains = {fault.domain: fault for fault in faults}
         count = len(house.done)
-        yield in_thread(send, house.listen(), *(f"b@{domain}" for domain in domains), body=body)
-        yield until(lambda: len(house.done) >= count + len(domains))
-        yield house.idle()
+        await in_thread(send, house.listen(), *(f"b@{domain}" for domain in domains), body=body)
+        await until(lambda: len(house.done) >= count + len(domains))
+        await house.idle()
         done: list[DeliveryDone] = house.done[count:]
         self.assertEqual(len(done), len(domains))
         return {domains[one.recipient.partition("@")[2]]: one for one in done}
 
-    @inlineCallbacks
-    def test_refusals_and_cuts_at_each_verb(self):
+    async def test_refusals_and_cuts_at_each_verb(self) -> None:
         """What a server says of the mail is its outcome: 5xx failed, 4xx deferred. Where it breaks off the mail waits;
         EHLO that is refused is HELO's turn. Never is anything delivered that was not taken, nor taken that was refused.
         """
         sinks = self.sinks(FAULTS)
         house = self.house({fault: [sink.port] for fault, sink in sinks.items()})
         for body in (BODY, LARGE):
-            found = yield self.first_attempts(house, FAULTS, body)
+            found = await self.first_attempts(house, FAULTS, body)
             for fault, done in found.items():
                 if fault.how in (HARD, SOFT) and fault.verb == "EHLO":
                     expected, reply = ("delivered", "250") if fault.how == HARD else ("deferred", "4.")
@@ -115,8 +114,7 @@ class FaultTests(TestCase):
                     for file in sinks[fault].dump.iterdir():
                         file.unlink()
 
-    @inlineCallbacks
-    def test_another_target_has_what_the_first_did_not_answer(self):
+    async def test_another_target_has_what_the_first_did_not_answer(self) -> None:
         """Who refuses or cuts the session is passed over; what was said of the mail, or may have been taken, is not
         taken elsewhere.
         """
@@ -124,7 +122,7 @@ class FaultTests(TestCase):
         good = SmtpSink()
         self.addCleanup(good.close)
         house = self.house({fault: [sink.port, good.port] for fault, sink in sinks.items()})
-        found = yield self.first_attempts(house, FAULTS)
+        found = await self.first_attempts(house, FAULTS)
         elsewhere = {fault for fault, done in found.items() if done.target == f"127.0.0.1:{good.port}"}
         expected = {fault for fault in FAULTS if fault.session and fault not in (Fault(DROP, "."), Fault(HARD, "EHLO"))}
         self.assertEqual(elsewhere, expected)
@@ -132,52 +130,48 @@ class FaultTests(TestCase):
         self.assertEqual(len(good.messages()), len(expected))
         self.assertEqual(found[Fault(DROP, ".")].outcome, "deferred")
 
-    @inlineCallbacks
-    def test_who_takes_time_is_waited_for(self):
+    async def test_who_takes_time_is_waited_for(self) -> None:
         """A second at each verb: delivered, once."""
         slow = tuple(Fault(SLOW, verb) for verb in (*VERBS, "QUIT"))
         sinks = self.sinks(slow)
         house = self.house({fault: [sink.port] for fault, sink in sinks.items()})
-        found = yield self.first_attempts(house, slow)
+        found = await self.first_attempts(house, slow)
         self.assertEqual({done.outcome for done in found.values()}, {"delivered"})
         self.assertEqual([len(sink.messages()) for sink in sinks.values()], [1] * len(slow))
 
-    @inlineCallbacks
-    def test_who_takes_too_much_time_is_not(self):
+    async def test_who_takes_too_much_time_is_not(self) -> None:
         """The mail waits, and the reason names the verb; the next target has it, but not where the first may."""
         slow = tuple(Fault(SLOW, verb, 20) for verb in VERBS)
         sinks = self.sinks(slow)
         good = SmtpSink()
         self.addCleanup(good.close)
         alone = self.house({fault: [sink.port] for fault, sink in sinks.items()}, patience=5.0)
-        found = yield self.first_attempts(alone, slow)
+        found = await self.first_attempts(alone, slow)
         phases = dict(zip(VERBS, ("greeting", "ehlo", "mail", "rcpt", "data", "final"), strict=True))
         for fault, done in found.items():
             self.assertEqual(done.outcome, "deferred", fault)
             self.assertIn(f"timeout in {phases[fault.verb]}", done.reply, fault)
-        yield alone.close()
+        await alone.close()
         both = self.house({fault: [sink.port, good.port] for fault, sink in sinks.items()}, patience=5.0)
-        found = yield self.first_attempts(both, slow)
+        found = await self.first_attempts(both, slow)
         outcomes = {fault.verb: done.outcome for fault, done in found.items()}
         self.assertEqual(outcomes, dict.fromkeys(VERBS, "delivered") | {".": "deferred"})
         self.assertEqual(len(good.messages()), len(VERBS) - 1)
 
-    @inlineCallbacks
-    def test_a_server_that_refuses_within_the_message_and_one_that_does_not_read(self):
+    async def test_a_server_that_refuses_within_the_message_and_one_that_does_not_read(self) -> None:
         """550 behind DATA, without reading on: failed at once. One that pauses before it reads is waited for."""
         early, pause = Fault(HARD, "early"), Fault(SLOW, "pause")
         sinks = {early: SmtpSink(options=("-A", "0")), pause: SmtpSink(options=("-H", "1"))}
         for sink in sinks.values():
             self.addCleanup(sink.close)
         house = self.house({fault: [sink.port] for fault, sink in sinks.items()})
-        found = yield self.first_attempts(house, sinks, LARGE)
+        found = await self.first_attempts(house, sinks, LARGE)
         self.assertEqual((found[early].outcome, found[early].reply[:3]), ("failed", "550"))
         self.assertEqual(found[pause].outcome, "delivered")
         (raw,) = sinks[pause].messages()
         self.assertTrue(raw.replace(b"\r\n", b"\n").rstrip().endswith(LARGE.replace("\r\n", "\n").rstrip().encode()))
 
-    @inlineCallbacks
-    def test_a_server_without_any_extension(self):
+    async def test_a_server_without_any_extension(self) -> None:
         """Neither ESMTP nor pipelining nor 8BITMIME nor codes: delivered; what has eight bits is converted (RFC 6152
         3).
         """
@@ -186,17 +180,16 @@ class FaultTests(TestCase):
         for sink in sinks.values():
             self.addCleanup(sink.close)
         house = self.house({fault: [sink.port] for fault, sink in sinks.items()})
-        found = yield self.first_attempts(house, poor)
+        found = await self.first_attempts(house, poor)
         self.assertEqual({done.outcome for done in found.values()}, {"delivered"})
-        found = yield self.first_attempts(house, poor, "Subject: x\r\n\r\nGr\u00fc\u00dfe\r\n")
+        found = await self.first_attempts(house, poor, "Subject: x\r\n\r\nGr\u00fc\u00dfe\r\n")
         self.assertEqual({done.outcome for done in found.values()}, {"delivered"})
         for sink in sinks.values():
             plain, converted = sink.messages()
             self.assertIn(b"\nGr=C3=BC=C3=9Fe\n", plain + converted)
             self.assertTrue((plain + converted).isascii())
 
-    @inlineCallbacks
-    def test_a_server_that_is_well_again_gets_its_mail(self):
+    async def test_a_server_that_is_well_again_gets_its_mail(self) -> None:
         """421 first; then another sink in its place, which has the mail at the next attempt, once."""
         at = Reserved()
         self.addCleanup(at.close)
@@ -204,11 +197,11 @@ class FaultTests(TestCase):
         sick = SmtpSink(at.port, fault.options)
         self.addCleanup(sick.close)
         house = self.house({fault: [at.port]})
-        found = yield self.first_attempts(house, [fault])
+        found = await self.first_attempts(house, [fault])
         self.assertEqual(found[fault].outcome, "deferred")
         sick.close()
         well = SmtpSink(at.port)
         self.addCleanup(well.close)
-        yield house.mta.queue_ask({"do": "retry", "all": True})
-        yield until(lambda: house.done[-1].outcome == "delivered")
+        await house.mta.queue_ask({"do": "retry", "all": True})
+        await until(lambda: house.done[-1].outcome == "delivered")
         self.assertEqual(len(well.messages()), 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import smtplib
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.wire.scram import Verifier
 from tests.mail.server.accounts import HASHES
 from tests.support.mailboxes import messages
-from tests.support.mailers import Exim, Mailer, Next, OpenSmtpd, Postfix
+from tests.support.mailers import Exim, Kind, Next, OpenSmtpd, Postfix
 from tests.support.ports import Reserved
 from tests.support.router import Router, until
 
@@ -52,7 +53,7 @@ def text_of(raw: bytes) -> bytes:
 class ServerCase:
     """One other server: what it sends us, and what it takes from us."""
 
-    server: type[Mailer]
+    server: Kind
     methods = "PLAIN, LOGIN"
     router: Router
     place: Reserved
@@ -63,7 +64,11 @@ class ServerCase:
         cls.place = Reserved()
         cls.addClassCleanup(cls.place.close)  # type: ignore[attr-defined]
         ports = ("smtp", "submission", "smtps")
-        values = {"hash": HASHES["secret"], "scram": Verifier.make("secret", iterations=4096), "methods": cls.methods}
+        values: dict[str, Any] = {
+            "hash": HASHES["secret"],
+            "scram": Verifier.make("secret", iterations=4096),
+            "methods": cls.methods,
+        }
         cls.router = Router(TEXT, ports=ports, target=cls.place.port, start=False, **values)
         cls.addClassCleanup(cls.router.close)  # type: ignore[attr-defined]
         cls.server.certify(cls.router.base)
@@ -174,7 +179,7 @@ class ServerCase:
     def took(self, rule: str, *boxes: str, tls: str | None) -> None:
         """The message is there, once, and the access log says how it went."""
         for who in boxes:
-            until(lambda who=who: self.peer.mails(who))  # type: ignore[misc]
+            until(lambda who=who: self.peer.mails(who))
             (raw,) = self.peer.mails(who)
             assert text_of(raw) == text_of(BODY), raw
         lines = self.router.access(len(boxes), rule=rule, outcome="delivered")

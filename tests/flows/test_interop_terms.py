@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import email
 import smtplib
 import time
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.rules import Deliver, Rule, RuleMatch
 from dcrouter.mail.envelope import Terms
 from tests.mail.house import House, forward, in_thread
+from tests.mail.notices import groups
 from tests.mail.queue.made import message
 from tests.support.facts import until
-from tests.support.mailers import Exim, Mailer, Next, OpenSmtpd
+from tests.support.mailers import Exim, Kind, Next, OpenSmtpd
 from tests.support.ports import Reserved
 
 LOCAL = Rule(
@@ -36,7 +35,7 @@ class ServerCase:
     message, in its reports.
     """
 
-    server: type[Mailer]
+    server: Kind
     name: str
     named: str | None = "QQ314"
     offers: frozenset[str]
@@ -61,22 +60,20 @@ class ServerCase:
             found = {name.upper() for name in client.esmtp_features}
         assert found & {"DSN", "SMTPUTF8", "8BITMIME", "REQUIRETLS"} == self.offers, found
 
-    @inlineCallbacks
-    def told(self, name: str) -> Any:
+    async def told(self, name: str) -> Any:
         """The fields of a notification about the message and of those about its recipients, of server `name`."""
-        yield until(lambda: self.house.mails("a@example.test"))
+        await until(lambda: self.house.mails("a@example.test"))
         (raw,) = self.house.mails("a@example.test")
-        groups = [dict(group.items()) for group in email.message_from_bytes(raw).get_payload(1).get_payload()]
-        assert groups[0]["Reporting-MTA"] == f"dns; {name}", raw
-        return groups
+        told = [dict(group.items()) for group in groups(raw)]
+        assert told[0]["Reporting-MTA"] == f"dns; {name}", raw
+        return told
 
     def put(self, octets: bytes, **more: Any) -> Any:
         eightbit = not octets.isascii()
         one = message(1, "joe@inbox.test", rule="out", octets=octets, received=time.time(), eightbit=eightbit, **more)
         return self.house.mta._queue.put(one)
 
-    @inlineCallbacks
-    def test_success_is_told_by_one_of_us(self) -> Any:
+    async def test_success_is_told_by_one_of_us(self) -> Any:
         """RFC 3461 5.2: by the server where it has DSN, with the names that were given; else by us, as `relayed`."""
         port = self.house.listen("submission")
 
@@ -88,47 +85,44 @@ class ServerCase:
                 assert smtp.rcpt("joe@inbox.test", asked)[0] == 250
                 assert smtp.data(TEXT)[0] == 250
 
-        yield in_thread(client)
-        yield until(lambda: self.peer.mails("joe"))
+        await in_thread(client)
+        await until(lambda: self.peer.mails("joe"))
         theirs = "DSN" in self.offers
-        head, group = yield self.told(f"{self.name}.test" if theirs else "mail.example.test")
+        head, group = await self.told(f"{self.name}.test" if theirs else "mail.example.test")
         assert group["Action"] == ("delivered" if theirs else "relayed"), group
         head = {name.lower(): value for name, value in head.items()}
         assert head.get("original-envelope-id") == self.named, head
         if self.named:
             assert group["Original-Recipient"].replace(" ", "") == "rfc822;alias@else.test", group
-        yield self.house.idle()
+        await self.house.idle()
         assert len(self.house.mails("a@example.test")) == 1
 
-    @inlineCallbacks
-    def test_utf8_gets_there_or_comes_back(self) -> Any:
+    async def test_utf8_gets_there_or_comes_back(self) -> Any:
         """RFC 6531 3.1: as it is where SMTPUTF8 is offered; else what needs it fails with 5.6.7, unsent."""
         octets = "Subject: Gr\u00fc\u00dfe\r\nMessage-ID: <1@x>\r\n\r\n\u00fc\r\n".encode()
-        yield self.put(octets, sender="j\u00f6rg@example.test", terms=Terms(smtputf8=True))
-        yield until(lambda: self.house.done)
+        await self.put(octets, sender="j\u00f6rg@example.test", terms=Terms(smtputf8=True))
+        await until(lambda: self.house.done)
         (done,) = self.house.done[:1]
         if "SMTPUTF8" in self.offers:
             assert done.outcome == "delivered", done
-            yield until(lambda: self.peer.mails("joe"))
+            await until(lambda: self.peer.mails("joe"))
             assert "Subject: Gr\u00fc\u00dfe\n".encode() in self.peer.mails("joe")[0]
         else:
             assert (done.outcome, done.reply[:9]) == ("failed", "553 5.6.7"), done
             assert not self.peer.mails("joe")
 
-    @inlineCallbacks
-    def test_what_requires_tls_stays_here(self) -> Any:
+    async def test_what_requires_tls_stays_here(self) -> Any:
         """RFC 8689 4.2.1: neither of them offers REQUIRETLS, so it fails with 5.7.30 and is not sent."""
-        yield self.put(TEXT.encode(), terms=Terms(requiretls=True))
-        yield until(lambda: self.house.done)
+        await self.put(TEXT.encode(), terms=Terms(requiretls=True))
+        await until(lambda: self.house.done)
         (done,) = self.house.done[:1]
         assert (done.outcome, done.reply[:10]) == ("failed", "550 5.7.30"), done
         assert not self.peer.mails("joe")
 
-    @inlineCallbacks
-    def test_eight_bits_get_there(self) -> Any:
+    async def test_eight_bits_get_there(self) -> Any:
         """RFC 6152 3: both offer 8BITMIME, and store the octets that were sent."""
-        yield self.put(EIGHT)
-        yield until(lambda: self.peer.mails("joe"))
+        await self.put(EIGHT)
+        await until(lambda: self.peer.mails("joe"))
         assert "\n\nGr\u00fc\u00dfe\n".encode() in self.peer.mails("joe")[0]
 
 

@@ -23,6 +23,7 @@ from tests.support.edge import Backend, echo, read_all
 from tests.support.mailboxes import messages
 from tests.support.ports import refuses
 from tests.support.router import RUN, Router, both_ends, is_alive, until
+from tests.support.threaded import Talk
 
 TEXT = """
 defaults: {timeouts: {drain: $drain}}
@@ -46,8 +47,8 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 
 
 class LivesCase(SynchronousTestCase):
-    def open(self, drain: str = "5s", expected: tuple[str, ...] = (), talk: object = echo) -> Router:
-        backend = Backend(self, talk)  # type: ignore[arg-type]
+    def open(self, drain: str = "5s", expected: tuple[str, ...] = (), talk: Talk = echo) -> Router:
+        backend = Backend(self, talk)
         router = Router(TEXT, ports=PORTS, expected=expected, backend=backend.port, drain=drain)
         self.addCleanup(router.close)
         return router
@@ -62,8 +63,8 @@ class TestPriorities(LivesCase):
     def test_mail_gives_way(self) -> None:
         """All threads of the mail process, and nobody else."""
         router = self.open()
-        with router.connect("mail") as client:
-            self.assertTrue(client.recv(100).startswith(b"220 "))
+        with router.connect("mail") as mail:
+            self.assertTrue(mail.recv(100).startswith(b"220 "))
 
         def turns(role: str) -> set[tuple[int, int]]:
             threads = [int(one.name) for one in Path(f"/proc/{router.pids()[role]}/task").iterdir()]
@@ -140,8 +141,8 @@ class TestKills(LivesCase):
         self.assertEqual(set(outcomes) - {"served", "cut"}, set())
         # Each kill cuts at most those that were accepted by then.
         self.assertLessEqual(outcomes.count("cut"), 3 * len(clients))
-        with router.connect("mail") as client:
-            self.assertTrue(client.recv(100).startswith(b"220 "))
+        with router.connect("mail") as mail:
+            self.assertTrue(mail.recv(100).startswith(b"220 "))
 
     def test_acknowledged_mail_outlives_a_killed_mail_process(self) -> None:
         """Killed again and again while messages come: each that got its 250 is delivered at least once."""
@@ -317,7 +318,7 @@ class TestStarts(LivesCase):
         status, said = router.try_start(command)
         self.assertEqual((status, said), (0, ""))
         pid = int(pid_file.read_text())
-        self.addCleanup(lambda: is_alive(pid) and os.kill(pid, signal.SIGKILL))
+        self.addCleanup(lambda: os.kill(pid, signal.SIGKILL) if is_alive(pid) else None)
         until(lambda: (router.status() or {}).get("state") == "ready")
         pids = router.pids()
         self.assertEqual(pids["parent"], pid)

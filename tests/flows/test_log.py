@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import time
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -54,13 +55,13 @@ PORTS = ("echo", "tls", "http", "proxied", "down", "few", "closed", "nobody")
 
 class LogCase(SynchronousTestCase):
     router: Router
-    times: dict[str, str]
+    backend: Backend
+    times: dict[str, Any]
 
     @classmethod
     def setUpClass(cls) -> None:
-        backend = Backend(_Class(cls), echo)
-        cls.backend = backend
-        cls.router = Router(TEXT, ports=PORTS, expected=["cannot connect to"], backend=backend.port, **cls.times)
+        cls.backend = Backend(_Class(cls), echo)
+        cls.router = Router(TEXT, ports=PORTS, expected=["cannot connect to"], backend=cls.backend.port, **cls.times)
         cls.addClassCleanup(cls.router.close)
 
 

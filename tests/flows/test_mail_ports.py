@@ -82,7 +82,8 @@ class PortsTests(SynchronousTestCase):
 
     def test_it_may_be_otherwise_after_a_reload(self) -> None:
         """Fewer, or more, or another kind: for those who come."""
-        self.addCleanup(lambda: (self.router.write(TEXT), self.router.reload()))
+        self.addCleanup(self.router.reload)
+        self.addCleanup(self.router.write, TEXT)
         self.router.write(TEXT.replace("max_connections: 2", "max_connections: 1"))
         self.assertEqual(self.router.reload()["problems"], [])
         with Talk(self.router.ports["few"]) as first, Talk(self.router.ports["few"]) as second:

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
@@ -45,7 +46,7 @@ class TestOpenssl(SynchronousTestCase):
         authority = Authority()
         base = Path(tempfile.mkdtemp())
         cls.addClassCleanup(rmtree, base)
-        files = {}
+        files: dict[str, Any] = {}
         for kind, rsa in (("ecdsa", False), ("rsa", True)):
             made = write(authority.credential(NAMES, rsa_key=rsa), base, kind)
             files[kind] = f"{{cert: {made.cert}, key: {made.key}}}"

@@ -103,7 +103,9 @@ class ReportTests(WorldCase):
             letter["Subject"], f"^Report Domain: {domain} Submitter: mail.example.test Report-ID:\\s+<.*>$"
         )
         self.assertEqual((letter.get_content_type(), letter.get_param("report-type")), ("multipart/report", "tlsrpt"))
-        _, part = letter.get_payload()
+        parts = letter.get_payload()
+        assert isinstance(parts, list)
+        _, part = parts
         assert isinstance(part, Message)
         self.assertEqual(part.get_content_type(), "application/tlsrpt+gzip")
         self.assertRegex(part.get_filename() or "", rf"^mail\.example\.test!{domain}!\d+!\d+(!.*)?\.json\.gz$")

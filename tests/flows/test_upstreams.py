@@ -137,12 +137,13 @@ class UpstreamFlows(SynchronousTestCase):
         cls.targets["other"] = Target(cls, "other", "127.0.0.2", reserved["one"].port)
         for target in cls.targets.values():
             target.open()
+        ports: dict[str, Any] = {name: one.port for name, one in reserved.items()}
         cls.router = Router(
             CONFIG,
             ports=("checked", "named"),
             dns=cls.nameserver.port,
             expected=("cannot connect to", "is down", "is ejected", "does not resolve"),
-            **{name: one.port for name, one in reserved.items()},
+            **ports,
         )
         cls.addClassCleanup(cls.router.close)
 

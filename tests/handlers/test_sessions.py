@@ -72,13 +72,13 @@ class Sum(Protocol):
         """Nothing is missed."""
 
 
-class Remembering(Factory):
+class Remembering(Factory[Protocol]):
     """Its protocols are in `made`; `addresses` are what it was asked with."""
 
     noisy = False
 
     def __init__(self, protocol: type[Protocol] = Echo) -> None:
-        self.protocol = protocol  # type: ignore[assignment]
+        self.protocol = protocol
         self.made: list[Any] = []
         self.addresses: list[Any] = []
 
@@ -167,8 +167,9 @@ class PlainTests(SessionCase):
 
     async def test_time_runs_out(self) -> None:
         """Each in its way, in order where that can be; a busy one is not idle."""
-        for timeouts, reason in (({"idle": 0.3}, "idle timeout"), ({"lifetime": 0.3}, "lifetime timeout")):
-            client = self.taken(self.route(**timeouts))
+        routes = ((self.route(idle=0.3), "idle timeout"), (self.route(lifetime=0.3), "lifetime timeout"))
+        for route, reason in routes:
+            client = self.taken(route)
             self.assertEqual(await in_thread(client.recv, 100), b"")
             event = await self.event()
             self.assertEqual((event.ended_by, event.reason), ("router", reason))

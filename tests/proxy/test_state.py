@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.config.security import Security
@@ -33,7 +35,7 @@ class PresentTests(SynchronousTestCase):
         self.state = State()
         self.unlimited = self.admission()
 
-    def admission(self, **security: int) -> Admission:
+    def admission(self, **security: Any) -> Admission:
         return Admission.kept(Security(**security), self.state, "route", "web")
 
     def test_who_is_in_counts_for_a_limit_that_is_new(self) -> None:

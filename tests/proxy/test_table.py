@@ -17,8 +17,9 @@ from dcrouter.config.load import load_with_warnings
 from dcrouter.errors import Misdirected, WireError
 from dcrouter.facts import ConnectionFacts
 from dcrouter.net.slices import finished
-from dcrouter.proxy.explain import Question, explain
+from dcrouter.proxy.explain import explain
 from dcrouter.proxy.plan import made
+from dcrouter.proxy.question import Question
 from dcrouter.proxy.state import State
 from dcrouter.proxy.table import MORE, PortTable
 from dcrouter.targets.addresses import Addresses

@@ -14,8 +14,9 @@ from dcrouter.config.forms import Secret
 from dcrouter.config.health import Health, HealthType
 from dcrouter.config.routes import RouteTls, Timeouts
 from dcrouter.config.targets import Target, UpstreamTls
-from dcrouter.config.through import Proxy, Scheme
+from dcrouter.config.through import Proxy
 from dcrouter.targets import through as module
+from dcrouter.wire.tunnel import Scheme
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, echo, route, says, secured
 from tests.support.ends import descriptors

@@ -473,7 +473,7 @@ class ReloadTests(UpstreamTest):
     def reload(self, *routes: Any) -> None:
         """Another table for the edge that runs."""
         config = evolve(self.edge.plan.config, routes=routes)
-        self.edge.reload(finished(self.edge.prepare(config, {})), self.edge.chooser, self.events.append)
+        self.edge.reload(finished(self.edge.prepare(config, {})), self.edge.chooser, self._observed)
 
     def test_what_was_learnt_of_targets_outlives_a_reload(self) -> None:
         """Health, load and turn are those of before; checks go on, once for each target; unwatched, all are up."""

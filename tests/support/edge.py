@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,12 +36,19 @@ from tests.support.threaded import Talk, Threaded
 T = TypeVar("T")
 
 
+class Cleaning(Protocol):
+    """A test, or who stands for its class."""
+
+    @property
+    def addCleanup(self) -> Callable[..., object]: ...
+
+
 class Backend(Threaded):
     """A server on loopback, closed when `test` ends."""
 
     def __init__(
         self,
-        test: SynchronousTestCase,
+        test: Cleaning,
         talk: Talk,
         *,
         family: int = socket.AF_INET,

@@ -41,7 +41,7 @@ class Loop:
         self.engine.work(lambda: PAUSE)
         self.reactor.advance(0)
 
-    def until(self, fact: Callable[..., T]) -> T:
+    def until(self, fact: Callable[..., T | None]) -> T:
         """Gives the first true value of `fact`, which is called without arguments; AssertionError after DEADLINE."""
         end = time.monotonic() + DEADLINE
         while not (value := fact()):

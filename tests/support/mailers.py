@@ -321,3 +321,7 @@ def _filled(text: str, **words: object) -> str:
     for word, value in words.items():
         text = text.replace(f"@{word}@", str(value))
     return text
+
+
+Kind = type[Postfix] | type[Exim] | type[OpenSmtpd]
+"""One is made with (to, at, identity)."""

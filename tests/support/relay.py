@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tests.support.edge import Backend, EdgeTest, route
+from tests.support.threaded import Talk
 from tests.support.web import Message, Wire
 
 T = TypeVar("T")
@@ -15,7 +16,7 @@ T = TypeVar("T")
 class RelayTest(EdgeTest):
     """One route, `a.example`, to one backend."""
 
-    def relay(self, talk: Callable[[socket.socket], None], **keys: Any) -> int:
+    def relay(self, talk: Talk, **keys: Any) -> int:
         """An edge before a backend that talks so; the port to ask. `timeouts`, `tls`: the route's."""
         self.backend = Backend(self, talk)
         port = self.port()

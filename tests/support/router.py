@@ -41,7 +41,7 @@ STARTING = 240.0
 """Seconds; three interpreters start, which a busy machine makes slow, and the service has a limit of its own."""
 
 
-def until(fact: Callable[..., T], seconds: float = PATIENCE, pause: float = 0.02) -> T:
+def until(fact: Callable[..., T | None], seconds: float = PATIENCE, pause: float = 0.02) -> T:
     """The first true value of `fact`, which is called without arguments; AssertionError where there is none in time."""
     deadline = time.monotonic() + seconds
     while not (found := fact()):
@@ -233,7 +233,7 @@ class Router:
             return lines if len(lines) >= count else None
 
         lines = until(found)
-        assert lines is not None and len(lines) == count, lines
+        assert len(lines) == count, lines
         return lines
 
     def access_lines(self) -> list[dict[str, Any]]:

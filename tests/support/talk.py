@@ -13,11 +13,12 @@ import socket
 import ssl
 from base64 import b64encode
 from pathlib import Path
+from typing import Protocol
 
 from attrs import frozen
 
 from tests.mail.server.accounts import HASHES
-from tests.support.router import PATIENCE, Router
+from tests.support.router import PATIENCE
 
 HOSTNAME = "mail.example.test"
 USER, PASSWORD = "alice@sender.test", "secret"
@@ -120,7 +121,16 @@ class Talk:
         assert last.startswith(b"354 "), last
 
 
-def open_door(router: Router, door: Door, *, source: str = "127.0.0.1", login: bool = True) -> Talk:
+class Doors(Protocol):
+    """A Router, as far as clients know it."""
+
+    @property
+    def ports(self) -> dict[str, int]: ...
+    @property
+    def state(self) -> Path: ...
+
+
+def open_door(router: Doors, door: Door, *, source: str = "127.0.0.1", login: bool = True) -> Talk:
     """Greeted, TLS'd, and, unless `login` is False, logged in where the door is for that; EHLO is said and answered."""
     ca = router.state / "internal-ca" / "ca.pem"
     talk = Talk(router.ports[door.kind], source=source)

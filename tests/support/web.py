@@ -151,6 +151,11 @@ def each(answer: Callable[[Message], bytes]) -> Callable[[socket.socket], None]:
     return http(serve)
 
 
+def always(response: bytes) -> Callable[[socket.socket], None]:
+    """A talk: every request gets this response."""
+    return each(lambda message: response)
+
+
 def ok(body: bytes, *lines: bytes, status: bytes = b"200 OK") -> bytes:
     """A whole response."""
     head = (b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *lines, b"", b"")

@@ -20,6 +20,7 @@ from dcrouter.proxy import wishes
 from dcrouter.proxy.wishes import Wishes
 from tests.support.facts import until
 from tests.support.logged import logged
+from tests.support.serving import listen
 
 ON_DEMAND = OnDemand(ask="http://127.0.0.1:1/may?x=y", rate=Rate(rate=(3, 60.0)))
 
@@ -121,7 +122,7 @@ class FetchTests(TestCase):
 
         site = Site(Page())
         site.noisy = False
-        port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        port = listen(site)
         self.addCleanup(port.stopListening)
         agreed: list[str] = []
         asker = Asker(reactor, agreed.append, reactor.seconds)

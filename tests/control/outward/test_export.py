@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import Any
 
 from twisted.internet import reactor
 from twisted.logger import LogLevel
@@ -88,8 +87,7 @@ class ExportTests(TestCase):
         """It is an error in the log; a restart runs it at once, because the file on disk is new to others."""
         exports = self.exports()
         self.use(exports, MAIL, command="echo not now; exit 3")
-        errors: list[dict[str, Any]] = []
-        await until(lambda: errors.extend(one for one in self.events if one["log_level"] is LogLevel.error) or errors)
+        errors = await until(lambda: [one for one in self.events if one["log_level"] is LogLevel.error])
         self.assertEqual(errors[0]["problem"], "sh has failed with status 3: not now")
         exports.stop()
         self.use(self.exports(), MAIL)

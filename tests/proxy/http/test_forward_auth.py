@@ -12,7 +12,7 @@ from tests.support.edge import secured
 from tests.support.features import Answer, FeatureTest, resolved
 from tests.support.ports import reserved
 from tests.support.threaded import Talk
-from tests.support.web import Message, Wire, each, http, ok
+from tests.support.web import Message, Wire, always, each, http, ok
 
 
 class ForwardAuthTests(FeatureTest):
@@ -90,7 +90,7 @@ class ForwardAuthTests(FeatureTest):
             (b"302 Found", (b"Location: https://login.example/?back", b"Set-Cookie: a=b", b"Set-Cookie: c=d")),
             (b"403 Forbidden", ()),
         ):
-            port = self.guarded(each(lambda asked, status=status, lines=lines: ok(b"<p>no", *lines, status=status)))
+            port = self.guarded(always(ok(b"<p>no", *lines, status=status)))
             answer = self.ask(port, "-d", "content")
             self.assertEqual((answer.status, answer.body), (int(status[:3]), b"<p>no"))
             for line in {line.partition(b":")[0] for line in lines}:
@@ -127,7 +127,7 @@ class ForwardAuthTests(FeatureTest):
             (lambda sock: stop.wait(30), "forward_auth timeout"),
         ):
             seconds = "500ms" if why == "forward_auth timeout" else "30s"
-            port = self.guarded(authority, more=f"timeout: {seconds}")  # type: ignore[arg-type]
+            port = self.guarded(authority, more=f"timeout: {seconds}")
             answered = self.client_while_time_passes(port)
             self.assertEqual(answered, 503, why)
             self.assertIn(why, str(self.request().reason))

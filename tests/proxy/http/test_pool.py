@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,7 +14,7 @@ from dcrouter.proxy.http.pool import IDLE, IDLE_EACH, Pool
 from tests.support.edge import Backend, route
 from tests.support.loop import Loop, tcp_pair
 from tests.support.relay import RelayTest
-from tests.support.web import Wire, each, ok, request
+from tests.support.web import Wire, always, ok, request
 
 
 class PoolTests(SynchronousTestCase):
@@ -53,7 +54,8 @@ class PoolTests(SynchronousTestCase):
 
     def test_an_end_is_heard_while_it_waits(self) -> None:
         """And so is a word that nobody asked for."""
-        for act in (lambda sock: sock.close(), lambda sock: sock.sendall(b"408")):
+        ends: tuple[Callable[[socket.socket], None], ...] = (socket.socket.close, lambda sock: sock.sendall(b"408"))
+        for act in ends:
             plain = self.keep()
             act(self.others.pop())
             self.loop.until(lambda: not self.pool.waiting)
@@ -126,7 +128,7 @@ class PoolTests(SynchronousTestCase):
 class ExhaustionTests(RelayTest):
     def test_those_that_wait_give_way_where_descriptors_run_out(self) -> None:
         """A request that needs a new connection gets one, and the client does not notice."""
-        one, other = (Backend(self, each(lambda asked, name=name: ok(name))) for name in (b"one", b"other"))
+        one, other = (Backend(self, always(ok(name))) for name in (b"one", b"other"))
         port = self.port()
         self.open(
             route("one", port, one.target, domains=("one.example",)),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any
 
 from dcrouter.config.routes import Http
 from dcrouter.net.limits import MAX_KEYS
+from dcrouter.proxy.http.rates import RateGate
 from tests.support.features import FeatureTest
 
 
 class RateTests(FeatureTest):
-    def rated(self, rate: str, **keys: object) -> int:
+    def rated(self, rate: str, **keys: Any) -> int:
         port = self.port()
         config = self.config(f"""
             - {{name: web, match: {{ports: {port}}}, security: {{request_rate: {rate}}}, action: {{type: respond}}}}
@@ -74,6 +76,7 @@ class RateTests(FeatureTest):
         """Values that nobody has seen before take no more than those there is room for."""
         self.rated("{rate: 1/hour, key: 'header:x-api-key'}")
         (gate,) = self.edge.plan.routes[0].features.gates
+        assert isinstance(gate, RateGate)
         ((_, buckets),) = gate._limits
         for number in range(MAX_KEYS + 1000):
             buckets.take(number)

@@ -13,7 +13,7 @@ from dcrouter.config.tls import CertificateFiles
 from tests.support.edge import Backend, route
 from tests.support.ports import reserved
 from tests.support.relay import RelayTest
-from tests.support.web import Message, Wire, each, http, ok, request
+from tests.support.web import Message, Wire, always, each, http, ok, request
 
 
 class KeepingTests(RelayTest):
@@ -106,7 +106,7 @@ class KeepingTests(RelayTest):
     def test_a_target_that_says_something_unasked_is_not_used_again(self) -> None:
         """Nobody knows whose it would be: behind a response, with it, or later."""
         for extra in (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"\r\n", b"x"):
-            port = self.relay(each(lambda asked, extra=extra: ok(b"good") + extra))
+            port = self.relay(always(ok(b"good") + extra))
             for _ in range(3):
                 self.assertEqual(self.ask_one(port, request()).body, b"good")
             self.assertEqual(self.backend.connections, 3)
@@ -271,7 +271,7 @@ class HeadTests(RelayTest):
 
     def test_requests_are_routed_one_by_one(self) -> None:
         """By Host, on one connection; nobody's is a 404 and the connection goes on."""
-        one, other = (Backend(self, each(lambda asked, name=name: ok(name))) for name in (b"one", b"other"))
+        one, other = (Backend(self, always(ok(name))) for name in (b"one", b"other"))
         port = self.port()
         self.open(
             route("one", port, one.target, domains=("one.example",)),
