@@ -80,8 +80,7 @@ class Failures:
     @property
     def bans(self) -> int:
         """How many addresses are banned now."""
-        self._end_bans()
-        return len(self._bans)
+        return len(self.listed())
 
     def banned(self, address: str) -> bool:
         if not self._bans:
@@ -90,21 +89,20 @@ class Failures:
         return self._bans.get(count_key(address), 0.0) > self._clock()
 
     def listed(self) -> list[tuple[str, float]]:
-        """Who is banned, and for how many more seconds; whose ban ends first comes first."""
+        """Who is banned, and for how many more seconds; who was banned first comes first."""
         self._end_bans()
         now = self._clock()
-        return [(key, until - now) for key, until in self._bans.items()]
+        # A reload may have made bans shorter: then some that have ended stand behind one that has not.
+        return [(key, until - now) for key, until in self._bans.items() if until > now]
 
     def lift(self, address: str | None) -> int:
         """Ends the ban of an address (of its /64, as `listed` shows it, with IPv6), or of all where it is None, and
         forgets what led to it; gives how many bans there were. ValueError where it is no address.
         """
-        self._end_bans()
-        if address is None:
-            keys = list(self._bans)
-        else:
-            key = count_key(address.removesuffix("/64") if ":" in address else address)
-            keys = [key] if key in self._bans else []
+        keys = [key for key, _ in self.listed()]
+        if address is not None:
+            wanted = count_key(address.removesuffix("/64") if ":" in address else address)
+            keys = [wanted] if wanted in keys else []
         for key in keys:
             del self._bans[key]
             if self._ledger is not None:

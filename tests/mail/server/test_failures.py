@@ -69,6 +69,15 @@ class FailuresTests(SynchronousTestCase):
         again.open()
         self.assertEqual(again.listed(), [(HERE, 600.0)])
 
+    def test_who_is_banned_for_less_than_others_before_is_so_no_longer(self) -> None:
+        """A reload has made bans shorter: those of before last as long as they were to."""
+        for address, ban in ((HERE, 600.0), ("192.0.2.2", 60.0)):
+            self.failures.reload(AuthFailures(max=1, ban=ban))
+            self.assertTrue(self.fail_once(address))
+        self.clock.advance(60.0)
+        self.assertEqual((self.failures.listed(), self.failures.bans), ([(HERE, 540.0)], 1))
+        self.assertEqual((self.failures.lift("192.0.2.2"), self.failures.lift(None)), (0, 1))
+
     def test_old_failures_do_not_count(self) -> None:
         """A window that moves: three in any sixty seconds."""
         for _ in range(20):
