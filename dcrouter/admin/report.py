@@ -22,7 +22,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"configuration {status['config']}, state in {status['state_dir']}"
     yield from _last_reload(status.get("reloads", {}))
     for role, child in status["children"].items():
-        again = f", started again {child['restarts']} times" if child["restarts"] else ""
+        again = f", started again {child['restarts']} time{'s' * (child['restarts'] > 1)}" if child["restarts"] else ""
         up = f", pid {child['pid']}, up {duration(child['uptime'])}" if child["pid"] else ""
         yield f"{role}: {child['state']}{up}{again}"
         counters = child.get("counters")

@@ -44,6 +44,13 @@ class PlacesTests(SynchronousTestCase):
         self.assertEqual(self.refused("nothing.yaml"), "nothing.yaml: there is no such file")
         self.assertEqual(self.refused("."), ".: is a directory")
 
+    def test_a_state_dir_into_which_nobody_can_look(self) -> None:
+        """As that of another user: who asks the socket is told."""
+        (self.base / "routes.yaml").write_text(f"state_dir: {'n' * 300}\n")
+        for only in (None, "proxy", "mail"):
+            found = service_socket(argparse.Namespace(config=None, socket=None, only=only))
+            self.assertEqual(found.name, "admin.sock")
+
     def test_a_file_with_mistakes_tells_where_the_service_is(self) -> None:
         """The service runs with the one before it, and is asked why the file is not used."""
         for text in ("state_dir: ./here\nroutes: [\n", "state_dir: ./here\nnosuch: 1\n"):

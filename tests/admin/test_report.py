@@ -43,7 +43,7 @@ class TestReport(SynchronousTestCase):
                 "  accepted: 3",
                 "  routes:",
                 "    web: connections 3, active 1",
-                "mail: waiting, started again 1 times",
+                "mail: waiting, started again 1 time",
                 "  does not answer",
                 "listening on [::]:443 (web)",
                 "4 access log lines were dropped",
