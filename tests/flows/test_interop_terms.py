@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import email
 import smtplib
 import time
+from email.message import Message
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ from twisted.trial.unittest import TestCase
 from dcrouter.config.rules import Deliver, Rule, RuleMatch
 from dcrouter.mail.envelope import Terms
 from tests.mail.house import House, forward, in_thread
-from tests.mail.notices import groups
 from tests.mail.queue.made import message
 from tests.support.facts import until
 from tests.support.mailers import Exim, Kind, Next, OpenSmtpd
@@ -64,7 +65,9 @@ class ServerCase:
         """The fields of a notification about the message and of those about its recipients, of server `name`."""
         await until(lambda: self.house.mails("a@example.test"))
         (raw,) = self.house.mails("a@example.test")
-        told = [dict(group.items()) for group in groups(raw)]
+        status = email.message_from_bytes(raw).get_payload(1)
+        assert isinstance(status, Message)
+        told = [dict(group.items()) for group in status.walk()][1:]
         assert told[0]["Reporting-MTA"] == f"dns; {name}", raw
         return told
 
