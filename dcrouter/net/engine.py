@@ -72,7 +72,7 @@ WAIT: Awaitable[None] = Wait()
 
 _OVER = object()
 """What `next` gives of a coroutine that has ended: an exception would cost as much as three calls, at each end."""
-_NOTHING: Iterator[object] = repeat(None)
+NOTHING: Iterator[object] = repeat(None)
 """The steps of a task that has ended, which may still be in the queue."""
 
 
@@ -100,7 +100,7 @@ class Task:
         self.phase = ""
         self.queued = False
         self.coroutine: Coroutine[Any, None, None] | None = None
-        self.steps: Iterator[object] = _NOTHING
+        self.steps: Iterator[object] = NOTHING
 
     def within(self, seconds: float, phase: str) -> None:
         """From now on at most `seconds` (0: for ever) may pass, else TimedOut(phase) is raised in the coroutine.
@@ -324,7 +324,7 @@ class Engine:
 
     def _end(self, task: Task) -> None:
         task.coroutine = None
-        task.steps = _NOTHING
+        task.steps = NOTHING
         self.tasks.discard(task)
         if task.due != NEVER:
             self.wheel.disarm(task)

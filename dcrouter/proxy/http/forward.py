@@ -114,7 +114,7 @@ class HttpForward:
                 if conversation.reusable:
                     self._pool.give(kept)
                 else:
-                    kept.stream.close()
+                    kept.close()
             kept = None  # it was dead: once more, on a new one, which cannot be unheard
 
     async def _connect(self, exchange: Exchange, candidates: list[Candidate], key: Hashable) -> Kept:

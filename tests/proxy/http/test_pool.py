@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dcrouter.net.engine import IN, OUT, Task
 from dcrouter.net.stream import Plain
-from dcrouter.proxy.http.pool import IDLE, IDLE_EACH, Pool
+from dcrouter.proxy.http.pool import IDLE, IDLE_EACH, Kept, Pool
 from tests.support.edge import Backend, route
 from tests.support.loop import Loop, tcp_pair
 from tests.support.relay import RelayTest
@@ -112,6 +113,26 @@ class PoolTests(SynchronousTestCase):
         self.pool.most = 0
         self.keep("one too many")
         self.assertEqual(self.pool._waiting, {})
+
+    def test_what_ends_is_forgotten_at_once(self) -> None:
+        """However it ends; nothing is left for the garbage collector, which comes late."""
+        ends: tuple[Callable[[], object], ...] = (
+            lambda: self.others.pop().close(),
+            lambda: self.loop.pass_time(IDLE + 1),
+            lambda: self.pool.forget("a"),
+            self.pool.clear,
+        )
+        self.addCleanup(gc.enable)
+        for number, end in enumerate(ends):
+            with self.subTest(number=number):
+                plain = self.keep()
+                gc.collect()
+                gc.disable()
+                end()
+                self.loop.until(lambda plain=plain: plain.fd == -1)
+                del plain
+                self.loop.turn()
+                self.assertEqual([one for one in gc.get_objects() if isinstance(one, Kept | Plain)], [])
 
     def test_what_has_something_to_say_does_not_wait(self) -> None:
         """Octets behind a response that nobody has read."""

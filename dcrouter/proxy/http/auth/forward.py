@@ -134,7 +134,7 @@ class ForwardGate:
             if whole:
                 self._pool.give(kept)
             else:
-                kept.stream.close()
+                kept.close()
         return head, body
 
 
