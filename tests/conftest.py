@@ -1,7 +1,8 @@
 """What holds for every test: whatever it and its programs put into the temporary directory, and what trial's mktemp
 makes, lies in one directory that goes with the run. Examples that Hypothesis makes may take their time on a busy
-machine, and are the same in each run; `--hypothesis-profile search` has others each time. At the end it is told how
-many cases of public suites have passed and failed.
+machine, and are the same in each run; `--hypothesis-profile search` has others each time. Programs that are started can
+be ended by Ctrl-C, though the run itself may not (nohup, a job in the background). At the end it is told how many cases
+of public suites have passed and failed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -22,6 +24,10 @@ settings.register_profile("search", deadline=None, suppress_health_check=[Health
 settings.register_profile("any machine", settings.get_profile("search"), derandomize=True)
 settings.load_profile("any machine")
 util.DEFAULT_TIMEOUT_DURATION = 600.0  # trial's two minutes for a test may be too few; each wait has its own deadline
+
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:  # which programs inherit
+        signal.signal(_number, lambda number, frame: None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
