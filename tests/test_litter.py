@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,8 +17,7 @@ COMMAND = (sys.executable, "-m", "pytest", "-n", "1", "-p", "no:cacheprovider", 
 class LitterTests(SynchronousTestCase):
     def test_a_run_leaves_nothing_behind(self) -> None:
         """Whatever its tests put into the temporary directory, a worker's too."""
-        place = Path(self.mktemp()).absolute()
-        place.mkdir()
+        place = Path(tempfile.mkdtemp())  # a short name: unix sockets are in it
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment = {**ours, "TMPDIR": str(place)}
         done = subprocess.run(

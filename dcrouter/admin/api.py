@@ -67,7 +67,7 @@ class Api(Service):
         site = QuietSite(root(self.answers), timeout=IDLE)  # type: ignore[no-untyped-call]
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            port = _Port(os.fsencode(self.path), site, mode=MODE, reactor=self.reactor)
+            port = _Port(self.path, site, self.reactor)
             port.startListening()
         except CannotListenError as error:
             site.doStop()  # type: ignore[no-untyped-call]  # begun before the socket was tried
@@ -84,14 +84,18 @@ class Api(Service):
 class _Port(unix.Port):
     """It removes the file that it has made, if that is there, and ends as every port."""
 
+    def __init__(self, path: Path, site: QuietSite, reactor: IReactorUNIX) -> None:
+        super().__init__(os.fsencode(path), site, mode=MODE, reactor=reactor)
+        self._path = path
+
     def startListening(self) -> None:
         super().startListening()  # type: ignore[no-untyped-call]
-        self._made = os.stat(self._bindPath)
+        self._made = os.stat(self._path)
 
     def connectionLost(self, reason: Failure) -> None:
         with suppress(OSError):
-            if os.path.samestat(os.lstat(self._bindPath), self._made):
-                os.unlink(self._bindPath)
+            if os.path.samestat(os.lstat(self._path), self._made):
+                os.unlink(self._path)
         tcp.Port.connectionLost(self, reason)
 
 

@@ -72,7 +72,7 @@ class Sum(Protocol):
         """Nothing is missed."""
 
 
-class Remembering(Factory[Protocol]):
+class Remembering(Factory):
     """Its protocols are in `made`; `addresses` are what it was asked with."""
 
     noisy = False
@@ -82,7 +82,7 @@ class Remembering(Factory[Protocol]):
         self.made: list[Any] = []
         self.addresses: list[Any] = []
 
-    def buildProtocol(self, addr: Any) -> Protocol | None:
+    def buildProtocol(self, addr: Any) -> Any:
         self.addresses.append(addr)
         made = super().buildProtocol(addr)
         self.made.append(made)

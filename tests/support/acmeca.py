@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
@@ -320,7 +320,7 @@ class _Everything(Resource):
         return self._ca.render(request)
 
 
-class _Behind(Factory[Protocol]):
+class _Behind(Factory):
     """Not the site itself, which would choose protocols (ALPN) in a context that is in use."""
 
     noisy = False
