@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dcrouter.control.credentials import order_of, pieces
 from dcrouter.control.outward.chosen import Chosen
 from dcrouter.control.outward.dane import Dane, Source
 from dcrouter.control.outward.export import Exports
+from dcrouter.control.regular import Regularly
 from dcrouter.errors import StartError, TlsError
 from dcrouter.tls.credential import Credential
 from dcrouter.tls.store import CertificateStore
@@ -43,8 +43,7 @@ class CertificateWatch:
         self.dane = Dane(reactor, source)
         self.exports = Exports(reactor)
         self._trouble = ""
-        self._look = LoopingCall(self._check)
-        self._look.clock = reactor
+        self._look = Regularly("certificates", self._check, reactor)
         self._reactor = reactor
         self._soon: IDelayedCall | None = None
         self.loaded: Callable[[CertificateStore], None] = lambda store: None
@@ -65,13 +64,12 @@ class CertificateWatch:
 
     def start(self) -> None:
         """Begin to look."""
-        self._look.start(INTERVAL, now=False)
+        self._look.start(INTERVAL)
         self.dane.start()
 
     def stop(self) -> None:
         """Look no more."""
-        if self._look.running:
-            self._look.stop()
+        self._look.stop()
         if self._soon is not None and self._soon.active():
             self._soon.cancel()
         self.dane.stop()
@@ -79,7 +77,7 @@ class CertificateWatch:
     def look_soon(self) -> None:
         """There is something new: many at once are pushed together."""
         if self._look.running and (self._soon is None or not self._soon.active()):
-            self._soon = self._reactor.callLater(SOON, self._check)
+            self._soon = self._reactor.callLater(SOON, self._look.act)
 
     def close(self) -> None:
         """End for good."""

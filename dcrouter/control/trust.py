@@ -13,7 +13,6 @@ from pathlib import Path
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
@@ -21,6 +20,7 @@ from dcrouter.config.htpasswd import users_of
 from dcrouter.config.publickey import public_key_of
 from dcrouter.config.rules import MailForward
 from dcrouter.control.certificates import INTERVAL
+from dcrouter.control.regular import Regularly
 from dcrouter.errors import ConfigError, StartError, TlsError
 from dcrouter.tls.clients import revocations_of
 from dcrouter.tls.pairs import file_signature
@@ -102,8 +102,7 @@ class TrustWatch:
         self._named: list[Named] = []
         self._signatures: dict[Path, _Signature] = {}
         self._expiries: dict[Path, float] = {}
-        self._look = LoopingCall(self._check)
-        self._look.clock = clock
+        self._look = Regularly("authorities and revocation lists", self._check, clock)
 
     def use(self, config: Config, files: Mapping[str, str]) -> None:
         """Look after what this configuration names; `files`: as `read_ca_files` gave it."""
@@ -114,12 +113,11 @@ class TrustWatch:
 
     def start(self) -> None:
         """Begin to look."""
-        self._look.start(INTERVAL, now=False)
+        self._look.start(INTERVAL)
 
     def stop(self) -> None:
         """Look no more."""
-        if self._look.running:
-            self._look.stop()
+        self._look.stop()
 
     def _check(self) -> None:
         new = [one for one in self._named if self._is_new(one)]

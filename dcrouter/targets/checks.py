@@ -118,6 +118,11 @@ class Checks:
                 except Unknown as error:
                     target.state.reason = str(error)
                     delay = SOON
+                except Refused:
+                    raise
+                except Exception:
+                    self.log.failure("a check of {target} broke", target=target.label)
+                    delay = interval
                 finally:
                     _gate.leave()
         except Refused:

@@ -17,8 +17,11 @@ from dcrouter.config.actions import Forward
 from dcrouter.config.health import Health, HealthType, Passive
 from dcrouter.config.routes import RouteTls, Timeouts
 from dcrouter.config.targets import Balance, Target, TargetMatch, UpstreamTls
+from dcrouter.net.engine import Task
 from dcrouter.net.slices import finished
 from dcrouter.targets import checks
+from dcrouter.targets.checks import Checks
+from dcrouter.targets.target import LiveTarget
 from tests.support.certificates import Authority
 from tests.support.edge import Backend, EdgeTest, echo, route, says, secured
 from tests.support.ends import descriptors
@@ -185,6 +188,21 @@ class CheckTests(UpstreamTest):
             self.wait_for(lambda: self.health(first.target) == "up")
             self.assertEqual(self.reason(first.target), "")
             self.assertEqual(self.ask(port, b"x"), b"first")
+
+    def test_one_check_that_breaks_is_not_the_last(self) -> None:
+        """Whatever it was: it is logged."""
+        asks, surprises = Checks._ask, [ValueError("a surprise")]
+
+        async def ask(checks: Checks, task: Task, target: LiveTarget) -> str:
+            if surprises:
+                raise surprises.pop()
+            return await asks(checks, task, target)
+
+        self.patch(Checks, "_ask", ask)
+        backend = Backend(self, says(b"here"))
+        self.forward(backend.target, health=FAST)
+        self.wait_for(lambda: self.health(backend.target) == "up")
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_nobody_is_up(self) -> None:
         """The client's connection ends at once, and the event says why."""

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from dns.rdtypes.ANY.TLSA import TLSA
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dcrouter.config.admin import Config
 from dcrouter.config.halves import certifies_mail
 from dcrouter.control.outward.chosen import Chosen
+from dcrouter.control.regular import Regularly
 from dcrouter.errors import DcrouterError, TlsError, Unreachable
 from dcrouter.net.resolver import TlsaAnswer
 from dcrouter.tls.credential import Credential
@@ -48,8 +48,7 @@ class Dane:
         self._shown: tuple[Credential, ...] = ()
         self._asking: Deferred[None] | None = None
         self._problem = ""
-        self._look = LoopingCall(self._ask)
-        self._look.clock = clock
+        self._look = Regularly("TLSA records", self._ask, clock)
 
     def use(self, config: Config, ring: KeyRing, chosen: Chosen) -> None:
         """From now on this is what the mail server shows."""
@@ -63,12 +62,11 @@ class Dane:
 
     def start(self) -> None:
         """Begin to look."""
-        self._look.start(LOOK)
+        self._look.start(LOOK, now=True)
 
     def stop(self) -> None:
         """Look no more."""
-        if self._look.running:
-            self._look.stop()
+        self._look.stop()
         if self._asking is not None:
             self._asking.cancel()
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dcrouter.config.admin import Config
 from dcrouter.config.tls import Export
@@ -99,7 +100,7 @@ class Exports:
             self._failures = 0
             return
         self._running = Deferred.fromCoroutine(run(self._reactor, wanted.export.command, self._timeout))
-        self._running.addCallback(self._ran, wanted).addErrback(lambda failure: failure.trap(CancelledError))
+        self._running.addCallback(self._ran, wanted).addErrback(self._broken)
 
     def _write(self, wanted: _Wanted) -> None:
         make_directory(wanted.export.dir)
@@ -122,9 +123,13 @@ class Exports:
             return
         self._failures = 0
         self.log.info("certificates.export.command has been run")
+        wanted.pending.unlink(missing_ok=True)
         if self._wanted is not wanted:  # others have come meanwhile
             self._soon(0.0)
-        wanted.pending.unlink(missing_ok=True)
+
+    def _broken(self, failure: Failure) -> None:
+        self._running = None
+        self._failed(str(failure.value))
 
     def _failed(self, problem: str) -> None:
         if self._wanted is None:

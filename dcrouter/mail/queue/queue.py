@@ -281,7 +281,7 @@ class Queue:
         if message.octets is not None and not self._budget.take_now(key_of(message), len(message.octets)):
             message = message.forgotten()
         outcomes = maybeDeferred(self._attempt, message).addErrback(self._broken, message)
-        outcomes.addCallback(self._ended, message, whole, self.moved.total)
+        outcomes.addCallback(self._ended, message, whole, self.moved.total).addErrback(self._broken, message)
 
     def _broken(self, failure: Failure, message: Message) -> list[Outcome]:
         """An attempt that ended in an error of ours: the message stays, and somebody is told."""

@@ -13,8 +13,10 @@ from dcrouter.config.mail import Email
 from dcrouter.config.match import Match, PortRange
 from dcrouter.config.routes import Route, RouteTls
 from dcrouter.config.tls import Certificates, Export
+from dcrouter.control.outward import export
 from dcrouter.control.outward.chosen import Chosen
 from dcrouter.control.outward.export import Exports
+from dcrouter.net.programs import run
 from dcrouter.tls.credential import Credential
 from tests.support.certificates import Authority
 from tests.support.facts import until
@@ -91,6 +93,21 @@ class ExportTests(TestCase):
         self.assertEqual(errors[0]["problem"], "sh has failed with status 3: not now")
         exports.stop()
         self.use(self.exports(), MAIL)
+        await until(lambda: self.runs() == 1)
+
+    async def test_a_command_that_breaks_is_run_again(self) -> None:
+        """Whatever it was: an error in the log, and later ones are run."""
+
+        async def broken(*words: object) -> None:
+            raise RuntimeError("no more processes")
+
+        self.patch(export, "run", broken)
+        exports = self.exports()
+        self.use(exports, MAIL)
+        errors = await until(lambda: [one for one in self.events if one["log_level"] is LogLevel.error])
+        self.assertEqual(errors[0]["problem"], "no more processes")
+        self.patch(export, "run", run)
+        self.use(exports, MAIL)
         await until(lambda: self.runs() == 1)
 
     async def test_a_directory_that_cannot_be_written_harms_nobody(self) -> None:

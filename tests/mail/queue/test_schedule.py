@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
 from dcrouter.config.queue import Retry
@@ -131,6 +133,26 @@ class ScheduleTests(TestCase):
         self.clock.advance(100.0)
         await until(lambda: len(self.tries) == 2)
         self.assertEqual(self.tries, [(2, 0.0), (3, 100.0)])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    async def test_one_whose_end_breaks_is_told_at_once(self) -> None:
+        """By its name: it stays as it is until a restart, and others go on."""
+
+        def broken(_: DeliveryDone) -> None:
+            if len(self.tries) == 1:
+                raise ZeroDivisionError
+
+        queue = Queue(self.store, self._attempt, Retry(), self.clock, self.clock.seconds, on_done=broken)
+        self.addCleanup(queue.stop)
+        self.answers = [Delivered("250 ok", "t")] * 2
+        queue.start([])
+        gc.disable()
+        self.addCleanup(gc.enable)
+        with capturedLogs() as logs:
+            await queue.put(message(1))
+            await until(lambda: any("attempt broke" in str(one.get("log_format")) for one in logs))
+            await queue.put(message(2))
+            await until(lambda: len(self.tries) == 2)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     async def test_a_clock_that_is_set(self) -> None:
