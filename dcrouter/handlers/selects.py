@@ -12,15 +12,17 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dcrouter.config.rates import Rate
 from dcrouter.interfaces import Facts
+from dcrouter.net.limits import Buckets
 from dcrouter.wire.hostport import hostport
 
 Reply = Callable[[dict[str, Any]], None]
 """Gets the answer, or `error`, with the question's id."""
 
 MOST_PLACES = 100
-LOGGED_EVERY = 10.0
-"""Seconds between two tracebacks of the same callable."""
+NEWS = Rate(rate=(1, 10.0))
+"""How often the log has a traceback of the same callable."""
 _LONGEST = 200
 """Characters of an error that the other process is told."""
 
@@ -43,7 +45,7 @@ class Selects:
         self._within = within
         self._asked = asked
         self._told = told
-        self._logged: dict[str, float] = {}
+        self._news = Buckets(NEWS, reactor.seconds)
 
     def answer(self, select: Callable[[Any], Any] | None, fields: Mapping[str, Any], reply: Reply) -> None:
         """Ask it, and reply in time or not at all. A question that nobody waits for any more is not asked."""
@@ -59,10 +61,8 @@ class Selects:
         asked.addErrback(self._failed, fields, reply)
 
     def _failed(self, failure: Failure, fields: Mapping[str, Any], reply: Reply) -> None:
-        now = self._reactor.seconds()
         name = fields["name"]
-        if now - self._logged.get(name, -LOGGED_EVERY) >= LOGGED_EVERY:
-            self._logged[name] = now
+        if self._news.take(name):
             self.log.failure("select {name} has failed", failure, name=name)
         text = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
         reply({"id": fields["id"], "error": text[:_LONGEST]})
