@@ -7,6 +7,7 @@ for a ClientHello, then answers as a web server would: a TLS backend without the
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,12 @@ class Certificate:
     chain: Path
     key: Path
     both: Path
+
+    def serving(self) -> ssl.SSLContext:
+        """For a server that shows it."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.chain, self.key)
+        return context
 
 
 def make_certificate(directory: Path) -> Certificate:

@@ -8,7 +8,6 @@ has said 250 to must not come again; what it lost before that is its own affair,
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import ssl
 from collections import Counter
@@ -17,7 +16,8 @@ from random import Random
 
 from attrs import define, field
 
-from bench.integrity.tally import Tally, dice
+from bench.integrity.tally import Tally, dice, difference
+from bench.reliability.far import path_of
 from bench.reliability.ledger import Item, Parcel
 
 _REPORTED = re.compile(rb"(?im)^Final-Recipient: *rfc822; *(\S+)\r$")
@@ -46,8 +46,8 @@ class Book:
     def take(self, token: str, recipients: list[str], octets: bytes) -> None:
         """A hop says 250 to it now."""
         text = octets[octets.find(b"Subject: ") :]
-        if hashlib.sha256(text).digest() != hashlib.sha256(self.parcels[token].text).digest():
-            self.tally.wrong.append(f"{token}: damaged: {len(text)} octets of {len(self.parcels[token].text)}")
+        if text != self.parcels[token].text:
+            self.tally.wrong.append(f"{token}: damaged: {difference(self.parcels[token].text, text)}")
         for one in recipients:
             self.arrived[(token, one)] += 1
 
@@ -88,8 +88,8 @@ class Inbox:
 class Hop:
     """An SMTP or LMTP server. `unkind`: it misbehaves, until it is told not to be."""
 
-    def __init__(self, seed: int, book: Book, tls: ssl.SSLContext, *, lmtp: bool = False, unkind: bool = True) -> None:
-        self.unkind = unkind
+    def __init__(self, seed: int, book: Book, tls: ssl.SSLContext, *, lmtp: bool) -> None:
+        self.unkind = True
         self.port = 0
         self._seed, self._book, self._tls, self._lmtp = seed, book, tls, lmtp
         self._numbers = count()
@@ -169,15 +169,15 @@ class _Session:
                             raise Cut
                         await self._writer.start_tls(tls)
                 case "MAIL":
-                    token, taken, octets = _path(words).partition("@")[0], [], b""
+                    token, taken, octets = path_of(words).partition("@")[0], [], b""
                     if await self._reply("250 2.1.0 ok") != "2":
                         token = ""
                 case "RCPT" if token:
                     said = await self._reply("250 2.1.5 ok", refuses=True)
                     if said == "2":
-                        taken.append(_path(words))
+                        taken.append(path_of(words))
                     elif said == "5":
-                        book.refused.add((token, _path(words)))
+                        book.refused.add((token, path_of(words)))
                 case "DATA" if taken:
                     if await self._reply("354 go", more=True) == "3":
                         await self._end(book, token, taken, await self._data(), lmtp=lmtp)
@@ -220,7 +220,3 @@ class _Session:
                 book.take(token, some, octets)
             elif said == "5":
                 book.refused.update((token, one) for one in some)
-
-
-def _path(words: str) -> str:
-    return words.partition("<")[2].partition(">")[0]

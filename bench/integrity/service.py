@@ -22,32 +22,32 @@ from bench.integrity.tally import PATIENCE, Tally
 from bench.reliability.far import FarEnd
 from tests.support.router import Router
 
-_EDGE = f"""
-http: {{keep_alive: 2m}}
-defaults: {{timeouts: {{half_closed: 2m}}}}
+_EDGE = """
+http: {keep_alive: 2m}
+defaults: {timeouts: {half_closed: 2m}}
 routes:
-  - {{name: plain, match: {{ports: $plain}}, action: {{type: forward, target: {{host: 127.0.0.1, port: $far}}}}}}
-  - {{name: unix, match: {{ports: $unix}}, action: {{type: forward, target: {{unix: $path}}}}}}
+  - {name: plain, match: {ports: $plain}, action: {type: forward, target: {host: 127.0.0.1, port: $far}}}
+  - {name: unix, match: {ports: $unix}, action: {type: forward, target: {unix: $path}}}
   - name: web
-    match: {{ports: $web, domains: [web.example.test]}}
-    action: {{type: forward, target: {{host: 127.0.0.1, port: $far}}}}
+    match: {ports: $web, domains: [web.example.test]}
+    action: {type: forward, target: {host: 127.0.0.1, port: $far}}
   - name: socket
-    match: {{ports: $web, domains: [socket.example.test]}}
-    action: {{type: forward, target: {{unix: $path}}}}
+    match: {ports: $web, domains: [socket.example.test]}
+    action: {type: forward, target: {unix: $path}}
   - name: passed
-    match: {{ports: $tls, domains: [passed.example.test]}}
-    tls: {{mode: passthrough}}
-    action: {{type: forward, target: {{host: 127.0.0.1, port: $secure}}}}
+    match: {ports: $tls, domains: [passed.example.test]}
+    tls: {mode: passthrough}
+    action: {type: forward, target: {host: 127.0.0.1, port: $secure}}
   - name: ended
-    match: {{ports: $tls, domains: [ended.example.test]}}
-    tls: {{mode: terminate, certificate: internal}}
+    match: {ports: $tls, domains: [ended.example.test]}
+    tls: {mode: terminate, certificate: internal}
     protocol: $protocol
-    action: {{type: forward, target: {{host: 127.0.0.1, port: $far}}}}
+    action: {type: forward, target: {host: 127.0.0.1, port: $far}}
   - name: again
-    match: {{ports: $tls, domains: [again.example.test]}}
-    tls: {{mode: terminate-and-reencrypt, certificate: internal, upstream: {{server_name: {SNI}, ca: $ca}}}}
+    match: {ports: $tls, domains: [again.example.test]}
+    tls: {mode: terminate-and-reencrypt, certificate: internal, upstream: {server_name: $name, ca: $ca}}
     protocol: $protocol
-    action: {{type: forward, target: {{host: 127.0.0.1, port: $secure}}}}
+    action: {type: forward, target: {host: 127.0.0.1, port: $secure}}
 """
 _MAIL = """
 email:
@@ -100,7 +100,7 @@ async def exchange_mail(options: Options, tally: Tally) -> None:
     book = Book(tally)
     with tempfile.TemporaryDirectory(prefix="integrity-") as base:
         certificate = make_certificate(Path(base))
-        hop, local = (Hop(options.seed, book, _serving(certificate), lmtp=lmtp) for lmtp in (False, True))
+        hop, local = (Hop(options.seed, book, certificate.serving(), lmtp=lmtp) for lmtp in (False, True))
         home = FarEnd(Inbox(book), lambda token: None, certificate)
         for end in (hop, local, home):
             await end.start()
@@ -127,11 +127,11 @@ async def _edge(
     with tempfile.TemporaryDirectory(prefix="integrity-") as name:
         base = Path(name)
         certificate = make_certificate(base)
-        far = Listeners(serve, _serving(certificate), base / "far.sock")
+        far = Listeners(serve, certificate.serving(), base / "far.sock")
         await far.start()
         ports = ("plain", "unix", "web", "tls")
-        ends = {"far": far.plain, "secure": far.secure, "path": base / "far.sock", "ca": certificate.chain}
-        async with _service(_EDGE, ports, protocol=protocol, **ends) as router:
+        ends = {"far": far.plain, "secure": far.secure, "path": base / "far.sock"}
+        async with _service(_EDGE, ports, protocol=protocol, name=SNI, ca=certificate.chain, **ends) as router:
             yield router, certificate
         await far.close()
 
@@ -167,12 +167,6 @@ async def _left(router: Router) -> bool:
             return True
         await asyncio.sleep(0.2)
     return False
-
-
-def _serving(certificate: Certificate) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate.chain, certificate.key)
-    return context
 
 
 def _trusting(router: Router) -> ssl.SSLContext:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable
 from itertools import count
 from typing import Protocol
@@ -43,8 +42,7 @@ class FarEnd:
         self._sessions: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._numbers = count()
-        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._tls.load_cert_chain(certificate.chain, certificate.key)
+        self._tls = certificate.serving()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_LIMIT)
@@ -88,12 +86,12 @@ class FarEnd:
                 writer.write(b"220 2.0.0 go\r\n")
                 await writer.start_tls(self._tls)
             elif verb == b"MAIL":
-                sender, recipients = _path(words), []
+                sender, recipients = path_of(words), []
                 writer.write(b"250 2.1.0 ok\r\n")
-            elif verb == b"RCPT" and _path(words) == REFUSED:
+            elif verb == b"RCPT" and path_of(words) == REFUSED:
                 writer.write(b"550 5.1.1 nobody here by that name\r\n")
             elif verb == b"RCPT":
-                recipients.append(_path(words))
+                recipients.append(path_of(words))
                 writer.write(b"250 2.1.5 ok\r\n")
             elif verb == b"DATA" and not recipients:
                 writer.write(b"554 5.5.1 nobody to send it to\r\n")
@@ -111,7 +109,8 @@ class FarEnd:
                 writer.write(b"250 2.0.0 ok\r\n")
 
 
-def _path(words: str) -> str:
+def path_of(words: str) -> str:
+    """The address in a command's path (RFC 5321 4.1.2), "" for `<>`."""
     return words.partition("<")[2].partition(">")[0]
 
 

@@ -19,7 +19,7 @@ from tests.support.peers import require
 from tests.support.threaded import Talk
 from tests.support.web import Message, each, ok
 
-SOCKET = "/tmp/admin.sock"
+SOCKET = "/run/admin.sock"
 """Nobody opens it; beside the test's own files its path would be too long."""
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +51,25 @@ class StaticCase(FeatureTest):
 
     def url(self, path: str) -> str:
         return f"http://localhost:{self.at}{path}"
+
+    def interrupted(self, meanwhile: Callable[[], object]) -> bytes:
+        """What a slow reader of large.bin gets where this happens once the answer has begun."""
+
+        def run() -> bytes:
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.connect(("127.0.0.1", self.at))
+                sock.sendall(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                first = sock.recv(1000)
+                meanwhile()
+                return first + read_anyhow(sock)
+
+        return self.client(run)
+
+    def threads(self) -> Threads:
+        """Those of the edge."""
+        (threads,) = [value for value in self.edge.state._kept.values() if isinstance(value, Threads)]
+        return threads
 
     def raw(self, path: str) -> int:
         """The status of a request that curl would not make."""
@@ -276,17 +296,7 @@ class OutsideTests(StaticCase):
     def test_a_file_that_shrinks_meanwhile_is_broken_off(self) -> None:
         """The client was promised more, and sees that it is missing."""
         self.site()
-
-        def run() -> bytes:
-            with socket.socket() as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                sock.connect(("127.0.0.1", self.at))
-                sock.sendall(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                first = sock.recv(1000)
-                os.truncate(self.root / "large.bin", 1000)
-                return first + read_anyhow(sock)
-
-        data = self.client(run)
+        data = self.interrupted(lambda: os.truncate(self.root / "large.bin", 1000))
         self.assertTrue(data.startswith(b"HTTP/1.1 200 OK\r\n"))
         self.assertLess(len(data), len(LARGE))
         done = self.request()
@@ -308,19 +318,9 @@ class ThreadTests(StaticCase):
         """Nothing else can be said in the midst of a file."""
         self.patch(os, "RWF_NOWAIT", 1 << 30)  # the kernel knows no such flag: each piece is for a thread
         self.site()
-        (threads,) = [value for value in self.edge.state._kept.values() if isinstance(value, Threads)]
+        threads = self.threads()
         self.addCleanup(setattr, threads, "most", threads.most)
-
-        def run() -> bytes:
-            with socket.socket() as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                sock.connect(("127.0.0.1", self.at))
-                sock.sendall(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                first = sock.recv(1000)
-                threads.most = 0
-                return first + read_anyhow(sock)
-
-        head, _, body = self.client(run).partition(b"\r\n\r\n")
+        head, _, body = self.interrupted(lambda: setattr(threads, "most", 0)).partition(b"\r\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 200 OK\r\n"))
         self.assertLess(len(body), len(LARGE))
         self.assertEqual(body, LARGE[: len(body)])
@@ -330,7 +330,7 @@ class ThreadTests(StaticCase):
     def test_who_waits_for_too_many_calls_is_told(self) -> None:
         """503 and when to come again; nothing piles up."""
         self.site()
-        (threads,) = [value for value in self.edge.state._kept.values() if isinstance(value, Threads)]
+        threads = self.threads()
         threads.most = 0
         self.addCleanup(setattr, threads, "most", 64)
         lost_from_memory(self.root / "large.bin")
